@@ -1,0 +1,265 @@
+"""What a coordinator can ask an agent to do: one frozen model per job kind, in one discriminated union.
+
+A job travels as `{key, epoch, kind, version, args, secrets}` (ARCHITECTURE §5). `key` is `operation/step/attempt`.
+Sizes are bytes. Secrets have a field of their own, live in memory only and never appear in `repr` or a journal.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
+
+UUID = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+Bytes = Annotated[int, Field(ge=0, le=1 << 62)]
+
+
+class Wire(BaseModel):
+    """Base of all wire models: frozen; unknown fields are ignored so that a newer peer is understood."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class WireSecret(Wire):
+    """A key and its kind: `passphrase` is used as it is, every other type is hex-encoded before use."""
+
+    type: Literal["passphrase", "symmetric", "opaque", "private", "public", "certificate"] = "symmetric"
+    value_b64: SecretStr
+
+    @classmethod
+    def of(cls, type: str, value: bytes) -> WireSecret:
+        return cls.model_validate({"type": type, "value_b64": base64.b64encode(value).decode()})
+
+    def value(self) -> bytes:
+        return base64.b64decode(self.value_b64.get_secret_value())
+
+    def revealed(self) -> dict[str, str]:
+        """The JSON form with the value in clear: for the request body alone."""
+        return {"type": self.type, "value_b64": self.value_b64.get_secret_value()}
+
+
+class LuksFormat(Wire):
+    """How a volume is to be encrypted (from the volume type). `iterations` None: the tool's own default."""
+
+    format: Literal["luks1", "luks2"] = "luks1"
+    cipher: str = Field("aes-xts-plain64", pattern=r"^[a-z0-9-]{1,64}$")
+    key_size: Literal[128, 256, 512] = 512
+
+
+class Checksum(Wire):
+    algorithm: Literal["md5", "sha256", "sha512"]
+    value: str = Field(pattern=r"^[0-9a-f]{32,128}$")
+
+
+class TransferRef(Wire):
+    """Where to fetch or push bytes on another host's data port: one random name, one peer, one direction."""
+
+    host: Name
+    address: str
+    port: int = Field(ge=1, le=65535)
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{16,64}$")
+
+
+class ImageSource(Wire):
+    """An image to make a volume from; `transfer` None means that this host keeps it."""
+
+    image_id: UUID
+    disk_format: str
+    container_format: str
+    size_bytes: Bytes
+    checksum: Checksum | None = None
+    encrypted: bool = False
+    decrypt_size: Bytes | None = None
+    transfer: TransferRef | None = None
+
+
+class Generation(Wire):
+    """Per (volume, host): an older pair is refused (ARCHITECTURE §4.5)."""
+
+    incarnation: int = Field(ge=1)
+    sequence: int = Field(ge=1)
+
+
+class WantedAttachment(Wire):
+    attachment_id: UUID
+    mode: Literal["rw", "ro"] = "rw"
+
+
+class VolumeCreate(Wire):
+    kind: Literal["volume.create"] = "volume.create"
+    backend: Name
+    volume_id: UUID
+    size_bytes: Bytes
+    encryption: LuksFormat | None = None
+
+
+class VolumeClone(Wire):
+    """A new volume from a volume or a snapshot on the same back end; exactly one source is given."""
+
+    kind: Literal["volume.clone"] = "volume.clone"
+    backend: Name
+    volume_id: UUID
+    size_bytes: Bytes
+    source_volume_id: UUID | None = None
+    source_snapshot_id: UUID | None = None
+    encrypted: bool = False
+
+
+class VolumeFromImage(Wire):
+    """Secrets: `image` (when the image is encrypted) and `volume` (when `encryption` is given)."""
+
+    kind: Literal["volume.from_image"] = "volume.from_image"
+    backend: Name
+    volume_id: UUID
+    size_bytes: Bytes
+    image: ImageSource
+    encryption: LuksFormat | None = None
+
+
+class VolumeExtend(Wire):
+    kind: Literal["volume.extend"] = "volume.extend"
+    backend: Name
+    volume_id: UUID
+    size_bytes: Bytes
+    encrypted: bool = False
+
+
+class VolumeDelete(Wire):
+    kind: Literal["volume.delete"] = "volume.delete"
+    backend: Name
+    volume_id: UUID
+
+
+class SnapshotCreate(Wire):
+    kind: Literal["snapshot.create"] = "snapshot.create"
+    backend: Name
+    volume_id: UUID
+    snapshot_id: UUID
+
+
+class SnapshotDelete(Wire):
+    kind: Literal["snapshot.delete"] = "snapshot.delete"
+    backend: Name
+    snapshot_id: UUID
+
+
+class TransferOpen(Wire):
+    """Open a ticket on this agent's data port: `peer` (a SAN role, `host:ID` or `coordinator`) may read or write it once."""
+
+    kind: Literal["transfer.open"] = "transfer.open"
+    image_id: UUID
+    direction: Literal["read", "write"]
+    peer: str
+    lifetime_s: int = Field(3600, ge=1, le=86400)
+    max_bytes: Bytes | None = None
+
+
+class TransferClose(Wire):
+    kind: Literal["transfer.close"] = "transfer.close"
+    name: str
+
+
+class ImageCommit(Wire):
+    """Turn the bytes that were pushed into an image of the store: synced, hashed, inspected by rule."""
+
+    kind: Literal["image.commit"] = "image.commit"
+    image_id: UUID
+    disk_format: str
+    container_format: str
+    encrypted: bool = False
+
+
+class ImageDelete(Wire):
+    kind: Literal["image.delete"] = "image.delete"
+    image_id: UUID
+
+
+class AttachmentApply(Wire):
+    """Make this host's attachments of one volume equal to `wanted` (empty: detach). Secret: `volume`."""
+
+    kind: Literal["attachment.apply"] = "attachment.apply"
+    backend: Name
+    volume_id: UUID
+    generation: Generation
+    wanted: tuple[WantedAttachment, ...] = ()
+    encryption: LuksFormat | None = None
+
+
+JobArgs = Annotated[
+    VolumeCreate | VolumeClone | VolumeFromImage | VolumeExtend | VolumeDelete | SnapshotCreate | SnapshotDelete
+    | TransferOpen | TransferClose | ImageCommit | ImageDelete | AttachmentApply,
+    Field(discriminator="kind"),
+]  # fmt: skip
+job_args: TypeAdapter[JobArgs] = TypeAdapter(JobArgs)
+
+
+class JobRequest(Wire):
+    """Body of `POST /v1/jobs`."""
+
+    key: str = Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}/[A-Za-z0-9_.:-]{1,64}/[0-9]{1,6}$")
+    epoch: int = Field(ge=1)
+    kind: str
+    version: int = 1
+    args: dict[str, Any]
+    secrets: dict[str, WireSecret] = Field(default_factory=dict)
+    request_id: str = ""
+
+    def job(self) -> JobArgs:
+        """The typed arguments; pydantic.ValidationError when they do not fit the kind."""
+        return job_args.validate_python({**self.args, "kind": self.kind})
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body with secrets in clear; never log it."""
+        plain = self.model_dump(mode="json", exclude={"secrets"})
+        return {**plain, "secrets": {name: s.revealed() for name, s in self.secrets.items()}}
+
+
+def request_for(
+    key: str, epoch: int, args: JobArgs, secrets: dict[str, WireSecret] | None = None, request_id: str = ""
+) -> JobRequest:
+    plain = args.model_dump(mode="json", exclude={"kind"})
+    return JobRequest(
+        key=key, epoch=epoch, kind=args.kind, args=plain, secrets=secrets or {}, request_id=request_id
+    )
+
+
+class Progress(Wire):
+    """`total` 0 means not known; `rate` is bytes a second; `eta_s` None when it can not be told."""
+
+    phase: str = ""
+    done: Bytes = 0
+    total: Bytes = 0
+    rate: float = 0.0
+    eta_s: float | None = None
+
+
+class ErrorBody(Wire):
+    code: str
+    status: int = 500
+    message: str
+    hint: str = ""
+    context: dict[str, Any] = Field(default_factory=dict)
+    retry_after: float | None = None
+
+
+JobState = Literal["queued", "running", "needs-secret", "done", "failed", "cancelled", "fenced"]
+TERMINAL: frozenset[str] = frozenset({"done", "failed", "cancelled", "fenced"})
+
+
+class JobStatus(Wire):
+    """Answer of `POST /v1/jobs`, `GET /v1/jobs/{key}`. `seq` rises with every change; `after=seq` long-polls."""
+
+    key: str
+    epoch: int
+    kind: str
+    state: JobState
+    seq: int
+    progress: Progress | None = None
+    result: dict[str, Any] | None = None
+    error: ErrorBody | None = None
+
+    @property
+    def terminal(self) -> bool:
+        return self.state in TERMINAL

@@ -1,0 +1,124 @@
+"""Results of jobs and the answers of the agent's read calls. Sizes are bytes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from agent.wire.jobs import UUID, Bytes, Checksum, Generation, Name, Wire
+
+
+class VolumeResult(Wire):
+    """After create, clone, from_image, extend: the device's size (header included) and what it gives inside."""
+
+    volume_id: UUID
+    device_bytes: Bytes
+    usable_bytes: Bytes
+
+
+class SnapshotResult(Wire):
+    snapshot_id: UUID
+    device_bytes: Bytes
+
+
+class TransferResult(Wire):
+    """The opened ticket; the address is filled in by the coordinator from the host's facts."""
+
+    name: str
+    port: int
+
+
+class ImageResult(Wire):
+    image_id: UUID
+    size_bytes: Bytes
+    checksums: tuple[Checksum, ...] = ()
+    detected_format: str = ""
+    virtual_size: Bytes = 0
+
+
+class AttachedDevice(Wire):
+    """What a holder of an attachment uses. `raw` says that the device is not decrypted (no dm-crypt here)."""
+
+    attachment_id: UUID
+    device: str
+    raw_device: str
+    raw: bool = False
+    diskseq: int | None = None
+
+
+class AttachmentsResult(Wire):
+    volume_id: UUID
+    generation: Generation
+    attached: tuple[AttachedDevice, ...] = ()
+
+
+class Pool(Wire):
+    """`name` is the pool part of `host@backend#pool`."""
+
+    backend: Name
+    name: Name
+    driver: str
+    total_bytes: Bytes
+    free_bytes: Bytes
+    allocated_bytes: Bytes
+    byte_granular: bool = True
+    thin: bool = True
+    reflink: bool = False
+    protocols: tuple[str, ...] = ("local",)
+
+
+class HostFacts(Wire):
+    """`GET /v1/host`."""
+
+    host: Name
+    boot_id: str
+    arch: str
+    kernel: str
+    version: str
+    started_at: str
+    clock: float
+    initiator_iqn: str | None = None
+    nqn: str | None = None
+    wwpns: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    links: dict[str, str] = Field(default_factory=dict)
+    data_port: int | None = None
+    keeps_images: bool = False
+    capabilities: tuple[str, ...] = ()
+    job_kinds: tuple[str, ...] = ()
+
+
+class InventoryVolume(Wire):
+    """One thing that a back end holds, for the reconciler (`GET /v1/inventory`)."""
+
+    backend: Name
+    kind: Literal["volume", "snapshot", "image", "leftover"]
+    id: str
+    device_bytes: Bytes
+    allocated_bytes: Bytes
+
+
+class HostAttachment(Wire):
+    """One row of `GET /v1/attachments`: what the host's own table wants, and what the kernel says."""
+
+    attachment_id: UUID
+    volume_id: UUID
+    backend: Name
+    generation: Generation
+    device: str
+    raw_device: str
+    raw: bool = False
+    mode: str = "rw"
+    boot_id: str = ""
+    state: Literal["attached", "missing", "needs-secret", "stale"] = "attached"
+
+
+class HostIssue(Wire):
+    """One row of `GET /v1/issues`."""
+
+    code: str
+    resource: str
+    message: str
+    remedy: str
+    since: str
