@@ -17,8 +17,8 @@ _registry: dict[str, type[BrickyardError]] = {}
 class BrickyardError(Exception):
     """Root of all errors. `str(error)` is the filled sentence, without the hint."""
 
-    code: ClassVar[str] = "internal"
-    status: ClassVar[int] = 500
+    code: str = "internal"
+    status: int = 500
     exit_code: ClassVar[int] = 1
     sentence: ClassVar[str] = "Something failed that should not have: {reason}."
     hint: ClassVar[str] = "This is a defect; please report it with the request id and the support bundle."
@@ -116,8 +116,8 @@ class Remote(BrickyardError):
     def __init__(self, context: Mapping[str, Any] | None = None, /, **values: Any) -> None:
         super().__init__(context, **values)
         body: Mapping[str, Any] = self.context.get("body", {})
-        self.code: str = str(body.get("code", "remote"))  # type: ignore[misc]
-        self.status: int = int(body.get("status", 500))  # type: ignore[misc]
+        self.code = str(body.get("code", "remote"))
+        self.status = int(body.get("status", 500))
         self.retry_after: float | None = body.get("retry_after")
 
     def __str__(self) -> str:

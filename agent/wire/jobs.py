@@ -146,7 +146,7 @@ class SnapshotDelete(Wire):
 
 
 class TransferOpen(Wire):
-    """Open a ticket on this agent's data port: `peer` (a SAN role, `host:ID` or `coordinator`) may read or write it once."""
+    """A one-use ticket on the data port for `peer` (a SAN role: `host:ID` or `coordinator`)."""
 
     kind: Literal["transfer.open"] = "transfer.open"
     image_id: UUID
@@ -220,9 +220,7 @@ def request_for(
     key: str, epoch: int, args: JobArgs, secrets: dict[str, WireSecret] | None = None, request_id: str = ""
 ) -> JobRequest:
     plain = args.model_dump(mode="json", exclude={"kind"})
-    return JobRequest(
-        key=key, epoch=epoch, kind=args.kind, args=plain, secrets=secrets or {}, request_id=request_id
-    )
+    return JobRequest(key=key, epoch=epoch, kind=args.kind, args=plain, secrets=secrets or {}, request_id=request_id)
 
 
 class Progress(Wire):
