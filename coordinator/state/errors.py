@@ -1,0 +1,39 @@
+"""What can go wrong between the coordinator and its database."""
+
+from __future__ import annotations
+
+from agent.base.errors import Conflict, Permanent
+
+
+class DatabaseBusy(Permanent):
+    code = "state.database-busy"
+    status = 503
+    exit_code = 6
+    sentence = "The database {path} is in use by process {pid}."
+    hint = "Stop that coordinator first, or give this one a state directory of its own."
+
+
+class SchemaTooNew(Permanent):
+    code = "state.schema-too-new"
+    status = 503
+    exit_code = 6
+    sentence = "The database has schema {found}; this release knows schemas up to {known}."
+    hint = "Start the newer release, or restore a backup made by this one (brickyard-coordinator db restore)."
+
+
+class TransitionRefused(Conflict):
+    """A status may not move this way; says from which state, by which rule, and what would help."""
+
+    code = "state.transition-refused"
+    status = 400
+    sentence = "Invalid {noun}: {noun} {id} has status {status}; {event} needs one of: {allowed}."
+    hint = "{help}"
+
+
+class LeaseLost(Conflict):
+    """Another coordinator has taken the operation over; this one must not touch it any more."""
+
+    code = "state.lease-lost"
+    status = 409
+    sentence = "Operation {id} is no longer owned by this coordinator (epoch {epoch})."
+    hint = "Nothing to do: the present owner goes on with it."
