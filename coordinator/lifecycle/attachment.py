@@ -1,0 +1,25 @@
+"""What may happen to an attachment (the `attach_status` of its row)."""
+
+from __future__ import annotations
+
+from coordinator.lifecycle.table import NEW, Lifecycle, Rule
+
+ATTACHMENT = Lifecycle(
+    noun="attachment",
+    stable=frozenset({"reserved", "attaching", "attached", "error_attaching", "error_detaching", "deleted"}),
+    transient=frozenset({"connecting", "detaching"}),
+    rules=(
+        Rule("reserve", (NEW,), "reserved"),
+        Rule("connect_now", (NEW,), "attaching"),
+        Rule("connect", ("reserved", "attaching"), "attaching"),
+        Rule("complete", ("reserved", "attaching"), "attached"),
+        Rule("host_attach", (NEW,), "connecting"),
+        Rule("host_attached", ("connecting",), "attached"),
+        Rule("host_attach_failed", ("connecting",), "error_attaching"),
+        Rule("detach", ("reserved", "attaching", "attached", "error_attaching", "error_detaching"), "detaching",
+             "Wait until the running work has ended."),
+        Rule("gone", ("reserved", "attaching", "attached", "detaching", "error_attaching", "error_detaching",
+                      "connecting"), "deleted"),
+        Rule("detach_failed", ("detaching",), "error_detaching"),
+    ),
+)  # fmt: skip

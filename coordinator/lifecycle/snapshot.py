@@ -1,0 +1,21 @@
+"""What may happen to a snapshot."""
+
+from __future__ import annotations
+
+from coordinator.lifecycle.table import NEW, Lifecycle, Rule
+
+SNAPSHOT = Lifecycle(
+    noun="snapshot",
+    stable=frozenset({"available", "error", "error_deleting", "deleted"}),
+    transient=frozenset({"creating", "deleting"}),
+    rules=(
+        Rule("create", (NEW,), "creating"),
+        Rule("created", ("creating",), "available"),
+        Rule("create_failed", ("creating",), "error"),
+        Rule("delete", ("available", "error", "error_deleting"), "deleting", "Wait until the running work has ended."),
+        Rule("deleted", ("deleting",), "deleted"),
+        Rule("delete_failed", ("deleting",), "error_deleting"),
+        Rule("repaired", ("error", "error_deleting"), "available"),
+        Rule("damaged", ("available", "error", "error_deleting"), "error"),
+    ),
+)

@@ -1,0 +1,53 @@
+"""What may happen to a volume. Statuses are the ones that Block Storage clients know."""
+
+from __future__ import annotations
+
+from coordinator.lifecycle.table import NEW, PREVIOUS, Lifecycle, Rule
+
+_REST = ("available", "error", "error_deleting", "error_extending", "error_managing", "error_restoring")
+_REPAIR = "See what is wrong with: brickyard volume repair --dry-run VOLUME."
+
+VOLUME = Lifecycle(
+    noun="volume",
+    stable=frozenset(
+        {*_REST, "in-use", "reserved", "attaching", "detaching", "maintenance", "awaiting-transfer", "deleted"}
+    ),
+    transient=frozenset({"creating", "downloading", "extending", "deleting", "retyping", "uploading"}),
+    rules=(
+        Rule("create", (NEW,), "creating"),
+        Rule("download", ("creating",), "downloading"),
+        Rule("created", ("creating", "downloading"), "available"),
+        Rule("create_failed", ("creating", "downloading"), "error"),
+        Rule("delete", _REST, "deleting", "Detach it first, or wait until the running work has ended."),
+        Rule("delete_forced", (*_REST, "creating", "downloading", "attaching", "detaching", "reserved", "maintenance",
+                               "awaiting-transfer"), "deleting", "Detach it first."),
+        Rule("deleted", ("deleting",), "deleted"),
+        Rule("delete_failed", ("deleting",), "error_deleting"),
+        Rule("extend", ("available",), "extending",
+             "An attached volume can be extended from microversion 3.42.", remember=True),
+        Rule("extend_attached", ("available", "in-use"), "extending", _REPAIR, remember=True),
+        Rule("extended", ("extending",), PREVIOUS),
+        Rule("extend_refused", ("extending",), PREVIOUS),
+        Rule("extend_failed", ("extending",), "error_extending"),
+        Rule("reserve", ("available",), "attaching",
+             "It is attached or busy; detach it, or use a type that allows multiattach."),
+        Rule("unreserve", ("attaching",), "available"),
+        Rule("attachment_reserve", ("available",), "reserved",
+             "It is attached or busy; detach it, or use a type that allows multiattach."),
+        Rule("attachment_connect", ("reserved", "attaching", "available"), "attaching"),
+        Rule("attachment_complete", ("attaching", "reserved", "in-use"), "in-use"),
+        Rule("attachment_gone", ("reserved", "attaching", "detaching", "in-use", "error"), "available"),
+        Rule("begin_detaching", ("in-use",), "detaching"),
+        Rule("roll_detaching", ("detaching",), "in-use"),
+        Rule("host_attach", ("available", "in-use"), "attaching",
+             "It is attached or busy; detach it first.", remember=True),
+        Rule("host_attached", ("attaching",), "in-use"),
+        Rule("host_attach_failed", ("attaching",), PREVIOUS),
+        Rule("host_detach", ("in-use", "attaching", "error"), "detaching", _REPAIR, remember=True),
+        Rule("host_detached", ("detaching",), "available"),
+        Rule("host_detach_failed", ("detaching",), PREVIOUS),
+        Rule("repaired", ("error", "error_extending", "error_deleting", "error_managing", "error_restoring"),
+             "available"),
+        Rule("damaged", _REST, "error"),
+    ),
+)  # fmt: skip

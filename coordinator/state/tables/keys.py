@@ -1,0 +1,31 @@
+"""The sealed key store: each payload is AES-GCM under the key-encryption key, bound to its own id."""
+
+from sqlalchemy import Column, Index, Integer, LargeBinary, String, Table
+
+from coordinator.state.tables import metadata
+from coordinator.state.tables.columns import id_column, times
+
+secrets = Table(
+    "secrets",
+    metadata,
+    id_column(),
+    Column("project_id", String(64), nullable=False),
+    Column("user_id", String(64), nullable=False),
+    Column("name", String(255)),
+    Column("type", String(16), nullable=False),
+    Column("algorithm", String(16)),
+    Column("bit_length", Integer),
+    Column("kek_id", String(64), nullable=False),
+    Column("nonce", LargeBinary(12), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    *times(),
+    Index("ix_secrets_project", "project_id"),
+)
+
+key_checks = Table(
+    "key_checks",
+    metadata,
+    Column("kek_id", String(64), primary_key=True),
+    Column("nonce", LargeBinary(12), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)

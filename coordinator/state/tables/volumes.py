@@ -1,0 +1,113 @@
+"""Volumes with their metadata. `size` is GiB as users see it; `device_bytes` is what the back end holds."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    false,
+    text,
+    true,
+)
+
+from coordinator.state.tables import metadata
+from coordinator.state.tables.columns import id_column, soft_delete, times
+
+volumes = Table(
+    "volumes",
+    metadata,
+    id_column(),
+    Column("project_id", String(64), nullable=False),
+    Column("user_id", String(64), nullable=False),
+    Column("name", String(255)),
+    Column("description", String(255)),
+    Column("size", Integer, nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("previous_status", String(32)),
+    Column("attach_status", String(32), nullable=False, default="detached", server_default="detached"),
+    Column("migration_status", String(32)),
+    Column("availability_zone", String(255), nullable=False, default="nova", server_default="nova"),
+    Column("host_id", String(63)),
+    Column("backend", String(63)),
+    Column("pool", String(63)),
+    Column("pool_id", String(200)),
+    Column("volume_type_id", String(36), ForeignKey("volume_types.id")),
+    Column("snapshot_id", String(36)),
+    Column("source_volid", String(36)),
+    Column("image_id", String(36)),
+    Column("bootable", Boolean, nullable=False, default=False, server_default=false()),
+    Column("multiattach", Boolean, nullable=False, default=False, server_default=false()),
+    Column("encryption_key_id", String(36)),
+    Column("encryption_format", String(16)),
+    Column("encryption_cipher", String(64)),
+    Column("encryption_key_size", Integer),
+    Column("use_quota", Boolean, nullable=False, default=True, server_default=true()),
+    Column("device_bytes", BigInteger),
+    Column("usable_bytes", BigInteger),
+    Column("attention", Text),
+    Column("group_id", String(36)),
+    *times(),
+    Column("launched_at", DateTime),
+    Column("terminated_at", DateTime),
+    *soft_delete(),
+    Index(
+        "ix_volumes_live_project",
+        "project_id",
+        "created_at",
+        "id",
+        sqlite_where=text("NOT deleted"),
+        postgresql_where=text("NOT deleted"),
+    ),
+    Index(
+        "ix_volumes_live_quota",
+        "project_id",
+        "volume_type_id",
+        "size",
+        sqlite_where=text("NOT deleted AND use_quota"),
+        postgresql_where=text("NOT deleted AND use_quota"),
+    ),
+    Index(
+        "ix_volumes_live_all",
+        "created_at",
+        "id",
+        sqlite_where=text("NOT deleted"),
+        postgresql_where=text("NOT deleted"),
+    ),
+    Index("ix_volumes_live_host", "host_id", sqlite_where=text("NOT deleted"), postgresql_where=text("NOT deleted")),
+    Index(
+        "ix_volumes_busy",
+        "status",
+        sqlite_where=text("NOT deleted AND status NOT IN ('available', 'in-use')"),
+        postgresql_where=text("NOT deleted AND status NOT IN ('available', 'in-use')"),
+    ),
+)
+
+volume_metadata = Table(
+    "volume_metadata",
+    metadata,
+    Column("volume_id", String(36), ForeignKey("volumes.id"), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("value", String(255), nullable=False),
+)
+
+volume_admin_metadata = Table(
+    "volume_admin_metadata",
+    metadata,
+    Column("volume_id", String(36), ForeignKey("volumes.id"), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("value", String(255), nullable=False),
+)
+
+volume_image_metadata = Table(
+    "volume_image_metadata",
+    metadata,
+    Column("volume_id", String(36), ForeignKey("volumes.id"), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("value", Text, nullable=False),
+)
