@@ -1,0 +1,204 @@
+"""Operation rows: accepted in the caller's transaction, then moved on only by the owner of the present epoch."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+
+from coordinator.lifecycle.operation import OPERATION
+from coordinator.state.clock import database_now
+from coordinator.state.errors import LeaseLost
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.operations import events, operations
+
+LEASE_S = 10.0
+ACTIVE = ("running", "undoing")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row as its owner sees it. `steps` maps a name to `{state, attempt, result}`."""
+
+    id: str
+    kind: str
+    version: int
+    resource_type: str
+    resource_id: str
+    project_id: str
+    user_id: str
+    request_id: str
+    args: dict[str, Any]
+    steps: dict[str, dict[str, Any]]
+    state: str
+    epoch: int
+    owner: str | None
+    cancel_requested: bool = False
+    error: dict[str, Any] | None = None
+    progress: dict[str, Any] | None = None
+    waiting: str | None = None
+    created_at: datetime.datetime = field(default_factory=utcnow)
+    updated_at: datetime.datetime | None = None
+    finished_at: datetime.datetime | None = None
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """Stored results of finished steps, by step name."""
+        return {name: step.get("result") for name, step in self.steps.items() if step.get("state") == "done"}
+
+    def attempt(self, step: str) -> int:
+        return int(self.steps.get(step, {}).get("attempt", 1))
+
+
+_COLUMNS = [operations.c[name] for name in Operation.__dataclass_fields__]
+
+
+def _of(row: Row[Any]) -> Operation:
+    return Operation(**row._mapping)
+
+
+def add(conn: Connection, operation: Operation) -> None:
+    """Insert a new operation, owned from the start by the coordinator that accepted it."""
+    conn.execute(
+        insert(operations).values(
+            id=operation.id,
+            kind=operation.kind,
+            version=operation.version,
+            resource_type=operation.resource_type,
+            resource_id=operation.resource_id,
+            project_id=operation.project_id,
+            user_id=operation.user_id,
+            request_id=operation.request_id,
+            args=operation.args,
+            steps=operation.steps,
+            state=OPERATION.rule("accept").target,
+            epoch=operation.epoch,
+            owner=operation.owner,
+            lease_until=database_now() + LEASE_S,
+            created_at=operation.created_at,
+        )
+    )
+
+
+def get(conn: Connection, id: str) -> Operation | None:
+    row = conn.execute(select(*_COLUMNS).where(operations.c.id == id)).one_or_none()
+    return None if row is None else _of(row)
+
+
+def active_of(conn: Connection, resource_id: str) -> Operation | None:
+    """The operation that is at work on a resource now, newest first."""
+    row = conn.execute(
+        select(*_COLUMNS)
+        .where(operations.c.resource_id == resource_id, operations.c.state.in_(ACTIVE))
+        .order_by(operations.c.created_at.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else _of(row)
+
+
+def listing(
+    conn: Connection, *, project_id: str | None = None, active: bool = False, resource_id: str | None = None,
+    limit: int = 1000
+) -> list[Operation]:  # fmt: skip
+    """Newest first; `project_id` None means all projects."""
+    query = select(*_COLUMNS).order_by(operations.c.created_at.desc(), operations.c.id.desc()).limit(limit)
+    if project_id is not None:
+        query = query.where(operations.c.project_id == project_id)
+    if resource_id is not None:
+        query = query.where(operations.c.resource_id == resource_id)
+    if active:
+        query = query.where(operations.c.state.in_(ACTIVE))
+    return [_of(row) for row in conn.execute(query)]
+
+
+def claim(conn: Connection, owner: str, *, all_of_them: bool, known: frozenset[tuple[str, int]]) -> list[Operation]:
+    """Take operations whose lease ran out (or all, where the database is held by this process alone).
+
+    Each claim raises the epoch. Operations of a (kind, version) not in `known` are left for a coordinator that has it.
+    """
+    free = or_(operations.c.lease_until < database_now(), operations.c.lease_until.is_(None))
+    condition = operations.c.state.in_(ACTIVE) if all_of_them else and_(operations.c.state.in_(ACTIVE), free)
+    rows = conn.execute(select(operations.c.id, operations.c.kind, operations.c.version).where(condition)).all()
+    mine = [row.id for row in rows if (row.kind, row.version) in known]
+    claimed: list[Operation] = []
+    for id in mine:
+        row = conn.execute(
+            update(operations)
+            .where(operations.c.id == id, condition)
+            .values(owner=owner, epoch=operations.c.epoch + 1, lease_until=database_now() + LEASE_S)
+            .returning(*_COLUMNS)
+        ).one_or_none()
+        if row is not None:
+            claimed.append(_of(row))
+    return claimed
+
+
+def renew(conn: Connection, owner: str) -> int:
+    """Renew every lease of this owner; returns how many."""
+    return conn.execute(
+        update(operations)
+        .where(operations.c.owner == owner, operations.c.state.in_(ACTIVE))
+        .values(lease_until=database_now() + LEASE_S)
+    ).rowcount
+
+
+def fenced(conn: Connection, operation: Operation, **values: Any) -> Operation:
+    """Write to a row only while its (owner, epoch) is still ours; raises LeaseLost otherwise."""
+    row = conn.execute(
+        update(operations)
+        .where(
+            operations.c.id == operation.id,
+            operations.c.owner == operation.owner,
+            operations.c.epoch == operation.epoch,
+            operations.c.state.in_(ACTIVE),
+        )
+        .values(updated_at=utcnow(), **values)
+        .returning(*_COLUMNS)
+    ).one_or_none()
+    if row is None:
+        raise LeaseLost(id=operation.id, epoch=operation.epoch)
+    return _of(row)
+
+
+def step_done(conn: Connection, operation: Operation, step: str, result: dict[str, Any] | None) -> Operation:
+    """Store a step's result under the fence."""
+    entry = {**operation.steps.get(step, {}), "state": "done", "result": result}
+    return fenced(conn, operation, steps={**operation.steps, step: entry}, step=step, waiting=None, waiting_since=None)
+
+
+def finish(conn: Connection, operation: Operation, event: str, error: dict[str, Any] | None = None) -> Operation:
+    """End an operation along its own lifecycle table."""
+    rule = OPERATION.rule(event)
+    if operation.state not in rule.sources:
+        raise LeaseLost(id=operation.id, epoch=operation.epoch)
+    values: dict[str, Any] = {"state": rule.target, "waiting": None, "waiting_since": None}
+    if rule.target not in ACTIVE:
+        values["finished_at"] = utcnow()
+    if error is not None:
+        values["error"] = error
+    return fenced(conn, operation, **values)
+
+
+def request_cancel(conn: Connection, id: str) -> bool:
+    """Ask for the cancellation of a running operation; False when it has ended."""
+    changed = conn.execute(
+        update(operations).where(operations.c.id == id, operations.c.state == "running").values(cancel_requested=True)
+    )
+    return changed.rowcount == 1
+
+
+def record_event(conn: Connection, operation: Operation, type: str, payload: dict[str, Any]) -> None:
+    """Add a row to the outbox in the same transaction as the change that it tells of."""
+    conn.execute(
+        insert(events).values(
+            at=utcnow(),
+            type=type,
+            resource_type=operation.resource_type,
+            resource_id=operation.resource_id,
+            project_id=operation.project_id,
+            request_id=operation.request_id,
+            payload=payload,
+        )
+    )

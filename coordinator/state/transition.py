@@ -1,0 +1,89 @@
+"""The one way a status moves: a conditional UPDATE fed by the transition table of its noun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, insert, select, update
+
+from agent.base.errors import NotFound
+from coordinator.lifecycle.attachment import ATTACHMENT
+from coordinator.lifecycle.image import IMAGE
+from coordinator.lifecycle.snapshot import SNAPSHOT
+from coordinator.lifecycle.table import NEW, PREVIOUS, Lifecycle
+from coordinator.lifecycle.volume import VOLUME
+from coordinator.state.errors import TransitionRefused
+from coordinator.state.tables.attachments import attachments
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.images import images
+from coordinator.state.tables.snapshots import snapshots
+from coordinator.state.tables.volumes import volumes
+
+_NOUNS: dict[str, tuple[Lifecycle, Table, str]] = {
+    "volume": (VOLUME, volumes, "status"),
+    "snapshot": (SNAPSHOT, snapshots, "status"),
+    "attachment": (ATTACHMENT, attachments, "attach_status"),
+    "image": (IMAGE, images, "status"),
+}
+
+
+def enter(conn: Connection, noun: str, event: str, **values: Any) -> Row[Any]:
+    """Insert a new row in the status that `event` gives it; returns the row."""
+    lifecycle, table, column = _NOUNS[noun]
+    rule = lifecycle.rule(event)
+    assert rule.sources == (NEW,), f"{noun}: {event} does not make a new row"
+    return conn.execute(insert(table).values(**{column: rule.target}, **values).returning(table)).one()
+
+
+def move(
+    conn: Connection,
+    noun: str,
+    id: str,
+    event: str,
+    *,
+    guards: tuple[ColumnElement[bool], ...] = (),
+    **values: Any,
+) -> Row[Any]:
+    """Move one row along the table, with other columns set in the same statement; returns the new row.
+
+    Raises NotFound, or TransitionRefused naming the present status, the rule and what would help. `guards` are
+    further conditions; when they alone fail, TransitionRefused is raised as well.
+    """
+    lifecycle, table, column = _NOUNS[noun]
+    rule = lifecycle.rule(event)
+    status = table.c[column]
+    if rule.remember:
+        values["previous_status"] = status
+    if rule.target == "deleted":
+        values |= {"deleted": True, "deleted_at": utcnow()}
+    target = table.c.previous_status if rule.target == PREVIOUS else rule.target
+    statement = (
+        update(table)
+        .where(table.c.id == id, status.in_(rule.sources), ~table.c.deleted, *guards)
+        .values(**{column: target}, **{"updated_at": utcnow(), **values})
+        .returning(table)
+    )
+    row = conn.execute(statement).one_or_none()
+    if row is None:
+        raise refusal(conn, noun, id, event)
+    return row
+
+
+def move_if(conn: Connection, noun: str, id: str, event: str, **values: Any) -> Row[Any] | None:
+    """Like `move`, for the end of an operation that may have ended before: None where it does not apply."""
+    try:
+        return move(conn, noun, id, event, **values)
+    except (NotFound, TransitionRefused):
+        return None
+
+
+def refusal(conn: Connection, noun: str, id: str, event: str) -> NotFound | TransitionRefused:
+    """The error that says why `event` is not possible now."""
+    lifecycle, table, column = _NOUNS[noun]
+    rule = lifecycle.rule(event)
+    row = conn.execute(select(table.c[column]).where(table.c.id == id, ~table.c.deleted)).one_or_none()
+    if row is None:
+        return NotFound(noun=noun.capitalize(), id=id)
+    return TransitionRefused(
+        noun=noun, id=id, status=row[0], event=event, allowed=", ".join(rule.sources), help=rule.help
+    )
