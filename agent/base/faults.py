@@ -29,14 +29,14 @@ def declared() -> frozenset[str]:
 
 def arm(fault: str | None, record: Path | None = None) -> None:
     """Choose the point to die at (`NAME` or `NAME@N`), and a file that every passed name is appended to."""
-    global _armed, _countdown, _record  # noqa: PLW0603
+    global _armed, _countdown, _record
     name, _, nth = (fault or "").partition("@")
     _armed, _countdown, _record = name or None, int(nth or 1), record
 
 
 def fault_point(name: str) -> None:
     """Pass a named place; dies here when the place is armed."""
-    global _countdown  # noqa: PLW0603
+    global _countdown
     if _armed is None and _record is None:
         return
     if name not in _declared:
