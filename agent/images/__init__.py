@@ -1,0 +1,1 @@
+"""Images: inspected by rule before any tool opens them, kept in a store, turned into volumes."""

@@ -1,0 +1,85 @@
+"""The first bytes that a guest would see of a qcow2 image, found without any tool."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+
+from agent.images.errors import Compression, Malformed
+from agent.images.qcow2 import Qcow2
+from agent.luks.errors import Truncated
+from agent.luks.window import Window
+
+_OFFSET = 0x00FFFFFFFFFFFE00
+_COMPRESSED = 1 << 62
+_ALL_ZERO = 1
+Decrypt = Callable[[bytes, int], bytes]
+
+
+def read(window: Window, image: Qcow2, count: int, decrypt: Decrypt | None = None) -> bytes:
+    """The first `count` clear bytes (fewer when the disk is smaller); `count` is a multiple of 512.
+
+    `decrypt(data, first_sector)` gets whole sectors with their number in the host file. Raises Truncated,
+    Malformed, Compression.
+    """
+    cluster = 1 << image.cluster_bits
+    count = min(count, image.virtual_size)
+    parts = []
+    for at in range(0, count, cluster):
+        wanted = min(cluster, count - at)
+        parts.append(_cluster(window, image, at // cluster, wanted, decrypt))
+    return b"".join(parts)
+
+
+def _cluster(window: Window, image: Qcow2, index: int, wanted: int, decrypt: Decrypt | None) -> bytes:
+    entry, bitmap = _entry(window, image, index)
+    if entry & _COMPRESSED:
+        return _inflated(window, image, entry, wanted)
+    host = entry & _OFFSET
+    if not host or (not image.extended_l2 and image.version >= 3 and entry & _ALL_ZERO):
+        return bytes(wanted)
+    data = window.read(host, wanted).ljust(wanted, b"\0")
+    if decrypt is not None:
+        data = decrypt(data, host // 512)
+    if image.extended_l2:
+        data = _masked(data, bitmap, (1 << image.cluster_bits) // 32)
+    return data
+
+
+def _entry(window: Window, image: Qcow2, index: int) -> tuple[int, int]:
+    width = 16 if image.extended_l2 else 8
+    per_table = (1 << image.cluster_bits) // width
+    if index // per_table >= image.l1_entries:
+        raise Malformed(rule="the first-level table does not cover the virtual size")
+    (l1,) = struct.unpack(">Q", window.exact(image.l1_offset + index // per_table * 8, 8))
+    table = l1 & _OFFSET
+    if not table:
+        return 0, 0
+    raw = window.exact(table + index % per_table * width, width)
+    (entry,) = struct.unpack_from(">Q", raw)
+    bitmap = struct.unpack_from(">Q", raw, 8)[0] if image.extended_l2 else 0
+    return entry, bitmap
+
+
+def _masked(data: bytes, bitmap: int, subcluster: int) -> bytes:
+    """Blank the parts of an extended cluster that are not allocated (low half of the bitmap)."""
+    parts = []
+    for at in range(0, len(data), subcluster):
+        part = data[at : at + subcluster]
+        parts.append(part if bitmap >> (at // subcluster) & 1 else bytes(len(part)))
+    return b"".join(parts)
+
+
+def _inflated(window: Window, image: Qcow2, entry: int, wanted: int) -> bytes:
+    if image.zstd:
+        raise Compression
+    split = 62 - (image.cluster_bits - 8)
+    offset = entry & ((1 << split) - 1)
+    sectors = (entry & (_COMPRESSED - 1)) >> split
+    length = (sectors + 1) * 512 - (offset & 511)
+    try:
+        data = zlib.decompressobj(wbits=-12).decompress(window.read(offset, length), wanted)
+    except zlib.error:
+        raise Truncated from None
+    return data.ljust(wanted, b"\0")

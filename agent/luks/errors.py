@@ -1,0 +1,127 @@
+"""What can be wrong with a LUKS header, a key, or a conversion. Sentences name the rule, never the content."""
+
+from __future__ import annotations
+
+from agent.base.errors import Invalid, Permanent, Temporary
+
+_REMAKE = "Make the image anew with a plain LUKS1 header (aes-xts-plain64) and register it again."
+
+
+class HeaderRefused(Permanent):
+    """A LUKS header breaks a rule; the subclasses name which."""
+
+    code = "image.luks-header"
+    sentence = "The LUKS header was refused: {reason}."
+    hint = _REMAKE
+
+
+class Truncated(HeaderRefused):
+    code = "image.truncated"
+    sentence = "The image ends before its own header says it does."
+    hint = "Upload the image again and compare its size and checksum with the source."
+
+
+class NotLuks(HeaderRefused):
+    code = "image.luks-missing"
+    sentence = "The image is declared as a LUKS container but does not begin with a LUKS header."
+    hint = "Register the image without encryption, or upload the encrypted file."
+
+
+class LuksVersion(HeaderRefused):
+    code = "image.luks-version"
+    sentence = "LUKS version {version} can not be converted to a volume."
+    hint = "Convert the image to LUKS1 (cryptsetup convert --type luks1, or qemu-img convert -O luks)."
+
+
+class DetachedHeader(HeaderRefused):
+    code = "image.luks-detached"
+    sentence = "The LUKS header points to data outside of the image (detached header)."
+
+
+class NullCipher(HeaderRefused):
+    code = "image.luks-null-cipher"
+    sentence = "The LUKS header names the null cipher, which does not encrypt."
+
+
+class CipherRefused(HeaderRefused):
+    code = "image.luks-cipher"
+    sentence = (
+        "The LUKS header names a cipher or hash outside of the supported set (aes-xts-plain64; sha1, sha256, sha512)."
+    )
+
+
+class KdfLimit(HeaderRefused):
+    code = "image.luks-kdf-limit"
+    sentence = "Opening the LUKS header would cost more time or memory than allowed."
+    hint = (
+        "Re-make the key slot with fewer iterations or less memory (cryptsetup luksChangeKey --pbkdf-force-iterations)."
+    )
+
+
+class KeyArea(HeaderRefused):
+    code = "image.luks-key-area"
+    sentence = "A key slot of the LUKS header lies outside of the key area or has impossible sizes."
+
+
+class MetadataSize(HeaderRefused):
+    code = "image.luks-metadata"
+    sentence = "The LUKS2 metadata is malformed, damaged or larger than allowed."
+
+
+class Requirements(HeaderRefused):
+    code = "image.luks-requirements"
+    sentence = "The LUKS2 header requires features that are not supported here."
+
+
+class Tokens(HeaderRefused):
+    code = "image.luks-token"
+    sentence = "The LUKS2 header refers to an external token handler."
+    hint = "Remove the tokens (cryptsetup token remove) and register the image again."
+
+
+class DataSegment(HeaderRefused):
+    code = "image.luks-segment"
+    sentence = "The data segment of the LUKS header is not one plain segment inside of the image."
+
+
+class Integrity(HeaderRefused):
+    code = "image.luks-integrity"
+    sentence = "The LUKS2 header asks for integrity or hardware (OPAL) encryption."
+
+
+class WrongSecret(Permanent):
+    code = "luks.wrong-secret"
+    sentence = "The secret does not open the LUKS header of {what}."
+    hint = "Check the key id and its type: 'passphrase' is used as it is, every other type is hex-encoded first."
+
+
+class BadSecret(Invalid):
+    code = "luks.bad-secret"
+    sentence = "The secret can not be used as a LUKS key: {reason}."
+    hint = "Store a passphrase as UTF-8 text, or a symmetric key of 32 bytes."
+
+
+class TargetInUse(Permanent):
+    code = "luks.target-not-empty"
+    status = 409
+    sentence = "A LUKS header is only written to an empty regular file made for it; this one is not."
+    hint = "Discard the half-made volume and create it again."
+
+
+class FormatRefused(Invalid):
+    code = "luks.format-unsupported"
+    sentence = "This encryption can not be made from an image: {reason}."
+    hint = "Use a volume type with provider luks, cipher aes-xts-plain64 and a key size of 256 or 512."
+
+
+class ConversionFailed(Permanent):
+    code = "luks.conversion-failed"
+    status = 500
+    sentence = "The image could not be converted: {reason}."
+    hint = "Check the image with `qemu-img check` where it was made; the agent's log has the tool's own words."
+
+
+class ConversionBusy(Temporary):
+    code = "luks.conversion-unlucky"
+    retry_after = 5.0
+    sentence = "The conversion tool failed {tries} times for a reason that passes by itself."
