@@ -37,6 +37,7 @@ class Operation:
     owner: str | None
     cancel_requested: bool = False
     error: dict[str, Any] | None = None
+    step: str | None = None
     progress: dict[str, Any] | None = None
     waiting: str | None = None
     created_at: datetime.datetime = field(default_factory=utcnow)
@@ -123,10 +124,10 @@ def claim(conn: Connection, owner: str, *, all_of_them: bool, known: frozenset[t
     rows = conn.execute(select(operations.c.id, operations.c.kind, operations.c.version).where(condition)).all()
     mine = [row.id for row in rows if (row.kind, row.version) in known]
     claimed: list[Operation] = []
-    for id in mine:
+    for operation_id in mine:
         row = conn.execute(
             update(operations)
-            .where(operations.c.id == id, condition)
+            .where(operations.c.id == operation_id, condition)
             .values(owner=owner, epoch=operations.c.epoch + 1, lease_until=database_now() + LEASE_S)
             .returning(*_COLUMNS)
         ).one_or_none()

@@ -1,0 +1,1 @@
+"""The durable operation engine, and one file per workflow."""

@@ -1,0 +1,53 @@
+"""Accepting work: the operation row, in the caller's transaction (ARCHITECTURE §4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agent.base.ids import new_id
+from coordinator.state import operations
+from coordinator.state.operations import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Who asked. `owner` is this coordinator's name in the lease."""
+
+    project_id: str
+    user_id: str
+    request_id: str
+    owner: str
+
+
+def accept(
+    conn: Connection,
+    requester: Requester,
+    *,
+    kind: str,
+    version: int = 1,
+    resource_type: str,
+    resource_id: str,
+    args: dict[str, Any],
+) -> Operation:
+    """Insert the operation row and its outbox event; it is durable when the caller's transaction commits."""
+    operation = Operation(
+        id=new_id(),
+        kind=kind,
+        version=version,
+        resource_type=resource_type,
+        resource_id=resource_id,
+        project_id=requester.project_id,
+        user_id=requester.user_id,
+        request_id=requester.request_id,
+        args=args,
+        steps={},
+        state="running",
+        epoch=1,
+        owner=requester.owner,
+    )
+    operations.add(conn, operation)
+    operations.record_event(conn, operation, f"{kind}.start", {})
+    return operation

@@ -1,0 +1,149 @@
+"""One fenced transaction of an operation: store what was done, run the local steps that follow, name the next job.
+
+`advance` goes forward, `retreat` undoes in reverse. Both return the operation as stored, and the job to do next or
+None when the operation has ended. Nothing here waits or talks to a host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agent.base.errors import BrickyardError, from_body
+from coordinator.lifecycle.operation import OPERATION
+from coordinator.operations.errors import Cancelled, UndoFailed
+from coordinator.operations.workflow import JobCall, JobStep, Workflow
+from coordinator.state import operations
+from coordinator.state.operations import Operation
+from coordinator.state.tables.columns import utcnow
+
+MAX_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The job to do: forward for `step`, or (undo) after posting a tombstone for `tombstone`."""
+
+    step: str
+    call: JobCall | None
+    key: str
+    tombstone: str | None = None
+
+
+def _mark(operation: Operation, step: str, **entry: Any) -> Operation:
+    return replace(operation, steps={**operation.steps, step: {**operation.steps.get(step, {}), **entry}}, step=step)
+
+
+def _key(operation: Operation, step: str, attempt: int) -> str:
+    return f"{operation.id}/{step}/{attempt}"
+
+
+def _store(conn: Connection, operation: Operation, **values: Any) -> Operation:
+    return operations.fenced(
+        conn, operation, steps=operation.steps, step=operation.step, waiting=None, waiting_since=None, **values
+    )
+
+
+def advance(
+    conn: Connection, workflow: Workflow, operation: Operation, done: tuple[str, dict[str, Any] | None] | None = None
+) -> tuple[Operation, Next | None]:
+    """Go forward after `done` (a job step's name and result). A failing local step turns the operation to undoing."""
+    if done is not None:
+        operation = _mark(operation, done[0], state="done", result=done[1])
+    for step in workflow.steps:
+        if operation.steps.get(step.name, {}).get("state") == "done":
+            continue
+        try:
+            with conn.begin_nested():
+                if isinstance(step, JobStep):
+                    call = step.call(conn, operation)
+                    if call is not None:
+                        key = _key(operation, step.name, operation.attempt(step.name))
+                        return _store(conn, operation), Next(step.name, call, key)
+                    result = None
+                else:
+                    result = step.run(conn, operation)
+        except BrickyardError as error:
+            return fail(conn, workflow, operation, step.name, error)
+        operation = _mark(operation, step.name, state="done", result=result)
+    workflow.finished(conn, operation)
+    operations.record_event(conn, operation, f"{workflow.kind}.end", {})
+    ended = _store(conn, operation, state=OPERATION.rule("finish").target, finished_at=utcnow())
+    return ended, None
+
+
+def fail(
+    conn: Connection, workflow: Workflow, operation: Operation, step: str, error: BrickyardError
+) -> tuple[Operation, Next | None]:
+    """Turn to undoing because of `error` in `step`, and take the first undo."""
+    operation = replace(operation, error=error.to_body(), step=step)
+    stored = _store(conn, operation, state=OPERATION.rule("fail").target, error=operation.error)
+    return retreat(conn, workflow, stored)
+
+
+def retreat(
+    conn: Connection, workflow: Workflow, operation: Operation, undone: str | None = None
+) -> tuple[Operation, Next | None]:
+    """Undo finished steps, and the one whose outcome is unknown, in reverse order; then end as failed."""
+    if undone is not None:
+        operation = replace(_mark(operation, undone, state="undone"), step=operation.step)
+    failed_at = workflow.index(operation.step) if operation.step else -1
+    for position in range(len(workflow.steps) - 1, -1, -1):
+        step = workflow.steps[position]
+        state = operation.steps.get(step.name, {}).get("state")
+        in_doubt = position == failed_at and isinstance(step, JobStep) and state != "undone"
+        if state != "done" and not in_doubt:
+            continue
+        if isinstance(step, JobStep):
+            call = step.undo(conn, operation) if step.undo else None
+            tombstone = _key(operation, step.name, operation.attempt(step.name)) if in_doubt else None
+            if call is not None or tombstone is not None:
+                undo = f"{step.name}.undo"
+                key = _key(operation, undo, operation.attempt(undo))
+                return _store(conn, operation), Next(step.name, call, key, tombstone)
+        elif step.undo is not None:
+            step.undo(conn, operation)
+        operation = replace(_mark(operation, step.name, state="undone"), step=operation.step)
+    error = from_body(operation.error or {})
+    workflow.failed(conn, operation, error)
+    operations.record_event(conn, operation, f"{workflow.kind}.error", {"error": operation.error})
+    event = "cancelled" if isinstance(error, Cancelled) else "undone"
+    return _store(conn, operation, state=OPERATION.rule(event).target, finished_at=utcnow()), None
+
+
+def again(
+    conn: Connection, workflow: Workflow, operation: Operation, step: JobStep, back_to: str | None
+) -> tuple[Operation, Next | None]:
+    """Try a job step anew under a higher attempt, from `back_to` (itself or an earlier step) on."""
+    first = workflow.index(back_to or step.name)
+    for other in workflow.steps[first : workflow.index(step.name) + 1]:
+        if isinstance(other, JobStep):
+            operation = _mark(operation, other.name, state="again", attempt=operation.attempt(other.name) + 1)
+        else:
+            if operation.steps.get(other.name, {}).get("state") == "done" and other.undo is not None:
+                other.undo(conn, operation)
+            operation = _mark(operation, other.name, state="again")
+    return advance(conn, workflow, operation)
+
+
+def undo_again(conn: Connection, operation: Operation, step: str) -> Operation:
+    """Raise the attempt of an undo job after a temporary failure."""
+    undo = f"{step}.undo"
+    marked = _mark(operation, undo, attempt=operation.attempt(undo) + 1)
+    return _store(conn, replace(marked, step=operation.step))
+
+
+def give_up_undo(
+    conn: Connection, workflow: Workflow, operation: Operation, step: str, error: BrickyardError
+) -> Operation:
+    """End with both causes named and the resource marked as needing attention."""
+    cause = from_body(operation.error or {})
+    both = UndoFailed(cause=str(cause), step=step, undo_cause=str(error), operation=operation.id)
+    if workflow.attention is not None:
+        workflow.attention(conn, operation, str(both))
+    operations.record_event(conn, operation, f"{workflow.kind}.attention", {"error": both.to_body()})
+    return _store(
+        conn, operation, state=OPERATION.rule("undo_failed").target, error=both.to_body(), finished_at=utcnow()
+    )

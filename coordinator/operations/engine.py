@@ -1,0 +1,153 @@
+"""The engine: owns operations by lease, runs each as one task, tells who waits, and lets go when it lost the lease."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from agent.base.faults import declare, fault_point
+from agent.base.log import bound, get_logger
+from coordinator.operations.acknowledge import Acknowledger
+from coordinator.operations.errors import NotCancellable
+from coordinator.operations.jobs import Agents, Conversation
+from coordinator.operations.run import Run
+from coordinator.operations.watch import Watchers
+from coordinator.operations.workflow import Workflows
+from coordinator.state import operations
+from coordinator.state.database import Database
+from coordinator.state.errors import LeaseLost
+from coordinator.state.operations import Operation
+from coordinator.state.tables.columns import utcnow
+
+T = TypeVar("T")
+log = get_logger(__name__)
+RENEW_S = 3.0
+SCAN_S = 5.0
+declare("coordinator.accepted")
+
+
+class Engine:
+    """Runs workflows. `exclusive` says that no other coordinator can hold this database (SQLite)."""
+
+    def __init__(
+        self, db: Database, agents: Agents, workflows: Workflows, *, owner: str, exclusive: bool, parallel: int = 64
+    ) -> None:
+        self.db = db
+        self.agents = agents
+        self.workflows = workflows
+        self.owner = owner
+        self.watchers = Watchers()
+        self._exclusive = exclusive
+        self._slots = asyncio.Semaphore(parallel)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._cancels: dict[str, asyncio.Event] = {}
+        self._busy = asyncio.Event()
+        self._acknowledger = Acknowledger(agents)
+        self._background: list[asyncio.Task[None]] = []
+
+    async def begin(self) -> None:
+        """Take over what a former owner left, then keep the leases."""
+        await self._claim(all_of_them=self._exclusive)
+        self._background = [asyncio.create_task(self._keep_leases()), asyncio.create_task(self._acknowledger.run())]
+        if not self._exclusive:
+            self._background.append(asyncio.create_task(self._scan()))
+
+    async def close(self, grace_s: float = 5.0) -> None:
+        """Let running steps end for a while; what is left is resumed by its next owner."""
+        tasks = [*self._tasks.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_s)
+        for task in [*self._tasks.values(), *self._background]:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._background, return_exceptions=True)
+        await self._acknowledger.flush()
+
+    async def submit(self, fn: Callable[[Connection], tuple[Operation, T]]) -> tuple[Operation, T]:
+        """Run an accepting transaction; when it has committed, its operation starts."""
+        operation, value = await self.db.write(fn)
+        fault_point("coordinator.accepted")
+        self.start(operation)
+        return operation, value
+
+    def start(self, operation: Operation) -> None:
+        """Run an operation that this coordinator owns."""
+        if operation.id in self._tasks:
+            return
+        cancel = self._cancels[operation.id] = asyncio.Event()
+        if operation.cancel_requested:
+            cancel.set()
+        task = asyncio.create_task(self._run(operation, cancel), name=f"operation-{operation.id}")
+        self._tasks[operation.id] = task
+        self._busy.set()
+        task.add_done_callback(lambda _: self._forget(operation.id))
+
+    async def wait(self, operation_id: str, timeout: float) -> Operation | None:
+        """The operation once it has ended; None when `timeout` seconds were not enough."""
+        ended = self.watchers.ended(operation_id)
+        current = await self.db.read(lambda conn: operations.get(conn, operation_id))
+        if current is None or current.state not in operations.ACTIVE:
+            self.watchers.drop(operation_id)
+            return current
+        try:
+            return await asyncio.wait_for(asyncio.shield(ended), timeout)
+        except TimeoutError:
+            return None
+
+    async def cancel(self, operation_id: str) -> None:
+        """Ask for cancellation; the operation is then undone. Raises NotCancellable when it is too late."""
+        if not await self.db.write(lambda conn: operations.request_cancel(conn, operation_id)):
+            current = await self.db.read(lambda conn: operations.get(conn, operation_id))
+            raise NotCancellable(operation=operation_id, state=current.state if current else "unknown")
+        if operation_id in self._cancels:
+            self._cancels[operation_id].set()
+
+    def progress(self, operation_id: str, progress: Mapping[str, Any]) -> None:
+        self.watchers.progress(operation_id, progress)
+
+    async def waiting(self, operation: Operation, reason: str | None) -> None:
+        """Make a wait visible on the row, with its beginning."""
+        since = utcnow() if reason else None
+        await self.db.write(lambda conn: operations.fenced(conn, operation, waiting=reason, waiting_since=since))
+
+    def finished(self, operation: Operation, jobs: list[tuple[str, str]]) -> None:
+        """Called by `Run` when an operation ended; `jobs` are (host, key) that the hosts may now forget."""
+        self._acknowledger.add(jobs)
+        self.watchers.end(operation)
+
+    async def _run(self, operation: Operation, cancel: asyncio.Event) -> None:
+        workflow = self.workflows.of(operation)
+        async with self._slots:
+            with bound(operation=operation.id, request_id=operation.request_id, resource=operation.resource_id):
+                conversation = Conversation(self.agents, self, cancel)
+                try:
+                    await Run(self.db, workflow, conversation, self).go(operation)
+                except LeaseLost:
+                    log.warning("operation was taken over by another coordinator")
+
+    def _forget(self, operation_id: str) -> None:
+        self._tasks.pop(operation_id, None)
+        self._cancels.pop(operation_id, None)
+        if not self._tasks:
+            self._busy.clear()
+
+    async def _claim(self, *, all_of_them: bool) -> None:
+        known, owner = self.workflows.known, self.owner
+        claimed = await self.db.write(lambda conn: operations.claim(conn, owner, all_of_them=all_of_them, known=known))
+        for operation in claimed:
+            log.info("operation resumed", operation=operation.id, kind=operation.kind, epoch=operation.epoch)
+            self.start(operation)
+
+    async def _keep_leases(self) -> None:
+        while True:
+            await self._busy.wait()
+            await asyncio.sleep(RENEW_S)
+            if self._tasks:
+                await self.db.write(lambda conn: operations.renew(conn, self.owner))
+
+    async def _scan(self) -> None:
+        while True:
+            await asyncio.sleep(SCAN_S)
+            await self._claim(all_of_them=False)

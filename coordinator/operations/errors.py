@@ -1,0 +1,48 @@
+"""What can go wrong with an operation as such."""
+
+from __future__ import annotations
+
+from agent.base.errors import Conflict, Permanent, Temporary
+
+
+class Cancelled(Permanent):
+    code = "operation.cancelled"
+    status = 409
+    exit_code = 7
+    sentence = "The work was cancelled on request."
+
+
+class UndoFailed(Permanent):
+    """Both causes are kept: what failed first, and what failed while it was undone."""
+
+    code = "operation.undo-failed"
+    status = 500
+    sentence = "{cause} Undoing the finished steps failed too, at step {step}: {undo_cause}"
+    hint = "Mend the second cause, then run: brickyard operation retry {operation}."
+
+
+class StillRunning(Temporary):
+    code = "operation.still-running"
+    status = 503
+    retry_after = 5.0
+    sentence = "The work goes on (operation {operation}); it was not done within {seconds} s."
+    hint = "Ask again later, or watch it with: brickyard operation watch {operation}."
+
+
+class WaitedTooLong(Permanent):
+    code = "operation.host-away"
+    status = 503
+    sentence = "Host {host} could not be reached for {seconds} s."
+    hint = "Bring the host back or evict it; see: brickyard host show {host}."
+
+
+class NotCancellable(Conflict):
+    code = "operation.not-cancellable"
+    sentence = "Operation {operation} is {state}; only running work can be cancelled."
+
+
+class UnknownHost(Permanent):
+    code = "operation.unknown-host"
+    status = 409
+    sentence = "Host {host} is not enrolled any more."
+    hint = "Enrol it again, or evict it so that its volumes can be dealt with."

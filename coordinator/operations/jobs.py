@@ -1,0 +1,164 @@
+"""The conversation with a host about one job: post it, follow it, cancel it; whatever the wire does meanwhile.
+
+A job's key makes each call repeatable, so every failure of the wire is answered by asking again once the host can be
+reached. Only `Undelivered` on the first post of a key proves that the host knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agent.base.errors import BrickyardError, NotFound, Temporary, from_body
+from agent.base.log import get_logger
+from agent.wire.client import AgentClient
+from agent.wire.errors import OutcomeUnknown, Undelivered
+from agent.wire.jobs import JobRequest, JobStatus, request_for
+from coordinator.operations.errors import Cancelled, UnknownHost, WaitedTooLong
+from coordinator.operations.workflow import JobCall
+from coordinator.state.operations import Operation
+
+log = get_logger(__name__)
+POST_WAIT_S = 0.5
+FOLLOW_WAIT_S = 30.0
+AWAY_DEADLINE_S = 24 * 3600.0
+
+
+class Agents(Protocol):
+    """Who can be reached, kept by the fleet."""
+
+    def client(self, host_id: str) -> AgentClient | None: ...
+    def lost(self, host_id: str) -> None: ...
+    async def reachable(self, host_id: str, timeout: float) -> bool: ...
+
+
+class Listener(Protocol):
+    """What the engine wants to hear while a job runs."""
+
+    def progress(self, operation_id: str, progress: Mapping[str, Any]) -> None: ...
+    async def waiting(self, operation: Operation, reason: str | None) -> None: ...
+
+
+class NotDelivered(Temporary):
+    """The job was provably never delivered, and its step may be done elsewhere."""
+
+    code = "operation.not-delivered"
+    sentence = "Host {host} could not be reached; it has not got the job."
+
+
+@dataclass(slots=True)
+class Conversation:
+    """All talk of one operation with its hosts. `cancelled` is set when its requester wants it to end."""
+
+    agents: Agents
+    listener: Listener
+    cancelled: asyncio.Event
+    away_deadline_s: float = AWAY_DEADLINE_S
+
+    async def run(self, operation: Operation, key: str, call: JobCall, *, may_move: bool) -> dict[str, Any] | None:
+        """Do one job to its end and return its result; raises the error that the host reported.
+
+        With `may_move`, a job that was provably not delivered raises NotDelivered instead of waiting.
+        """
+        request = request_for(key, operation.epoch, call.args, dict(call.secrets), operation.request_id)
+        fresh = may_move
+        status: JobStatus | None = None
+        while True:
+            client = self._client(call.host_id)
+            try:
+                status = await self._step(client, request, status, operation)
+            except Undelivered as error:
+                if fresh:
+                    self.agents.lost(call.host_id)
+                    raise NotDelivered(host=call.host_id) from error
+                await self._until_reachable(operation, call.host_id)
+                continue
+            except OutcomeUnknown:
+                fresh = False
+                status = None
+                await self._until_reachable(operation, call.host_id)
+                continue
+            except NotFound:
+                if status is None:
+                    raise
+                status = None
+                continue
+            fresh = False
+            if status.terminal:
+                return _outcome(status)
+
+    async def tombstone(self, operation: Operation, host_id: str, key: str) -> None:
+        """Make sure that a job of unknown outcome does nothing any more: cancelled if it runs, refused if it comes."""
+
+        async def cancel(client: AgentClient) -> JobStatus:
+            return await client.cancel(key, operation.epoch)
+
+        async def follow(client: AgentClient) -> JobStatus:
+            return await client.get_job(key, FOLLOW_WAIT_S, status.seq)
+
+        status = await self._patiently(operation, host_id, cancel)
+        while not status.terminal:
+            status = await self._patiently(operation, host_id, follow)
+
+    async def _step(
+        self, client: AgentClient, request: JobRequest, status: JobStatus | None, operation: Operation
+    ) -> JobStatus:
+        if status is None or status.state == "needs-secret":
+            fresh = await client.post_job(request, POST_WAIT_S)
+        else:
+            fresh = await self._follow(client, status, operation)
+        if fresh.progress is not None:
+            self.listener.progress(operation.id, fresh.progress.model_dump(mode="json"))
+        return fresh
+
+    async def _follow(self, client: AgentClient, status: JobStatus, operation: Operation) -> JobStatus:
+        follow = asyncio.ensure_future(client.get_job(status.key, FOLLOW_WAIT_S, status.seq))
+        stop = asyncio.ensure_future(self.cancelled.wait())
+        try:
+            await asyncio.wait({follow, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done() and operation.state == "running":
+                return await client.cancel(status.key, operation.epoch)
+            return await follow
+        finally:
+            stop.cancel()
+            if not follow.done():
+                follow.cancel()
+
+    async def _patiently(
+        self, operation: Operation, host_id: str, ask: Callable[[AgentClient], Awaitable[JobStatus]]
+    ) -> JobStatus:
+        while True:
+            try:
+                return await ask(self._client(host_id))
+            except (Undelivered, OutcomeUnknown):
+                await self._until_reachable(operation, host_id)
+
+    def _client(self, host_id: str) -> AgentClient:
+        client = self.agents.client(host_id)
+        if client is None:
+            raise UnknownHost(host=host_id)
+        return client
+
+    async def _until_reachable(self, operation: Operation, host_id: str) -> None:
+        self.agents.lost(host_id)
+        log.info("waiting for host", host=host_id, operation=operation.id)
+        started = time.monotonic()
+        if await self.agents.reachable(host_id, 1.0):
+            return
+        await self.listener.waiting(operation, f"outcome_unknown: host {host_id} can not be reached")
+        if not await self.agents.reachable(host_id, self.away_deadline_s):
+            raise WaitedTooLong(host=host_id, seconds=int(time.monotonic() - started))
+        await self.listener.waiting(operation, None)
+
+
+def _outcome(status: JobStatus) -> dict[str, Any] | None:
+    if status.state == "done":
+        return status.result
+    if status.state == "cancelled":
+        raise Cancelled
+    if status.error is not None:
+        raise from_body(status.error.model_dump())
+    raise BrickyardError(reason=f"job {status.key} ended as {status.state} without saying why")

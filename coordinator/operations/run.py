@@ -1,0 +1,171 @@
+"""One operation from where it stands to its end: a transaction, a job, a transaction, …"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from agent.base.errors import BrickyardError
+from agent.base.faults import declare, fault_point
+from agent.base.log import get_logger
+from coordinator.operations.advance import (
+    MAX_ATTEMPTS,
+    Next,
+    advance,
+    again,
+    fail,
+    give_up_undo,
+    retreat,
+    undo_again,
+)
+from coordinator.operations.errors import Cancelled, WaitedTooLong
+from coordinator.operations.jobs import Conversation, NotDelivered
+from coordinator.operations.workflow import JobStep, Workflow
+from coordinator.state.database import Database
+from coordinator.state.errors import LeaseLost
+from coordinator.state.operations import Operation
+
+log = get_logger(__name__)
+Moved = tuple[Operation, Next | None]
+declare(
+    "coordinator.step.begin",
+    "coordinator.job.before-post",
+    "coordinator.job.result-in-hand",
+    "coordinator.step.committed",
+    "coordinator.undo.begin",
+    "coordinator.undo.before-post",
+    "coordinator.operation.ended",
+)
+
+
+class Ended(Protocol):
+    def finished(self, operation: Operation, jobs: list[tuple[str, str]]) -> None: ...
+
+
+class Run:
+    """Drives one operation; every change is fenced by its owner and epoch."""
+
+    def __init__(self, db: Database, workflow: Workflow, conversation: Conversation, engine: Ended) -> None:
+        self._db = db
+        self._workflow = workflow
+        self._talk = conversation
+        self._engine = engine
+        self._jobs: list[tuple[str, str]] = []
+        self._resumed = False
+
+    async def go(self, operation: Operation) -> None:
+        """Run to the end; raises LeaseLost when another coordinator has taken over."""
+        self._resumed = operation.epoch > 1
+        fault_point("coordinator.step.begin")
+        moved = await self._first(operation)
+        while (todo := moved[1]) is not None:
+            forward = moved[0].state == "running"
+            moved = await (self._forward(moved[0], todo) if forward else self._backward(moved[0], todo))
+            fault_point("coordinator.step.committed")
+        fault_point("coordinator.operation.ended")
+        self._engine.finished(moved[0], self._jobs)
+
+    async def _first(self, operation: Operation) -> Moved:
+        workflow = self._workflow
+        if operation.state == "undoing":
+            return await self._write(operation, lambda conn: retreat(conn, workflow, operation))
+        return await self._write(operation, lambda conn: advance(conn, workflow, operation))
+
+    async def _forward(self, operation: Operation, todo: Next) -> Moved:
+        workflow = self._workflow
+        step = workflow.step(todo.step)
+        assert isinstance(step, JobStep)
+        assert todo.call is not None
+        call = todo.call
+        try:
+            if self._talk.cancelled.is_set():
+                raise Cancelled
+            fault_point("coordinator.job.before-post")
+            may_move = step.elsewhere is not None and not self._resumed
+            result = await self._talk.run(operation, todo.key, call, may_move=may_move)
+            self._jobs.append((call.host_id, todo.key))
+            fault_point("coordinator.job.result-in-hand")
+        except NotDelivered:
+            elsewhere = step.elsewhere
+            return await self._write(operation, lambda conn: again(conn, workflow, operation, step, elsewhere))
+        except BrickyardError as error:
+            self._jobs.append((call.host_id, todo.key))
+            return await self._after_error(operation, step, error)
+        return await self._write(operation, lambda conn: advance(conn, workflow, operation, (step.name, result)))
+
+    async def _after_error(self, operation: Operation, step: JobStep, error: BrickyardError) -> Moved:
+        workflow = self._workflow
+        if error.code == "stale-epoch":
+            raise LeaseLost(id=operation.id, epoch=operation.epoch)
+        retry_after = getattr(error, "retry_after", None)
+        attempt = operation.attempt(step.name)
+        if retry_after is not None and attempt < MAX_ATTEMPTS:
+            log.info("step failed for now", step=step.name, attempt=attempt, code=error.code, reason=str(error))
+            await self._pause(min(30.0, float(retry_after) * 2 ** (attempt - 1)))
+            return await self._write(operation, lambda conn: again(conn, workflow, operation, step, step.retry_from))
+        log.info("step failed", step=step.name, code=error.code, reason=str(error))
+        return await self._write(operation, lambda conn: fail(conn, workflow, operation, step.name, error))
+
+    async def _backward(self, operation: Operation, todo: Next) -> Moved:
+        workflow = self._workflow
+        step = workflow.step(todo.step)
+        fault_point("coordinator.undo.begin")
+        try:
+            if todo.tombstone is not None:
+                await self._bury(operation, step, todo.tombstone)
+            if todo.call is not None:
+                fault_point("coordinator.undo.before-post")
+                await self._talk.run(operation, todo.key, todo.call, may_move=False)
+                self._jobs.append((todo.call.host_id, todo.key))
+        except BrickyardError as error:
+            return await self._undo_error(operation, todo, error)
+        return await self._write(operation, lambda conn: retreat(conn, workflow, operation, step.name))
+
+    async def _bury(self, operation: Operation, step: object, key: str) -> None:
+        """Post the tombstone to the host that the step's job was, or would have been, given to."""
+        assert isinstance(step, JobStep)
+        call = await self._db.read(lambda conn: step.call(conn, operation))
+        if call is not None:
+            await self._talk.tombstone(operation, call.host_id, key)
+            self._jobs.append((call.host_id, key))
+
+    async def _undo_error(self, operation: Operation, todo: Next, error: BrickyardError) -> Moved:
+        workflow = self._workflow
+        if error.code == "stale-epoch":
+            raise LeaseLost(id=operation.id, epoch=operation.epoch)
+        attempt = operation.attempt(f"{todo.step}.undo")
+        if isinstance(error, WaitedTooLong) or attempt >= MAX_ATTEMPTS:
+            ended = await self._db.write(lambda conn: give_up_undo(conn, workflow, operation, todo.step, error))
+            return ended, None
+        await self._pause(min(30.0, 2.0 ** (attempt - 1)))
+        marked = await self._db.write(lambda conn: undo_again(conn, operation, todo.step))
+        return await self._write(marked, lambda conn: retreat(conn, workflow, marked))
+
+    async def _pause(self, seconds: float) -> None:
+        """Back off before another attempt, unless the work is cancelled meanwhile."""
+        try:
+            await asyncio.wait_for(self._talk.cancelled.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _write(self, operation: Operation, fn: Callable[[Connection], Moved]) -> Moved:
+        """One fenced transaction; a defect in a step fails the operation instead of leaving it stuck."""
+        try:
+            return await self._db.write(fn)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            log.exception("a step has a defect", kind=operation.kind)
+            defect = error if isinstance(error, BrickyardError) else BrickyardError(reason=type(error).__name__)
+            return await self._defect(operation, defect)
+
+    async def _defect(self, operation: Operation, error: BrickyardError) -> Moved:
+        workflow = self._workflow
+        if operation.state == "running":
+            step = operation.step or workflow.steps[0].name
+            return await self._db.write(lambda conn: fail(conn, workflow, operation, step, error))
+        step = operation.step or workflow.steps[0].name
+        return await self._db.write(lambda conn: give_up_undo(conn, workflow, operation, step, error)), None

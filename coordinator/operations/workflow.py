@@ -1,0 +1,97 @@
+"""What a workflow is: named steps, each either a piece of one transaction or a job on a host.
+
+All functions here are plain and synchronous and get the `Connection` of the engine's fenced transaction, so that what a
+step writes and the fact that it is done commit together. Step names and result shapes are frozen per (kind, version).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agent.base.errors import BrickyardError
+from agent.wire.jobs import JobArgs, WireSecret
+from coordinator.state.operations import Operation
+
+Result = dict[str, Any]
+LocalRun = Callable[[Connection, Operation], Result | None]
+Ended = Callable[[Connection, Operation], None]
+Failed = Callable[[Connection, Operation, BrickyardError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class JobCall:
+    """One job to be done by a host. Secrets stay in memory."""
+
+    host_id: str
+    args: JobArgs
+    secrets: Mapping[str, WireSecret] = field(default_factory=dict, repr=False)
+
+
+CallBuilder = Callable[[Connection, Operation], JobCall | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStep:
+    """Runs inside the transaction that records it. `undo` must be right when run once after a finished `run`."""
+
+    name: str
+    run: LocalRun
+    undo: LocalRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobStep:
+    """Runs on a host. `call` (and `undo`) return None when there is nothing to do.
+
+    `retry_from` names an earlier step to go back to after a temporary failure (its work is made anew).
+    `elsewhere` names the step to go back to when the job was provably not delivered.
+    """
+
+    name: str
+    call: CallBuilder
+    undo: CallBuilder | None = None
+    retry_from: str | None = None
+    elsewhere: str | None = None
+
+
+Step = LocalStep | JobStep
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """`finished` runs in the transaction of the last step; `failed` in the one that ends the undo."""
+
+    kind: str
+    version: int
+    steps: tuple[Step, ...]
+    finished: Ended
+    failed: Failed
+    attention: Callable[[Connection, Operation, str], None] | None = None
+
+    def step(self, name: str) -> Step:
+        return next(step for step in self.steps if step.name == name)
+
+    def index(self, name: str) -> int:
+        return next(i for i, step in enumerate(self.steps) if step.name == name)
+
+
+class Workflows:
+    """All workflows that this coordinator can run, by (kind, version)."""
+
+    def __init__(self, workflows: tuple[Workflow, ...]) -> None:
+        self._by_key = {(w.kind, w.version): w for w in workflows}
+        self._newest = {w.kind: w for w in sorted(workflows, key=lambda w: w.version)}
+
+    @property
+    def known(self) -> frozenset[tuple[str, int]]:
+        return frozenset(self._by_key)
+
+    def of(self, operation: Operation) -> Workflow:
+        return self._by_key[operation.kind, operation.version]
+
+    def newest(self, kind: str) -> Workflow:
+        return self._newest[kind]
