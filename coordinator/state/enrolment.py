@@ -30,7 +30,7 @@ class EnrolledHost:
 
 @dataclass(frozen=True, slots=True)
 class CertificateRow:
-    """An issued certificate; `chain` PEM, times naive UTC."""
+    """An issued certificate; `chain` PEM, times naive UTC. `installed_at`: when the holder is known to have it."""
 
     serial: str
     role: str
@@ -39,6 +39,7 @@ class CertificateRow:
     chain: str
     not_before: datetime.datetime
     not_after: datetime.datetime
+    installed_at: datetime.datetime | None = None
     revoked_at: datetime.datetime | None = None
 
     def due(self, now: datetime.datetime) -> bool:
@@ -58,17 +59,20 @@ def create_token(conn: Connection, lifetime_s: float, host: str | None = None) -
     return token_id, secret
 
 
-def check_token(conn: Connection, token_id: str, secret: str, host: str, key_sha256: str) -> RowMapping | None:
-    """The token's row when it may be used for this host and key (also a repeat of its one use), else None."""
+def find_token(conn: Connection, token_id: str, secret: str) -> RowMapping | None:
+    """The token's row when the secret is right, else None, after the same work for an unknown id."""
     row = conn.execute(select(join_tokens).where(join_tokens.c.id == token_id)).mappings().one_or_none()
     expected = row["secret_sha256"] if row is not None else _digest("")
-    if not hmac.compare_digest(expected, _digest(secret)) or row is None:
-        return None
+    return row if hmac.compare_digest(expected, _digest(secret)) else None
+
+
+def token_allows(row: RowMapping, host: str, key_sha256: str) -> bool:
+    """Whether a token may be used for this host and key; a repeat of its one use may."""
     if row["host"] is not None and row["host"] != host:
-        return None
+        return False
     if row["used_at"] is not None:
-        return row if (row["used_by"], row["used_key_sha256"]) == (host, key_sha256) else None
-    return row if row["expires_at"] > utcnow() else None
+        return bool((row["used_by"], row["used_key_sha256"]) == (host, key_sha256))
+    return bool(row["expires_at"] > utcnow())
 
 
 def use_token(conn: Connection, token_id: str, host: str, key_sha256: str) -> bool:
@@ -104,12 +108,12 @@ def hosts(conn: Connection) -> list[EnrolledHost]:
     return [EnrolledHost(**row._mapping) for row in rows]
 
 
-def put_host(conn: Connection, name: str, address: str, control_port: int, data_port: int, key_sha256: str) -> None:
+def put_host(conn: Connection, host: EnrolledHost) -> None:
     """Enter a host, or replace what is known of it."""
-    values = {"address": address, "control_port": control_port, "data_port": data_port, "key_sha256": key_sha256}
-    statement = update(enrolled_hosts).where(enrolled_hosts.c.name == name)
+    values = {name: getattr(host, name) for name in EnrolledHost.__slots__ if name != "name"}
+    statement = update(enrolled_hosts).where(enrolled_hosts.c.name == host.name)
     if _count(conn.execute(statement.values(**values))) == 0:
-        conn.execute(insert(enrolled_hosts).values(name=name, **values))
+        conn.execute(insert(enrolled_hosts).values(name=host.name, **values))
 
 
 def evict_host(conn: Connection, name: str) -> bool:
@@ -124,12 +128,19 @@ def add_certificate(conn: Connection, row: CertificateRow) -> None:
 
 
 def current_certificate(conn: Connection, role: str, key_sha256: str) -> CertificateRow | None:
-    """The certificate of a role and key that lasts longest and is not revoked."""
+    """The certificate its holder has: the installed one that lasts longest; None when that is revoked."""
     statement = select(certificates).where(
-        certificates.c.role == role, certificates.c.key_sha256 == key_sha256, certificates.c.revoked_at.is_(None)
+        certificates.c.role == role, certificates.c.key_sha256 == key_sha256, certificates.c.installed_at.is_not(None)
     )
     row = conn.execute(statement.order_by(certificates.c.not_after.desc()).limit(1)).one_or_none()
-    return CertificateRow(**row._mapping) if row is not None else None
+    if row is None or row.revoked_at is not None:
+        return None
+    return CertificateRow(**row._mapping)
+
+
+def mark_installed(conn: Connection, serial: str) -> None:
+    """Its holder confirmed that it uses this certificate."""
+    conn.execute(update(certificates).where(certificates.c.serial == serial).values(installed_at=utcnow()))
 
 
 def revoke(conn: Connection, serial: str) -> bool:

@@ -41,5 +41,6 @@ certificates = Table(
     Column("chain", Text, nullable=False),
     Column("not_before", DateTime, nullable=False),
     Column("not_after", DateTime, nullable=False, index=True),
+    Column("installed_at", DateTime),
     Column("revoked_at", DateTime),
 )

@@ -1,0 +1,72 @@
+"""Private keys, signing requests and the check of a certificate before it is installed (loads `cryptography`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
+
+from agent.base.errors import Invalid
+from agent.base.files import write_whole
+from agent.wire.errors import IdentityBroken, IdentityMissing
+from agent.wire.tls import URN
+
+
+def ensure_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The key in `path`, made there (0600) when there is none: a repeated join uses the same one."""
+    if path.exists():
+        return load_key(path)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_whole(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return key
+
+
+def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except FileNotFoundError:
+        raise IdentityMissing(path=str(path.parent)) from None
+    except (ValueError, TypeError) as error:
+        raise IdentityBroken(path=str(path.parent), reason=f"the key can not be read: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise IdentityBroken(path=str(path.parent), reason="the key is not EC P-256")
+    return key
+
+
+def signing_request(key: ec.EllipticCurvePrivateKey, name: str) -> str:
+    """A certificate signing request (PEM) that proves possession of the key."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return request.public_bytes(Encoding.PEM).decode()
+
+
+def check_certificate(chain: str, ca: str, key: ec.EllipticCurvePrivateKey, role: str) -> None:
+    """Raise `Invalid` unless the chain's leaf is for this key and role and signed by one of the CAs."""
+    try:
+        leaf = x509.load_pem_x509_certificates(chain.encode())[0]
+        authorities = x509.load_pem_x509_certificates(ca.encode())
+        uris = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+            x509.UniformResourceIdentifier
+        )
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise Invalid(reason=f"The certificate can not be read: {error}.") from None
+    if leaf.public_key() != key.public_key():
+        raise Invalid(reason="The certificate is not for this host's key.")
+    if uris != [URN + role]:
+        raise Invalid(reason=f"The certificate is for {', '.join(uris) or 'nobody'}, not for {role}.")
+    if not any(_signed(leaf, authority) for authority in authorities):
+        raise Invalid(reason="The certificate is signed by none of the authorities that came with it.")
+
+
+def _signed(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True

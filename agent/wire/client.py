@@ -1,0 +1,122 @@
+"""The coordinator's client of one agent: typed calls over a `Transport` (ARCHITECTURE §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from agent.wire.errors import BadAnswer
+from agent.wire.jobs import JobRequest, JobStatus, Wire
+from agent.wire.results import HostAttachment, HostFacts, HostIssue, InventoryVolume, Pool
+from agent.wire.tls import TlsIdentity, host_role
+from agent.wire.transport import HttpTransport, Transport
+
+Model = TypeVar("Model", bound=Wire)
+_SLACK_S = 10.0
+
+
+class AgentClient:
+    """Calls of one agent. Every call raises the agent's own errors, `Undelivered` or `OutcomeUnknown`.
+
+    Each may be repeated: a job's key makes it one job. Use from one event loop; `close()` at the end.
+    """
+
+    def __init__(self, transport: Transport, name: str = "agent") -> None:
+        self._transport = transport
+        self.name = name
+
+    @classmethod
+    def https(cls, name: str, address: str, port: int, identity: TlsIdentity) -> AgentClient:
+        """Over mutual TLS to the host `name`, whose certificate must say so."""
+        return cls(HttpTransport(address, port, host_role(name), identity), name)
+
+    async def post_job(self, request: JobRequest, wait_s: float = 0) -> JobStatus:
+        """Hand a job over; with `wait_s` the answer comes when it is terminal, or after that many seconds."""
+        query = {"wait": wait_s} if wait_s else None
+        answer = await self._transport.call(
+            "POST", "/v1/jobs", query=query, body=request.body(), timeout=wait_s + _SLACK_S
+        )
+        return self._read(JobStatus, answer)
+
+    async def get_job(self, key: str, wait_s: float = 0, after: int | None = None) -> JobStatus:
+        """State of a job; waits up to `wait_s` for a change past sequence number `after`. `NotFound` if unknown."""
+        query: dict[str, float | int] = {}
+        if wait_s:
+            query["wait"] = wait_s
+        if after is not None:
+            query["after"] = after
+        answer = await self._transport.call("GET", f"/v1/jobs/{key}", query=query, timeout=wait_s + _SLACK_S)
+        return self._read(JobStatus, answer)
+
+    async def cancel(self, key: str, epoch: int) -> JobStatus:
+        """Cancel; a key the agent never saw becomes a tombstone, so that a late POST of it is refused."""
+        return self._read(JobStatus, await self._transport.call("DELETE", f"/v1/jobs/{key}", query={"epoch": epoch}))
+
+    async def acknowledge(self, keys: Iterable[str]) -> None:
+        """Let the agent drop these finished jobs."""
+        await self._transport.call("POST", "/v1/jobs/acknowledge", body={"keys": list(keys)})
+
+    async def host(self, timeout: float = 10.0) -> HostFacts:
+        return self._read(HostFacts, await self._transport.call("GET", "/v1/host", timeout=timeout))
+
+    async def pools(self, timeout: float = 10.0) -> list[Pool]:
+        return self._rows(Pool, "pools", await self._transport.call("GET", "/v1/pools", timeout=timeout))
+
+    async def inventory(self, timeout: float = 60.0) -> list[InventoryVolume]:
+        """Everything that the back ends hold."""
+        answer = await self._transport.call("GET", "/v1/inventory", timeout=timeout)
+        return self._rows(InventoryVolume, "inventory", answer)
+
+    async def attachments(self) -> list[HostAttachment]:
+        return self._rows(HostAttachment, "attachments", await self._transport.call("GET", "/v1/attachments"))
+
+    async def exports(self) -> list[dict[str, Any]]:
+        return self._list("exports", await self._transport.call("GET", "/v1/exports"))
+
+    async def issues(self) -> list[HostIssue]:
+        return self._rows(HostIssue, "issues", await self._transport.call("GET", "/v1/issues"))
+
+    async def csr(self) -> str:
+        """A fresh signing request (PEM) for the agent's present key."""
+        return str(self._field("csr", await self._transport.call("POST", "/v1/identity/csr")))
+
+    async def put_certificate(self, certificate: str, ca: str) -> None:
+        """Install a renewed certificate chain and the CAs to trust (PEM); used for new connections at once."""
+        body = {"certificate": certificate, "ca": ca}
+        await self._transport.call("PUT", "/v1/identity/certificate", body=body)
+
+    async def put_denied(self, serials: Sequence[str]) -> None:
+        """Replace the agent's list of refused certificate serials (lower-case hex)."""
+        await self._transport.call("PUT", "/v1/identity/denied", body={"serials": list(serials)})
+
+    async def metrics(self) -> str:
+        """The metrics page, as text."""
+        return str(await self._transport.call("GET", "/metrics"))
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    def _read(self, model: type[Model], answer: Any) -> Model:
+        try:
+            return model.model_validate(answer)
+        except ValidationError as error:
+            raise self._bad(str(error.errors(include_url=False, include_input=False)[:1])) from None
+
+    def _rows(self, model: type[Model], field: str, answer: Any) -> list[Model]:
+        return [self._read(model, row) for row in self._list(field, answer)]
+
+    def _list(self, field: str, answer: Any) -> list[Any]:
+        rows = self._field(field, answer)
+        if not isinstance(rows, list):
+            raise self._bad(f"{field!r} is not a list")
+        return rows
+
+    def _field(self, field: str, answer: Any) -> Any:
+        if not isinstance(answer, dict) or field not in answer:
+            raise self._bad(f"{field!r} is missing")
+        return answer[field]
+
+    def _bad(self, reason: str) -> BadAnswer:
+        return BadAnswer(peer=self.name, address="its control port", status=200, reason=reason)

@@ -1,0 +1,189 @@
+"""How a call reaches an agent. `Transport` is the interface; `HttpTransport` is HTTPS with mutual TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import aiohttp
+from yarl import URL
+
+from agent.base.errors import from_body
+from agent.wire.errors import BadAnswer, OutcomeUnknown, Undelivered
+from agent.wire.tls import TlsIdentity, server_name
+
+CONNECT_S = 5.0
+_JSON = {"Content-Type": "application/json"}
+
+
+class Transport(Protocol):
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | int | float] | None = None,
+        body: Any = None,
+        timeout: float = 30.0,
+    ) -> Any:
+        """One request. Returns the decoded JSON answer (None when empty). `timeout` in seconds, for all of it.
+
+        Raises the error that the other side reported, `Undelivered` when no byte was sent, `OutcomeUnknown` after.
+        """
+
+    async def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Request:
+    """`sent`: whether the head went out, in any try, those that aiohttp makes by itself included."""
+
+    method: str
+    url: URL
+    data: bytes | None
+    limit: aiohttp.ClientTimeout
+    sent: bool = False
+
+
+async def _on_head(_session: Any, context: Any, _params: Any) -> None:
+    context.trace_request_ctx.sent = True
+
+
+@dataclass(slots=True)
+class _Pool:
+    """The connections of one generation of our certificate; closed when the last call on them ends."""
+
+    session: aiohttp.ClientSession
+    context: ssl.SSLContext
+    generation: int
+    calls: int = 0
+    retired: bool = False
+
+
+class HttpTransport:
+    """Keep-alive pool to one peer, whose certificate must name `role`. Use from one event loop."""
+
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        role: str,
+        identity: TlsIdentity,
+        *,
+        connections: int = 32,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.address, self.port, self.role = address, port, role
+        self._identity = identity
+        self._own_context = context
+        self._name = server_name(role)
+        host = f"[{address}]" if ":" in address else address
+        self._base = f"https://{host}:{port}"
+        self._connections = connections
+        self._pool: _Pool | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | int | float] | None = None,
+        body: Any = None,
+        timeout: float = 30.0,
+    ) -> Any:
+        request = _Request(
+            method,
+            URL(self._base + path + (f"?{urlencode(query)}" if query else ""), encoded=True),
+            None if body is None else json.dumps(body, separators=(",", ":")).encode(),
+            aiohttp.ClientTimeout(total=timeout, connect=min(CONNECT_S, timeout)),
+        )
+        pool = self._current()
+        pool.calls += 1
+        try:
+            try:
+                return await self._try(pool, request)
+            except aiohttp.ServerDisconnectedError:
+                # The peer closed a kept connection as we wrote on it. Each call may be made twice by contract.
+                return await self._try(pool, request)
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failure(request, error) from error
+        finally:
+            pool.calls -= 1
+            if pool.retired and not pool.calls:
+                self._dispose(pool)
+
+    async def close(self) -> None:
+        """Close all connections; calls still running end with `OutcomeUnknown`."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.session.close()
+        if self._closing:
+            await asyncio.gather(*self._closing)
+
+    async def _try(self, pool: _Pool, request: _Request) -> Any:
+        async with pool.session.request(
+            request.method,
+            request.url,
+            data=request.data,
+            headers=_JSON if request.data is not None else None,
+            ssl=pool.context,
+            server_hostname=self._name,
+            timeout=request.limit,
+            allow_redirects=False,
+            trace_request_ctx=request,
+        ) as response:
+            raw = await response.read()
+            return self._decode(response.status, response.content_type, raw)
+
+    def _decode(self, status: int, content_type: str, raw: bytes) -> Any:
+        if not raw and status < 300:
+            return None
+        if status < 300 and content_type.startswith("text/"):
+            return raw.decode()
+        try:
+            answer = json.loads(raw)
+        except ValueError:
+            raise self._bad(status, "it is not JSON") from None
+        if status < 300:
+            return answer
+        error = answer.get("error") if isinstance(answer, dict) else None
+        if not isinstance(error, dict) or "code" not in error:
+            raise self._bad(status, "the error has no code")
+        raise from_body(error)
+
+    def _bad(self, status: int, reason: str) -> BadAnswer:
+        return BadAnswer(peer=self.role, address=f"{self.address}:{self.port}", status=status, reason=reason)
+
+    def _failure(self, request: _Request, error: BaseException) -> Undelivered | OutcomeUnknown:
+        reason = str(error) or type(error).__name__
+        kind = OutcomeUnknown if request.sent else Undelivered
+        return kind(peer=self.role, address=f"{self.address}:{self.port}", reason=reason)
+
+    def _current(self) -> _Pool:
+        pool = self._pool
+        if pool is not None and pool.generation == self._identity.generation:
+            return pool
+        if pool is not None:
+            pool.retired = True
+            if not pool.calls:
+                self._dispose(pool)
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_on_head)
+        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60, force_close=False)
+        session = aiohttp.ClientSession(
+            connector=connector, trace_configs=[trace], cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+        )
+        context = self._own_context or self._identity.client_context()
+        self._pool = _Pool(session, context, self._identity.generation)
+        return self._pool
+
+    def _dispose(self, pool: _Pool) -> None:
+        task = asyncio.get_running_loop().create_task(pool.session.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

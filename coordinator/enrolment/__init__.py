@@ -1,0 +1,1 @@
+"""Own certificate authority, join tokens, signing and renewal of the hosts' certificates."""

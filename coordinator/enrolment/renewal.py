@@ -1,0 +1,72 @@
+"""Renewing hosts' certificates by calling the agents, at a third of their life; they call nobody."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.base.errors import BrickyardError
+from agent.wire.client import AgentClient
+from agent.wire.errors import PeerRefused
+from agent.wire.tls import TlsIdentity, host_role
+from agent.wire.transport import HttpTransport
+from coordinator.enrolment.errors import RenewalRefused
+from coordinator.enrolment.service import Enrolment
+from coordinator.state import enrolment as rows
+from coordinator.state.enrolment import CertificateRow, EnrolledHost
+from coordinator.state.tables.columns import utcnow
+
+_AT_ONCE = 8
+
+
+class Renewal:
+    """One round at a time: `await renew_due()` renews what is due and returns what failed, by host."""
+
+    def __init__(self, enrolment: Enrolment, identity: TlsIdentity) -> None:
+        self._enrolment, self._identity = enrolment, identity
+
+    async def renew_due(self) -> dict[str, BrickyardError]:
+        """Renew every host whose certificate has passed a third of its life."""
+        hosts = await self._enrolment.read(rows.hosts)
+        gate = asyncio.Semaphore(_AT_ONCE)
+        failed: dict[str, BrickyardError] = {}
+
+        async def one(host: EnrolledHost) -> None:
+            async with gate:
+                try:
+                    current = await self._current(host)
+                    if current.due(utcnow()):
+                        await self.renew(host)
+                except BrickyardError as error:
+                    failed[host.name] = error
+
+        await asyncio.gather(*(one(host) for host in hosts))
+        return failed
+
+    async def renew(self, host: EnrolledHost) -> CertificateRow:
+        """csr, sign, put. A host whose certificate ran out is recognised by its pinned key, for this alone.
+
+        Raises `PeerRefused` for a revoked host, `RenewalRefused` for another key, or what the call raises.
+        """
+        current = await self._current(host)
+        expired = current.not_after <= utcnow()
+        context = self._identity.renewal_context(host.key_sha256) if expired else None
+        transport = HttpTransport(
+            host.address, host.control_port, host_role(host.name), self._identity, connections=1, context=context
+        )
+        client = AgentClient(transport, host.name)
+        try:
+            row = await self._enrolment.sign_for(host, await client.csr())
+            if row is None:
+                raise RenewalRefused(host=host.name)
+            await client.put_certificate(row.chain, self._enrolment.authority.ca_pem)
+        finally:
+            await client.close()
+        await self._enrolment.installed(row.serial)
+        return row
+
+    async def _current(self, host: EnrolledHost) -> CertificateRow:
+        role = host_role(host.name)
+        current = await self._enrolment.read(lambda conn: rows.current_certificate(conn, role, host.key_sha256))
+        if current is None:
+            raise PeerRefused(reason=f"that of {role} is revoked; a new join token is needed")
+        return current
