@@ -1,0 +1,1 @@
+"""Durable jobs: the journal, the runner, and one small handler per kind."""

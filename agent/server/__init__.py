@@ -1,0 +1,1 @@
+"""The agent process: settings, HTTP application, wiring, start order."""

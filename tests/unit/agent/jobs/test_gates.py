@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent.host.errors import ResourceBusy
+from agent.jobs.gates import Gates
+from agent.jobs.kinds import Needs
+
+WRITE = Needs(exclusive=("contents-a",))
+READ = Needs(exclusive=("volume-b",), shared=("contents-a",))
+
+
+def gates(folder: Path, deadline: float = 5.0) -> Gates:
+    return Gates(folder, {"quick": 10, "heavy": 1}, deadline)
+
+
+async def test_readers_pass_together_and_a_writer_waits_for_them(tmp_path: Path) -> None:
+    gate, log = gates(tmp_path), []
+    leave = asyncio.Event()
+
+    async def read(name: str) -> None:
+        async with gate.hold(Needs(exclusive=(f"volume-{name}",), shared=("contents-a",)), "quick"):
+            log.append(name)
+            await leave.wait()
+
+    async def write() -> None:
+        async with gate.hold(WRITE, "quick"):
+            log.append("writer")
+
+    tasks = [asyncio.create_task(read("x")), asyncio.create_task(read("y"))]
+    await asyncio.sleep(0.05)
+    tasks.append(asyncio.create_task(write()))
+    await asyncio.sleep(0.05)
+    tasks.append(asyncio.create_task(read("z")))
+    await asyncio.sleep(0.05)
+    assert sorted(log) == ["x", "y"]
+    leave.set()
+    await asyncio.gather(*tasks)
+    assert log[2:] == ["writer", "z"]
+    assert not gate._doors
+
+
+async def test_a_cancelled_waiter_lets_the_next_pass(tmp_path: Path) -> None:
+    gate = gates(tmp_path)
+    passed = asyncio.Event()
+
+    async def write() -> None:
+        async with gate.hold(WRITE, "quick"):
+            passed.set()
+
+    async with gate.hold(WRITE, "quick"):
+        first, second = asyncio.create_task(write()), asyncio.create_task(write())
+        await asyncio.sleep(0.05)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert not passed.is_set()
+    await asyncio.wait_for(second, 2)
+    assert not gate._doors
+
+
+async def test_nothing_exclusive_needs_no_file_lock(tmp_path: Path) -> None:
+    async with gates(tmp_path).hold(Needs(), "heavy") as fd:
+        assert fd is None
+
+
+async def test_a_tool_of_an_earlier_life_keeps_others_out_until_it_is_gone(tmp_path: Path) -> None:
+    async with gates(tmp_path).hold(WRITE, "quick") as fd:
+        assert fd is not None
+        tool = await asyncio.create_subprocess_exec("sleep", "60", pass_fds=(fd,))
+    try:
+        with pytest.raises(ResourceBusy):
+            async with gates(tmp_path, deadline=0.2).hold(WRITE, "quick"):
+                raise AssertionError("ran beside the old tool")
+
+        async def rerun() -> None:
+            async with gates(tmp_path).hold(WRITE, "quick"):
+                assert tool.returncode is not None
+
+        waiting = asyncio.create_task(rerun())
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+    finally:
+        tool.kill()
+        await tool.wait()
+    await asyncio.wait_for(waiting, 3)
