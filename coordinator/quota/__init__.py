@@ -1,0 +1,1 @@
+"""Limits, and usage counted from live rows in the same transaction that spends."""

@@ -1,0 +1,121 @@
+"""Choose a pool and claim its space in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, case, select, update
+
+from coordinator.scheduler.errors import NoPool
+from coordinator.state.tables.fleet import hosts, pools
+
+_OWN_SPECS = frozenset({"volume_backend_name"})
+_MAX_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be placed. `pool_id` pins it to the pool of its source."""
+
+    device_bytes: int
+    availability_zone: str | None = None
+    pool_id: str | None = None
+    extra_specs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    pool_id: str
+    host_id: str
+    backend: str
+    pool: str
+
+
+def place(conn: Connection, request: Request) -> Placement:
+    """Claim the best pool; raises NoPool that names for each pool the first rule it failed."""
+    candidates: list[Row[Any]] = []
+    refused: list[str] = []
+    for row in _pools(conn):
+        reason = _refusal(row, request)
+        if reason is None:
+            candidates.append(row)
+        else:
+            refused.append(f"{row.id} {reason}")
+    for row in sorted(candidates, key=_weight, reverse=True):
+        if claim(conn, row.id, request.device_bytes):
+            return Placement(row.id, row.host_id, row.backend, row.name)
+        refused.append(f"{row.id} is full")
+    raise NoPool(reasons="; ".join(refused[:_MAX_NAMED]) or "no host is enrolled")
+
+
+def claim(conn: Connection, pool_id: str, more: int) -> bool:
+    """Promise `more` bytes of a pool, if it has them; the condition and the change are one statement."""
+    statement = (
+        update(pools)
+        .where(pools.c.id == pool_id, pools.c.present, ~pools.c.disabled, _limit() >= pools.c.provisioned_bytes + more)
+        .values(provisioned_bytes=pools.c.provisioned_bytes + more)
+    )
+    return conn.execute(statement).rowcount == 1
+
+
+def release(conn: Connection, pool_id: str | None, less: int) -> None:
+    """Give back a promise; the fleet recomputes the sum from rows at each poll."""
+    if pool_id is None:
+        return
+    left = pools.c.provisioned_bytes - less
+    conn.execute(update(pools).where(pools.c.id == pool_id).values(provisioned_bytes=case((left > 0, left), else_=0)))
+
+
+def _limit() -> ColumnElement[Any]:
+    usable = pools.c.total_bytes * (100 - pools.c.reserved_percent) / 100
+    return case((pools.c.thin, usable * pools.c.max_over_subscription), else_=usable)
+
+
+def _pools(conn: Connection) -> Sequence[Row[Any]]:
+    query = (
+        select(pools, hosts.c.reachable, hosts.c.enabled, hosts.c.availability_zone, hosts.c.disabled_reason)
+        .join(hosts, hosts.c.id == pools.c.host_id)
+        .order_by(pools.c.id)
+    )
+    return conn.execute(query).all()
+
+
+def _refusal(row: Row[Any], request: Request) -> str | None:
+    if request.pool_id is not None and row.id != request.pool_id:
+        return "does not hold the source"
+    if not row.enabled or row.disabled:
+        return f"is disabled ({row.disabled_reason or 'no reason given'})"
+    if not row.reachable or not row.present:
+        return "can not be reached"
+    if request.availability_zone is not None and row.availability_zone != request.availability_zone:
+        return f"is in availability zone {row.availability_zone}"
+    for key, wanted in request.extra_specs.items():
+        if not _has(row, key, wanted):
+            return f"lacks {key}={wanted}"
+    if row.free_bytes < request.device_bytes and not row.thin:
+        return f"has {row.free_bytes >> 30} GiB free"
+    usable = row.total_bytes * (100 - row.reserved_percent) / 100 * (row.max_over_subscription if row.thin else 1)
+    if row.provisioned_bytes + request.device_bytes > usable:
+        return f"would be over-committed ({row.provisioned_bytes >> 30} GiB of {int(usable) >> 30} GiB promised)"
+    return None
+
+
+def _has(row: Row[Any], key: str, wanted: str) -> bool:
+    scope, _, name = key.rpartition(":")
+    if scope not in {"", "capabilities"}:
+        return True
+    if name in _OWN_SPECS:
+        return wanted in {row.backend, str(row.reported.get("volume_backend_name"))}
+    value = row.reported.get(name)
+    operator, _, operand = wanted.partition(" ")
+    if operator == "<is>":
+        return bool(value) == (operand.strip().lower() == "true")
+    return value is not None and str(value).lower() == wanted.lower()
+
+
+def _weight(row: Row[Any]) -> float:
+    """Most free space first, counting what is promised but not written yet."""
+    usable = row.total_bytes * (row.max_over_subscription if row.thin else 1)
+    return float(usable - row.provisioned_bytes) / max(1.0, float(row.total_bytes)) + row.free_bytes / (1 << 62)

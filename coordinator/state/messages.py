@@ -1,0 +1,60 @@
+"""User messages: written in the transaction that ends an operation badly."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select
+
+from agent.base.errors import BrickyardError, NotFound
+from agent.base.ids import new_id
+from coordinator.state.operations import Operation
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.messages import messages
+
+KEPT = datetime.timedelta(days=30)
+
+
+def record(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+    """Tell the owner what happened to the resource of `operation`, and what to do."""
+    sentence = f"{error} {error.remedy}".strip()
+    conn.execute(
+        insert(messages).values(
+            id=new_id(),
+            project_id=operation.project_id,
+            request_id=operation.request_id,
+            resource_type=operation.resource_type.upper(),
+            resource_uuid=operation.resource_id,
+            event_id=f"{operation.resource_type.upper()}_{operation.kind.upper()}",
+            code=error.code,
+            action=operation.kind,
+            message_level="ERROR",
+            user_message=sentence,
+            created_at=utcnow(),
+            guaranteed_until=utcnow() + KEPT,
+        )
+    )
+
+
+def get(conn: Connection, message_id: str, project_id: str | None = None) -> Row[Any]:
+    query = select(messages).where(messages.c.id == message_id)
+    if project_id is not None:
+        query = query.where(messages.c.project_id == project_id)
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(noun="Message", id=message_id)
+    return row
+
+
+def listing(conn: Connection, project_id: str | None = None) -> Sequence[Row[Any]]:
+    """Newest first."""
+    query = select(messages).order_by(messages.c.created_at.desc(), messages.c.id.desc())
+    if project_id is not None:
+        query = query.where(messages.c.project_id == project_id)
+    return conn.execute(query).all()
+
+
+def remove(conn: Connection, message_id: str) -> None:
+    conn.execute(delete(messages).where(messages.c.id == message_id))

@@ -1,0 +1,156 @@
+"""Volume types: rows, extra specs, encryption, access."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, exists, insert, or_, select, update
+
+from agent.base.errors import Conflict, NotFound
+from agent.base.ids import new_id
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.types import type_access, type_encryption, type_extra_specs, volume_types
+from coordinator.state.tables.volumes import volumes
+
+DEFAULT_NAME = "__DEFAULT__"
+
+
+class TypeExists(Conflict):
+    code = "type.exists"
+    sentence = "Volume Type {name} already exists."
+
+
+class TypeInUse(Conflict):
+    code = "type.in-use"
+    status = 400
+    sentence = "Volume Type {id} is in use; its volumes must be deleted or retyped first."
+
+
+def _visible(project_id: str | None) -> Select[Any]:
+    query = select(volume_types).where(~volume_types.c.deleted)
+    if project_id is None:
+        return query
+    granted = exists(
+        select(type_access.c.project_id).where(
+            type_access.c.volume_type_id == volume_types.c.id, type_access.c.project_id == project_id
+        )
+    )
+    return query.where(or_(volume_types.c.is_public, granted))
+
+
+def get(conn: Connection, type_id: str, project_id: str | None = None) -> Row[Any]:
+    """A live type that the project may see; raises NotFound."""
+    row = conn.execute(_visible(project_id).where(volume_types.c.id == type_id)).one_or_none()
+    if row is None:
+        raise NotFound(noun="Volume type", id=type_id)
+    return row
+
+
+def find(conn: Connection, name_or_id: str, project_id: str | None = None) -> Row[Any]:
+    """By id, else by name."""
+    either = or_(volume_types.c.id == name_or_id, volume_types.c.name == name_or_id)
+    rows = conn.execute(_visible(project_id).where(either)).all()
+    if not rows:
+        raise NotFound(noun="Volume type", id=name_or_id)
+    return next((row for row in rows if row.id == name_or_id), rows[0])
+
+
+def listing(conn: Connection, project_id: str | None = None) -> Sequence[Row[Any]]:
+    return conn.execute(_visible(project_id).order_by(volume_types.c.created_at.desc(), volume_types.c.id)).all()
+
+
+def create(conn: Connection, name: str, description: str | None, *, is_public: bool = True) -> Row[Any]:
+    taken = conn.execute(select(volume_types.c.id).where(volume_types.c.name == name, ~volume_types.c.deleted)).first()
+    if taken is not None:
+        raise TypeExists(name=name)
+    values = {"id": new_id(), "name": name, "description": description, "is_public": is_public}
+    return conn.execute(insert(volume_types).values(**values).returning(volume_types)).one()
+
+
+def change(conn: Connection, type_id: str, **values: Any) -> Row[Any]:
+    """Set name, description or visibility."""
+    get(conn, type_id)
+    if "name" in values:
+        same = (volume_types.c.name == values["name"], volume_types.c.id != type_id, ~volume_types.c.deleted)
+        if conn.execute(select(volume_types.c.id).where(*same)).first() is not None:
+            raise TypeExists(name=values["name"])
+    query = update(volume_types).where(volume_types.c.id == type_id).values(updated_at=utcnow(), **values)
+    return conn.execute(query.returning(volume_types)).one()
+
+
+def remove(conn: Connection, type_id: str) -> None:
+    """Delete a type that no live volume has."""
+    get(conn, type_id)
+    used = select(volumes.c.id).where(volumes.c.volume_type_id == type_id, ~volumes.c.deleted)
+    if conn.execute(used).first() is not None:
+        raise TypeInUse(id=type_id)
+    conn.execute(update(volume_types).where(volume_types.c.id == type_id).values(deleted=True, deleted_at=utcnow()))
+
+
+def extra_specs(conn: Connection, type_id: str) -> dict[str, str]:
+    table = type_extra_specs
+    rows = conn.execute(select(table.c.key, table.c.value).where(table.c.volume_type_id == type_id)).all()
+    return {row.key: row.value for row in rows}
+
+
+def put_extra_specs(conn: Connection, type_id: str, specs: dict[str, str]) -> None:
+    """Add or replace these keys."""
+    table = type_extra_specs
+    conn.execute(delete(table).where(table.c.volume_type_id == type_id, table.c.key.in_(specs)))
+    if specs:
+        conn.execute(insert(table), [{"volume_type_id": type_id, "key": k, "value": v} for k, v in specs.items()])
+
+
+def remove_extra_spec(conn: Connection, type_id: str, key: str) -> None:
+    table = type_extra_specs
+    gone = conn.execute(delete(table).where(table.c.volume_type_id == type_id, table.c.key == key))
+    if gone.rowcount == 0:
+        raise NotFound(noun="Extra spec", id=key)
+
+
+def encryption(conn: Connection, type_id: str | None) -> Row[Any] | None:
+    """The encryption of a type; None when it has none."""
+    if type_id is None:
+        return None
+    return conn.execute(select(type_encryption).where(type_encryption.c.volume_type_id == type_id)).one_or_none()
+
+
+def put_encryption(conn: Connection, type_id: str, values: dict[str, Any]) -> Row[Any]:
+    """Set the encryption of a type that has none."""
+    query = insert(type_encryption).values(volume_type_id=type_id, encryption_id=new_id(), **values)
+    return conn.execute(query.returning(type_encryption)).one()
+
+
+def change_encryption(conn: Connection, type_id: str, values: dict[str, Any]) -> Row[Any]:
+    table = type_encryption
+    query = update(table).where(table.c.volume_type_id == type_id).values(updated_at=utcnow(), **values)
+    row = conn.execute(query.returning(table)).one_or_none()
+    if row is None:
+        raise NotFound(noun="Volume type encryption for type", id=type_id)
+    return row
+
+
+def remove_encryption(conn: Connection, type_id: str) -> None:
+    table = type_encryption
+    if conn.execute(delete(table).where(table.c.volume_type_id == type_id)).rowcount == 0:
+        raise NotFound(noun="Volume type encryption for type", id=type_id)
+
+
+def access(conn: Connection, type_id: str) -> list[str]:
+    """Projects that may see a private type."""
+    table = type_access
+    return list(conn.execute(select(table.c.project_id).where(table.c.volume_type_id == type_id)).scalars())
+
+
+def grant(conn: Connection, type_id: str, project_id: str) -> None:
+    if project_id in access(conn, type_id):
+        raise Conflict(reason=f"Volume type access for {type_id} / {project_id} combination already exists.")
+    conn.execute(insert(type_access).values(volume_type_id=type_id, project_id=project_id))
+
+
+def revoke(conn: Connection, type_id: str, project_id: str) -> None:
+    table = type_access
+    gone = conn.execute(delete(table).where(table.c.volume_type_id == type_id, table.c.project_id == project_id))
+    if gone.rowcount == 0:
+        raise NotFound(noun="Volume type access", id=f"{type_id} / {project_id}")

@@ -1,0 +1,77 @@
+"""Volume rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select, update
+
+from agent.base.errors import NotFound
+from coordinator.state.tables.attachments import attachments
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.snapshots import snapshots
+from coordinator.state.tables.volumes import volume_admin_metadata, volume_image_metadata, volume_metadata, volumes
+
+GIB = 1 << 30
+
+
+def get(conn: Connection, volume_id: str, project_id: str | None = None) -> Row[Any]:
+    """A live volume; `project_id` None sees all. Raises NotFound, also for a foreign project's volume."""
+    query = select(volumes).where(volumes.c.id == volume_id, ~volumes.c.deleted)
+    if project_id is not None:
+        query = query.where(volumes.c.project_id == project_id)
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(noun="Volume", id=volume_id)
+    return row
+
+
+def with_any_state(conn: Connection, volume_id: str) -> Row[Any] | None:
+    """A volume row whether deleted or not, for the end of operations."""
+    return conn.execute(select(volumes).where(volumes.c.id == volume_id)).one_or_none()
+
+
+def set_values(conn: Connection, volume_id: str, **values: Any) -> None:
+    """Set columns other than the status."""
+    assert not {"status", "deleted"} & values.keys(), "a status moves only along its table"
+    conn.execute(update(volumes).where(volumes.c.id == volume_id).values(updated_at=utcnow(), **values))
+
+
+def put_metadata(conn: Connection, volume_id: str, values: dict[str, str], *, admin: bool = False) -> None:
+    """Add metadata rows of a new volume."""
+    table = volume_admin_metadata if admin else volume_metadata
+    if values:
+        rows = [{"volume_id": volume_id, "key": key, "value": value} for key, value in values.items()]
+        conn.execute(insert(table), rows)
+
+
+def put_image_metadata(conn: Connection, volume_id: str, values: dict[str, str]) -> None:
+    """Replace what the volume remembers of its image."""
+    conn.execute(delete(volume_image_metadata).where(volume_image_metadata.c.volume_id == volume_id))
+    if values:
+        rows = [{"volume_id": volume_id, "key": key, "value": value} for key, value in values.items()]
+        conn.execute(insert(volume_image_metadata), rows)
+
+
+def copy_image_metadata(conn: Connection, source_id: str, volume_id: str) -> None:
+    """A clone remembers the image of its source."""
+    table = volume_image_metadata
+    found = conn.execute(select(table.c.key, table.c.value).where(table.c.volume_id == source_id)).all()
+    put_image_metadata(conn, volume_id, {row.key: row.value for row in found})
+
+
+def has_no_snapshots(volume_id: str) -> ColumnElement[bool]:
+    """Guard: no live snapshot of this volume."""
+    return ~exists(select(snapshots.c.id).where(snapshots.c.volume_id == volume_id, ~snapshots.c.deleted))
+
+
+def has_no_attachments(volume_id: str) -> ColumnElement[bool]:
+    """Guard: no live attachment of this volume."""
+    return ~exists(select(attachments.c.id).where(attachments.c.volume_id == volume_id, ~attachments.c.deleted))
+
+
+def in_pool(conn: Connection, pool_id: str) -> int:
+    """Bytes that live volumes and snapshots hold, or will hold, in a pool (device sizes, not allocated ones)."""
+    held = func.coalesce(volumes.c.device_bytes, volumes.c.size * GIB)
+    own = conn.execute(select(func.coalesce(func.sum(held), 0)).where(volumes.c.pool_id == pool_id, ~volumes.c.deleted))
+    return int(own.scalar_one())
