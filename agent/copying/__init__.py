@@ -1,0 +1,1 @@
+"""The one copy engine: sparse, throttled, resumable, with progress. `engine.copy` is its door."""

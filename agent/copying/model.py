@@ -1,0 +1,103 @@
+"""What the copy engine is told and what it tells: all sizes and offsets are bytes, all times seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ALIGN = 4096
+
+Opener = Callable[[int], int]
+"""Opens the same thing anew with the given flags of `os.open` and returns the descriptor."""
+
+
+def by_path(path: Path) -> Opener:
+    """Open a file or device by its path; a symbolic link as its last part is refused."""
+    return lambda flags: os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def by_name(folder_fd: int, name: str) -> Opener:
+    """Open a file by its name in an opened folder; a symbolic link is refused."""
+    return lambda flags: os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder_fd)
+
+
+def by_fd(fd: int) -> Opener:
+    """Open anew what a descriptor refers to. The descriptor must stay open until the copy has ended."""
+    return lambda flags: os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is read: the first `size` bytes of a file or device."""
+
+    open: Opener
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dest:
+    """What is written: a file (it gets exactly `size` bytes) or a device (of at least `size` bytes).
+
+    `zeros_skippable` says that places never written read as zeros. It is false for anything behind dm-crypt and
+    for space that was not proven zero; then every zero of the source is written.
+    """
+
+    open: Opener
+    size: int
+    zeros_skippable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """How to copy. `rate_limit` is bytes a second over all workers; None: as fast as it goes."""
+
+    rate_limit: int | None = None
+    workers: int = 2
+    chunk: int = 2 << 20
+    checkpoint_every: int = 64 << 20
+    reflink: bool = True
+    direct: bool = True
+    phase: str = "copy"
+
+    def piece_size(self) -> int:
+        """Bytes moved at once: small enough that a rate limit holds within a tenth of a second."""
+        if self.rate_limit is None:
+            return self.chunk
+        slow = self.rate_limit // 20 // ALIGN * ALIGN
+        return min(self.chunk, max(16 * ALIGN, slow))
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where to go on, and where to note how far it is safe.
+
+    Everything before `start` was durable when it was noted. `save(offset)` is awaited after the data before
+    `offset` was synced to the destination.
+    """
+
+    start: int
+    save: Callable[[int], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyProgress:
+    """`total` counts what has to be moved (not skipped holes); `eta_s` is None while it can not be told."""
+
+    phase: str
+    done: int
+    total: int
+    rate: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """`moved` bytes were read and written now; `direct` says that the page cache was not used for writing."""
+
+    size: int
+    moved: int
+    reflinked: bool
+    direct: bool
+    seconds: float

@@ -1,0 +1,116 @@
+"""The threads of one copy: they take pieces in order, move them, and know up to where all is written."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from agent.copying.errors import SourceShort, translated
+from agent.copying.extents import Piece
+from agent.copying.files import Side
+from agent.copying.model import ALIGN
+from agent.copying.throttle import Throttle
+
+_TELL_EVERY_S = 0.2
+
+
+class Work:
+    """Shared by the workers. `notify` is called from them when there is progress to tell or to make durable."""
+
+    def __init__(
+        self,
+        sides: tuple[Side, Side],
+        plan: Iterator[Piece],
+        throttle: Throttle,
+        *,
+        start: int,
+        end: int,
+        skip_zeros: bool,
+        tell_bytes: int,
+        notify: Callable[[], None],
+    ) -> None:
+        self._source, self._dest = sides
+        self._plan = plan
+        self._throttle = throttle
+        self._skip_zeros = skip_zeros
+        self._end = end
+        self._tell_bytes = tell_bytes
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._in_flight: set[int] = set()
+        self._given = start
+        self._told_mark, self._told_at = start, time.monotonic()
+        self.stop = threading.Event()
+        self.moved = 0
+
+    def mark(self) -> int:
+        """Everything before this offset is written (not yet synced)."""
+        with self._lock:
+            return min(self._in_flight, default=self._given)
+
+    def run(self, size: int) -> None:
+        """Body of one worker: move pieces of at most `size` bytes until there are none or `stop` is set."""
+        buffer = memoryview(mmap.mmap(-1, -(-size // ALIGN) * ALIGN))
+        zeros = memoryview(mmap.mmap(-1, len(buffer)))
+        try:
+            while (piece := self._take()) is not None:
+                if not self._throttle.wait(piece.length, self.stop):
+                    return
+                self._move(piece, buffer, zeros)
+                self._finish(piece)
+        except BaseException:
+            self.stop.set()
+            raise
+
+    def _take(self) -> Piece | None:
+        with self._lock:
+            if self.stop.is_set():
+                return None
+            try:
+                piece = next(self._plan, None)
+            except OSError as failure:
+                raise translated(failure, "source") from failure
+            if piece is None:
+                self._given = self._end
+                return None
+            self._given = piece.end
+            self._in_flight.add(piece.offset)
+            return piece
+
+    def _move(self, piece: Piece, buffer: memoryview, zeros: memoryview) -> None:
+        part = zeros[: piece.length]
+        if piece.data:
+            try:
+                got = self._source.read(buffer, piece.offset, piece.length)
+            except OSError as failure:
+                raise translated(failure, "source") from failure
+            if got < piece.length:
+                raise SourceShort(offset=piece.offset + got, size=self._end)
+            part = buffer[: piece.length]
+            if self._skip_zeros and _is_zero(part, zeros):
+                return
+        try:
+            self._dest.write(part, piece.offset)
+        except OSError as failure:
+            raise translated(failure, "destination") from failure
+
+    def _finish(self, piece: Piece) -> None:
+        with self._lock:
+            self._in_flight.discard(piece.offset)
+            self.moved += piece.length
+            mark, now = min(self._in_flight, default=self._given), time.monotonic()
+            tell = mark - self._told_mark >= self._tell_bytes or now - self._told_at >= _TELL_EVERY_S
+            if tell:
+                self._told_mark, self._told_at = mark, now
+        if tell:
+            self._notify()
+
+
+def _is_zero(part: memoryview, zeros: memoryview) -> bool:
+    """Whether all bytes are zero; looks at both ends first, as real data nearly always ends the question there."""
+    if any(part[:64]) or any(part[-64:]):
+        return False
+    # Comparing bytes is one memcmp, comparing memoryviews is a loop over items.
+    return part.tobytes() == zeros[: len(part)].tobytes()

@@ -1,0 +1,96 @@
+"""Parts of the copy engine: ranges and pieces, the rate limit, the form of errors."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.copying.errors import CopyFailed, CopyRefused, DestinationFull, translated
+from agent.copying.extents import data_bytes, extents, pieces
+from agent.copying.model import ALIGN, CopyOptions
+from agent.copying.throttle import Throttle
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sparse") / "file"
+    with path.open("wb") as out:
+        out.truncate(1 << 20)
+        for block in (0, 1, 7, 100, 255):
+            out.seek(block * ALIGN)
+            out.write(b"x" * ALIGN)
+    fd = os.open(path, os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def test_extents_are_the_written_ranges(sparse):
+    found = list(extents(sparse, 0, 1 << 20))
+    assert found == [(0, 2 * ALIGN), (7 * ALIGN, 8 * ALIGN), (100 * ALIGN, 101 * ALIGN), (255 * ALIGN, 256 * ALIGN)]
+    assert data_bytes(sparse, 0, 1 << 20) == 5 * ALIGN
+    assert list(extents(sparse, 0, 100)) == [(0, 100)]
+    assert list(extents(sparse, 20 * ALIGN, 50 * ALIGN)) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 255), st.integers(0, 1 << 20), st.tuples(st.integers(0, 300), st.integers(1, 40)), st.booleans())
+def test_pieces_cover_once_and_in_order(sparse, start_block, source_size, extra, write_zeros):
+    more, blocks = extra
+    start, dest_size = start_block * ALIGN, source_size + more * ALIGN
+    found = list(pieces(sparse, start, source_size, dest_size, length=blocks * ALIGN, write_zeros=write_zeros))
+    position = start
+    for piece in found:
+        assert 0 < piece.length <= blocks * ALIGN
+        assert piece.offset >= position
+        if write_zeros:
+            assert piece.offset == position
+        position = piece.end
+    if write_zeros and dest_size > start:
+        assert position == dest_size
+    assert sum(piece.length for piece in found if piece.data) == data_bytes(sparse, start, source_size)
+
+
+def test_rate_limit_holds_over_workers():
+    throttle, stop, rate = Throttle(10_000_000), threading.Event(), 10_000_000
+    amount, each = 50_000, 40
+
+    def work() -> None:
+        for _ in range(each):
+            throttle.wait(amount, stop)
+
+    before = time.monotonic()
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wanted = 2 * each * amount / rate
+    assert wanted * 0.7 <= time.monotonic() - before <= wanted * 1.3
+
+
+def test_a_waiting_worker_is_woken_by_stop():
+    throttle, stop = Throttle(1), threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    before = time.monotonic()
+    assert not throttle.wait(1000, stop)
+    assert time.monotonic() - before < 5
+
+
+def test_pieces_shrink_with_the_rate():
+    assert CopyOptions().piece_size() == 2 << 20
+    assert CopyOptions(rate_limit=1_000_000).piece_size() == 16 * ALIGN
+    assert CopyOptions(rate_limit=8_000_000).piece_size() % ALIGN == 0
+
+
+def test_errors_name_no_path():
+    for number, kind in ((errno.ENOSPC, DestinationFull), (errno.EACCES, CopyRefused), (errno.EIO, CopyFailed)):
+        error = translated(OSError(number, os.strerror(number), "/secret/place"), "destination")
+        assert type(error) is kind
+        assert "/secret" not in str(error) + str(error.to_body())
+    assert type(translated(OSError(errno.ENOSPC, "x"), "source")) is CopyFailed
