@@ -1,0 +1,1 @@
+"""How this host reaches a volume: one module per transport."""

@@ -1,0 +1,205 @@
+"""The local connector: a volume's file on this host becomes a loop device, decrypted on top where dm-crypt is.
+
+What is attached is read from the kernel each time (a device is ours by its identifier, the attachment's id), so a
+restart forgets nothing. Attach and detach may be repeated and pick up where they were interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agent.base.errors import BrickyardError
+from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NotAttached
+from agent.host import sysfs, udev
+from agent.privsep import block, crypt
+from agent.privsep.checks import LOOP_NAME_PREFIX
+from agent.privsep.client import call
+from agent.privsep.errors import DeviceHeld
+
+DEADLINE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDevice:
+    """`device` is for the holder; `raw_device` the loop below; `raw`: encrypted, but not opened here. Bytes."""
+
+    attachment_id: str
+    device: str
+    raw_device: str
+    raw: bool
+    diskseq: int | None
+    size: int
+    raw_size: int
+    read_only: bool
+    backing_file: str
+
+
+async def attach(
+    path: Path,
+    attachment_id: str,
+    size: int,
+    read_only: bool = False,
+    *,
+    encrypted: bool = False,
+    passphrase: bytes | None = None,
+    deadline: float = DEADLINE,
+) -> LocalDevice:
+    """Attach the volume's file of `size` bytes. Encrypted without dm-crypt or passphrase: the raw device, `raw`.
+
+    DeviceMismatch, DeviceNotReady, DeviceForeign, VerbRefused, WrongKey, PrivilegeUnavailable, KernelRefused.
+    """
+    real = _real(path)
+    actual = _size(real)
+    if actual != size:
+        raise DeviceMismatch(device=real, attachment=attachment_id, reason=f"its file has {actual} bytes, not {size}")
+    async with udev.subscribed() as events:
+        made = await call(block.loop_attach, real, read_only, attachment_id)
+        try:
+            if made["created"]:
+                await _ready(events, made, deadline)
+            device = await verify(path, attachment_id, size, read_only)
+            if encrypted and passphrase is not None and crypt.dm_crypt_available():
+                loop = int(made["number"])
+                opened = await call(crypt.crypt_open, loop, made["diskseq"], attachment_id, passphrase, read_only)
+                return _with_mapper(device, str(opened["device"]), int(opened["size"]))
+        except BrickyardError:
+            if made["created"]:
+                with contextlib.suppress(BrickyardError):
+                    await detach(attachment_id)
+            raise
+    return replace(device, raw=encrypted and device.device == device.raw_device)
+
+
+async def verify(path: Path, attachment_id: str, size: int, read_only: bool = False) -> LocalDevice:
+    """The attachment's device when sysfs shows the right file, size, mode and DISKSEQ. NotAttached, DeviceMismatch."""
+    loop = await _ours(attachment_id)
+    if loop is None:
+        raise NotAttached(noun="attachment", id=attachment_id, attachment=attachment_id)
+    seen = sysfs.loop_device(loop["number"])
+    wanted = (_real(path), size, loop["diskseq"], read_only)
+    found = None if seen is None else (seen.backing_file, seen.size, seen.diskseq or loop["diskseq"], seen.read_only)
+    if found != wanted:
+        raise DeviceMismatch(
+            device=loop["device"],
+            attachment=attachment_id,
+            reason=f"file, size, DISKSEQ, read-only are {found}, wanted {wanted}",
+        )
+    return _device(loop)
+
+
+async def current() -> tuple[LocalDevice, ...]:
+    """Every attachment that the kernel holds for us, whoever asked; `raw` is not known here and False."""
+    return tuple(_device(loop) for loop in await call(block.loop_list))
+
+
+async def detach(attachment_id: str, *, deadline: float = DEADLINE) -> bool:
+    """Holders, flush, dm-crypt, loop, each verified; False when nothing was attached.
+
+    DetachIncomplete lists what is left and why; a refused detach leaves the device usable.
+    """
+    loop = await _ours(attachment_id)
+    mapper = LOOP_NAME_PREFIX + attachment_id
+    try:
+        closed = sysfs.mapper_device(mapper) is not None and await call(crypt.crypt_close, attachment_id)
+        if loop is None:
+            return closed
+        await call(block.loop_flush, loop["number"], loop["diskseq"], attachment_id)
+        await _unbind(loop, attachment_id, deadline)
+    except BrickyardError as error:
+        left = await _left(attachment_id)
+        if not left:
+            return True
+        raise DetachIncomplete(attachment=attachment_id, left=", ".join(left), reason=str(error)) from error
+    left = await _left(attachment_id)
+    if left:
+        raise DetachIncomplete(attachment=attachment_id, left=", ".join(left), reason="the kernel still shows it")
+    return True
+
+
+async def resize(attachment_id: str, size: int, passphrase: bytes | None = None) -> LocalDevice:
+    """Let the device follow its grown file of `size` bytes. NotAttached, DeviceMismatch, WrongKey, KernelRefused."""
+    loop = await _ours(attachment_id)
+    if loop is None:
+        raise NotAttached(noun="attachment", id=attachment_id, attachment=attachment_id)
+    now = await call(block.loop_resize, loop["number"], loop["diskseq"], attachment_id)
+    if now != size:
+        raise DeviceMismatch(
+            device=loop["device"], attachment=attachment_id, reason=f"it has {now} bytes after the resize, not {size}"
+        )
+    if passphrase is not None and sysfs.mapper_device(LOOP_NAME_PREFIX + attachment_id) is not None:
+        await call(crypt.crypt_resize, attachment_id, passphrase)
+    return _device({**loop, "size": now})
+
+
+def _real(path: Path) -> str:
+    return os.path.realpath(path)
+
+
+def _size(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None
+
+
+async def _ready(events: udev.Events, made: dict[str, Any], deadline: float) -> None:
+    name = str(made["device"]).removeprefix("/dev/")
+    diskseq = made["diskseq"]
+
+    def ours(event: udev.Event) -> bool:
+        return event.name == name and (diskseq is None or event.diskseq in {None, diskseq})
+
+    # Without udevd the event says no more than sysfs, which is read next; with it, rules and links must be done.
+    if await events.wait(ours, deadline) is None and events.udevd:
+        raise DeviceNotReady(device=made["device"], seconds=deadline, reason="udev sent no event of this binding")
+
+
+async def _unbind(loop: dict[str, Any], attachment_id: str, deadline: float) -> None:
+    """Where udevd runs it may have the device open for a moment: then its next event says when to try again."""
+    async with udev.subscribed() as events:
+        try:
+            await call(block.loop_detach, loop["number"], loop["diskseq"], attachment_id)
+        except DeviceHeld:
+            name = str(loop["device"]).removeprefix("/dev/")
+            if sysfs.users_of(name) or not events.udevd:
+                raise
+            await events.wait(lambda event: event.name == name, deadline)
+            await call(block.loop_detach, loop["number"], loop["diskseq"], attachment_id)
+
+
+async def _ours(attachment_id: str) -> dict[str, Any] | None:
+    listed = await call(block.loop_list)
+    return next((loop for loop in listed if loop["attachment_id"] == attachment_id), None)
+
+
+async def _left(attachment_id: str) -> list[str]:
+    mapper = sysfs.mapper_device(LOOP_NAME_PREFIX + attachment_id)
+    loop = await _ours(attachment_id)
+    named = [(f"/dev/mapper/{mapper.title}", mapper.name)] if mapper else []
+    if loop is not None:
+        named.append((loop["device"], str(loop["device"]).removeprefix("/dev/")))
+    return [f"{device} ({', '.join(sysfs.users_of(name)) or 'no visible user'})" for device, name in named]
+
+
+def _device(loop: dict[str, Any]) -> LocalDevice:
+    plain = LocalDevice(
+        attachment_id=loop["attachment_id"],
+        device=loop["device"],
+        raw_device=loop["device"],
+        raw=False,
+        diskseq=loop["diskseq"],
+        size=loop["size"],
+        raw_size=loop["size"],
+        read_only=loop["read_only"],
+        backing_file=loop["backing_file"],
+    )
+    mapper = sysfs.mapper_device(LOOP_NAME_PREFIX + loop["attachment_id"])
+    return plain if mapper is None else _with_mapper(plain, f"/dev/mapper/{mapper.title}", mapper.size)
+
+
+def _with_mapper(device: LocalDevice, path: str, size: int) -> LocalDevice:
+    return replace(device, device=path, size=size)

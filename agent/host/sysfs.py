@@ -1,0 +1,108 @@
+"""Block devices as the kernel tells them in sysfs and proc. Pure reads; both roots can be given for tests."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+SYS = Path("/sys")
+PROC = Path("/proc")
+_LOOP = re.compile(r"loop(\d+)")
+_SECTOR = 512  # sysfs counts in these whatever the device's own sector size
+
+
+@dataclass(frozen=True, slots=True)
+class LoopDevice:
+    """A bound loop device; size in bytes, `diskseq` None before Linux 5.15."""
+
+    number: int
+    name: str
+    backing_file: str
+    size: int
+    diskseq: int | None
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MapperDevice:
+    """A device-mapper device: `name` as `dm-0`, `title` as in /dev/mapper, `below` the devices it stands on."""
+
+    name: str
+    title: str
+    uuid: str
+    size: int
+    below: tuple[str, ...]
+
+
+def text(path: Path) -> str | None:
+    """A small file without its final newline; None when it can not be read."""
+    try:
+        return path.read_text(errors="surrogateescape").removesuffix("\n")
+    except (OSError, ValueError):
+        return None
+
+
+def _number(path: Path) -> int | None:
+    found = text(path)
+    return int(found) if found is not None and found.isdigit() else None
+
+
+def loop_device(number: int, sys: Path = SYS) -> LoopDevice | None:
+    """None when the device is not bound to a file."""
+    name = f"loop{number}"
+    folder = sys / "block" / name
+    backing = text(folder / "loop" / "backing_file")
+    if backing is None:
+        return None
+    size = (_number(folder / "size") or 0) * _SECTOR
+    return LoopDevice(number, name, backing, size, _number(folder / "diskseq"), text(folder / "ro") == "1")
+
+
+def loop_devices(sys: Path = SYS) -> tuple[LoopDevice, ...]:
+    """All bound loop devices, by number."""
+    numbers = sorted(int(match[1]) for entry in _listed(sys / "block") if (match := _LOOP.fullmatch(entry)))
+    return tuple(device for number in numbers if (device := loop_device(number, sys)) is not None)
+
+
+def mapper_device(title: str, sys: Path = SYS) -> MapperDevice | None:
+    """The device-mapper device of that name."""
+    for name in _listed(sys / "block"):
+        folder = sys / "block" / name
+        if name.startswith("dm-") and text(folder / "dm" / "name") == title:
+            size = (_number(folder / "size") or 0) * _SECTOR
+            return MapperDevice(name, title, text(folder / "dm" / "uuid") or "", size, _listed(folder / "slaves"))
+    return None
+
+
+def users_of(name: str, sys: Path = SYS, proc: Path = PROC) -> tuple[str, ...]:
+    """Who uses a block device, for people: devices stacked on it or its partitions, mounts, swap."""
+    folder = sys / "block" / name
+    parts = [entry for entry in _listed(folder) if entry.startswith(name)]
+    users = []
+    for place in (folder, *(folder / part for part in parts)):
+        for holder in _listed(place / "holders"):
+            title = text(sys / "block" / holder / "dm" / "name")
+            users.append(f"{holder} ({title})" if title else holder)
+        users += [f"mounted on {where}" for where in _mounted(text(place / "dev"), proc)]
+    swaps = {line.split()[0] for line in (text(proc / "swaps") or "").splitlines()[1:] if line.split()}
+    users += [f"swap on {swap}" for swap in sorted(swaps & {f"/dev/{entry}" for entry in (name, *parts)})]
+    return tuple(users)
+
+
+def _mounted(device_number: str | None, proc: Path) -> list[str]:
+    lines = (text(proc / "self" / "mountinfo") or "").splitlines()
+    fields = [line.split(" ") for line in lines]
+    return [part[4] for part in fields if len(part) > 4 and part[2] == device_number]
+
+
+def has_mapper(sys: Path = SYS, dev: Path = Path("/dev")) -> bool:
+    """Whether this kernel has device-mapper (or can load it on first use)."""
+    return (sys / "class" / "misc" / "device-mapper").exists() or (dev / "mapper" / "control").exists()
+
+
+def _listed(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(entry.name for entry in folder.iterdir()))
+    except OSError:
+        return ()

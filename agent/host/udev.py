@@ -1,0 +1,86 @@
+"""Waiting for a block device's event instead of polling: udev's where udevd runs, else the kernel's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CONTROL = Path("/run/udev/control")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a block device: `action` (add, change, remove, …), `name` (`loop0`), `diskseq` where told."""
+
+    action: str
+    name: str
+    diskseq: int | None
+
+    @classmethod
+    def of(cls, action: str, properties: Mapping[str, str]) -> Event:
+        number = properties.get("DISKSEQ", "")
+        name = properties.get("DEVNAME", "").removeprefix("/dev/")
+        return cls(action, name, int(number) if number.isdigit() else None)
+
+
+class Events:
+    """Events since the subscription, in order. Made by `subscribed()`."""
+
+    def __init__(self, monitor: Any, udevd: bool) -> None:
+        self._monitor = monitor
+        self._waiting: asyncio.Queue[Event] = asyncio.Queue()
+        self.udevd = udevd
+
+    def receive(self) -> None:
+        """Move what the socket holds into the queue; never blocks."""
+        try:
+            while (device := self._monitor.poll(timeout=0)) is not None:
+                self._waiting.put_nowait(Event.of(device.action or "", dict(device.properties)))
+        except OSError:
+            # More events than the socket could hold: what was lost is made up for by the caller's look at sysfs.
+            return
+
+    async def wait(self, match: Callable[[Event], bool], deadline: float) -> Event | None:
+        """The next matching event; None when `deadline` seconds pass without it."""
+        try:
+            async with asyncio.timeout(deadline):
+                while True:
+                    event = await self._waiting.get()
+                    if match(event):
+                        return event
+        except TimeoutError:
+            return None
+
+
+def udevd_runs(control: Path = CONTROL) -> bool:
+    return control.exists()
+
+
+@asynccontextmanager
+async def subscribed(control: Path = CONTROL) -> AsyncIterator[Events]:
+    """Listen to block events from now on: subscribe first, then do what causes them."""
+    import pyudev
+
+    udevd = udevd_runs(control)
+    monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev" if udevd else "kernel")
+    monitor.filter_by("block")
+    monitor.start()
+    events = Events(monitor, udevd)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(monitor.fileno(), events.receive)
+    try:
+        yield events
+    finally:
+        loop.remove_reader(monitor.fileno())
+
+
+def block_devices() -> tuple[dict[str, str], ...]:
+    """The properties of every block device that udev (or, without it, the kernel) knows, by name."""
+    import pyudev
+
+    listed = pyudev.Context().list_devices(subsystem="block")
+    return tuple(sorted((dict(device.properties) for device in listed), key=lambda found: found.get("DEVNAME", "")))

@@ -1,0 +1,96 @@
+"""Argument checks of the privileged side: type first, then form. The other side may be anyone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import PurePosixPath
+
+from agent.base.ids import is_id
+from agent.privsep import limits
+from agent.privsep.beneath import open_beneath, open_folder
+from agent.privsep.errors import VerbRefused
+
+LOOP_NAME_PREFIX = "brickyard-"
+_MAX_LOOP = 1 << 20
+_MAX_SECRET = 1 << 16
+
+
+def uuid(value: object, noun: str) -> str:
+    if not isinstance(value, str) or not is_id(value):
+        raise VerbRefused(reason=f"{noun} {_shown(value)} is not a UUID")
+    return value
+
+
+def number(value: object, noun: str, below: int = _MAX_LOOP) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < below:
+        raise VerbRefused(reason=f"{noun} {_shown(value)} is not a number below {below}")
+    return value
+
+
+def sequence(value: object) -> int | None:
+    return None if value is None else number(value, "disk sequence", 1 << 63)
+
+
+def flag(value: object, noun: str) -> bool:
+    if not isinstance(value, bool):
+        raise VerbRefused(reason=f"{noun} {_shown(value)} is not a truth value")
+    return value
+
+
+def secret(value: object) -> bytes:
+    """The value is never part of the error."""
+    if not isinstance(value, bytes) or not 0 < len(value) <= _MAX_SECRET:
+        raise VerbRefused(reason=f"the secret is not 1 to {_MAX_SECRET} bytes")
+    return value
+
+
+def volume_path(value: object) -> tuple[str, str]:
+    """Split an absolute path into (allowed root, path beneath it); its last part must be a UUID. VerbRefused."""
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value or len(value) > 4096:
+        raise VerbRefused(reason=f"path {_shown(value)} is not an absolute path")
+    parts = value[1:].split("/")
+    if any(part in {"", ".", ".."} for part in parts):
+        raise VerbRefused(reason=f"path {_shown(value)} is not in its plainest form")
+    uuid(parts[-1], "file name")
+    for root in limits.current().roots:
+        if PurePosixPath(value).is_relative_to(root) and value != root:
+            return root, value[len(root) + 1 :]
+    raise VerbRefused(reason=f"path {_shown(value)} is beneath none of the allowed roots")
+
+
+def open_volume(value: object, read_only: bool) -> int:
+    """Open a volume's file: regular, one name only, of the same owner as its root. VerbRefused."""
+    root, relative = volume_path(value)
+    folder = -1
+    try:
+        folder = open_folder(root)
+        fd = open_beneath(folder, relative, os.O_RDONLY if read_only else os.O_RDWR)
+    except (OSError, ValueError) as error:
+        raise VerbRefused(reason=f"{_shown(value)} can not be opened ({error})") from error
+    else:
+        problem = _unfit(os.fstat(fd), os.fstat(folder))
+        if problem:
+            os.close(fd)
+            raise VerbRefused(reason=f"{_shown(value)} {problem}")
+        return fd
+    finally:
+        if folder >= 0:
+            os.close(folder)
+
+
+def _unfit(file: os.stat_result, root: os.stat_result) -> str:
+    if not stat.S_ISREG(file.st_mode):
+        return "is not a regular file"
+    # A hard link could lend a root-owned file a harmless name.
+    if file.st_nlink != 1:
+        return "has more than one name"
+    if file.st_uid != root.st_uid:
+        return "belongs to another user than its root folder"
+    if file.st_size <= 0 or file.st_size % 512:
+        return "is not a positive multiple of 512 bytes long"
+    return ""
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:200] if isinstance(value, (str, int, type(None))) else type(value).__name__

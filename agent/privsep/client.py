@@ -1,0 +1,86 @@
+"""Calling privileged verbs from the agent: off the event loop, with a deadline, with errors that say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from agent.privsep import noeventlet
+from agent.privsep.errors import DaemonLost, PrivilegeTimeout, PrivilegeUnavailable
+
+noeventlet.block()
+
+Mode = Literal["forked", "rootwrap", "direct", "none"]
+P = ParamSpec("P")
+R = TypeVar("R")
+_THREADS = 8
+
+
+@dataclass(slots=True)
+class _Privilege:
+    """How verbs reach root in this process; set once by `start`."""
+
+    mode: Mode = "none"
+    reason: str = "it was started without them"
+    pool: ThreadPoolExecutor | None = None
+
+
+_privilege = _Privilege()
+
+
+def set_mode(mode: Mode, reason: str = "") -> None:
+    _privilege.mode, _privilege.reason = mode, reason
+
+
+def mode() -> Mode:
+    """forked: daemons of a root parent; rootwrap: by sudo at the first verb; direct: this process is root; none."""
+    return _privilege.mode
+
+
+async def call(verb: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a verb in its daemon. The verb's own errors, PrivilegeUnavailable, PrivilegeTimeout, DaemonLost.
+
+    A call that is cancelled or out of time goes on in the daemon: verbs may be called again.
+    """
+    if _privilege.pool is None:
+        _privilege.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="privsep")
+    work = asyncio.get_running_loop().run_in_executor(_privilege.pool, lambda: invoke(verb, *args, **kwargs))
+    seconds = 180.0
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError as error:
+        raise PrivilegeTimeout(verb=name_of(verb), seconds=seconds) from error
+
+
+def invoke(verb: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The blocking form of `call`, without a deadline."""
+    from oslo_privsep.daemon import FailedToDropPrivileges
+
+    context: Any = getattr(verb, "privsep_entrypoint", None)
+    if context is None:
+        raise TypeError(f"{verb!r} is no privileged verb")
+    if _privilege.mode == "none":
+        raise PrivilegeUnavailable(verb=name_of(verb), reason=_privilege.reason)
+    # Left alone, the library would try sudo for a daemon that was forked, or was never started.
+    if _privilege.mode == "forked" and (context.channel is None or not context.channel.running):
+        if context.channel is None:
+            raise PrivilegeUnavailable(verb=name_of(verb), reason=f"no daemon {context.cfg_section} was started")
+        raise DaemonLost(context=context.cfg_section)
+    try:
+        return verb(*args, **kwargs)
+    except (FailedToDropPrivileges, FileNotFoundError) as error:
+        raise PrivilegeUnavailable(verb=name_of(verb), reason=f"the helper did not start ({error})") from error
+    except OSError as error:
+        if context.channel is not None and not context.channel.running:
+            raise DaemonLost(context=context.cfg_section) from error
+        raise
+
+
+def name_of(verb: Callable[..., Any]) -> str:
+    """`loop_attach` for the verb of that name (a partial of the library, whose first argument is the function)."""
+    bound = getattr(verb, "args", ())
+    return str(getattr(bound[0] if bound else verb, "__name__", verb))

@@ -1,0 +1,49 @@
+"""The privilege contexts, each one daemon with as few capabilities as its verbs need.
+
+`block` opens volume files of another user (DAC_OVERRIDE) and root's own loop devices (uid 0 suffices). `crypt` and
+`net` only start tools, which get their capabilities from uid 0 within the unit's bounding set, so they keep none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from agent.privsep import noeventlet
+
+noeventlet.block()
+
+from oslo_config import cfg  # noqa: E402
+from oslo_privsep import capabilities, priv_context  # noqa: E402
+
+THREADS = 16
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def _context(name: str, kept: list[int]) -> priv_context.PrivContext:
+    section = f"privsep_brickyard_{name}"
+    made = priv_context.PrivContext(
+        "agent.privsep", cfg_section=section, pypath=f"{__name__}.{name}", capabilities=kept
+    )
+    cfg.CONF.set_default("thread_pool_size", THREADS, group=section)
+    return made
+
+
+block = _context("block", [capabilities.CAP_DAC_OVERRIDE])
+crypt = _context("crypt", [])
+net = _context("net", [])
+
+BY_NAME: dict[str, priv_context.PrivContext] = {"block": block, "crypt": crypt, "net": net}
+
+# The daemon would log every reply at debug.
+logging.getLogger("oslo_privsep.daemon").setLevel(logging.WARNING)
+
+
+def privileged(context: priv_context.PrivContext) -> Callable[[Verb], Verb]:
+    """Decorator: the function runs in the daemon of `context`; the caller's signature stays."""
+
+    def wrap(func: Verb) -> Verb:
+        return cast("Verb", context.entrypoint(func))
+
+    return wrap

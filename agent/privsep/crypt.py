@@ -1,0 +1,120 @@
+"""Verbs on dm-crypt, by cryptsetup: only for `brickyard-<attachment id>`, only on that attachment's loop device.
+
+The secret is an argument of the verb. It travels on the daemon's private socket pair, reaches cryptsetup on stdin,
+and is in no argv, environment, log (the daemon logs replies, never arguments) or error. A descriptor would need
+CAP_SYS_PTRACE to be fetched from the agent, which is far more than this.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from agent.host import sysfs
+from agent.privsep import checks, loopctl, tool
+from agent.privsep.contexts import crypt, privileged
+from agent.privsep.errors import CryptFailed, CryptUnavailable, DeviceForeign, DeviceHeld, WrongKey
+
+_NO_KEY, _BUSY = 2, 5  # exit codes of cryptsetup
+
+
+def dm_crypt_available() -> bool:
+    """Whether encrypted devices can be opened here: device-mapper in the kernel and cryptsetup on the host."""
+    return sysfs.has_mapper() and any(os.access(f"{folder}/cryptsetup", os.X_OK) for folder in ("/usr/sbin", "/sbin"))
+
+
+@privileged(crypt)
+def crypt_open(
+    number: int, diskseq: int | None, attachment_id: str, passphrase: bytes, read_only: bool
+) -> dict[str, Any]:
+    """Open LUKS on the loop device: {device, size (bytes inside), created}.
+
+    WrongKey, CryptFailed, DeviceForeign, CryptUnavailable, VerbRefused.
+    """
+    name = checks.LOOP_NAME_PREFIX + checks.uuid(attachment_id, "attachment")
+    checks.secret(passphrase)
+    held = _hold(number, diskseq, name)
+    device = f"/dev/loop{number}"
+    try:
+        _need_mapper()
+        there = sysfs.mapper_device(name)
+        if there is None:
+            mode = ["--readonly"] if checks.flag(read_only, "read_only") else []
+            options = ["--batch-mode", "--type", "luks", "--key-file", "-", *mode]
+            _judge(tool.run("cryptsetup", ["open", *options, "--", device, name], passphrase), "open", device)
+        elif there.below != (f"loop{number}",) or not there.uuid.startswith("CRYPT-LUKS"):
+            raise DeviceForeign(device=f"/dev/mapper/{name}", reason=f"it stands on {', '.join(there.below)}")
+        made = sysfs.mapper_device(name)
+        if made is None:
+            raise CryptFailed(action="open", device=device, reason="the kernel shows no such device afterwards")
+        return {"device": f"/dev/mapper/{name}", "size": made.size, "created": there is None}
+    finally:
+        os.close(held)
+
+
+@privileged(crypt)
+def crypt_close(attachment_id: str) -> bool:
+    """Close; False when it was not open. DeviceHeld (nothing was changed), CryptFailed."""
+    name = checks.LOOP_NAME_PREFIX + checks.uuid(attachment_id, "attachment")
+    there = sysfs.mapper_device(name)
+    if there is None:
+        return False
+    device = f"/dev/mapper/{name}"
+    users = sysfs.users_of(there.name)
+    if users:
+        raise DeviceHeld(device=device, holders=", ".join(users))
+    fd = os.open(f"/dev/{there.name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    _judge(tool.run("cryptsetup", ["close", "--", name]), "close", device)
+    if sysfs.mapper_device(name) is not None:
+        raise CryptFailed(action="close", device=device, reason="the kernel still shows it")
+    return True
+
+
+@privileged(crypt)
+def crypt_resize(attachment_id: str, passphrase: bytes) -> int:
+    """Let the open device fill its grown loop device; returns bytes inside. WrongKey, CryptFailed, DeviceForeign."""
+    name = checks.LOOP_NAME_PREFIX + checks.uuid(attachment_id, "attachment")
+    checks.secret(passphrase)
+    device = f"/dev/mapper/{name}"
+    arguments = ["resize", "--batch-mode", "--key-file", "-", "--", name]
+    if sysfs.mapper_device(name) is None:
+        raise DeviceForeign(device=device, reason="it is not open")
+    _judge(tool.run("cryptsetup", arguments, passphrase), "resize", device)
+    grown = sysfs.mapper_device(name)
+    if grown is None:
+        raise CryptFailed(action="resize", device=device, reason="the kernel shows no such device afterwards")
+    return grown.size
+
+
+def _hold(number: object, diskseq: object, name: str) -> int:
+    """An open descriptor of the attachment's loop device, so that it can not become another meanwhile."""
+    checked = checks.number(number, "loop number")
+    device = f"/dev/loop{checked}"
+    try:
+        fd = loopctl.open_device(checked, os.O_RDONLY)
+    except OSError as error:
+        raise DeviceForeign(device=device, reason=str(error)) from error
+    status = loopctl.status(fd)
+    if status is None or status.name != name or checks.sequence(diskseq) not in {None, loopctl.diskseq(fd)}:
+        os.close(fd)
+        raise DeviceForeign(device=device, reason="it is bound to something else, or to nothing")
+    return fd
+
+
+def _need_mapper() -> None:
+    if not sysfs.has_mapper():
+        raise CryptUnavailable(reason="the kernel has no device-mapper")
+
+
+def _judge(ended: tool.Ended, action: str, device: str) -> None:
+    if ended.code == 0:
+        return
+    if ended.code == _NO_KEY:
+        raise WrongKey(device=device)
+    if ended.code == _BUSY:
+        raise DeviceHeld(device=device, holders=ended.stderr or "the kernel says busy")
+    raise CryptFailed(action=action, device=device, reason=ended.stderr or f"exit code {ended.code}")

@@ -1,0 +1,92 @@
+"""What the privileged side can answer. Contexts hold plain strings and numbers, so errors survive the daemon's wire."""
+
+from __future__ import annotations
+
+from agent.base.errors import Conflict, Invalid, Permanent, Temporary
+
+
+class PrivilegeUnavailable(Permanent):
+    code = "privilege.unavailable"
+    status = 501
+    exit_code = 6
+    sentence = "{verb} needs privileges that this agent does not have: {reason}."
+    hint = "Start the agent as root (it drops to an ordinary user by itself), or set up sudo with rootwrap.d/."
+
+
+class PrivilegeTimeout(Temporary):
+    code = "privilege.timeout"
+    sentence = "{verb} has not ended after {seconds} s; it goes on by itself."
+    hint = "It is tried again; `dmesg` tells whether a device hangs."
+
+
+class DaemonLost(Temporary):
+    code = "privilege.daemon_lost"
+    sentence = "The privileged daemon {context} has ended while the agent needs it."
+    hint = "The agent ends now and systemd starts it anew; look for an out-of-memory kill in the journal."
+
+
+class LimitsInvalid(Permanent):
+    code = "privilege.limits_invalid"
+    status = 500
+    sentence = "The limits file {path} can not be trusted: {reason}."
+    hint = "It must be a TOML file owned by root and writable by root alone: chown root:root, chmod 644."
+
+
+class AccountInvalid(Permanent):
+    code = "privilege.account"
+    status = 500
+    sentence = "The agent can not run as user {user}: {reason}."
+    hint = "Create the user (systemd-sysusers), or give it the named path: chown, and o+x on each folder above."
+
+
+class VerbRefused(Invalid):
+    """An argument that the privileged side does not accept, whoever asked."""
+
+    code = "privilege.refused"
+    status = 403
+    sentence = "Refused by the privileged side: {reason}."
+    hint = "Compare the path and the names with /etc/brickyard/limits.toml."
+
+
+class DeviceHeld(Conflict):
+    code = "device.held"
+    sentence = "{device} is in use: {holders}."
+    hint = "Unmount or close what is named, then detach again; `fuser -v {device}` names processes."
+
+
+class DeviceForeign(Conflict):
+    code = "device.foreign"
+    sentence = "{device} is not the device of this attachment: {reason}."
+    hint = "Nothing was changed. `brickyard-agent attachments` shows what the kernel holds."
+
+
+class NoLoopDevice(Temporary):
+    code = "device.no_loop"
+    sentence = "No free loop device could be had: {reason}."
+    hint = "Load the module (modprobe loop), or release unused ones: losetup -a."
+
+
+class KernelRefused(Temporary):
+    code = "device.kernel"
+    sentence = "The kernel refused to {action} {device}: {reason}."
+    hint = "`dmesg` usually says why."
+
+
+class CryptUnavailable(Permanent):
+    code = "device.no_dm_crypt"
+    status = 501
+    sentence = "This host can not open an encrypted device: {reason}."
+    hint = "Load dm-crypt (modprobe dm-crypt) and install cryptsetup; until then the raw device can be attached."
+
+
+class WrongKey(Permanent):
+    code = "device.wrong_key"
+    status = 409
+    sentence = "No key slot of {device} opens with the given secret."
+    hint = "Compare the volume's encryption key id with the key store."
+
+
+class CryptFailed(Temporary):
+    code = "device.crypt_failed"
+    sentence = "cryptsetup could not {action} {device}: {reason}."
+    hint = "Run `cryptsetup luksDump {device}` on the host to see whether the header is whole."

@@ -1,0 +1,92 @@
+"""What the privileged side may touch: read by it, from a file that only root can have written.
+
+```toml
+[block]
+roots = ["/var/lib/brickyard/volumes"]   # loop devices are made of files beneath these alone
+```
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from agent.privsep.errors import LimitsInvalid
+
+DEFAULT_FILE = Path("/etc/brickyard/limits.toml")
+_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`roots`: absolute folders, free of symbolic links when they were read."""
+
+    roots: tuple[str, ...] = ()
+
+
+_current: Limits | None = None
+
+
+def of_roots(roots: Sequence[str | Path], path: str = "the command line") -> Limits:
+    """Limits that root decided on itself; LimitsInvalid for a relative or too wide root."""
+    resolved = []
+    for root in roots:
+        plain = str(root)
+        if "\0" in plain or not plain.startswith("/") or ".." in PurePosixPath(plain).parts:
+            raise LimitsInvalid(path=path, reason=f"root {plain[:200]!r} is not an absolute path")
+        real = os.path.realpath(plain)
+        if real == "/":
+            raise LimitsInvalid(path=path, reason="the whole file system is no limit")
+        resolved.append(real)
+    return Limits(tuple(resolved))
+
+
+def read(path: Path, owner: int = 0) -> Limits:
+    """Read and check the file through one descriptor. LimitsInvalid; FileNotFoundError when there is none."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(fd, "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise LimitsInvalid(path=str(path), reason="it is not a regular file")
+        if found.st_uid != owner:
+            raise LimitsInvalid(path=str(path), reason=f"it belongs to uid {found.st_uid}, not to {owner}")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise LimitsInvalid(path=str(path), reason="others than its owner may write it")
+        data = file.read(_MAX_BYTES)
+    try:
+        parsed = tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise LimitsInvalid(path=str(path), reason=str(error)) from error
+    return _parse(parsed, str(path))
+
+
+def _parse(parsed: dict[str, object], path: str) -> Limits:
+    unknown = set(parsed) - {"block"}
+    block = parsed.get("block", {})
+    if unknown or not isinstance(block, dict) or set(block) - {"roots"}:
+        raise LimitsInvalid(path=path, reason="only [block] with the key roots is known")
+    roots = block.get("roots", [])
+    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
+        raise LimitsInvalid(path=path, reason="block.roots must be a list of paths")
+    return of_roots(roots, path)
+
+
+def use(limits: Limits) -> None:
+    """Set the limits of this process and of daemons forked from it."""
+    global _current
+    _current = limits
+
+
+def current() -> Limits:
+    """The limits in force; a daemon that sudo started reads the default file at its first verb."""
+    global _current
+    if _current is None:
+        try:
+            _current = read(DEFAULT_FILE)
+        except FileNotFoundError:
+            _current = Limits()
+    return _current

@@ -1,0 +1,150 @@
+"""How an agent gets its privileged daemons. Called first thing in `main`, before threads and the event loop.
+
+As root: `start(...)`, then `account.drop(...)`. As anyone else: `start(...)` alone; daemons then come by sudo and
+oslo.rootwrap when the first verb is called, or verbs say that they can not.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.privsep import client, contexts, limits, noeventlet
+from agent.privsep.errors import PrivilegeUnavailable
+
+noeventlet.block()
+
+ROOTWRAP_CONF = Path("/etc/brickyard/rootwrap.conf")
+_SUDO = ("/usr/bin/sudo", "/bin/sudo")
+_DEATH_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Privileges:
+    """`contexts`: names of the daemons that run; `reason`: why there are none, for people."""
+
+    mode: client.Mode
+    contexts: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def wanted() -> tuple[str, ...]:
+    """The contexts that this host has a use for: `crypt` only where device-mapper is."""
+    from agent.privsep.crypt import dm_crypt_available
+
+    return ("block", "crypt") if dm_crypt_available() else ("block",)
+
+
+def start(
+    names: Sequence[str] | None = None,
+    *,
+    limits_file: Path = limits.DEFAULT_FILE,
+    roots: Sequence[Path] | None = None,
+    others: Sequence[Any] = (),
+    rootwrap_conf: Path = ROOTWRAP_CONF,
+) -> Privileges:
+    """Get the daemons of the named contexts (default: `wanted()`) and of `others` (os-brick's, guarded).
+
+    As root, forks them now; the limits are `roots` where root gives them on its command line (dev, demo), else the
+    limits file, else nothing is allowed. LimitsInvalid; PrivilegeUnavailable when a daemon does not start.
+    """
+    # The daemons look verbs up by name; what is loaded now is shared with them.
+    from agent.privsep import block, crypt  # noqa: F401
+
+    if os.geteuid() != 0:
+        return _by_sudo(rootwrap_conf)
+    if threading.active_count() > 1:
+        raise PrivilegeUnavailable(verb="start", reason="daemons must be forked before the first thread")
+    limits.use(limits.of_roots(roots) if roots is not None else _limits(limits_file))
+    chosen = tuple(wanted() if names is None else names)
+    gc.freeze()
+    for context in (*(contexts.BY_NAME[name] for name in chosen), *others):
+        _fork(context)
+    client.set_mode("forked")
+    return Privileges("forked", chosen)
+
+
+def start_direct(roots: Sequence[Path] | None = None, limits_file: Path = limits.DEFAULT_FILE) -> Privileges:
+    """For a short command run by root: verbs run in this process."""
+    limits.use(limits.of_roots(roots) if roots is not None else _limits(limits_file))
+    for context in contexts.BY_NAME.values():
+        context.set_client_mode(False)
+    client.set_mode("direct")
+    return Privileges("direct", tuple(contexts.BY_NAME))
+
+
+def watch(on_death: Callable[[str], None]) -> None:
+    """Call `on_death(context)` from a thread when a daemon ends: without it the agent must end, too."""
+    for name, context in contexts.BY_NAME.items():
+        if context.channel is not None:
+            threading.Thread(target=_await_end, args=(name, context.channel, on_death), daemon=True).start()
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Import what would be out of reach after the drop, when the environment lies below a root-only folder."""
+    for name in modules:
+        __import__(name)
+
+
+def environment_paths() -> tuple[Path, ...]:
+    """The folders that a late import reads."""
+    return (Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parent, Path(os.__file__).parent)
+
+
+def _fork(context: Any) -> None:
+    from oslo_privsep import daemon, priv_context
+
+    # The daemon ends when its socket closes. A Ctrl-C meant for the agent must not take it away before.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEATH_SIGNALS)
+    try:
+        context.start(priv_context.Method.FORK)
+    except daemon.FailedToDropPrivileges as error:
+        raise PrivilegeUnavailable(verb="start", reason=str(error)) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _limits(path: Path) -> limits.Limits:
+    try:
+        return limits.read(path)
+    except FileNotFoundError:
+        return limits.Limits()
+
+
+def _by_sudo(conf: Path) -> Privileges:
+    sudo = next((path for path in _SUDO if os.access(path, os.X_OK)), "")
+    rootwrap = Path(sys.prefix) / "bin" / "oslo-rootwrap"
+    missing = [
+        what
+        for what, there in (
+            ("sudo is not installed", bool(sudo)),
+            (f"{conf} is missing", conf.is_file()),
+            (f"{rootwrap} is missing", rootwrap.is_file()),
+        )
+        if not there
+    ]
+    if missing:
+        reason = "it does not run as root, and " + ", ".join(missing)
+        client.set_mode("none", reason)
+        return Privileges("none", reason=reason)
+    from oslo_config import cfg
+
+    helper = [sudo, "-n", str(rootwrap), str(conf), str(Path(sys.prefix) / "bin" / "python3")]
+    for context in contexts.BY_NAME.values():
+        command = shlex.join([*helper, "-I", "-m", "agent.privsep.helper"])  # the library adds context and socket
+        cfg.CONF.set_override("helper_command", command, group=context.cfg_section)
+    client.set_mode("rootwrap")
+    return Privileges("rootwrap", tuple(contexts.BY_NAME))
+
+
+def _await_end(name: str, channel: Any, on_death: Callable[[str], None]) -> None:
+    channel.reader_thread.join()
+    on_death(name)
