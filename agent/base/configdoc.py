@@ -123,6 +123,8 @@ def _condition(table: type[BaseModel]) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    if field.default_factory is not None and not isinstance(field.default_factory, type):
+        return "found on the host"
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None or value is PydanticUndefined:
         return "not set"
