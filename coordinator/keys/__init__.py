@@ -1,0 +1,1 @@
+"""Key managers: where secrets of volumes and images are kept."""

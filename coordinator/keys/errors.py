@@ -1,0 +1,45 @@
+"""What can go wrong with keys. No error ever carries a value."""
+
+from __future__ import annotations
+
+from agent.base.errors import Conflict, Invalid, NotFound, Permanent
+
+
+class KeyFileInvalid(Invalid):
+    code = "keys.file-invalid"
+    sentence = "{path} holds no key-encryption key: {problem}."
+    hint = "Restore it from your backup; a new site makes one by itself at its first start."
+
+
+class WrongKeyEncryptionKey(Permanent):
+    """The key given at start is not the one that the stored secrets are sealed with."""
+
+    code = "keys.wrong-kek"
+    status = 503
+    exit_code = 6
+    sentence = "The key-encryption key in {path} does not open this database: it is sealed with key {stored}."
+    hint = "Give the coordinator the key-encryption key that belongs to this database; nothing has been changed."
+
+
+class SecretDamaged(Permanent):
+    code = "keys.damaged"
+    status = 500
+    sentence = "Secret {id} can not be opened: its sealed value does not fit its key, id or project."
+    hint = "Restore the database from a backup; volumes that use this secret can not be opened without it."
+
+
+class SecretInvalid(Invalid):
+    code = "keys.invalid"
+    sentence = "The secret is not acceptable: {reason}."
+
+
+class SecretNotFound(NotFound):
+    code = "keys.not-found"
+    sentence = "Secret {id} could not be found."
+    hint = "List yours with: brickyard key list."
+
+
+class SecretInUse(Conflict):
+    code = "keys.in-use"
+    sentence = "Secret {id} is used by {noun} {user}."
+    hint = "Delete that first; without the secret it could never be opened again."

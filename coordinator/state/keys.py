@@ -1,0 +1,87 @@
+"""Rows of the sealed key store. What is stored here is sealed; `coordinator.keys` opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.images import image_properties, images
+from coordinator.state.tables.keys import key_checks, secrets
+from coordinator.state.tables.snapshots import snapshots
+from coordinator.state.tables.volumes import volumes
+
+KEY_PROPERTIES = ("os_encrypt_key_id", "cinder_encryption_key_id")
+_SHOWN = [column for column in secrets.c if column.name not in ("nonce", "sealed")]
+
+
+def add(conn: Connection, **values: Any) -> None:
+    conn.execute(insert(secrets).values(**values))
+
+
+def get(conn: Connection, key_id: str) -> Row[Any] | None:
+    """The whole row, sealed value included."""
+    return conn.execute(select(secrets).where(secrets.c.id == key_id)).one_or_none()
+
+
+def show(conn: Connection, key_id: str) -> Row[Any] | None:
+    """The row without its sealed value."""
+    return conn.execute(select(*_SHOWN).where(secrets.c.id == key_id)).one_or_none()
+
+
+def listing(
+    conn: Connection, project_id: str | None = None, *, marker: str | None = None, limit: int | None = None
+) -> Sequence[Row[Any]]:
+    """Newest first, without sealed values; `project_id` None means all projects; `marker` is the last id seen."""
+    query = select(*_SHOWN).order_by(secrets.c.created_at.desc(), secrets.c.id.desc()).limit(limit)
+    if project_id is not None:
+        query = query.where(secrets.c.project_id == project_id)
+    if marker is not None:
+        last = select(secrets.c.created_at).where(secrets.c.id == marker).scalar_subquery()
+        query = query.where((secrets.c.created_at < last) | ((secrets.c.created_at == last) & (secrets.c.id < marker)))
+    return conn.execute(query).all()
+
+
+def remove(conn: Connection, key_id: str) -> bool:
+    return conn.execute(delete(secrets).where(secrets.c.id == key_id)).rowcount == 1
+
+
+def not_sealed_with(conn: Connection, kek_id: str) -> Sequence[Row[Any]]:
+    """All rows that another key-encryption key seals."""
+    return conn.execute(select(secrets).where(secrets.c.kek_id != kek_id)).all()
+
+
+def reseal(conn: Connection, key_id: str, *, kek_id: str, nonce: bytes, sealed: bytes) -> None:
+    values = {"kek_id": kek_id, "nonce": nonce, "sealed": sealed, "updated_at": utcnow()}
+    conn.execute(update(secrets).where(secrets.c.id == key_id).values(**values))
+
+
+def used_by(conn: Connection, key_id: str) -> tuple[str, str] | None:
+    """(noun, id) of a live volume, snapshot or image that needs this secret; None when nothing does."""
+    for noun, table in (("volume", volumes), ("snapshot", snapshots)):
+        query = select(table.c.id).where(table.c.encryption_key_id == key_id, ~table.c.deleted)
+        if (found := conn.execute(query.limit(1)).scalar_one_or_none()) is not None:
+            return noun, str(found)
+    query = (
+        select(images.c.id)
+        .join(image_properties, image_properties.c.image_id == images.c.id)
+        .join(secrets, (secrets.c.id == image_properties.c.value) & (secrets.c.project_id == images.c.owner))
+        .where(image_properties.c.key.in_(KEY_PROPERTIES), image_properties.c.value == key_id, ~images.c.deleted)
+    )
+    found = conn.execute(query.limit(1)).scalar_one_or_none()
+    return None if found is None else ("image", str(found))
+
+
+def checks(conn: Connection) -> Sequence[Row[Any]]:
+    """The check values of the key-encryption keys in use."""
+    return conn.execute(select(key_checks)).all()
+
+
+def add_check(conn: Connection, *, kek_id: str, nonce: bytes, sealed: bytes) -> None:
+    conn.execute(insert(key_checks).values(kek_id=kek_id, nonce=nonce, sealed=sealed))
+
+
+def drop_other_checks(conn: Connection, kek_id: str) -> None:
+    conn.execute(delete(key_checks).where(key_checks.c.kek_id != kek_id))
