@@ -14,11 +14,12 @@ Usage = dict[str, int]
 def used(conn: Connection, project_id: str) -> Usage:
     """What a project uses, per resource: `volumes`, `gigabytes`, `snapshots`, each also as `NAME_TYPE`.
 
-    One grouped query per noun over a covering partial index. Snapshots count towards gigabytes.
+    One grouped query per noun over a covering partial index. Snapshots count towards gigabytes,
+    and so does what an extend under way has reserved.
     """
     usage: Usage = {"volumes": 0, "gigabytes": 0, "snapshots": 0}
     query = (
-        select(volume_types.c.name, func.count(), func.sum(volumes.c.size))
+        select(volume_types.c.name, func.count(), func.sum(volumes.c.size + volumes.c.reserved_size))
         .select_from(volumes.outerjoin(volume_types, volume_types.c.id == volumes.c.volume_type_id))
         .where(volumes.c.project_id == project_id, ~volumes.c.deleted, volumes.c.use_quota)
         .group_by(volume_types.c.name)

@@ -118,4 +118,5 @@ def _has(row: Row[Any], key: str, wanted: str) -> bool:
 def _weight(row: Row[Any]) -> float:
     """Most free space first, counting what is promised but not written yet."""
     usable = row.total_bytes * (row.max_over_subscription if row.thin else 1)
-    return float(usable - row.provisioned_bytes) / max(1.0, float(row.total_bytes)) + row.free_bytes / (1 << 62)
+    share = (float(usable) - row.provisioned_bytes) / max(1.0, float(row.total_bytes))
+    return float(share + row.free_bytes / (1 << 62))

@@ -70,6 +70,13 @@ def has_no_attachments(volume_id: str) -> ColumnElement[bool]:
     return ~exists(select(attachments.c.id).where(attachments.c.volume_id == volume_id, ~attachments.c.deleted))
 
 
+def is_no_source(*, volume_id: str | None = None, snapshot_id: str | None = None) -> ColumnElement[bool]:
+    """Guard: nothing is being made from this volume or snapshot just now."""
+    made = volumes.alias("made")
+    origin = made.c.source_volid == volume_id if volume_id is not None else made.c.snapshot_id == snapshot_id
+    return ~exists(select(made.c.id).where(origin, made.c.status.in_(("creating", "downloading")), ~made.c.deleted))
+
+
 def in_pool(conn: Connection, pool_id: str) -> int:
     """Bytes that live volumes and snapshots hold, or will hold, in a pool (device sizes, not allocated ones)."""
     held = func.coalesce(volumes.c.device_bytes, volumes.c.size * GIB)

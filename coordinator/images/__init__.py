@@ -1,0 +1,1 @@
+"""Image services: the built-in catalog, and one client interface for it and others."""

@@ -1,0 +1,114 @@
+"""create_snapshot: on the volume's own host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from agent.base.errors import BrickyardError
+from agent.base.ids import new_id
+from agent.wire.jobs import SnapshotCreate, SnapshotDelete
+from coordinator.keys.store import KeyStore
+from coordinator.operations.accept import Requester, accept
+from coordinator.operations.workflow import JobCall, JobStep, Workflow
+from coordinator.quota import limits
+from coordinator.state import messages, snapshots, types, volumes
+from coordinator.state.errors import TransitionRefused
+from coordinator.state.operations import Operation
+from coordinator.state.transition import enter, move, move_if
+
+
+@dataclass(frozen=True, slots=True)
+class NewSnapshot:
+    volume_id: str
+    name: str | None = None
+    description: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    force: bool = False
+
+
+def accept_snapshot(
+    conn: Connection, requester: Requester, keys: KeyStore, wanted: NewSnapshot
+) -> tuple[Operation, Row[Any]]:
+    """The volume must be available, or in use with `force`."""
+    row = volumes.get(conn, wanted.volume_id, requester.project_id)
+    allowed = ("available", "in-use") if wanted.force else ("available",)
+    if row.status not in allowed:
+        raise TransitionRefused(
+            noun="volume", id=row.id, status=row.status, event="snapshot", allowed=", ".join(allowed),
+            help="A volume in use can be snapshotted with force."
+        )  # fmt: skip
+    type_name = types.get(conn, row.volume_type_id).name if row.volume_type_id else None
+    limits.check(conn, row.project_id, type_name, snapshots=1, gigabytes=row.size)
+    snapshot_id = new_id()
+    key_id = row.encryption_key_id
+    if key_id is not None:
+        key_id = keys.clone(conn, key_id, project_id=requester.project_id, user_id=requester.user_id)
+    snapshot = enter(
+        conn,
+        "snapshot",
+        "create",
+        id=snapshot_id,
+        project_id=row.project_id,
+        user_id=requester.user_id,
+        volume_id=row.id,
+        volume_type_id=row.volume_type_id,
+        name=wanted.name,
+        description=wanted.description,
+        volume_size=row.size,
+        encryption_key_id=key_id,
+        usable_bytes=row.usable_bytes,
+    )
+    snapshots.put_metadata(conn, snapshot_id, wanted.metadata)
+    operation = accept(
+        conn, requester, kind="create_snapshot", resource_type="snapshot", resource_id=snapshot_id, args={}
+    )
+    return operation, snapshot
+
+
+def snapshot_call(conn: Connection, operation: Operation) -> tuple[Row[Any], Row[Any]]:
+    """The snapshot and its volume."""
+    snapshot = snapshots.get(conn, operation.resource_id)
+    return snapshot, volumes.get(conn, snapshot.volume_id)
+
+
+def remove_call(conn: Connection, operation: Operation) -> JobCall | None:
+    """Remove the snapshot's data where its volume lies."""
+    snapshot, volume = snapshot_call(conn, operation)
+    if volume.host_id is None:
+        return None
+    return JobCall(volume.host_id, SnapshotDelete(backend=volume.backend, snapshot_id=snapshot.id))
+
+
+def workflow() -> Workflow:
+    """Version 1 of the workflow."""
+    return Workflow(
+        kind="create_snapshot",
+        version=1,
+        steps=(JobStep("make", _make, undo=remove_call),),
+        finished=_finished,
+        failed=_failed,
+        attention=_attention,
+    )
+
+
+def _make(conn: Connection, operation: Operation) -> JobCall | None:
+    snapshot, volume = snapshot_call(conn, operation)
+    args = SnapshotCreate(backend=volume.backend, volume_id=volume.id, snapshot_id=snapshot.id)
+    return JobCall(volume.host_id, args)
+
+
+def _finished(conn: Connection, operation: Operation) -> None:
+    made = operation.results["make"]
+    move(conn, "snapshot", operation.resource_id, "created", device_bytes=made["device_bytes"])
+
+
+def _failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+    move_if(conn, "snapshot", operation.resource_id, "create_failed", attention=str(error))
+    messages.record(conn, operation, error)
+
+
+def _attention(conn: Connection, operation: Operation, reason: str) -> None:
+    move_if(conn, "snapshot", operation.resource_id, "create_failed", attention=reason)

@@ -1,0 +1,180 @@
+"""create_volume: place, open the image's ticket, make on the host, close the ticket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from agent.base.errors import BrickyardError, Temporary
+from agent.wire.jobs import (
+    Checksum,
+    ImageSource,
+    JobArgs,
+    TransferClose,
+    TransferOpen,
+    TransferRef,
+    VolumeClone,
+    VolumeCreate,
+    VolumeFromImage,
+    WireSecret,
+)
+from coordinator.keys.store import KeyStore
+from coordinator.operations import sizes
+from coordinator.operations.volume_calls import delete_call, luks_format, volume_row, volume_secret
+from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Workflow
+from coordinator.scheduler.placement import Request, place, release
+from coordinator.state import messages, types, volumes
+from coordinator.state.operations import Operation
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.fleet import hosts
+from coordinator.state.transition import move, move_if
+
+
+class ImageHostAway(Temporary):
+    code = "volume.image-host-away"
+    retry_after = 5.0
+    sentence = "The host {host}, which keeps image {image}, is not enrolled or has no data port."
+
+
+def workflow(keys: KeyStore) -> Workflow:
+    """Version 1 of the workflow."""
+
+    def make(conn: Connection, operation: Operation) -> JobCall | None:
+        row = volume_row(conn, operation)
+        secrets = volume_secret(conn, keys, row)
+        if (operation.args.get("image") or {}).get("encrypted"):
+            secrets["image"] = _image_secret(secrets)
+        return JobCall(row.host_id, _make_args(conn, operation, row), secrets)
+
+    def failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+        move_if(conn, "volume", operation.resource_id, "create_failed", attention=str(error))
+        messages.record(conn, operation, error)
+
+    return Workflow(
+        kind="create_volume",
+        version=1,
+        steps=(
+            LocalStep("place", _place, undo=_unplace),
+            JobStep("open_image", _open_image, undo=_close_image),
+            JobStep("make", make, undo=delete_call, retry_from="open_image", elsewhere="place"),
+            JobStep("close_image", _close_image),
+        ),
+        finished=_finished,
+        failed=failed,
+        attention=needs_attention,
+    )
+
+
+def needs_attention(conn: Connection, operation: Operation, reason: str) -> None:
+    """Mark the volume; it stays in error until it was looked at."""
+    move_if(conn, "volume", operation.resource_id, "create_failed")
+    volumes.set_values(conn, operation.resource_id, attention=reason)
+
+
+def _place(conn: Connection, operation: Operation) -> Result:
+    row = volume_row(conn, operation)
+    claimed = sizes.claimed_bytes(row.size, row.encryption_format)
+    specs = types.extra_specs(conn, row.volume_type_id) if row.volume_type_id else {}
+    chosen = place(
+        conn,
+        Request(
+            device_bytes=claimed,
+            availability_zone=operation.args.get("az"),
+            pool_id=operation.args.get("pool_id"),
+            extra_specs=specs,
+        ),
+    )
+    where = {"host_id": chosen.host_id, "backend": chosen.backend, "pool": chosen.pool, "pool_id": chosen.pool_id}
+    if operation.args.get("image"):
+        move_if(conn, "volume", row.id, "download")
+    volumes.set_values(conn, row.id, device_bytes=claimed, **where)
+    return {**where, "claimed": claimed}
+
+
+def _unplace(conn: Connection, operation: Operation) -> None:
+    placed = operation.results.get("place") or {}
+    release(conn, placed.get("pool_id"), int(placed.get("claimed", 0)))
+    nowhere: dict[str, Any] = {"host_id": None, "backend": None, "pool": None, "pool_id": None, "device_bytes": None}
+    volumes.set_values(conn, operation.resource_id, **nowhere)
+
+
+def _remote_image(conn: Connection, operation: Operation) -> dict[str, Any] | None:
+    image: dict[str, Any] | None = operation.args.get("image")
+    if image is None or image["host_id"] == volume_row(conn, operation).host_id:
+        return None
+    return image
+
+
+def _open_image(conn: Connection, operation: Operation) -> JobCall | None:
+    image = _remote_image(conn, operation)
+    if image is None:
+        return None
+    peer = f"host:{volume_row(conn, operation).host_id}"
+    return JobCall(image["host_id"], TransferOpen(image_id=image["id"], direction="read", peer=peer))
+
+
+def _close_image(conn: Connection, operation: Operation) -> JobCall | None:
+    opened = operation.results.get("open_image")
+    image = _remote_image(conn, operation)
+    if not opened or image is None:
+        return None
+    return JobCall(image["host_id"], TransferClose(name=opened["name"]))
+
+
+def _make_args(conn: Connection, operation: Operation, row: Row[Any]) -> JobArgs:
+    usable = sizes.usable_bytes(row.size)
+    encryption = luks_format(row)
+    common: dict[str, Any] = {"backend": row.backend, "volume_id": row.id, "size_bytes": usable}
+    if row.image_id is not None:
+        return VolumeFromImage(**common, image=_image_source(conn, operation), encryption=encryption)
+    if row.snapshot_id is not None:
+        return VolumeClone(**common, source_snapshot_id=row.snapshot_id, encrypted=encryption is not None)
+    if row.source_volid is not None:
+        return VolumeClone(**common, source_volume_id=row.source_volid, encrypted=encryption is not None)
+    return VolumeCreate(**common, encryption=encryption)
+
+
+def _image_source(conn: Connection, operation: Operation) -> ImageSource:
+    image = operation.args["image"]
+    opened = operation.results.get("open_image")
+    transfer = None
+    if opened is not None:
+        host = conn.execute(select(hosts).where(hosts.c.id == image["host_id"])).one_or_none()
+        if host is None:
+            raise ImageHostAway(host=image["host_id"], image=image["id"])
+        transfer = TransferRef(host=host.id, address=host.address, port=opened["port"], name=opened["name"])
+    checksum = Checksum(algorithm="sha256", value=image["sha256"]) if image.get("sha256") else None
+    return ImageSource(
+        image_id=image["id"],
+        disk_format=image["disk_format"],
+        container_format=image["container_format"],
+        size_bytes=image["size"],
+        checksum=checksum,
+        encrypted=image["encrypted"],
+        decrypt_size=image["decrypt_size"],
+        transfer=transfer,
+    )
+
+
+def _image_secret(secrets: dict[str, WireSecret]) -> WireSecret:
+    """The volume's secret is a clone of the image's: it opens both, even when the image's own is gone by now."""
+    return secrets["volume"]
+
+
+def _finished(conn: Connection, operation: Operation) -> None:
+    made = operation.results["make"]
+    row = volume_row(conn, operation)
+    placed = operation.results["place"]
+    release(conn, placed["pool_id"], int(placed["claimed"]) - int(made["device_bytes"]))
+    image = operation.args.get("image")
+    values: dict[str, Any] = {"device_bytes": made["device_bytes"], "usable_bytes": made["usable_bytes"]}
+    origin = operation.args.get("origin_id")
+    if image is not None:
+        volumes.put_image_metadata(conn, row.id, image["properties"])
+        values["bootable"] = True
+    elif origin is not None:
+        volumes.copy_image_metadata(conn, origin, row.id)
+        parent = volumes.with_any_state(conn, origin)
+        values["bootable"] = bool(parent is not None and parent.bootable)
+    move(conn, "volume", row.id, "created", attention=None, launched_at=utcnow(), **values)

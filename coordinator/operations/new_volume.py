@@ -1,0 +1,206 @@
+"""Checking and accepting a new volume: everything that can be refused is refused before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from agent.base.errors import Invalid, Permanent
+from agent.base.ids import new_id
+from coordinator.images.info import ImageInfo
+from coordinator.keys.store import KeyStore
+from coordinator.operations import sizes
+from coordinator.operations.accept import Requester, accept
+from coordinator.quota import limits
+from coordinator.state import snapshots, types, volumes
+from coordinator.state.operations import Operation
+from coordinator.state.transition import enter
+
+_FORMATS = {
+    "luks": "luks1",
+    "luks1": "luks1",
+    "luks2": "luks2",
+    "nova.volume.encryptors.luks.LuksEncryptor": "luks1",
+    "nova.volume.encryptors.luks.Luks2Encryptor": "luks2",
+}
+
+
+class TypeNotEncrypted(Permanent):
+    code = "volume.type-not-encrypted"
+    status = 400
+    sentence = "Invalid image: image {image} is encrypted, but volume type {type} has no encryption."
+    hint = "Choose an encrypted type (openstack volume type create --encryption-provider luks ...)."
+
+
+class SourceTooLarge(Permanent):
+    code = "volume.source-too-large"
+    status = 400
+    sentence = (
+        "Invalid input received: Volume size {size}GB cannot be smaller than {noun} {id}, which needs {needed}GB."
+    )
+    hint = "Ask for {needed} GB or more."
+
+
+@dataclass(frozen=True, slots=True)
+class NewVolume:
+    """A request for a volume, already checked for form. At most one source is set."""
+
+    size: int | None
+    name: str | None = None
+    description: str | None = None
+    availability_zone: str | None = None
+    volume_type_id: str | None = None
+    snapshot_id: str | None = None
+    source_volid: str | None = None
+    image: ImageInfo | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    multiattach: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What the source dictates: smallest size, pool, encryption, key, type."""
+
+    minimum: int = 1
+    default: int | None = None
+    row: Row[Any] | None = None
+    key_id: str | None = None
+    usable: int | None = None
+
+
+def accept_volume(
+    conn: Connection, requester: Requester, keys: KeyStore, wanted: NewVolume
+) -> tuple[Operation, Row[Any]]:
+    """Insert the volume, its key, its metadata and the operation; raises what is wrong with the request."""
+    source = _source(conn, requester, wanted)
+    size = wanted.size or source.default
+    if size is None:
+        raise Invalid(reason="Invalid input received: a size must be given when there is no source.")
+    if size < source.minimum:
+        noun, source_id = _named(wanted)
+        raise SourceTooLarge(size=size, noun=noun, id=source_id, needed=source.minimum)
+    type_id = wanted.volume_type_id or (source.row.volume_type_id if source.row is not None else None)
+    type_row = types.get(conn, type_id, requester.project_id) if type_id else None
+    name = type_row.name if type_row is not None else None
+    encryption = _encryption(conn, wanted, source, type_id, name)
+    limits.check(conn, requester.project_id, name, volumes=1, gigabytes=size, volume_size=size)
+    volume_id = new_id()
+    row = enter(
+        conn,
+        "volume",
+        "create",
+        id=volume_id,
+        project_id=requester.project_id,
+        user_id=requester.user_id,
+        name=wanted.name,
+        description=wanted.description,
+        size=size,
+        availability_zone=wanted.availability_zone or "nova",
+        volume_type_id=type_id,
+        snapshot_id=wanted.snapshot_id,
+        source_volid=wanted.source_volid,
+        image_id=wanted.image.id if wanted.image else None,
+        multiattach=wanted.multiattach,
+        bootable=False,
+        encryption_key_id=_key(conn, requester, keys, encryption, source.key_id),
+        **encryption,
+    )
+    volumes.put_metadata(conn, volume_id, dict(wanted.metadata))
+    args = _args(wanted, source)
+    operation = accept(conn, requester, kind="create_volume", resource_type="volume", resource_id=volume_id, args=args)
+    return operation, row
+
+
+def _named(wanted: NewVolume) -> tuple[str, str]:
+    if wanted.image is not None:
+        return "image", wanted.image.id
+    return ("snapshot", wanted.snapshot_id) if wanted.snapshot_id else ("volume", wanted.source_volid or "")
+
+
+def _source(conn: Connection, requester: Requester, wanted: NewVolume) -> _Source:
+    if wanted.snapshot_id is not None:
+        snapshot = snapshots.get(conn, wanted.snapshot_id, requester.project_id)
+        if snapshot.status != "available":
+            raise Invalid(reason=f"Invalid snapshot: Originating snapshot status must be available, "
+                                 f"but snapshot {snapshot.id} has status {snapshot.status}.")  # fmt: skip
+        row = volumes.get(conn, snapshot.volume_id)
+        size = snapshot.volume_size
+        return _Source(size, size, row, snapshot.encryption_key_id, snapshot.usable_bytes)
+    if wanted.source_volid is not None:
+        row = volumes.get(conn, wanted.source_volid, requester.project_id)
+        if row.status not in {"available", "in-use"}:
+            raise Invalid(reason=f"Invalid source volume: volume {row.id} has status {row.status}, "
+                                 "but must be available or in-use.")  # fmt: skip
+        return _Source(row.size, row.size, row, row.encryption_key_id, row.usable_bytes)
+    if wanted.image is not None:
+        return _of_image(wanted.image)
+    return _Source()
+
+
+def _of_image(image: ImageInfo) -> _Source:
+    if image.status != "active":
+        raise Invalid(reason=f"Invalid image identifier: image {image.id} has status {image.status}, not active.")
+    inside = image.decrypt_size if image.encrypted else (image.virtual_size or image.size)
+    minimum = max(sizes.gib_for(inside or image.size), image.min_disk)
+    return _Source(minimum, None, None, image.key_id)
+
+
+def _encryption(
+    conn: Connection, wanted: NewVolume, source: _Source, type_id: str | None, type_name: str | None
+) -> dict[str, Any]:
+    if source.row is not None:
+        copied = ("encryption_format", "encryption_cipher", "encryption_key_size")
+        values = {name: getattr(source.row, name) for name in copied}
+        encrypted_type = types.encryption(conn, type_id) is not None
+        if encrypted_type != (values["encryption_format"] is not None):
+            raise Invalid(reason="Invalid input received: Invalid volume type: the type of a volume made from another "
+                                 "volume or a snapshot must be encrypted just as its source is.")  # fmt: skip
+        return values
+    row = types.encryption(conn, type_id)
+    if row is None:
+        if wanted.image is not None and wanted.image.encrypted:
+            raise TypeNotEncrypted(image=wanted.image.id, type=type_name or "(none given)")
+        return {}
+    luks = _FORMATS.get(row.provider)
+    if luks is None:
+        raise Invalid(reason=f"Volume type {type_name} has encryption provider {row.provider!r}, which is not known; "
+                             f"known are luks and luks2.")  # fmt: skip
+    return {
+        "encryption_format": luks,
+        "encryption_cipher": row.cipher or "aes-xts-plain64",
+        "encryption_key_size": row.key_size or 512,
+    }
+
+
+def _key(
+    conn: Connection, requester: Requester, keys: KeyStore, encryption: dict[str, Any], source_key: str | None
+) -> str | None:
+    if not encryption.get("encryption_format"):
+        return None
+    if source_key is not None:
+        return keys.clone(conn, source_key, project_id=requester.project_id, user_id=requester.user_id)
+    return keys.generate(conn, project_id=requester.project_id, user_id=requester.user_id)
+
+
+def _args(wanted: NewVolume, source: _Source) -> dict[str, Any]:
+    image = wanted.image
+    args: dict[str, Any] = {"az": wanted.availability_zone}
+    if source.row is not None:
+        args["pool_id"] = source.row.pool_id
+        args["origin_id"] = source.row.id
+    if image is not None:
+        args["image"] = {
+            "id": image.id,
+            "host_id": image.host_id,
+            "disk_format": image.disk_format,
+            "container_format": image.container_format,
+            "size": image.size,
+            "sha256": image.sha256,
+            "encrypted": image.encrypted,
+            "decrypt_size": image.decrypt_size,
+            "properties": dict(image.properties),
+        }
+    return args
