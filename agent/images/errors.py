@@ -48,6 +48,18 @@ class NotEncrypted(ImageRefused):
     hint = "Remove the os_encrypt properties, or upload the encrypted file."
 
 
+class NeedsEncryptedType(ImageRefused):
+    code = "image.needs-encrypted-type"
+    sentence = "The image is encrypted, but the volume's type is not."
+    hint = "Choose a volume type with encryption (provider luks)."
+
+
+class SecretMissing(ImageRefused):
+    code = "image.secret-missing"
+    sentence = "The secret of the {what} was not given."
+    hint = "Check that the key id exists in the key manager and that you may read it."
+
+
 class BackingFile(ImageRefused):
     code = "image.backing-file"
     sentence = "The image refers to a backing file; an image must be one file."

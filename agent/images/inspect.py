@@ -35,6 +35,9 @@ class Limits:
     kdf: KdfLimits = DEFAULT_LIMITS
 
 
+DEFAULT = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Inspection:
     """An accepted image. `virtual_size` is in clear bytes; `luks` is None for a plain image."""
@@ -62,12 +65,11 @@ def declared_format(declared: Declared) -> ImageFormat:
     )
 
 
-def inspect(fd: int, declared: Declared, limits: Limits | None = None) -> Inspection:
+def inspect(fd: int, declared: Declared, limits: Limits = DEFAULT) -> Inspection:
     """Read what is needed of `fd` (regular file or block device, position untouched) and accept or refuse it.
 
     Raises an ImageRefused or HeaderRefused subclass. Reads at most a few MiB; blocking.
     """
-    limits = limits or Limits()
     wanted = declared_format(declared)
     window = whole_file(fd)
     if window.length == 0:
@@ -130,12 +132,11 @@ def nested(head: bytes, outer: str) -> None:
         raise errors.NestedFormat(outer=outer, found=min(found))
 
 
-def open_encrypted(fd: int, found: Inspection, secret: Secret, limits: Limits | None = None) -> Opened:
+def open_encrypted(fd: int, found: Inspection, secret: Secret, limits: Limits = DEFAULT) -> Opened:
     """Open an accepted encrypted image in memory and inspect the clear content's beginning.
 
     Raises WrongSecret, NestedFormat, LuksVersion (only LUKS1 can be opened). Blocking, takes seconds.
     """
-    limits = limits or Limits()
     if found.luks is None or found.luks.version != 1:
         raise LuksVersion(version=found.luks.version if found.luks else 0)
     window = whole_file(fd)
@@ -151,6 +152,6 @@ def open_encrypted(fd: int, found: Inspection, secret: Secret, limits: Limits | 
     return opened
 
 
-async def inspect_async(fd: int, declared: Declared, limits: Limits | None = None) -> Inspection:
+async def inspect_async(fd: int, declared: Declared, limits: Limits = DEFAULT) -> Inspection:
     """`inspect` off the event loop."""
     return await asyncio.to_thread(inspect, fd, declared, limits)

@@ -1,0 +1,342 @@
+"""Images become volumes with the real tools: content, tail, keys, refusals, and no secret where others can read it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.base.errors import BrickyardError
+from agent.copying.errors import CopyCancelled
+from agent.copying.model import CopyProgress
+from agent.images.errors import ImageSize, MemorySpoolLimit, NeedsEncryptedType, NestedFormat, SecretMissing
+from agent.images.inspect import Declared
+from agent.images.spool import MemorySpool
+from agent.images.volume import Means, OpenedImage, Target, image_to_volume
+from agent.luks import header
+from agent.luks.convert import Watch
+from agent.luks.errors import FormatRefused, LuksVersion, WrongSecret
+from agent.luks.model import Format, Secret, device_bytes, header_bytes, passphrase
+from agent.luks.tool import verify_opens
+from agent.luks.window import whole_file
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("qemu-img") and shutil.which("cryptsetup")), reason="needs qemu-img and cryptsetup"
+)
+MiB = 1 << 20
+IMAGE_BYTES, USABLE = 32 * MiB, 48 * MiB
+PASSPHRASE = Secret("passphrase", "Canary-pässphrase-7d1f".encode())
+SYMMETRIC = Secret("symmetric", bytes(range(32)))
+VOLUME_KEY = Secret("symmetric", bytes(range(100, 132)))
+ENCRYPTED_QCOW2, ENCRYPTED_RAW = Declared("qcow2", "bare", True), Declared("raw", "luks", True)
+
+
+def clear_content(path: Path) -> bytes:
+    """Half of it data, in runs, the rest holes; a bootable-looking first sector."""
+    data = bytearray(IMAGE_BYTES)
+    for at in range(0, IMAGE_BYTES, 8 * MiB):
+        data[at : at + 4 * MiB] = os.urandom(4 * MiB)
+    data[0:2], data[510:512] = b"\xeb\x63", b"\x55\xaa"
+    path.write_bytes(data)
+    return bytes(data)
+
+
+def qemu(*argv: str) -> None:
+    for _ in range(8):
+        done = subprocess.run(["qemu-img", *argv], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        assert "accurate CPU usage" in done.stderr, done.stderr
+    raise AssertionError("qemu-img could not make a LUKS header")
+
+
+def encrypted(folder: Path, clear: Path, secret: Secret, driver: str = "qcow2") -> Path:
+    key, image = folder / "key", folder / f"image.{driver}"
+    key.write_bytes(passphrase(secret))
+    prefix = "encrypt." if driver == "qcow2" else ""
+    extra = ["encrypt.format=luks"] if prefix else []
+    options = ",".join([*extra, f"{prefix}key-secret=s", f"{prefix}iter-time=10"])
+    qemu(
+        "create", "-q", "-f", driver, "--object", f"secret,id=s,file={key}", "-o", options, str(image), str(IMAGE_BYTES)
+    )
+    target = ",".join([f"driver={driver}", f"file.filename={image}", *extra, f"{prefix}key-secret=s"])
+    qemu("convert", "-n", "--object", f"secret,id=s,file={key}", "--image-opts", f"driver=raw,file.filename={clear}",
+         "--target-image-opts", target)  # fmt: skip
+    return image
+
+
+def decrypted(folder: Path, volume: Path, secret: Secret) -> bytes:
+    key, out = folder / "volume.key", folder / "clear"
+    key.write_bytes(passphrase(secret))
+    qemu("convert", "--object", f"secret,id=s,file={key}", "--image-opts",
+         f"driver=luks,file.filename={volume},key-secret=s", "-O", "raw", str(out))  # fmt: skip
+    return out.read_bytes()
+
+
+class Runner:
+    """Runs a conversion and keeps what was reported."""
+
+    def __init__(self, folder: Path, memory: int = 1 << 30) -> None:
+        self.path = folder / "partial"
+        self.path.write_bytes(b"left by an earlier try" * 1000)
+        self.reports: list[CopyProgress] = []
+        self.cancel = asyncio.Event()
+        self.means = Means(MemorySpool(memory), passphrase_iterations=1500)
+
+    async def __call__(
+        self,
+        image: Path,
+        declared: Declared,
+        secret: Secret | None = None,
+        *,
+        encryption: Format | None = None,
+        volume_secret: Secret | None = VOLUME_KEY,
+        usable: int = USABLE,
+    ) -> None:
+        fd = os.open(image, os.O_RDONLY)
+        try:
+            target = Target(self.path, usable, encryption, volume_secret if encryption else None)
+            watch = Watch(self.reports.append, self.cancel, timeout_s=60)
+            await image_to_volume(OpenedImage(fd, declared, secret), target, self.means, watch)
+        finally:
+            os.close(fd)
+
+    def untouched(self) -> bool:
+        return self.path.read_bytes().startswith(b"left by")
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    return Runner(tmp_path)
+
+
+@contextmanager
+def watched_for(canaries: list[bytes]) -> Iterator[list[str]]:
+    """Reads the command line and environment of every process while the block runs; yields the finds."""
+    found: list[str] = []
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            for process in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    try:
+                        text = (process / name).read_bytes()
+                    except OSError:
+                        continue
+                    found.extend(f"{process}/{name}" for canary in canaries if canary in text)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("secret", [PASSPHRASE, SYMMETRIC], ids=["passphrase", "symmetric"])
+@pytest.mark.parametrize("driver", ["qcow2", "luks"])
+async def test_encrypted_image_to_encrypted_volume(tmp_path: Path, runner: Runner, secret: Secret, driver: str) -> None:
+    data = clear_content(tmp_path / "source")
+    image = encrypted(tmp_path, tmp_path / "source", secret, driver)
+    own = Secret(secret.type, b"own-" + secret.value[4:])
+    with watched_for([passphrase(secret), passphrase(own)]) as finds:
+        await runner(
+            image,
+            ENCRYPTED_QCOW2 if driver == "qcow2" else ENCRYPTED_RAW,
+            secret,
+            encryption=Format(),
+            volume_secret=own,
+        )
+    assert finds == []
+    assert runner.path.stat().st_size == USABLE + header_bytes(Format()) == device_bytes(USABLE, Format())
+    await verify_opens(runner.path, own)
+    with pytest.raises(WrongSecret):
+        await verify_opens(runner.path, secret)
+    clear = decrypted(tmp_path, runner.path, own)
+    assert len(clear) == USABLE
+    assert hashlib.sha256(clear[:IMAGE_BYTES]).digest() == hashlib.sha256(data).digest()
+    assert not clear[IMAGE_BYTES:].strip(b"\0")
+    assert data[:4096] not in runner.path.read_bytes()
+    assert runner.reports[-1].done == USABLE
+    assert [r.done for r in runner.reports] == sorted(r.done for r in runner.reports)
+
+
+async def test_passphrase_keeps_the_iterations_of_its_image(tmp_path: Path, runner: Runner) -> None:
+    clear_content(tmp_path / "source")
+    image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE, "luks")
+    with image.open("rb") as file:
+        theirs = header.parse(whole_file(file.fileno())).slots[0].iterations
+    await runner(image, ENCRYPTED_RAW, PASSPHRASE, encryption=Format(key_size=256), volume_secret=PASSPHRASE)
+    with runner.path.open("rb") as file:
+        ours = header.parse(whole_file(file.fileno()))
+    assert ours.slots[0].iterations == theirs
+    assert (ours.key_bytes, ours.payload_offset) == (32, 2 * MiB)
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+async def test_plain_image_to_plain_volume(tmp_path: Path, runner: Runner, kind: str) -> None:
+    data = clear_content(tmp_path / "source")
+    qemu("convert", "-f", "raw", "-O", kind, str(tmp_path / "source"), str(tmp_path / "image"))
+    await runner(tmp_path / "image", Declared(kind))
+    made = runner.path.read_bytes()
+    assert (len(made), made[:IMAGE_BYTES]) == (USABLE, data)
+    assert not made[IMAGE_BYTES:].strip(b"\0")
+    assert runner.path.stat().st_blocks * 512 <= 20 * MiB
+
+
+@pytest.mark.parametrize("kind", ["raw", "qcow2", "compressed"])
+async def test_plain_image_to_encrypted_volume(tmp_path: Path, runner: Runner, kind: str) -> None:
+    data = clear_content(tmp_path / "source")
+    options = ["-c"] if kind == "compressed" else []
+    disk_format = "raw" if kind == "raw" else "qcow2"
+    qemu("convert", *options, "-f", "raw", "-O", disk_format, str(tmp_path / "source"), str(tmp_path / "image"))
+    await runner(tmp_path / "image", Declared(disk_format), encryption=Format())
+    clear = decrypted(tmp_path, runner.path, VOLUME_KEY)
+    assert clear == data + bytes(USABLE - IMAGE_BYTES)
+
+
+@pytest.mark.parametrize("kind", ["raw", "encrypted"])
+async def test_luks2_volume(tmp_path: Path, runner: Runner, kind: str) -> None:
+    data = clear_content(tmp_path / "source")
+    fmt = Format("luks2")
+    if kind == "raw":
+        await runner(tmp_path / "source", Declared("raw"), encryption=fmt)
+    else:
+        image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE)
+        await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=fmt)
+    await verify_opens(runner.path, VOLUME_KEY)
+    with runner.path.open("rb") as file:
+        made = header.parse(whole_file(file.fileno()))
+    assert (made.version, made.payload_bytes, made.payload_offset, made.sector_size) == (2, USABLE, 16 * MiB, 4096)
+    key = tmp_path / "volume.key"
+    key.write_bytes(passphrase(VOLUME_KEY))
+    # Decrypts in place, in user space: an independent reader of what we wrote.
+    subprocess.run(
+        ["cryptsetup", "reencrypt", "--decrypt", "--batch-mode", "--disable-locks", "--force-offline-reencrypt",
+         "--key-file", key, "--header", tmp_path / "exported", runner.path],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    assert runner.path.read_bytes()[:USABLE] == data + bytes(USABLE - IMAGE_BYTES)
+
+
+async def test_wrong_secret_touches_nothing(tmp_path: Path, runner: Runner) -> None:
+    clear_content(tmp_path / "source")
+    for driver, declared in (("qcow2", ENCRYPTED_QCOW2), ("luks", ENCRYPTED_RAW)):
+        image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE, driver)
+        with pytest.raises(WrongSecret):
+            await runner(image, declared, SYMMETRIC, encryption=Format())
+        assert runner.untouched()
+
+
+async def test_refusals_before_anything_is_touched(tmp_path: Path, runner: Runner) -> None:
+    clear_content(tmp_path / "source")
+    image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE)
+    with pytest.raises(NeedsEncryptedType):
+        await runner(image, ENCRYPTED_QCOW2, PASSPHRASE)
+    with pytest.raises(SecretMissing):
+        await runner(image, ENCRYPTED_QCOW2, None, encryption=Format())
+    with pytest.raises(SecretMissing):
+        await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format(), volume_secret=None)
+    with pytest.raises(ImageSize):
+        await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format(), usable=16 * MiB)
+    with pytest.raises(FormatRefused):
+        await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format(cipher="serpent-xts-plain64"))
+    assert runner.untouched()
+
+
+@pytest.mark.parametrize("driver", ["qcow2", "luks"])
+async def test_an_image_inside_of_an_encrypted_image(tmp_path: Path, runner: Runner, driver: str) -> None:
+    inner = tmp_path / "inner"
+    qemu("create", "-q", "-f", "qcow2", "-b", "/etc/hostname", "-F", "raw", str(inner), "16M")
+    os.truncate(inner, IMAGE_BYTES)
+    image = encrypted(tmp_path, inner, PASSPHRASE, driver)
+    with pytest.raises(NestedFormat):
+        await runner(image, ENCRYPTED_QCOW2 if driver == "qcow2" else ENCRYPTED_RAW, PASSPHRASE, encryption=Format())
+    assert runner.untouched()
+
+
+async def test_crafted_by_real_tools(tmp_path: Path, runner: Runner) -> None:
+    base = tmp_path / "base"
+    base.write_bytes(bytes(MiB))
+    cases = {
+        "image.backing-file": ["-b", str(base), "-F", "raw"],
+        "image.data-file": ["-o", f"data_file={tmp_path / 'data'}"],
+    }
+    for code, options in cases.items():
+        image = tmp_path / code
+        qemu("create", "-q", "-f", "qcow2", *options, str(image), "1M")
+        with pytest.raises(BrickyardError) as caught:
+            await runner(image, Declared("qcow2"))
+        assert caught.value.code == code
+        with pytest.raises(BrickyardError) as caught:
+            await runner(image, Declared("raw"))
+        assert caught.value.code == "image.format-mismatch"
+    image = tmp_path / "snapshots"
+    qemu("create", "-q", "-f", "qcow2", str(image), "1M")
+    qemu("bitmap", "--add", str(image), "b0")
+    with pytest.raises(BrickyardError) as caught:
+        await runner(image, Declared("qcow2"))
+    assert caught.value.code == "image.bitmaps"
+    qemu("bitmap", "--remove", str(image), "b0")
+    qemu("snapshot", "-c", "one", str(image))
+    with pytest.raises(BrickyardError) as caught:
+        await runner(image, Declared("qcow2"))
+    assert caught.value.code == "image.internal-snapshots"
+    assert runner.untouched()
+
+
+async def test_luks2_image_is_refused_with_a_remedy(tmp_path: Path, runner: Runner) -> None:
+    image, key = tmp_path / "image", tmp_path / "key"
+    key.write_bytes(passphrase(PASSPHRASE))
+    image.write_bytes(b"")
+    os.truncate(image, 32 * MiB)
+    subprocess.run(["cryptsetup", "luksFormat", "-q", "--type", "luks2", "--key-file", key, "--pbkdf", "pbkdf2",
+                    "--pbkdf-force-iterations", "1000", image], check=True)  # fmt: skip
+    with pytest.raises(LuksVersion) as caught:
+        await runner(image, ENCRYPTED_RAW, PASSPHRASE, encryption=Format())
+    assert "LUKS1" in caught.value.remedy
+    assert runner.untouched()
+
+
+async def test_memory_is_bounded(tmp_path: Path) -> None:
+    clear_content(tmp_path / "source")
+    image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE)
+    runner = Runner(tmp_path, memory=IMAGE_BYTES - 1)
+    with pytest.raises(MemorySpoolLimit):
+        await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format("luks2"))
+    assert runner.path.stat().st_size == 0
+
+
+async def test_cancel_kills_the_tool_and_empties_the_file(tmp_path: Path, runner: Runner) -> None:
+    clear_content(tmp_path / "source")
+    image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE)
+
+    async def work() -> None:
+        await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format(), usable=4096 * MiB)
+
+    task = asyncio.create_task(work())
+    while not runner.reports:
+        await asyncio.sleep(0.02)
+        assert not task.done()
+    runner.cancel.set()
+    with pytest.raises(CopyCancelled):
+        await task
+    assert runner.path.stat().st_size == 0
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(runner.path).encode() in _read(p)]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
