@@ -1,0 +1,23 @@
+"""The aiohttp application of the coordinator's public API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from coordinator.api.dispatch import Dispatcher, Hooks
+from coordinator.api.route import Resource
+from coordinator.api.services import Services
+
+
+def make_app(resources: Iterable[Resource], services: Services, hooks: Hooks | None = None) -> web.Application:
+    """An application that serves `resources`; run it with `aiohttp.web.AppRunner(app, access_log=None)`."""
+    from coordinator.api.discovery import discovery
+    from coordinator.api.documents import documents
+
+    served = tuple(resources)
+    everything = (*served, discovery(), documents(served))
+    app = web.Application(client_max_size=0)
+    app.router.add_route("*", "/{path:.*}", Dispatcher(everything, services, hooks or Hooks()).handle)
+    return app

@@ -1,0 +1,136 @@
+"""Checking a request body against its model, with the wording that clients of Block Storage compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from agent.base.redact import HIDDEN, is_secret_name, redacted
+from coordinator.api.errors import BadRequest, InvalidField, MalformedBody
+from coordinator.api.fields import Body, Hidden, Since, Until
+from coordinator.api.version import MAXIMUM
+
+B = TypeVar("B", bound=Body)
+_SHOWN = 1000
+
+
+def parsed(raw: bytes) -> dict[str, Any]:
+    """The JSON object of a request; raises MalformedBody."""
+    try:
+        found = from_json(raw, allow_inf_nan=False)
+    except ValueError:
+        raise MalformedBody(reason="cannot understand JSON") from None
+    if not isinstance(found, dict):
+        raise MalformedBody(reason="it is not an object")
+    return cast(dict[str, Any], found)
+
+
+def checked(model: type[B], data: Mapping[str, Any], key: str | None, version: int) -> B:
+    """`data[key]` (or `data` without a key) as an instance of `model`, by the rules of microversion 3.`version`."""
+    if key is None:
+        return _checked(model, data, "body", version)
+    if key not in data:
+        raise BadRequest(reason=f"'{key}' is a required property")
+    if len(data) > 1 and model.unknown_refused_from <= version:
+        others = ", ".join(repr(other) for other in data if other != key)
+        raise BadRequest(reason=f"Additional properties are not allowed ({others[:_SHOWN]} was unexpected)")
+    return _checked(model, data[key], key, version)
+
+
+def _checked(model: type[B], data: Any, key: str, version: int) -> B:
+    if data is None and not any(field.is_required() for field in model.model_fields.values()):
+        data = {}
+    if not isinstance(data, dict):
+        reason = f"{redacted(key, data)!r:.{_SHOWN}} is not of type 'object'"
+        raise InvalidField(field=key, value=_shown(key, data), reason=reason)
+    spans = _spans(model)
+    unknown = [name for name in data if not _known(spans.get(name), version)]
+    if unknown:
+        if model.unknown_refused_from <= version:
+            names = ", ".join(repr(name) for name in unknown)
+            raise InvalidField(
+                field=key,
+                value=_shown(key, data),
+                reason=f"Additional properties are not allowed ({names[:_SHOWN]} was unexpected)",
+            )
+        data = {name: value for name, value in data.items() if name not in unknown}
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _translated(error.errors(include_url=False)[0], key, data, _hidden(model)) from None
+
+
+def _known(span: tuple[int, int] | None, version: int) -> bool:
+    return span is not None and span[0] <= version <= span[1]
+
+
+@cache
+def _spans(model: type[Body]) -> dict[str, tuple[int, int]]:
+    """Per key of the JSON object the first and last microversion it exists in."""
+    spans = {}
+    for name, field in model.model_fields.items():
+        since = next((item.minor for item in field.metadata if isinstance(item, Since)), 0)
+        until = next((item.minor for item in field.metadata if isinstance(item, Until)), MAXIMUM)
+        spans[field.alias or name] = (since, until)
+    return spans
+
+
+@cache
+def _hidden(model: type[Body]) -> frozenset[str]:
+    return frozenset(
+        field.alias or name
+        for name, field in model.model_fields.items()
+        if any(isinstance(item, Hidden) for item in field.metadata)
+    )
+
+
+def _translated(error: ErrorDetails, key: str, data: Any, hidden: frozenset[str]) -> InvalidField:
+    where = [str(part) for part in error["loc"] if part != "[key]"]
+    given = error["input"]
+    if error["type"] == "missing":
+        parent = where[-2] if len(where) > 1 else key
+        return InvalidField(field=parent, value=_shown(parent, given), reason=f"'{where[-1]}' is a required property")
+    field = where[-1] if where else key
+    if any(name in hidden or is_secret_name(name) for name in where):
+        return InvalidField(field=field, value=HIDDEN, reason="The value is not acceptable (it is not shown)")
+    return InvalidField(field=field, value=_shown(field, given), reason=_reason(error))
+
+
+def _shown(name: str, value: Any) -> str:
+    return str(redacted(name, value))[:_SHOWN]
+
+
+_TYPES = {
+    "string_type": "string",
+    "dict_type": "object",
+    "model_type": "object",
+    "model_attributes_type": "object",
+    "list_type": "array",
+    "bool_type": "boolean",
+    "int_type": "integer",
+}
+
+
+def _reason(error: ErrorDetails) -> str:
+    kind, given, limits = error["type"], error["input"], error.get("ctx", {})
+    shown = repr(redacted("", given))[:_SHOWN]
+    if kind in _TYPES:
+        return f"{shown} is not of type '{_TYPES[kind]}'"
+    match kind:
+        case "string_too_long" | "too_long":
+            return f"{shown} is too long"
+        case "string_too_short" | "too_short":
+            return f"{shown} is too short"
+        case "greater_than_equal" | "greater_than":
+            return f"{shown} is less than the minimum of {limits.get('ge', limits.get('gt'))}"
+        case "less_than_equal" | "less_than":
+            return f"{shown} is greater than the maximum of {limits.get('le', limits.get('lt'))}"
+        case "literal_error" | "enum":
+            return f"{shown} is not one of [{limits.get('expected')}]"
+        case "string_pattern_mismatch":
+            return f"{shown} does not match {limits.get('pattern')!r}"
+    return error["msg"].removeprefix("Value error, ")

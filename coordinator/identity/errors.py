@@ -1,0 +1,67 @@
+"""What can go wrong between a caller and the proof of who he is."""
+
+from __future__ import annotations
+
+from agent.base.errors import Conflict, Invalid, NotFound, Permanent, Temporary
+
+
+class Unauthorized(Permanent):
+    code = "identity.unauthorized"
+    status = 401
+    exit_code = 3
+    sentence = "The request you have made requires authentication."
+    hint = "Get a token from the identity service, and send it as X-Auth-Token."
+
+
+class BadCredentials(Unauthorized):
+    """One answer for a wrong name, a wrong password and a disabled user, so that none can be told from another."""
+
+    code = "identity.bad-credentials"
+    sentence = "The user name or the password is wrong, or the user may not use this scope."
+    hint = "Check OS_USERNAME, OS_PASSWORD, OS_PROJECT_NAME and the domains."
+
+
+class TokenRefused(Unauthorized):
+    code = "identity.token-refused"
+    sentence = "The token is not valid (any more)."
+    hint = "Log in again."
+
+
+class Forbidden(Permanent):
+    code = "identity.forbidden"
+    status = 403
+    exit_code = 3
+    sentence = "Policy doesn't allow {rule} to be performed."
+    hint = "Ask an administrator for a role that allows it."
+
+
+class TooManyFailures(Temporary):
+    code = "identity.too-many-failures"
+    status = 429
+    exit_code = 3
+    retry_after = 30.0
+    sentence = "Too many failed logins of this user from this address."
+    hint = "Wait {seconds} seconds, then try again."
+
+
+class PolicyInvalid(Invalid):
+    code = "identity.policy-invalid"
+    sentence = "The policy file {path} can not be used: {reason}."
+    hint = "Correct the file, or start without it to use the built-in rules."
+
+
+class NameTaken(Conflict):
+    code = "identity.name-taken"
+    sentence = "There is already a {noun} named {name}."
+    hint = "Choose another name, or use the existing one."
+
+
+class IdentityNotFound(NotFound):
+    code = "identity.not-found"
+    sentence = "Could not find {noun}: {id}."
+
+
+class WeakPassword(Invalid):
+    code = "identity.weak-password"
+    sentence = "A password needs at least {minimum} characters."
+    hint = "Choose a longer one."

@@ -1,0 +1,99 @@
+"""Policy: personas, the operator's file, and the same verdicts with and without the enforcer."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from coordinator.identity.context import Principal, expanded
+from coordinator.identity.errors import PolicyInvalid
+from coordinator.identity.policy import Policy
+from coordinator.identity.rules import RULES
+
+PERSONAS = {
+    role: Principal(role, role, "p1", "p1", expanded(frozenset({role})))
+    for role in ("admin", "member", "reader", "service", "nothing")
+}
+OWN, FOREIGN = {"project_id": "p1", "user_id": "x"}, {"project_id": "p2", "user_id": "y"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "may_own", "may_foreign"),
+    [
+        ("volume:get", {"admin", "member", "reader"}, {"admin"}),
+        ("volume:create", {"admin", "member"}, {"admin"}),
+        ("volume_extension:type_create", {"admin"}, {"admin"}),
+        ("admin_or_owner", {"admin", "member", "reader", "service", "nothing"}, {"admin"}),
+    ],
+)
+def test_personas(rule, may_own, may_foreign):
+    policy = Policy.builtin()
+    assert {name for name, who in PERSONAS.items() if policy.allows(rule, who, OWN)} == may_own
+    assert {name for name, who in PERSONAS.items() if policy.allows(rule, who, FOREIGN)} == may_foreign
+
+
+def test_light_and_full_agree(tmp_path):
+    empty = tmp_path / "policy.yaml"
+    empty.write_text("")
+    light, full = Policy.builtin(), Policy.from_file(empty)
+    for rule in RULES:
+        for who in PERSONAS.values():
+            for target in (None, OWN, FOREIGN):
+                assert light.allows(rule, who, target) == full.allows(rule, who, target), (rule, who.user_id)
+
+
+def test_an_operators_file_wins_and_old_names_have_effect(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        '"volume:create": "role:admin"\n'
+        '"volume_extension:volume_image_metadata": "role:nothing"\n'
+        '"mine": "role:reader and user_id:%(user_id)s"\n'
+        '"volume:get": "rule:mine or rule:admin_api"\n'
+        '"context_is_admin": "role:boss"\n'
+    )
+    policy = Policy.from_file(path)
+    assert not policy.allows("volume:create", PERSONAS["member"])
+    assert policy.allows("volume:create", PERSONAS["admin"])
+    assert policy.allows("volume_extension:volume_image_metadata:set", PERSONAS["nothing"])
+    assert policy.allows("volume:get", PERSONAS["reader"], {"project_id": "p2", "user_id": "reader"})
+    assert not policy.allows("volume:get", PERSONAS["reader"], {"project_id": "p1", "user_id": "else"})
+    assert not policy.is_admin(PERSONAS["admin"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("volume:create: [a", "line"),
+        ("- a\n- b\n", "not a mapping"),
+        ('"volume:create": 7\n', "not text"),
+        ('"volume:create": "role:admin and ("\n', "bad syntax"),
+        ('"volume:create": "rule:nowhere"\n', "nowhere"),
+        ('"volume:create": "http://server/%(x)s"\n', "http"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path, text, said):
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    with pytest.raises(PolicyInvalid) as caught:
+        Policy.from_file(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(PolicyInvalid):
+        Policy.from_file(tmp_path / "none.yaml")
+
+
+def test_unknown_names_are_warned_of(tmp_path, caplog):
+    path = tmp_path / "policy.yaml"
+    path.write_text('"volume:craete": "role:admin"\n')
+    with caplog.at_level(logging.WARNING):
+        Policy.from_file(path)
+    assert "volume:craete" in caplog.text
+
+
+def test_an_unknown_rule_is_a_defect():
+    with pytest.raises(LookupError):
+        Policy.builtin().allows("volume:fly", PERSONAS["admin"])
