@@ -1,0 +1,1 @@
+"""Where volumes live: one file per kind of back end, all behind `base.Backend`."""
