@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row
 
 from agent.base.errors import BrickyardError, Temporary
 from agent.wire.jobs import (
@@ -24,17 +24,16 @@ from coordinator.operations import sizes
 from coordinator.operations.volume_calls import delete_call, luks_format, volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Workflow
 from coordinator.scheduler.placement import Request, place, release
-from coordinator.state import messages, types, volumes
+from coordinator.state import enrolment, messages, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
-from coordinator.state.tables.fleet import hosts
 from coordinator.state.transition import move, move_if
 
 
 class ImageHostAway(Temporary):
     code = "volume.image-host-away"
     retry_after = 5.0
-    sentence = "The host {host}, which keeps image {image}, is not enrolled or has no data port."
+    sentence = "The host {host}, which keeps image {image}, is not enrolled."
 
 
 def workflow(keys: KeyStore) -> Workflow:
@@ -140,10 +139,10 @@ def _image_source(conn: Connection, operation: Operation) -> ImageSource:
     opened = operation.results.get("open_image")
     transfer = None
     if opened is not None:
-        host = conn.execute(select(hosts).where(hosts.c.id == image["host_id"])).one_or_none()
+        host = enrolment.host(conn, image["host_id"])
         if host is None:
             raise ImageHostAway(host=image["host_id"], image=image["id"])
-        transfer = TransferRef(host=host.id, address=host.address, port=opened["port"], name=opened["name"])
+        transfer = TransferRef(host=host.name, address=host.address, port=opened["port"], name=opened["name"])
     checksum = Checksum(algorithm="sha256", value=image["sha256"]) if image.get("sha256") else None
     return ImageSource(
         image_id=image["id"],

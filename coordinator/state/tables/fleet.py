@@ -1,4 +1,7 @@
-"""Hosts as the coordinator sees them, their pools and the issues found. Sizes are bytes."""
+"""What is known of each enrolled host (`enrolled_hosts` says where it is), its pools, and the issues found.
+
+Sizes are bytes.
+"""
 
 from sqlalchemy import (
     JSON,
@@ -25,9 +28,6 @@ hosts = Table(
     "hosts",
     metadata,
     Column("id", String(63), primary_key=True),
-    Column("address", String(255), nullable=False),
-    Column("port", Integer, nullable=False),
-    Column("data_port", Integer),
     Column("enabled", Boolean, nullable=False, default=True, server_default=true()),
     Column("disabled_reason", String(255)),
     Column("reachable", Boolean, nullable=False, default=False, server_default=false()),

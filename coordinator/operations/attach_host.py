@@ -1,0 +1,171 @@
+"""attach_host and detach_host: attachments that a host's agent keeps (owner `agent`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from agent.base.errors import BrickyardError, Conflict
+from agent.base.ids import new_id
+from agent.wire.jobs import AttachmentApply, Generation, WantedAttachment
+from coordinator.keys.store import KeyStore
+from coordinator.operations.accept import Requester, accept
+from coordinator.operations.volume_calls import luks_format, volume_secret
+from coordinator.operations.workflow import JobCall, JobStep, Workflow
+from coordinator.state import attachments, fleet, messages, volumes
+from coordinator.state.operations import Operation
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.transition import enter, move, move_if
+
+
+class NoTransport(Conflict):
+    code = "attachment.no-transport"
+    sentence = "Volume {volume} lies on host {home}, and no transport reaches it from host {host}."
+    hint = "Attach it to host {home}, or export back end {backend} by iSCSI or NVMe/TCP."
+
+
+class NotOurs(Conflict):
+    code = "attachment.not-ours"
+    sentence = "Attachment {id} is kept by {owner}, not by a host of Brickyard."
+    hint = "Detach it with the service that made it."
+
+
+def accept_attach(
+    conn: Connection, requester: Requester, volume_id: str, host_id: str, *, mode: str = "rw"
+) -> tuple[Operation, Row[Any]]:
+    """The volume must be free, and its back end must be reachable from the host (`local`: the same host)."""
+    volume = volumes.get(conn, volume_id)
+    host = fleet.get(conn, host_id)
+    if volume.host_id is not None and volume.host_id != host.id:
+        raise NoTransport(volume=volume_id, home=volume.host_id, host=host_id, backend=volume.backend)
+    move(conn, "volume", volume_id, "host_attach", guards=(volumes.has_no_attachments(volume_id),))
+    attachment = enter(
+        conn,
+        "attachment",
+        "host_attach",
+        id=new_id(),
+        volume_id=volume_id,
+        project_id=volume.project_id,
+        owner="agent",
+        host_id=host_id,
+        attached_host=host_id,
+        attach_mode=mode,
+    )
+    generations = attachments.next_generations(conn, volume_id, host_id, 2)
+    args = {
+        "attachment_id": attachment.id,
+        "volume_id": volume_id,
+        "host_id": host_id,
+        "generations": [generation.model_dump() for generation in generations],
+    }
+    operation = accept(conn, requester, kind="attach_host", resource_type="volume", resource_id=volume_id, args=args)
+    return operation, attachment
+
+
+def accept_detach(conn: Connection, requester: Requester, attachment_id: str) -> Operation:
+    """Detach what a host's agent keeps; written as detached only on the host's word."""
+    attachment = attachments.get(conn, attachment_id)
+    if attachment.owner != "agent":
+        raise NotOurs(id=attachment_id, owner=attachment.owner)
+    move(conn, "attachment", attachment_id, "detach")
+    move(conn, "volume", attachment.volume_id, "host_detach")
+    generations = attachments.next_generations(conn, attachment.volume_id, attachment.host_id, 1)
+    args = {
+        "attachment_id": attachment_id,
+        "volume_id": attachment.volume_id,
+        "host_id": attachment.host_id,
+        "generations": [generation.model_dump() for generation in generations],
+    }
+    return accept(
+        conn, requester, kind="detach_host", resource_type="volume", resource_id=attachment.volume_id, args=args
+    )
+
+
+def attach_workflow(keys: KeyStore) -> Workflow:
+    """Version 1 of attach_host."""
+
+    def apply(conn: Connection, operation: Operation) -> JobCall:
+        return _apply(conn, keys, operation, generation=0, wanted=True)
+
+    def take_back(conn: Connection, operation: Operation) -> JobCall:
+        return _apply(conn, keys, operation, generation=1, wanted=False)
+
+    return Workflow(
+        kind="attach_host",
+        version=1,
+        steps=(JobStep("apply", apply, undo=take_back),),
+        finished=_attached,
+        failed=_attach_failed,
+        attention=_attention("host_attach_failed", "host_attach_failed"),
+    )
+
+
+def detach_workflow(keys: KeyStore) -> Workflow:
+    """Version 1 of detach_host."""
+
+    def apply(conn: Connection, operation: Operation) -> JobCall:
+        return _apply(conn, keys, operation, generation=0, wanted=False)
+
+    return Workflow(
+        kind="detach_host",
+        version=1,
+        steps=(JobStep("apply", apply),),
+        finished=_detached,
+        failed=_detach_failed,
+        attention=_attention("detach_failed", "host_detach_failed"),
+    )
+
+
+def _apply(conn: Connection, keys: KeyStore, operation: Operation, *, generation: int, wanted: bool) -> JobCall:
+    args = operation.args
+    volume = volumes.get(conn, args["volume_id"])
+    others = [row for row in attachments.of_host(conn, volume.id, args["host_id"]) if row.id != args["attachment_id"]]
+    kept = [row for row in others if row.attach_status == "attached"]
+    mine = [attachments.get(conn, args["attachment_id"])] if wanted else []
+    job = AttachmentApply(
+        backend=volume.backend,
+        volume_id=volume.id,
+        generation=Generation.model_validate(args["generations"][generation]),
+        wanted=tuple(
+            WantedAttachment(attachment_id=row.id, mode="ro" if row.attach_mode == "ro" else "rw")
+            for row in (*kept, *mine)
+        ),
+        encryption=luks_format(volume),
+    )
+    secrets = volume_secret(conn, keys, volume) if job.wanted else {}
+    return JobCall(args["host_id"], job, secrets)
+
+
+def _attached(conn: Connection, operation: Operation) -> None:
+    attachment_id = operation.args["attachment_id"]
+    applied = operation.results["apply"]["attached"]
+    device = next(row for row in applied if row["attachment_id"] == attachment_id)
+    move(conn, "attachment", attachment_id, "host_attached", device=device, attach_time=utcnow(),
+         mountpoint=device["device"])  # fmt: skip
+    move(conn, "volume", operation.resource_id, "host_attached", attach_status="attached")
+
+
+def _attach_failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+    move_if(conn, "attachment", operation.args["attachment_id"], "gone")
+    move_if(conn, "volume", operation.resource_id, "host_attach_failed")
+    messages.record(conn, operation, error)
+
+
+def _detached(conn: Connection, operation: Operation) -> None:
+    move_if(conn, "attachment", operation.args["attachment_id"], "gone", detach_time=utcnow())
+    move_if(conn, "volume", operation.resource_id, "host_detached", attach_status="detached")
+
+
+def _detach_failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+    move_if(conn, "attachment", operation.args["attachment_id"], "detach_failed", attention=str(error))
+    move_if(conn, "volume", operation.resource_id, "host_detach_failed")
+    messages.record(conn, operation, error)
+
+
+def _attention(attachment_event: str, volume_event: str) -> Any:
+    def attention(conn: Connection, operation: Operation, reason: str) -> None:
+        move_if(conn, "attachment", operation.args["attachment_id"], attachment_event, attention=reason)
+        move_if(conn, "volume", operation.resource_id, volume_event, attention=reason)
+
+    return attention

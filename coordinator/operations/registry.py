@@ -1,0 +1,29 @@
+"""All workflows of this release. A new version of a kind is added beside the old one for one release."""
+
+from __future__ import annotations
+
+from coordinator.keys.store import KeyStore
+from coordinator.operations import (
+    attach_host,
+    create_snapshot,
+    create_volume,
+    delete_snapshot,
+    delete_volume,
+    extend_volume,
+)
+from coordinator.operations.workflow import Workflows
+
+
+def workflows(keys: KeyStore) -> Workflows:
+    """Every (kind, version) that can be run here."""
+    return Workflows(
+        (
+            create_volume.workflow(keys),
+            delete_volume.workflow(keys),
+            extend_volume.workflow(),
+            create_snapshot.workflow(),
+            delete_snapshot.workflow(keys),
+            attach_host.attach_workflow(keys),
+            attach_host.detach_workflow(keys),
+        )
+    )

@@ -1,0 +1,110 @@
+"""Hosts and pools as last reported. Where a host is, and its pinned key, stand in `enrolled_hosts`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from agent.base.errors import NotFound
+from agent.wire.results import HostFacts, Pool
+from coordinator.state import volumes
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.enrolment import enrolled_hosts
+from coordinator.state.tables.fleet import hosts, pools
+
+DEFAULT_OVER_SUBSCRIPTION = 20.0
+
+
+def ensure_hosts(conn: Connection) -> list[str]:
+    """Give every enrolled host a row here; returns the names of all enrolled hosts."""
+    enrolled = list(conn.execute(select(enrolled_hosts.c.name).order_by(enrolled_hosts.c.name)).scalars())
+    known = set(conn.execute(select(hosts.c.id)).scalars())
+    for name in enrolled:
+        if name not in known:
+            conn.execute(insert(hosts).values(id=name))
+    return enrolled
+
+
+def get(conn: Connection, host_id: str) -> Row[Any]:
+    """One host with its address; raises NotFound."""
+    row = conn.execute(_joined().where(hosts.c.id == host_id)).one_or_none()
+    if row is None:
+        raise NotFound(noun="Host", id=host_id)
+    return row
+
+
+def listing(conn: Connection) -> Sequence[Row[Any]]:
+    return conn.execute(_joined().order_by(hosts.c.id)).all()
+
+
+def _joined() -> Any:
+    where = (enrolled_hosts.c.address, enrolled_hosts.c.control_port, enrolled_hosts.c.data_port)
+    return select(hosts, *where).join(enrolled_hosts, enrolled_hosts.c.name == hosts.c.id)
+
+
+def set_enabled(conn: Connection, host_id: str, *, enabled: bool, reason: str | None = None) -> None:
+    """Whether new volumes may be placed there."""
+    changed = conn.execute(
+        update(hosts)
+        .where(hosts.c.id == host_id)
+        .values(enabled=enabled, disabled_reason=None if enabled else reason, updated_at=utcnow())
+    )
+    if changed.rowcount == 0:
+        raise NotFound(noun="Host", id=host_id)
+
+
+def set_reachable(conn: Connection, host_id: str, *, reachable: bool) -> None:
+    """Note a change of reachability, with its time; nothing when it was so already."""
+    conn.execute(
+        update(hosts)
+        .where(hosts.c.id == host_id, hosts.c.reachable != reachable)
+        .values(reachable=reachable, reachable_since=utcnow())
+    )
+
+
+def report(conn: Connection, host_id: str, facts: HostFacts, found: Sequence[Pool]) -> None:
+    """Take in what a host told: its facts, and its pools with the promised space recomputed from rows."""
+    conn.execute(
+        update(hosts)
+        .where(hosts.c.id == host_id)
+        .values(last_seen=utcnow(), keeps_images=facts.keeps_images, facts=facts.model_dump(mode="json"))
+    )
+    set_reachable(conn, host_id, reachable=True)
+    present = []
+    for pool in found:
+        pool_id = f"{host_id}@{pool.backend}#{pool.name}"
+        present.append(pool_id)
+        _put_pool(conn, pool_id, host_id, pool)
+    conn.execute(update(pools).where(pools.c.host_id == host_id, pools.c.id.not_in(present)).values(present=False))
+
+
+def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
+    values: dict[str, Any] = {
+        "total_bytes": pool.total_bytes,
+        "free_bytes": pool.free_bytes,
+        "provisioned_bytes": volumes.in_pool(conn, pool_id),
+        "thin": pool.thin,
+        "reported": pool.model_dump(mode="json"),
+        "present": True,
+        "updated_at": utcnow(),
+    }
+    changed = conn.execute(update(pools).where(pools.c.id == pool_id).values(**values))
+    if changed.rowcount == 0:
+        conn.execute(
+            insert(pools).values(
+                id=pool_id, host_id=host_id, backend=pool.backend, name=pool.name, driver=pool.driver,
+                max_over_subscription=DEFAULT_OVER_SUBSCRIPTION if pool.thin else 1.0, **values
+            )
+        )  # fmt: skip
+
+
+def pools_of(conn: Connection, host_id: str | None = None) -> Sequence[Row[Any]]:
+    """Pools with the state of their host."""
+    query = select(pools, hosts.c.reachable, hosts.c.enabled, hosts.c.availability_zone).join(
+        hosts, hosts.c.id == pools.c.host_id
+    )
+    if host_id is not None:
+        query = query.where(pools.c.host_id == host_id)
+    return conn.execute(query.order_by(pools.c.id)).all()

@@ -1,0 +1,73 @@
+"""Issues: what is not as it should be, each with what to do about it. One open row per (code, resource)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from agent.base.errors import NotFound
+from agent.base.ids import new_id
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.fleet import issues
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """`code` is stable and dotted; `sentence` says what is so, `remedy` the command that helps."""
+
+    code: str
+    resource_type: str
+    resource_id: str
+    sentence: str
+    remedy: str
+    host_id: str | None = None
+    project_id: str | None = None
+    request_id: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def raise_issue(conn: Connection, issue: Issue) -> None:
+    """Open the issue, or note that it still holds."""
+    same = (
+        issues.c.code == issue.code,
+        issues.c.resource_type == issue.resource_type,
+        issues.c.resource_id == issue.resource_id,
+        issues.c.closed_at.is_(None),
+    )
+    now = utcnow()
+    seen = update(issues).where(*same).values(last_seen=now, sentence=issue.sentence, details=issue.details)
+    if conn.execute(seen).rowcount == 0:
+        values = {name: getattr(issue, name) for name in Issue.__dataclass_fields__}
+        conn.execute(insert(issues).values(id=new_id(), first_seen=now, last_seen=now, **values))
+
+
+def settle(conn: Connection, host_id: str | None, codes: Sequence[str], still: set[tuple[str, str]]) -> None:
+    """Close open issues of these codes (of a host, where given) that are not among `still` (code, resource id)."""
+    query = select(issues.c.id, issues.c.code, issues.c.resource_id).where(
+        issues.c.closed_at.is_(None), issues.c.code.in_(codes)
+    )
+    if host_id is not None:
+        query = query.where(issues.c.host_id == host_id)
+    gone = [row.id for row in conn.execute(query) if (row.code, row.resource_id) not in still]
+    if gone:
+        conn.execute(update(issues).where(issues.c.id.in_(gone)).values(closed_at=utcnow()))
+
+
+def listing(conn: Connection, *, with_closed: bool = False, project_id: str | None = None) -> Sequence[Row[Any]]:
+    """Oldest first: what has waited longest comes first."""
+    query = select(issues).order_by(issues.c.first_seen, issues.c.id)
+    if not with_closed:
+        query = query.where(issues.c.closed_at.is_(None))
+    if project_id is not None:
+        query = query.where(issues.c.project_id == project_id)
+    return conn.execute(query).all()
+
+
+def get(conn: Connection, issue_id: str) -> Row[Any]:
+    row = conn.execute(select(issues).where(issues.c.id == issue_id)).one_or_none()
+    if row is None:
+        raise NotFound(noun="Issue", id=issue_id)
+    return row
