@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,31 @@ def encrypted(folder: Path, clear: Path, secret: Secret, driver: str = "qcow2") 
     return image
 
 
+@dataclass
+class Images:
+    """One clear content, and encrypted images of it, made once for all tests."""
+
+    folder: Path
+    clear: Path
+    data: bytes
+    made: dict[tuple[str, str], Path] = field(default_factory=dict)
+
+    def get(self, secret: Secret, driver: str = "qcow2") -> Path:
+        name = (driver, secret.type)
+        if name not in self.made:
+            folder = self.folder / "-".join(name)
+            folder.mkdir()
+            self.made[name] = encrypted(folder, self.clear, secret, driver)
+        return self.made[name]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
+    folder = tmp_path_factory.mktemp("images")
+    yield Images(folder, folder / "source", clear_content(folder / "source"))
+    shutil.rmtree(folder)
+
+
 def decrypted(folder: Path, volume: Path, secret: Secret) -> bytes:
     key, out = folder / "volume.key", folder / "clear"
     key.write_bytes(passphrase(secret))
@@ -88,7 +114,7 @@ class Runner:
         self.path = folder / "partial"
         self.path.write_bytes(b"left by an earlier try" * 1000)
         self.reports: list[CopyProgress] = []
-        self.cancel = asyncio.Event()
+        self.cancel, self.heard = asyncio.Event(), asyncio.Event()
         self.means = Means(MemorySpool(memory), passphrase_iterations=1500)
 
     async def __call__(
@@ -104,10 +130,14 @@ class Runner:
         fd = os.open(image, os.O_RDONLY)
         try:
             target = Target(self.path, usable, encryption, volume_secret if encryption else None)
-            watch = Watch(self.reports.append, self.cancel, timeout_s=60)
+            watch = Watch(self.report, self.cancel, timeout_s=60)
             await image_to_volume(OpenedImage(fd, declared, secret), target, self.means, watch)
         finally:
             os.close(fd)
+
+    def report(self, progress: CopyProgress) -> None:
+        self.reports.append(progress)
+        self.heard.set()
 
     def untouched(self) -> bool:
         return self.path.read_bytes().startswith(b"left by")
@@ -145,9 +175,10 @@ def watched_for(canaries: list[bytes]) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("secret", [PASSPHRASE, SYMMETRIC], ids=["passphrase", "symmetric"])
 @pytest.mark.parametrize("driver", ["qcow2", "luks"])
-async def test_encrypted_image_to_encrypted_volume(tmp_path: Path, runner: Runner, secret: Secret, driver: str) -> None:
-    data = clear_content(tmp_path / "source")
-    image = encrypted(tmp_path, tmp_path / "source", secret, driver)
+async def test_encrypted_image_to_encrypted_volume(
+    images: Images, tmp_path: Path, runner: Runner, secret: Secret, driver: str
+) -> None:
+    data, image = images.data, images.get(secret, driver)
     own = Secret(secret.type, b"own-" + secret.value[4:])
     with watched_for([passphrase(secret), passphrase(own)]) as finds:
         await runner(
@@ -171,9 +202,8 @@ async def test_encrypted_image_to_encrypted_volume(tmp_path: Path, runner: Runne
     assert [r.done for r in runner.reports] == sorted(r.done for r in runner.reports)
 
 
-async def test_passphrase_keeps_the_iterations_of_its_image(tmp_path: Path, runner: Runner) -> None:
-    clear_content(tmp_path / "source")
-    image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE, "luks")
+async def test_passphrase_keeps_the_iterations_of_its_image(images: Images, tmp_path: Path, runner: Runner) -> None:
+    image = images.get(PASSPHRASE, "luks")
     with image.open("rb") as file:
         theirs = header.parse(whole_file(file.fileno())).slots[0].iterations
     await runner(image, ENCRYPTED_RAW, PASSPHRASE, encryption=Format(key_size=256), volume_secret=PASSPHRASE)
@@ -184,9 +214,9 @@ async def test_passphrase_keeps_the_iterations_of_its_image(tmp_path: Path, runn
 
 
 @pytest.mark.parametrize("kind", ["raw", "qcow2"])
-async def test_plain_image_to_plain_volume(tmp_path: Path, runner: Runner, kind: str) -> None:
-    data = clear_content(tmp_path / "source")
-    qemu("convert", "-f", "raw", "-O", kind, str(tmp_path / "source"), str(tmp_path / "image"))
+async def test_plain_image_to_plain_volume(images: Images, tmp_path: Path, runner: Runner, kind: str) -> None:
+    data = images.data
+    qemu("convert", "-f", "raw", "-O", kind, str(images.clear), str(tmp_path / "image"))
     await runner(tmp_path / "image", Declared(kind))
     made = runner.path.read_bytes()
     assert (len(made), made[:IMAGE_BYTES]) == (USABLE, data)
@@ -195,24 +225,23 @@ async def test_plain_image_to_plain_volume(tmp_path: Path, runner: Runner, kind:
 
 
 @pytest.mark.parametrize("kind", ["raw", "qcow2", "compressed"])
-async def test_plain_image_to_encrypted_volume(tmp_path: Path, runner: Runner, kind: str) -> None:
-    data = clear_content(tmp_path / "source")
+async def test_plain_image_to_encrypted_volume(images: Images, tmp_path: Path, runner: Runner, kind: str) -> None:
+    data = images.data
     options = ["-c"] if kind == "compressed" else []
     disk_format = "raw" if kind == "raw" else "qcow2"
-    qemu("convert", *options, "-f", "raw", "-O", disk_format, str(tmp_path / "source"), str(tmp_path / "image"))
+    qemu("convert", *options, "-f", "raw", "-O", disk_format, str(images.clear), str(tmp_path / "image"))
     await runner(tmp_path / "image", Declared(disk_format), encryption=Format())
     clear = decrypted(tmp_path, runner.path, VOLUME_KEY)
     assert clear == data + bytes(USABLE - IMAGE_BYTES)
 
 
 @pytest.mark.parametrize("kind", ["raw", "encrypted"])
-async def test_luks2_volume(tmp_path: Path, runner: Runner, kind: str) -> None:
-    data = clear_content(tmp_path / "source")
-    fmt = Format("luks2")
+async def test_luks2_volume(images: Images, tmp_path: Path, runner: Runner, kind: str) -> None:
+    data, fmt = images.data, Format("luks2")
     if kind == "raw":
-        await runner(tmp_path / "source", Declared("raw"), encryption=fmt)
+        await runner(images.clear, Declared("raw"), encryption=fmt)
     else:
-        image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE)
+        image = images.get(PASSPHRASE)
         await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=fmt)
     await verify_opens(runner.path, VOLUME_KEY)
     with runner.path.open("rb") as file:
@@ -229,18 +258,16 @@ async def test_luks2_volume(tmp_path: Path, runner: Runner, kind: str) -> None:
     assert runner.path.read_bytes()[:USABLE] == data + bytes(USABLE - IMAGE_BYTES)
 
 
-async def test_wrong_secret_touches_nothing(tmp_path: Path, runner: Runner) -> None:
-    clear_content(tmp_path / "source")
+async def test_wrong_secret_touches_nothing(images: Images, tmp_path: Path, runner: Runner) -> None:
     for driver, declared in (("qcow2", ENCRYPTED_QCOW2), ("luks", ENCRYPTED_RAW)):
-        image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE, driver)
+        image = images.get(PASSPHRASE, driver)
         with pytest.raises(WrongSecret):
             await runner(image, declared, SYMMETRIC, encryption=Format())
         assert runner.untouched()
 
 
-async def test_refusals_before_anything_is_touched(tmp_path: Path, runner: Runner) -> None:
-    clear_content(tmp_path / "source")
-    image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE)
+async def test_refusals_before_anything_is_touched(images: Images, tmp_path: Path, runner: Runner) -> None:
+    image = images.get(PASSPHRASE)
     with pytest.raises(NeedsEncryptedType):
         await runner(image, ENCRYPTED_QCOW2, PASSPHRASE)
     with pytest.raises(SecretMissing):
@@ -308,35 +335,26 @@ async def test_luks2_image_is_refused_with_a_remedy(tmp_path: Path, runner: Runn
     assert runner.untouched()
 
 
-async def test_memory_is_bounded(tmp_path: Path) -> None:
-    clear_content(tmp_path / "source")
-    image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE)
+async def test_memory_is_bounded(images: Images, tmp_path: Path) -> None:
+    image = images.get(PASSPHRASE)
     runner = Runner(tmp_path, memory=IMAGE_BYTES - 1)
     with pytest.raises(MemorySpoolLimit):
         await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format("luks2"))
     assert runner.path.stat().st_size == 0
 
 
-async def test_cancel_kills_the_tool_and_empties_the_file(tmp_path: Path, runner: Runner) -> None:
-    clear_content(tmp_path / "source")
-    image = encrypted(tmp_path, tmp_path / "source", PASSPHRASE)
+async def test_cancel_kills_the_tool_and_empties_the_file(images: Images, tmp_path: Path, runner: Runner) -> None:
+    image = images.get(PASSPHRASE)
 
     async def work() -> None:
         await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format(), usable=4096 * MiB)
 
     task = asyncio.create_task(work())
-    while not runner.reports:
-        await asyncio.sleep(0.02)
-        assert not task.done()
+    await asyncio.wait_for(runner.heard.wait(), 30)
     runner.cancel.set()
     with pytest.raises(CopyCancelled):
         await task
     assert runner.path.stat().st_size == 0
-    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(runner.path).encode() in _read(p)]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+    children = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
+    tools = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in "".join(children).split()]
+    assert not [argv for argv in tools if b"qemu-img" in argv]
