@@ -1,0 +1,1 @@
+"""Polling hosts, knowing who can be reached, and comparing the three truths."""

@@ -1,0 +1,204 @@
+"""Comparing the three truths of one host: rows, what its back ends hold, what its kernel says.
+
+Differences become issues with a remedy. Nothing is repaired silently, and no data is ever deleted here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from agent.base.errors import NotFound
+from agent.wire.results import HostAttachment, InventoryVolume
+from coordinator.fleet.directory import Known
+from coordinator.lifecycle.volume import VOLUME
+from coordinator.state import issues
+from coordinator.state.database import Database
+from coordinator.state.issues import Issue
+from coordinator.state.operations import ACTIVE
+from coordinator.state.tables.attachments import attachments
+from coordinator.state.tables.images import images
+from coordinator.state.tables.operations import operations
+from coordinator.state.tables.snapshots import snapshots
+from coordinator.state.tables.volumes import volumes
+
+CODES = (
+    "volume.missing-data",
+    "volume.size-differs",
+    "volume.orphan",
+    "snapshot.missing-data",
+    "snapshot.orphan",
+    "attachment.missing",
+    "attachment.orphan",
+    "image.missing-data",
+    "image.orphan",
+)
+_BUSY = VOLUME.transient | {"deleted"}
+_CHUNK = 500
+Held = dict[tuple[str, str], InventoryVolume]
+
+
+class Reconciler:
+    """Examines one host after each poll. What is in the middle of an operation is left out of the comparison."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def examine(self, known: Known) -> list[Issue]:
+        """Compare, and store the issues found; those that no longer hold are closed."""
+        host_id = known.host.name
+        before = await self._db.read(_busy)
+        try:
+            inventory = await known.client.inventory()
+            attached = await known.client.attachments()
+        except NotFound:
+            return []
+        found = await self._db.read(lambda conn: differences(conn, host_id, inventory, attached))
+        settled = [issue for issue in found if issue.resource_id not in before]
+
+        def store(conn: Connection) -> None:
+            for issue in settled:
+                issues.raise_issue(conn, issue)
+            issues.settle(conn, host_id, CODES, {(issue.code, issue.resource_id) for issue in settled})
+
+        await self._db.write(store)
+        return settled
+
+
+def _busy(conn: Connection) -> set[str]:
+    """Resources that an operation was at work on before the host was asked: what it said of them may be old."""
+
+    rows = conn.execute(select(operations.c.resource_id).where(operations.c.state.in_(ACTIVE)))
+    return set(rows.scalars())
+
+
+def differences(
+    conn: Connection, host_id: str, inventory: list[InventoryVolume], attached: list[HostAttachment]
+) -> list[Issue]:
+    """All differences of one host, as issues that are not stored yet."""
+    held: Held = {(item.kind, item.id): item for item in inventory}
+    found = [*_volumes(conn, host_id, held), *_snapshots(conn, host_id, held), *_images(conn, host_id, held)]
+    found += _attachments(conn, host_id, attached)
+    known = _known_ids(conn, [held_id for _, held_id in held])
+    for (kind, held_id), item in held.items():
+        if kind in {"volume", "snapshot", "image"} and held_id not in known:
+            found.append(
+                Issue(
+                    code=f"{kind}.orphan",
+                    resource_type=kind,
+                    resource_id=held_id,
+                    host_id=host_id,
+                    sentence=f"Back end {host_id}@{item.backend} holds {kind} {held_id} "
+                    f"({item.allocated_bytes} bytes allocated), which no row knows.",
+                    remedy=f"Look at it, then delete it by hand on host {host_id}; it is never deleted by itself.",
+                    details=item.model_dump(mode="json"),
+                )
+            )
+    return found
+
+
+def _known_ids(conn: Connection, asked: list[str]) -> set[str]:
+    """Which of these ids a live row has."""
+    known: set[str] = set()
+    for start in range(0, len(asked), _CHUNK):
+        chunk = asked[start : start + _CHUNK]
+        for table in (volumes, snapshots, images):
+            known.update(conn.execute(select(table.c.id).where(table.c.id.in_(chunk), ~table.c.deleted)).scalars())
+    return known
+
+
+def _volumes(conn: Connection, host_id: str, held: Held) -> list[Issue]:
+    rows = conn.execute(select(volumes).where(volumes.c.host_id == host_id, ~volumes.c.deleted))
+    found = []
+    for row in rows:
+        if row.status in _BUSY or row.status.startswith("error"):
+            continue
+        item = held.get(("volume", row.id))
+        if item is None:
+            found.append(_missing("volume", row, host_id))
+        elif row.device_bytes is not None and item.device_bytes != row.device_bytes:
+            sentence = (
+                f"Volume {row.id} has {item.device_bytes} bytes on host {host_id}, its row says {row.device_bytes}."
+            )
+            found.append(_volume_issue("volume.size-differs", row, host_id, sentence))
+    return found
+
+
+def _snapshots(conn: Connection, host_id: str, held: Held) -> list[Issue]:
+    query = (
+        select(snapshots)
+        .join(volumes, volumes.c.id == snapshots.c.volume_id)
+        .where(volumes.c.host_id == host_id, ~snapshots.c.deleted, snapshots.c.status == "available")
+    )
+    return [_missing("snapshot", row, host_id) for row in conn.execute(query) if ("snapshot", row.id) not in held]
+
+
+def _images(conn: Connection, host_id: str, held: Held) -> list[Issue]:
+    query = select(images).where(images.c.host_id == host_id, ~images.c.deleted, images.c.status == "active")
+    return [
+        Issue(
+            code="image.missing-data",
+            resource_type="image",
+            resource_id=row.id,
+            host_id=host_id,
+            sentence=f"Image {row.id} is active, but host {host_id} does not hold its bytes.",
+            remedy=f"Restore the file on host {host_id}, or delete the image: openstack image delete {row.id}",
+        )
+        for row in conn.execute(query)
+        if ("image", row.id) not in held
+    ]
+
+
+def _attachments(conn: Connection, host_id: str, attached: list[HostAttachment]) -> list[Issue]:
+    live = select(attachments).where(
+        attachments.c.host_id == host_id, attachments.c.owner == "agent", ~attachments.c.deleted
+    )
+    rows = {row.id: row for row in conn.execute(live)}
+    there = {item.attachment_id: item for item in attached}
+    found = []
+    for attachment_id, row in rows.items():
+        item = there.get(attachment_id)
+        if row.attach_status == "attached" and (item is None or item.state != "attached"):
+            state = "is not known there" if item is None else f"is {item.state} there"
+            found.append(
+                Issue(
+                    code="attachment.missing",
+                    resource_type="attachment",
+                    resource_id=attachment_id,
+                    host_id=host_id,
+                    project_id=row.project_id,
+                    sentence=f"Attachment {attachment_id} of volume {row.volume_id} is attached by its row, but {state}.",
+                    remedy=f"brickyard volume repair --dry-run {row.volume_id}",
+                )
+            )
+    for attachment_id, item in there.items():
+        if attachment_id not in rows:
+            found.append(
+                Issue(
+                    code="attachment.orphan",
+                    resource_type="attachment",
+                    resource_id=attachment_id,
+                    host_id=host_id,
+                    sentence=f"Host {host_id} keeps attachment {attachment_id} of volume {item.volume_id}, which no row knows.",
+                    remedy=f"brickyard volume repair --dry-run {item.volume_id}",
+                )
+            )
+    return found
+
+
+def _missing(noun: str, row: Row[Any], host_id: str) -> Issue:
+    sentence = f"{noun.capitalize()} {row.id} is {row.status}, but host {host_id} does not hold its data."
+    return _volume_issue(f"{noun}.missing-data", row, host_id, sentence, noun)
+
+
+def _volume_issue(code: str, row: Row[Any], host_id: str, sentence: str, noun: str = "volume") -> Issue:
+    return Issue(
+        code=code,
+        resource_type=noun,
+        resource_id=row.id,
+        host_id=host_id,
+        project_id=row.project_id,
+        sentence=sentence,
+        remedy=f"brickyard {noun} repair --dry-run {row.id}",
+    )
