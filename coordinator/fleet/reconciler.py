@@ -168,7 +168,7 @@ def _attachments(conn: Connection, host_id: str, attached: list[HostAttachment])
                     resource_id=attachment_id,
                     host_id=host_id,
                     project_id=row.project_id,
-                    sentence=f"Attachment {attachment_id} of volume {row.volume_id} is attached by its row, but {state}.",
+                    sentence=f"Attachment {attachment_id} of volume {row.volume_id} should be there, but {state}.",
                     remedy=f"brickyard volume repair --dry-run {row.volume_id}",
                 )
             )
@@ -180,7 +180,7 @@ def _attachments(conn: Connection, host_id: str, attached: list[HostAttachment])
                     resource_type="attachment",
                     resource_id=attachment_id,
                     host_id=host_id,
-                    sentence=f"Host {host_id} keeps attachment {attachment_id} of volume {item.volume_id}, which no row knows.",
+                    sentence=f"Host {host_id} keeps attachment {attachment_id} of volume {item.volume_id}; no row does.",
                     remedy=f"brickyard volume repair --dry-run {item.volume_id}",
                 )
             )
