@@ -109,6 +109,9 @@ class Backend(Protocol):
     async def path(self, volume_id: str) -> Path:
         """Where the volume can be opened; VolumeNotFound when it is not there."""
 
+    async def source_path(self, source: CloneSource) -> Path:
+        """Where the source of a clone can be read; VolumeNotFound when it is not there."""
+
     async def inventory(self) -> list[Held]:
         """All that is held."""
 

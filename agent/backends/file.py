@@ -136,6 +136,12 @@ class FileBackend:
         await self._must(self._volumes, checked_id(volume_id, "volume"), "volume")
         return self._config.path / "volumes" / volume_id
 
+    async def source_path(self, source: CloneSource) -> Path:
+        if source.kind == "volume":
+            return await self.path(source.id)
+        await self._must(self._snapshots, checked_id(source.id, "snapshot"), "snapshot")
+        return self._config.path / "snapshots" / source.id
+
     async def inventory(self) -> list[Held]:
         return await self._call(self._inventory)
 

@@ -71,6 +71,19 @@ class ImageStore:
         except FileNotFoundError:
             raise ImageNotFound(id=image_id) from None
 
+    def kept_path(self, image_id: str) -> Path:
+        """Where a kept image lies, for a transfer; raises ImageNotFound."""
+        path = self._images / checked_id(image_id, "image")
+        if not path.exists():
+            raise ImageNotFound(id=image_id)
+        return path
+
+    def incoming_path(self, image_id: str) -> Path:
+        """Where a transfer may put an image's bytes; raises ImageDiffers when it is kept already."""
+        if (self._images / checked_id(image_id, "image")).exists():
+            raise ImageDiffers(id=image_id)
+        return self._incoming / image_id
+
     async def commit(self, image_id: str, declared: Declared) -> Committed:
         """Sync, hash and inspect the bytes that arrived, then keep them.
 

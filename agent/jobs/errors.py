@@ -95,14 +95,26 @@ class VolumeInUse(Conflict):
     hint = "Detach it first."
 
 
-class SpoolUnavailable(Temporary):
-    code = "image.spool-unavailable"
-    retry_after = 10.0
-    sentence = "Image {image_id} could not be kept in the spool {path}: {reason}."
-    hint = "Free space there."
-
-
 class NoImageStore(NotFound):
     code = "image.no-store"
     sentence = "Host {host} keeps no images."
-    hint = "Set images.store to a directory in its configuration, or name a host that does."
+    hint = "Set images.store to a folder in its configuration, or name a host that does."
+
+
+class NoDataPort(Temporary):
+    code = "transfer.no-data-port"
+    sentence = "The data port of host {host} is not open."
+    hint = "See the agent's log on that host; it is tried again."
+
+
+class ChecksumDiffers(Temporary):
+    code = "image.checksum-differs"
+    retry_after = 5.0
+    sentence = "The bytes of image {image_id} that arrived do not have its {algorithm} checksum."
+    hint = "It is fetched again; if that keeps failing, the image is damaged where it is kept: upload it anew."
+
+
+class NoConversion(Temporary):
+    code = "image.no-conversion"
+    sentence = "Host {host} is not set up to make volumes from images."
+    hint = "See the agent's log on that host; it is tried again."

@@ -111,6 +111,9 @@ class Execution:
         except Exception as error:
             log.exception("job met a defect", job=entry.key, kind=kind.name)
             failure = JobDefect(key=entry.key, reason=f"{type(error).__name__}: {error}")
+        if entry.cancel.is_set():
+            await self._abandon(entry)
+            return "cancelled", None, None
         if not isinstance(failure, Temporary):
             await self._abandon(entry)
         return "failed", None, failure

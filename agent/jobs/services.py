@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.jobs.errors import NoConversion, NoDataPort, NoImageStore, UnknownBackend
+
+if TYPE_CHECKING:
+    from agent.backends.base import Backend
+    from agent.images.store import ImageStore
+    from agent.jobs.conversion import Conversion
+    from agent.jobs.journal import Journal
+    from agent.targets.dataport import DataPort
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`host` is this host's name."""
+    """`host` is this host's name; `images` is None where none are kept; `rate_limit` is bytes a second per copy."""
 
     host: str
+    journal: Journal
+    backends: Mapping[str, Backend] = field(default_factory=dict)
+    boot_id: str = ""
+    rate_limit: int | None = None
+    passphrase_iterations: int = 2_000_000
+    conversion: Conversion | None = None
+    images: ImageStore | None = None
+    data_port: DataPort | None = None
+
+    def backend(self, name: str) -> Backend:
+        """The back end of that name; UnknownBackend."""
+        found = self.backends.get(name)
+        if found is None:
+            raise UnknownBackend(
+                noun="back end", id=name, backend=name, known=", ".join(sorted(self.backends)) or "none"
+            )
+        return found
+
+    def image_store(self) -> ImageStore:
+        """NoImageStore where none is configured."""
+        if self.images is None:
+            raise NoImageStore(noun="image store", id=self.host, host=self.host)
+        return self.images
+
+    def transfers(self) -> DataPort:
+        """The data port; NoDataPort while it is not listening."""
+        if self.data_port is None:
+            raise NoDataPort(host=self.host)
+        return self.data_port
+
+    def conversion_means(self) -> Conversion:
+        """What making volumes from images needs; NoConversion where there is no back end to make them on."""
+        if self.conversion is None:
+            raise NoConversion(host=self.host)
+        return self.conversion

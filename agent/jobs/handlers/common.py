@@ -1,0 +1,83 @@
+"""What several handlers share: names of resources, keys and formats as the lower parts know them, progress."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.copying.model import CopyProgress
+from agent.host import sysfs
+from agent.jobs import desired
+from agent.jobs.errors import VolumeInUse
+from agent.jobs.kinds import Context, Needs
+from agent.luks.model import Format, Secret
+from agent.wire.jobs import LuksFormat, Progress
+
+if TYPE_CHECKING:
+    from agent.backends.base import Backend
+
+
+def volume_lock(volume_id: str) -> str:
+    """Held while a volume is made, changed, attached or removed."""
+    return f"volume-{volume_id}"
+
+
+def content_lock(thing_id: str) -> str:
+    """Held shared while a volume or snapshot is read from, alone while it goes away."""
+    return f"content-{thing_id}"
+
+
+def one_volume(volume_id: str) -> Needs:
+    return Needs(exclusive=(volume_lock(volume_id),))
+
+
+def secret_of(context: Context, name: str) -> Secret:
+    """A posted secret as the header code takes it; SecretMissing."""
+    posted = context.secret(name)
+    return Secret(posted.type, posted.value())
+
+
+def format_of(encryption: LuksFormat) -> Format:
+    return Format(encryption.format, encryption.cipher, encryption.key_size)
+
+
+def reporter(context: Context) -> Callable[[CopyProgress], None]:
+    """Progress of a copy told as progress of the job."""
+
+    def tell(now: CopyProgress) -> None:
+        context.report(
+            Progress(phase=now.phase, done=now.done, total=now.total, rate=max(now.rate, 0.0), eta_s=now.eta_s)
+        )
+
+    return tell
+
+
+def header_size(path: Path) -> int:
+    """Bytes of the LUKS header before the payload, as the volume's own header says. Blocking."""
+    from agent.luks import header
+    from agent.luks.window import whole_file
+
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return header.parse(whole_file(fd)).payload_offset
+    finally:
+        os.close(fd)
+
+
+async def refuse_if_in_use(context: Context, backend: Backend, volume_id: str) -> None:
+    """VolumeInUse when this host has, or was told to have, the volume attached; names what holds it."""
+    rows = await context.services.journal.read(lambda db: desired.of_volume(db, volume_id))
+    holders = [
+        f"attachment {row.attachment_id}" + (f" ({row.device})" if row.device else " (being attached)") for row in rows
+    ]
+    if not holders and await backend.size(volume_id) is not None:
+        real = await asyncio.to_thread(os.path.realpath, await backend.path(volume_id))
+        for loop in sysfs.loop_devices():
+            if loop.backing_file == real:
+                users = ", ".join(sysfs.users_of(loop.name))
+                holders.append(f"/dev/{loop.name}" + (f" ({users})" if users else ""))
+    if holders:
+        raise VolumeInUse(volume_id=volume_id, holder=" and ".join(holders))

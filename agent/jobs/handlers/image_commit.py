@@ -1,0 +1,24 @@
+"""The bytes that arrived become an image of the store: synced, hashed, inspected by rule."""
+
+from __future__ import annotations
+
+from agent.jobs.kinds import Context, Kind, Needs
+from agent.wire.jobs import Checksum, ImageCommit
+from agent.wire.results import ImageResult
+
+
+async def run(context: Context, args: ImageCommit) -> ImageResult:
+    from agent.images.inspect import Declared
+
+    declared = Declared(args.disk_format, args.container_format, args.encrypted)
+    kept = await context.services.image_store().commit(args.image_id, declared)
+    return ImageResult(
+        image_id=args.image_id,
+        size_bytes=kept.size,
+        checksums=(Checksum(algorithm="md5", value=kept.md5), Checksum(algorithm="sha256", value=kept.sha256)),
+        detected_format=kept.inspection.format,
+        virtual_size=kept.inspection.virtual_size,
+    )
+
+
+KIND = Kind("image.commit", run, lambda args: Needs(exclusive=(f"image-{args.image_id}",)), lane="heavy")

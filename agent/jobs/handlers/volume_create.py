@@ -1,0 +1,68 @@
+"""An empty volume; with encryption its LUKS header is written before the volume gets its name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from agent.backends.errors import VolumeExists
+from agent.jobs.handlers.common import format_of, one_volume, secret_of
+from agent.jobs.kinds import Context, Kind
+from agent.luks.model import Format, device_bytes, iterations_for
+from agent.wire.jobs import VolumeCreate
+from agent.wire.results import VolumeResult
+
+if TYPE_CHECKING:
+    from agent.backends.base import Backend
+
+_SECTOR, _LARGE_SECTOR = 512, 4096
+
+
+async def run(context: Context, args: VolumeCreate) -> VolumeResult:
+    backend = context.services.backend(args.backend)
+    if args.encryption is None:
+        size = args.size_bytes
+        await backend.create(args.volume_id, size)
+    else:
+        fmt = format_of(args.encryption)
+        size = device_bytes(args.size_bytes, fmt)
+        await _encrypted(context, backend, args, fmt, size)
+    return VolumeResult(volume_id=args.volume_id, device_bytes=size, usable_bytes=args.size_bytes)
+
+
+async def _encrypted(context: Context, backend: Backend, args: VolumeCreate, fmt: Format, size: int) -> None:
+    have = await backend.size(args.volume_id)
+    if have is None:
+        from agent.luks.tool import format_header, fresh
+
+        secret = secret_of(context, "volume")
+        path = await backend.prepare(args.volume_id, size)
+        fd = await asyncio.to_thread(fresh, path, size)
+        try:
+            await format_header(
+                fd,
+                fmt,
+                secret,
+                iterations=iterations_for(secret, None, context.services.passphrase_iterations),
+                sector_size=_SECTOR if args.size_bytes % _LARGE_SECTOR else _LARGE_SECTOR,
+                lock_fd=context.lock_fd,
+            )
+        finally:
+            await asyncio.to_thread(os.close, fd)
+        await backend.publish(args.volume_id)
+    elif have != size:
+        raise VolumeExists(noun="Volume", id=args.volume_id, backend=args.backend, have=have, need=size)
+
+
+async def abandon(context: Context, args: VolumeCreate) -> None:
+    await context.services.backend(args.backend).discard(args.volume_id)
+
+
+KIND = Kind(
+    "volume.create",
+    run,
+    lambda args: one_volume(args.volume_id),
+    abandon,
+    lambda args: frozenset({"volume"} if args.encryption else ()),
+)

@@ -1,0 +1,20 @@
+"""Remove a volume, whole or half made; never one that this host still has attached."""
+
+from __future__ import annotations
+
+from agent.jobs import desired
+from agent.jobs.handlers.common import content_lock, refuse_if_in_use, volume_lock
+from agent.jobs.kinds import Context, Kind, Needs
+from agent.wire.jobs import VolumeDelete
+
+
+async def run(context: Context, args: VolumeDelete) -> None:
+    backend = context.services.backend(args.backend)
+    await refuse_if_in_use(context, backend, args.volume_id)
+    await backend.delete(args.volume_id)
+    await context.services.journal.write(lambda db: desired.forget_volume(db, args.volume_id))
+
+
+KIND = Kind(
+    "volume.delete", run, lambda args: Needs(exclusive=(volume_lock(args.volume_id), content_lock(args.volume_id)))
+)

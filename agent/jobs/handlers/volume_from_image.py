@@ -1,0 +1,143 @@
+"""A volume from an image: fetched from the host that keeps it, verified, inspected by rule, converted, published."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from agent.backends.errors import NoSpace, VolumeExists
+from agent.copying.errors import DestinationFull
+from agent.jobs.errors import ChecksumDiffers
+from agent.jobs.handlers.common import format_of, one_volume, reporter, secret_of
+from agent.jobs.kinds import Context, Kind
+from agent.luks.model import device_bytes
+from agent.wire.jobs import Checksum, Progress, VolumeFromImage
+from agent.wire.results import VolumeResult
+
+if TYPE_CHECKING:
+    from agent.jobs.conversion import Conversion
+
+_CHUNK = 4 << 20
+
+
+async def run(context: Context, args: VolumeFromImage) -> VolumeResult:
+    backend = context.services.backend(args.backend)
+    size = device_bytes(args.size_bytes, format_of(args.encryption) if args.encryption else None)
+    have = await backend.size(args.volume_id)
+    if have is not None and have != size:
+        raise VolumeExists(noun="Volume", id=args.volume_id, backend=args.backend, have=have, need=size)
+    if have is None:
+        async with _image(context, args) as fd:
+            await _verify(context, args, fd)
+            try:
+                await _fill(context, args, fd, size)
+            except DestinationFull as full:
+                raise NoSpace(backend=args.backend) from full
+        await backend.publish(args.volume_id)
+    return VolumeResult(volume_id=args.volume_id, device_bytes=size, usable_bytes=args.size_bytes)
+
+
+async def _fill(context: Context, args: VolumeFromImage, fd: int, size: int) -> None:
+    from agent.images.inspect import Declared
+    from agent.images.volume import Means, OpenedImage, Target, image_to_volume
+    from agent.luks.convert import Watch
+
+    means, image = context.services.conversion_means(), args.image
+    path = await context.services.backend(args.backend).prepare(args.volume_id, size)
+    await image_to_volume(
+        OpenedImage(
+            fd,
+            Declared(image.disk_format, image.container_format, image.encrypted),
+            secret_of(context, "image") if image.encrypted else None,
+        ),
+        Target(
+            path,
+            args.size_bytes,
+            format_of(args.encryption) if args.encryption else None,
+            secret_of(context, "volume") if args.encryption else None,
+        ),
+        Means(
+            memory=means.memory,
+            limits=means.config.limits(),
+            passphrase_iterations=means.config.passphrase_iterations,
+        ),
+        Watch(
+            reporter(context),
+            context.cancel,
+            means.config.conversion_timeout_s,
+            context.lock_fd,
+            rate_limit=context.services.rate_limit,
+        ),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _image(context: Context, args: VolumeFromImage) -> AsyncIterator[int]:
+    """A descriptor of the image's bytes: of the store here, or fetched into the spool."""
+    image = args.image
+    if image.transfer is None:
+        fd = await asyncio.to_thread(context.services.image_store().read, image.image_id)
+        try:
+            yield fd
+        finally:
+            await asyncio.to_thread(os.close, fd)
+        return
+    means: Conversion = context.services.conversion_means()
+    async with means.spool.room(image.size_bytes) as fd:
+        await means.fetch(image.transfer, fd, image.size_bytes, _meter(context, "fetch", image.size_bytes))
+        yield fd
+
+
+async def _verify(context: Context, args: VolumeFromImage, fd: int) -> None:
+    wanted = args.image.checksum
+    if wanted is None or args.image.transfer is None:  # the store's own bytes were hashed as they were committed
+        return
+    # The thread has a descriptor and a stop of its own: it may still read when this task was cancelled.
+    stop = threading.Event()
+    try:
+        found = await asyncio.to_thread(_digest, os.dup(fd), wanted, stop)
+    finally:
+        stop.set()
+    if found != wanted.value.lower():
+        raise ChecksumDiffers(image_id=args.image.image_id, algorithm=wanted.algorithm)
+
+
+def _digest(fd: int, wanted: Checksum, stop: threading.Event) -> str:
+    digest = hashlib.new(wanted.algorithm, usedforsecurity=False)
+    at = 0
+    try:
+        while not stop.is_set() and (chunk := os.pread(fd, _CHUNK, at)):
+            digest.update(chunk)
+            at += len(chunk)
+    finally:
+        os.close(fd)
+    return digest.hexdigest()
+
+
+def _meter(context: Context, phase: str, total: int) -> Callable[[int], None]:
+    """Tells how far `done` bytes are, with the mean rate since the start."""
+    started = time.monotonic()
+
+    def tell(done: int) -> None:
+        rate = done / max(time.monotonic() - started, 0.001)
+        eta = (total - done) / rate if rate > 0 else None
+        context.report(Progress(phase=phase, done=done, total=total, rate=rate, eta_s=eta))
+
+    return tell
+
+
+async def abandon(context: Context, args: VolumeFromImage) -> None:
+    await context.services.backend(args.backend).discard(args.volume_id)
+
+
+def _secrets(args: VolumeFromImage) -> frozenset[str]:
+    return frozenset(name for name, needed in (("image", args.image.encrypted), ("volume", args.encryption)) if needed)
+
+
+KIND = Kind("volume.from_image", run, lambda args: one_volume(args.volume_id), abandon, _secrets, lane="heavy")

@@ -1,0 +1,40 @@
+"""The table of job kinds. A handler's heavy imports happen when it first runs."""
+
+from __future__ import annotations
+
+from agent.jobs.handlers import (
+    attachment_apply,
+    image_commit,
+    image_delete,
+    snapshot_create,
+    snapshot_delete,
+    transfer_close,
+    transfer_open,
+    volume_clone,
+    volume_create,
+    volume_delete,
+    volume_extend,
+    volume_from_image,
+)
+from agent.jobs.kinds import Kind
+
+KINDS: dict[str, Kind] = {
+    module.KIND.name: module.KIND
+    for module in (
+        attachment_apply,
+        image_commit,
+        image_delete,
+        snapshot_create,
+        snapshot_delete,
+        transfer_close,
+        transfer_open,
+        volume_clone,
+        volume_create,
+        volume_delete,
+        volume_extend,
+        volume_from_image,
+    )
+}
+
+# What handlers import when they run: loaded before root is dropped where it would be out of reach afterwards.
+LATE_MODULES = ("agent.connectors.local", "agent.images.inspect", "agent.images.volume", "agent.luks.tool")
