@@ -133,6 +133,8 @@ class TlsIdentity:
         if self._server is None:
             self._server = self._make(ssl.PROTOCOL_TLS_SERVER)
             self._server.verify_mode = ssl.CERT_REQUIRED
+            # A resumed session would skip the check of dates; kept connections save more handshakes than tickets do.
+            self._server.num_tickets = 0
         return self._server
 
     def open_context(self) -> ssl.SSLContext:

@@ -412,7 +412,7 @@ async def test_a_request_for_another_key_and_a_revoked_host_are_not_renewed(site
     renewal = Renewal(site.enrolment, site.identity)
     async with Control(agent) as control:
         host = await set_port(site, control.port)
-        agent.csr = lambda: _csr_of_new_key()  # type: ignore[method-assign]
+        agent.csr = _csr_of_new_key  # type: ignore[method-assign]
         with pytest.raises(RenewalRefused):
             await renewal.renew(host)
         await site.db.write(lambda conn: rows.revoke_host(conn, "host-a"))
