@@ -20,7 +20,7 @@ _COORDINATOR = {
     "api", "operations", "lifecycle", "fleet", "scheduler", "quota", "state", "identity", "keys", "images", "compute",
     "notifications", "enrolment", "server", "cli", "console",
 }  # fmt: skip
-# The models of the wire are also the words in which a back end or a target answers.
+# The models of the wire are also the words in which a back end or a target answers, and the state keeps answers.
 _MODELS = {"agent.wire.jobs", "agent.wire.results"}
 
 
@@ -60,10 +60,10 @@ TABLE: dict[str, set[str]] = {
     )
     | _agent("wire"),
     "coordinator.lifecycle": set(),
-    "coordinator.fleet": _coordinator("state", "lifecycle") | _agent("wire"),
+    "coordinator.fleet": _coordinator("state", "lifecycle", "enrolment") | _agent("wire"),
     "coordinator.scheduler": _coordinator("state"),
     "coordinator.quota": _coordinator("state"),
-    "coordinator.state": _coordinator("lifecycle"),
+    "coordinator.state": _coordinator("lifecycle") | _MODELS,
     "coordinator.identity": _coordinator("state"),
     "coordinator.keys": _coordinator("state"),
     "coordinator.images": _coordinator("state"),

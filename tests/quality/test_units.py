@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
+import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,4 +78,15 @@ def test_users_and_folders_are_made() -> None:
 def test_the_key_that_is_made_is_the_key_that_is_loaded() -> None:
     loaded = dict(settings("brickyard-coordinator"))["LoadCredential"].partition(":")[2]
     assert dict(settings("brickyard-key"))["ConditionPathExists"] == f"!{loaded}"
-    assert [value for key, value in settings("brickyard-key") if key == "ExecStart"][-1].split()[-1] == loaded
+    assert loaded in dict(settings("brickyard-key"))["ExecStart"]
+
+
+def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
+    words = shlex.split(dict(settings("brickyard-key"))["ExecStart"])
+    words = [word.replace("/etc/brickyard", str(tmp_path)).replace("/opt/brickyard", sys.prefix) for word in words]
+    made = []
+    for _ in range(2):
+        subprocess.run(words, check=True, timeout=60)
+        made.append((tmp_path / "key-encryption-key").read_bytes())
+    assert made[0] == made[1]
+    assert stat.S_IMODE((tmp_path / "key-encryption-key").stat().st_mode) == 0o400
