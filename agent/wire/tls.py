@@ -13,7 +13,7 @@ import ssl
 import time
 import weakref
 from asyncio import BaseTransport
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -174,6 +174,13 @@ class TlsIdentity:
                 load_chain(context, self.files)
                 context.load_verify_locations(cafile=self.files.ca)
         self.generation += 1
+
+    def deny(self, serials: Iterable[str]) -> None:
+        """Refuse these certificates (lower-case hex serials) from now on; pools of connections are made anew."""
+        wanted = frozenset(serials)
+        if wanted != self.denied:
+            self.denied = wanted
+            self.generation += 1
 
     def _make(self, protocol: int) -> _Context:
         context = _bare(protocol)

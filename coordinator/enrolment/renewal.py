@@ -7,9 +7,10 @@ import asyncio
 from agent.base.errors import BrickyardError
 from agent.wire.client import AgentClient
 from agent.wire.errors import PeerRefused
-from agent.wire.tls import TlsIdentity, host_role
+from agent.wire.tls import COORDINATOR, TlsIdentity, host_role
 from agent.wire.transport import HttpTransport
 from coordinator.enrolment.errors import RenewalRefused
+from coordinator.enrolment.own import ensure_role
 from coordinator.enrolment.service import Enrolment
 from coordinator.state import enrolment as rows
 from coordinator.state.enrolment import CertificateRow, EnrolledHost
@@ -41,6 +42,15 @@ class Renewal:
 
         await asyncio.gather(*(one(host) for host in hosts))
         return failed
+
+    async def renew_own(self) -> bool:
+        """Renew the coordinator's own certificate when it is due, without losing a call; True when it was."""
+        folder = self._identity.files.key.parent
+        issued = await asyncio.to_thread(ensure_role, folder, self._enrolment.authority, COORDINATOR)
+        if issued is None:
+            return False
+        self._identity.reload()
+        return True
 
     async def renew(self, host: EnrolledHost) -> CertificateRow:
         """csr, sign, put. A host whose certificate ran out is recognised by its pinned key, for this alone.

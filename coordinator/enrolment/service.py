@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from agent.wire.errors import HostEnrolled, TokenRefused
 from agent.wire.joining import EnrolAnswer, EnrolRequest, HostBundle, JoinToken
-from agent.wire.tls import host_role
+from agent.wire.tls import METRICS, host_role
 from coordinator.enrolment.ca import Authority, Issued, checked_csr, key_digest, key_pem, new_key
 from coordinator.state import enrolment as rows
 from coordinator.state.database import Database
@@ -62,6 +62,15 @@ class Enrolment:
         issued = self.authority.issue(host_role(name), key.public_key())
         host = EnrolledHost(name, address, control_port, data_port, issued.spki_sha256, utcnow())
         await self._db.write(lambda conn: _enter(conn, host, issued))
+        secret = SecretStr(key_pem(key).decode())
+        return HostBundle(name=name, key=secret, certificate=issued.chain, ca=self.authority.ca_pem)
+
+    async def metrics_bundle(self, name: str) -> HostBundle:
+        """Key and certificate that may read `/metrics` on every agent, and nothing else."""
+        key = new_key()
+        issued = self.authority.issue(METRICS, key.public_key())
+        row = replace(certificate_row(issued, None), installed_at=utcnow())
+        await self._db.write(lambda conn: rows.add_certificate(conn, row))
         secret = SecretStr(key_pem(key).decode())
         return HostBundle(name=name, key=secret, certificate=issued.chain, ca=self.authority.ca_pem)
 

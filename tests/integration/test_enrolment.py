@@ -33,7 +33,7 @@ from agent.wire.transport import HttpTransport
 from coordinator.enrolment.ca import Authority, FileCaStore, key_pem, new_authority, new_key
 from coordinator.enrolment.errors import RenewalRefused
 from coordinator.enrolment.listener import EnrolmentListener
-from coordinator.enrolment.own import ensure_role, own_identity
+from coordinator.enrolment.own import own_identity
 from coordinator.enrolment.renewal import Renewal
 from coordinator.enrolment.service import Enrolment
 from coordinator.state import enrolment as rows
@@ -323,6 +323,31 @@ async def test_a_coordinator_accepts_for_a_host_only_its_certificate(site: Site,
     listener.close()
 
 
+async def test_denying_a_host_ends_the_connections_that_stand(site: Site) -> None:
+    agent = await enrolled(site)
+    async with Control(agent) as control:
+        transport = HttpTransport("127.0.0.1", control.port, host_role("host-a"), site.identity)
+        await transport.call("GET", "/v1/host")
+        await site.db.write(lambda conn: rows.revoke(conn, serial_of(agent.tls)))
+        site.identity.deny(await site.db.read(rows.denied_serials))
+        with pytest.raises(Undelivered, match="revoked"):
+            await transport.call("GET", "/v1/host")
+        await transport.close()
+
+
+async def test_a_metrics_certificate_reads_metrics_alone(site: Site) -> None:
+    agent = await enrolled(site)
+    bundle = await site.enrolment.metrics_bundle("prometheus")
+    files = TlsFiles.in_folder(site.folder)
+    files.key.write_text(bundle.key.get_secret_value())
+    files.certificate.write_text(bundle.certificate)
+    files.ca.write_text(bundle.ca)
+    async with Control(agent) as control:
+        assert await call(TlsIdentity(files), control.port, path="/metrics") == "up 1\n"
+        with pytest.raises(PeerRefused):
+            await call(TlsIdentity(files), control.port)
+
+
 async def test_delivery_is_told_apart(site: Site) -> None:
     agent = await enrolled(site)
     async with Control(agent) as control:
@@ -449,9 +474,9 @@ async def test_rotation_of_both_sides_under_load_loses_no_request(site: Site) ->
         for _ in range(5):
             at = done
             await renewal.renew(host)
-            await asyncio.to_thread((site.identity.files.certificate).unlink)
-            ensure_role(site.identity.files.key.parent, site.authority, COORDINATOR)
-            site.identity.reload()
+            site.identity.files.certificate.unlink()
+            assert await renewal.renew_own()
+            assert not await renewal.renew_own()
             while done < at + 50:
                 await asyncio.sleep(0.01)
         stop.set()
