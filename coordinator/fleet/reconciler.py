@@ -180,7 +180,8 @@ def _attachments(conn: Connection, host_id: str, attached: list[HostAttachment])
                     resource_type="attachment",
                     resource_id=attachment_id,
                     host_id=host_id,
-                    sentence=f"Host {host_id} keeps attachment {attachment_id} of volume {item.volume_id}; no row does.",
+                    sentence=f"Host {host_id} keeps attachment {attachment_id} of volume {item.volume_id}, "
+                    "which no row knows.",
                     remedy=f"brickyard volume repair --dry-run {item.volume_id}",
                 )
             )

@@ -12,7 +12,7 @@ from agent.base.faults import declare, fault_point
 from agent.base.log import bound, get_logger
 from coordinator.operations.acknowledge import Acknowledger
 from coordinator.operations.errors import NotCancellable
-from coordinator.operations.jobs import Agents, Conversation
+from coordinator.operations.jobs import AWAY_DEADLINE_S, Agents, Conversation
 from coordinator.operations.run import Run
 from coordinator.operations.watch import Watchers
 from coordinator.operations.workflow import Workflows
@@ -33,7 +33,15 @@ class Engine:
     """Runs workflows. `exclusive` says that no other coordinator can hold this database (SQLite)."""
 
     def __init__(
-        self, db: Database, agents: Agents, workflows: Workflows, *, owner: str, exclusive: bool, parallel: int = 64
+        self,
+        db: Database,
+        agents: Agents,
+        workflows: Workflows,
+        *,
+        owner: str,
+        exclusive: bool,
+        parallel: int = 64,
+        away_deadline_s: float = AWAY_DEADLINE_S,
     ) -> None:
         self.db = db
         self.agents = agents
@@ -41,6 +49,7 @@ class Engine:
         self.owner = owner
         self.watchers = Watchers()
         self._exclusive = exclusive
+        self._away_deadline_s = away_deadline_s
         self._slots = asyncio.Semaphore(parallel)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cancels: dict[str, asyncio.Event] = {}
@@ -121,7 +130,7 @@ class Engine:
         workflow = self.workflows.of(operation)
         async with self._slots:
             with bound(operation=operation.id, request_id=operation.request_id, resource=operation.resource_id):
-                conversation = Conversation(self.agents, self, cancel)
+                conversation = Conversation(self.agents, self, cancel, self._away_deadline_s)
                 try:
                     await Run(self.db, workflow, conversation, self).go(operation)
                 except LeaseLost:

@@ -37,3 +37,11 @@ class LeaseLost(Conflict):
     status = 409
     sentence = "Operation {id} is no longer owned by this coordinator (epoch {epoch})."
     hint = "Nothing to do: the present owner goes on with it."
+
+
+class SchemaTooOld(Permanent):
+    code = "state.schema-too-old"
+    status = 503
+    exit_code = 6
+    sentence = "The database has schema {found}; this release needs {known}."
+    hint = "Make a backup, then run: brickyard-coordinator db upgrade."

@@ -1,0 +1,73 @@
+"""The coordinator's configuration file, `/etc/brickyard/coordinator.toml`, as one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from agent.base.config import Section
+from agent.base.sections import LogConfig, TestingConfig
+from coordinator.api.settings import ApiSettings
+from coordinator.identity.settings import IdentitySettings
+
+DEFAULT_CONFIG = Path("/etc/brickyard/coordinator.toml")
+DEFAULT_STATE = Path("/var/lib/brickyard-coordinator")
+
+
+class CoordinatorSection(Section):
+    """`[coordinator]`"""
+
+    state_dir: Path = Field(DEFAULT_STATE, description="Database, CA and keys; back it up.")
+    listen: str = Field("0.0.0.0", description="Address that the public API listens on.")  # noqa: S104
+    port: int = Field(8776, ge=0, le=65535, description="Port of the public API; 0 takes a free one.")
+    stop_grace_s: float = Field(5.0, ge=0, description="Seconds that running steps get to end at a stop.")
+    parallel: int = Field(64, ge=1, description="Operations that are worked on at once; more wait their turn.")
+
+
+class EnrolmentSection(Section):
+    """`[enrolment]`"""
+
+    listen: str = Field("0.0.0.0", description="Address that the enrolment port listens on.")  # noqa: S104
+    port: int = Field(8789, ge=0, le=65535, description="Port where agents spend their join tokens; 0: a free one.")
+    address: str | None = Field(None, description="Address of the enrolment port in join tokens; default: this host.")
+
+
+class FleetSection(Section):
+    """`[fleet]`"""
+
+    poll_interval_s: float = Field(30.0, gt=0, description="Seconds between polls of a host that answers.")
+    away_deadline_s: float = Field(
+        86400.0, gt=0, description="Seconds that an operation waits for a host before it ends with an error."
+    )
+
+
+class KeysSection(Section):
+    """`[keys]`"""
+
+    kek_file: Path | None = Field(
+        None,
+        description="File (mode 0400) with the key-encryption key; default: the systemd credential "
+        "`key-encryption-key` where one is given, else `kek` in the state directory, made at the first start.",
+    )
+
+
+class CoordinatorSettings(Section):
+    """Everything that a coordinator is told."""
+
+    coordinator: CoordinatorSection = Field(default_factory=CoordinatorSection, description="The service itself.")
+    api: ApiSettings = Field(default_factory=ApiSettings, description="The public API.")
+    identity: IdentitySettings = Field(default_factory=IdentitySettings, description="Who may call.")
+    enrolment: EnrolmentSection = Field(default_factory=EnrolmentSection, description="How hosts join.")
+    fleet: FleetSection = Field(default_factory=FleetSection, description="Watching the hosts.")
+    keys: KeysSection = Field(default_factory=KeysSection, description="Where secrets are sealed.")
+    log: LogConfig = Field(default_factory=LogConfig, description="Log lines.")
+    testing: TestingConfig = Field(default_factory=TestingConfig, description="Only for tests.")
+
+    @property
+    def state_dir(self) -> Path:
+        return self.coordinator.state_dir
+
+    @property
+    def database_file(self) -> Path:
+        return self.state_dir / "coordinator.db"

@@ -1,0 +1,138 @@
+"""Who works with whom: built once, started in order, stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+from sqlalchemy import Connection
+
+from agent.base.ids import new_id
+from agent.base.log import get_logger
+from agent.wire.tls import TlsIdentity
+from coordinator.api.app import make_app
+from coordinator.api.dispatch import Crash, Hooks
+from coordinator.api.resources import all_resources
+from coordinator.api.services import Services
+from coordinator.enrolment.listener import EnrolmentListener
+from coordinator.enrolment.own import own_identity
+from coordinator.enrolment.renewal import Renewal
+from coordinator.enrolment.service import Enrolment
+from coordinator.fleet.directory import Directory
+from coordinator.fleet.poller import Poller
+from coordinator.fleet.reconciler import Reconciler
+from coordinator.identity.policy import Policy
+from coordinator.identity.setup import Identity, set_up
+from coordinator.keys.store import KeyStore
+from coordinator.operations.engine import Engine
+from coordinator.operations.registry import workflows
+from coordinator.server.settings import CoordinatorSettings
+from coordinator.server.start import Opened
+from coordinator.state import issues
+from coordinator.state.issues import Issue
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Coordinator:
+    """One running coordinator. `await start()`, then `port` and `enrolment_port` tell where; `await stop()`."""
+
+    settings: CoordinatorSettings
+    opened: Opened
+    tls: TlsIdentity
+    enrolment: Enrolment
+    listener: EnrolmentListener
+    directory: Directory
+    poller: Poller
+    engine: Engine
+    identity: Identity
+    app: web.Application
+    _runner: web.AppRunner | None = None
+    port: int = 0
+
+    async def start(self) -> None:
+        """Listen, take over what a former life left, then watch the hosts."""
+        await self.listener.start()
+        await self.poller.begin()
+        await self.engine.begin()
+        self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        section = self.settings.coordinator
+        site = web.TCPSite(self._runner, section.listen, section.port, backlog=256)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop accepting, let running steps end for a while, hand the rest back."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self.engine.close(self.settings.coordinator.stop_grace_s)
+        await self.poller.close()
+        await self.listener.close()
+        await self.directory.close()
+        await asyncio.to_thread(self.opened.db.close)
+
+
+def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
+    """Put a coordinator together; call inside the event loop that it will run on."""
+    section = settings.coordinator
+    names = (socket.gethostname(), "localhost", "127.0.0.1")
+    tls = own_identity(settings.state_dir / "identity", opened.authority, names=names)
+    enrolment = Enrolment(opened.authority, opened.db)
+    directory = Directory(tls)
+    reconciler = Reconciler(opened.db)
+    renewal = Renewal(enrolment, tls)
+    poller = Poller(opened.db, directory, reconciler, renewal, settings.fleet.poll_interval_s)
+    owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
+    engine = Engine(
+        opened.db, directory, workflows(opened.keys), owner=owner, exclusive=True, parallel=section.parallel,
+        away_deadline_s=settings.fleet.away_deadline_s,
+    )  # fmt: skip
+    listener = EnrolmentListener(
+        enrolment, tls, settings.enrolment.listen, settings.enrolment.port, enrolled=poller.enrolled
+    )
+    identity = set_up(settings.identity, opened.db, settings.state_dir)
+    policy = Policy.from_file(settings.identity.policy_file) if settings.identity.policy_file else Policy.builtin()
+    services = Services(
+        db=opened.db,
+        policy=policy,
+        authenticator=identity.authenticator,
+        settings=settings.api,
+        others={
+            Engine: engine,
+            KeyStore: opened.keys,
+            Directory: directory,
+            Poller: poller,
+            Reconciler: reconciler,
+            Enrolment: enrolment,
+            EnrolmentListener: listener,
+            Identity: identity,
+            CoordinatorSettings: settings,
+        },
+    )
+    app = make_app(all_resources(), services, Hooks(crashed=_crashed(opened)))
+    return Coordinator(settings, opened, tls, enrolment, listener, directory, poller, engine, identity, app)
+
+
+def _crashed(opened: Opened) -> Callable[[Crash], Awaitable[None]]:
+    async def crashed(crash: Crash) -> None:
+        """An unexpected 500 always leaves an issue."""
+        issue = Issue(
+            code="api.crash",
+            resource_type="request",
+            resource_id=crash.label[:64],
+            sentence=f"{crash.label} failed with {type(crash.error).__name__}.",
+            remedy="Report it with the log lines of this request id and the support bundle.",
+            request_id=crash.request_id,
+        )
+
+        def store(conn: Connection) -> None:
+            issues.raise_issue(conn, issue)
+
+        await opened.db.write(store)
+
+    return crashed
