@@ -30,8 +30,9 @@ class Collector:
 
     def started(self) -> None:
         """The tool has its end now: close ours, so that its going is seen."""
-        os.close(self._write)
-        self._write = -1
+        if self._write >= 0:
+            os.close(self._write)
+            self._write = -1
 
     def drain(self) -> None:
         """Take what is in the pipe, without waiting for whoever still holds the other end."""
@@ -46,8 +47,7 @@ class Collector:
 
     def close(self) -> None:
         self._stop()
-        if self._write >= 0:
-            self.started()
+        self.started()
 
     def _on_readable(self) -> bool:
         if self._read < 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -71,8 +73,12 @@ async def run(
     started = time.monotonic()
     with contextlib.closing(stdout), contextlib.closing(stderr):
         inherited = {*pass_fds, *(() if lock_fd is None else (lock_fd,))}
-        child = _spawn(argv, stdin, secrets or {}, inherited, (stdout, stderr))
+        what = _What(tuple(argv), stdin, secrets or {}, frozenset(inherited), stdout.open(), stderr.open())
+        child = _Child()
         try:
+            await uninterrupted(child.start(what))
+            stdout.started()
+            stderr.started()
             await asyncio.wait([child.exited], timeout=timeout)
             in_time = child.exited.done()
             await uninterrupted(child.end(0.0 if in_time else grace))
@@ -105,10 +111,10 @@ async def uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
             cancelled = True
         except BaseException:  # noqa: BLE001  its own failure is raised by result() below
             break
-    result = task.result()
     if cancelled:
-        raise asyncio.CancelledError
-    return result
+        failure = None if task.cancelled() else task.exception()
+        raise asyncio.CancelledError from failure
+    return task.result()
 
 
 def show(argv: Sequence[str]) -> str:
@@ -123,21 +129,28 @@ class _Stuck(Exception):
 class _Child:
     """A started tool: its pidfd tells the end while the process id is still ours to signal."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pidfd = os.pidfd_open(process.pid)
-        self.pid = process.pid
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd = self.pid = -1
         self.exited: asyncio.Future[None] = self._loop.create_future()
+
+    async def start(self, what: _What) -> None:
+        self._process = await self._loop.run_in_executor(_starter(os.getpid()), _start, what)
+        self.pid = self._process.pid
+        self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._on_exit)
 
     @property
     def returncode(self) -> int:
+        assert self._process is not None
         assert self._process.returncode is not None
         return self._process.returncode
 
     async def end(self, grace: float) -> None:
         """Stop the whole group, politely for `grace` seconds when that is above 0, and reap the tool."""
+        if self._process is None or self._process.returncode is not None:
+            return
         if grace and not self.exited.done():
             self._signal(signal.SIGTERM)
             await asyncio.wait([self.exited], timeout=grace)
@@ -159,34 +172,47 @@ class _Child:
             os.killpg(self.pid, number)
 
     def _reap(self, _: object) -> None:
-        if self._process.returncode is None:
+        if self._process is not None and self._process.returncode is None:
             self._process.wait()
             os.close(self._pidfd)
 
 
-def _spawn(
-    argv: Sequence[str],
-    stdin: bytes | None,
-    secrets: Mapping[str, bytes],
-    inherited: set[int],
-    outputs: tuple[Collector, Collector],
-) -> _Child:
+@dataclass(frozen=True, slots=True)
+class _What:
+    """What to start; `stdout` and `stderr` are the tool's ends of two pipes."""
+
+    argv: tuple[str, ...]
+    stdin: bytes | None
+    secrets: Mapping[str, bytes]
+    inherited: frozenset[int]
+    stdout: int
+    stderr: int
+
+
+@functools.cache
+def _starter(_pid: int) -> ThreadPoolExecutor:
+    """The one thread that starts tools, in each process its own.
+
+    Starting waits for the exec, so it is not for the event loop; and the kernel's signal on the death of the
+    parent means the thread that started the tool, so that thread must live as long as the process.
+    """
+    return ThreadPoolExecutor(1, thread_name_prefix="start-tool")
+
+
+def _start(what: _What) -> subprocess.Popen[bytes]:
     with contextlib.ExitStack() as stack:
-        fds = {name: stack.enter_context(_sealed(value)) for name, value in secrets.items()}
-        items = [tools.find(argv[0]), *(_PLACEHOLDER.sub(lambda m: f"/dev/fd/{fds[m[1]]}", a) for a in argv[1:])]
-        process = subprocess.Popen(
-            [tools.find("setpriv"), "--pdeathsig", "KILL", "--", *items],
-            stdin=subprocess.DEVNULL if stdin is None else stack.enter_context(_sealed(stdin)),
-            stdout=outputs[0].open(),
-            stderr=outputs[1].open(),
-            pass_fds=(*inherited, *fds.values()),
+        fds = {name: stack.enter_context(_sealed(value)) for name, value in what.secrets.items()}
+        items = [_PLACEHOLDER.sub(lambda found: f"/dev/fd/{fds[found[1]]}", item) for item in what.argv[1:]]
+        return subprocess.Popen(
+            [tools.find("setpriv"), "--pdeathsig", "KILL", "--", tools.find(what.argv[0]), *items],
+            stdin=subprocess.DEVNULL if what.stdin is None else stack.enter_context(_sealed(what.stdin)),
+            stdout=what.stdout,
+            stderr=what.stderr,
+            pass_fds=(*what.inherited, *fds.values()),
             start_new_session=True,
             env=_environment(),
             cwd="/",
         )
-        for output in outputs:
-            output.started()
-        return _Child(process)
 
 
 @contextlib.contextmanager

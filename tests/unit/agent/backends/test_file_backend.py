@@ -7,6 +7,7 @@ import os
 import stat
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from agent.backends.base import Backend, CloneSource, Work
 from agent.backends.config import FileBackendConfig
@@ -254,3 +255,16 @@ async def test_promises_have_a_limit(root):
         assert [h.id for h in await backend.inventory()] == [volume]
     finally:
         backend.close()
+
+
+async def test_nothing_blocks_the_event_loop(backend):
+    volume, snapshot, other = new_id(), new_id(), new_id()
+    with blockbuster_ctx():
+        await backend.create(volume, MIB)
+        await backend.snapshot(volume, snapshot)
+        await backend.clone(other, MIB, CloneSource("snapshot", snapshot))
+        await backend.extend(volume, 2 * MIB)
+        await backend.prepare(new_id(), MIB)
+        await backend.inventory()
+        await backend.pools()
+        await backend.delete(volume)

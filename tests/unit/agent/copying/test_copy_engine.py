@@ -8,6 +8,7 @@ import random
 import time
 
 import pytest
+from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -214,3 +215,16 @@ async def test_destination_must_hold_the_source(tmp_path):
     source = lay(tmp_path / "a", 2 * MIB, [(0, 2 * MIB)])
     with pytest.raises(DestinationSmall):
         await copied(source, tmp_path / "b", 2 * MIB, dest_size=MIB)
+
+
+async def test_nothing_blocks_the_event_loop(tmp_path):
+    source = lay(tmp_path / "a", 3 * MIB, [(0, 2 * MIB)])
+
+    async def note(_: int) -> None: ...
+
+    (tmp_path / "b").touch()
+    with blockbuster_ctx():
+        await copy(
+            Source(by_path(source), 3 * MIB), Dest(by_path(tmp_path / "b"), 3 * MIB), CopyOptions(reflink=False),
+            lambda _: None, Checkpoint(0, note), asyncio.Event(),
+        )  # fmt: skip

@@ -8,6 +8,7 @@ import os
 import subprocess
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from agent.base.errors import Invalid
 from agent.host.errors import ResourceBusy
@@ -102,3 +103,11 @@ async def test_names_can_not_leave_the_folder(tmp_path):
     with pytest.raises(Invalid):
         async with resource_lock(tmp_path, "../x", 1):
             pass
+
+
+async def test_nothing_blocks_the_event_loop(tmp_path):
+    with blockbuster_ctx():
+        async with resource_lock(tmp_path, "v", 1):
+            with pytest.raises(ResourceBusy):
+                async with resource_lock(tmp_path, "v", 0.1):
+                    raise AssertionError("two holders")

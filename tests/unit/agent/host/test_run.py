@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,10 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from agent.host import tools
 from agent.host.errors import ToolFailed, ToolMissing, ToolTimeout
-from agent.host.run import run
+from agent.host.run import run, uninterrupted
 
 tools.declare(
     tools.Tool("sh", "dash", "tests"),
@@ -30,6 +33,16 @@ def alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def command_lines() -> list[bytes]:
+    """Arguments and environment of every process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                found.append((entry / "cmdline").read_bytes() + (entry / "environ").read_bytes())
+    return found
 
 
 def wait_until(condition, seconds=5.0):
@@ -92,16 +105,9 @@ async def test_secret_reaches_the_tool_by_descriptor_alone(monkeypatch):
         run(["sh", "-c", "cat $1 $1; sleep 5; exit 1", "x", "{secret:key}"], timeout=10, secrets={"key": canary})
     )
     await asyncio.sleep(0.3)
-    seen = 0
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            seen += b"sleep 5" in text
-            assert canary not in text
-    assert seen
+    seen = command_lines()
+    assert any(b"sleep 5" in text for text in seen)
+    assert not any(canary in text for text in seen)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -115,6 +121,18 @@ async def test_secret_that_a_tool_repeats_is_blotted_out():
         await run(["sh", "-c", "cat $1 >&2; exit 1", "x", "{secret:k}"], timeout=5, secrets={"k": b"hush-hush"})
     assert "hush" not in str(caught.value)
     assert "***" in str(caught.value)
+
+
+async def test_cancelled_while_it_starts():
+    seconds = f"{random.randrange(10**8, 10**9)}"
+    for turns in range(6):
+        task = asyncio.create_task(run(["sleep", seconds], timeout=60))
+        for _ in range(turns):
+            await asyncio.sleep(0.0005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not [text for text in command_lines() if seconds.encode() in text]
 
 
 async def test_timeout_ends_the_whole_group(tmp_path):
@@ -192,3 +210,31 @@ def test_child_dies_with_a_killed_parent(tmp_path):
     finally:
         parent.kill()
         parent.wait()
+
+
+async def test_uninterrupted_ends_its_work_and_then_gives_way():
+    ended = []
+
+    async def work(failure: Exception | None) -> int:
+        await asyncio.sleep(0.1)
+        ended.append(failure)
+        if failure:
+            raise failure
+        return 5
+
+    assert await uninterrupted(work(None)) == 5
+    with pytest.raises(ValueError, match="x"):
+        await uninterrupted(work(ValueError("x")))
+    for failure in (None, ValueError("y")):
+        task = asyncio.create_task(uninterrupted(work(failure)))
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended[-1] is failure
+
+
+async def test_nothing_blocks_the_event_loop():
+    with blockbuster_ctx():
+        await run(["cat", "{secret:k}"], timeout=5, secrets={"k": b"123456"}, stdin=b"1")
