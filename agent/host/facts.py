@@ -73,7 +73,7 @@ def capabilities(root: Path = Path("/")) -> tuple[str, ...]:
     """What this host can do for volumes: `loop`, `dm-crypt`, `udev`, `fc`."""
     sys, dev = root / "sys", root / "dev"
     offers = {
-        "dm-crypt": sysfs.has_mapper(sys, dev),
+        "dm-crypt": sysfs.has_mapper(sys),
         "fc": (sys / "class/fc_host").is_dir(),
         "loop": (dev / "loop-control").exists(),
         "udev": (root / "run/udev/control").exists(),

@@ -64,6 +64,7 @@ def start(
     if threading.active_count() > 1:
         raise PrivilegeUnavailable(verb="start", reason="daemons must be forked before the first thread")
     limits.use(limits.of_roots(roots) if roots is not None else _limits(limits_file))
+    crypt.load_mapper()
     chosen = tuple(wanted() if names is None else names)
     gc.freeze()
     for context in (*(contexts.BY_NAME[name] for name in chosen), *others):

@@ -1,0 +1,144 @@
+"""A real forked daemon under hostile calls over the raw channel: each is refused, nothing is attached."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.integration.agent.privsep_child import ROOT, bound, run, traversable
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a privileged daemon needs root"),
+]
+
+FUZZ = """
+dropped()
+from hypothesis import HealthCheck, given, settings, strategies as st
+from agent.privsep import contexts
+channel = contexts.block.channel
+crypt = contexts.crypt.channel
+ident = str(uuid.uuid4())
+target = volume()
+text = st.one_of(
+    st.text(alphabet=st.characters(exclude_categories=["Cs"])),
+    st.sampled_from(["..", "/", "-", "--help", "\\0", "/etc/shadow", f"../{ident}", f"{target}/..", f"{target}\\0",
+                     f"{base}/root/../{ident}", f"/{target}", f"{base}/root/./volumes/{target.name}", "/dev/vda"]),
+)
+anything = st.one_of(text, st.integers(-5, 1 << 40), st.binary(max_size=64), st.none(), st.booleans(),
+                     st.lists(text, max_size=3), st.dictionaries(text, text, max_size=2))
+seen = set()
+
+def refused(channel, name, *args):
+    try:
+        answer = channel.remote_call(f"agent.privsep.{name}", args, {}, None)
+    except (VerbRefused, DeviceForeign) as error:
+        seen.add(error.code)
+        return
+    assert answer is False, (name, args, answer)
+
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(anything, anything, anything)
+def fuzz(one, two, three):
+    refused(channel, "block.loop_attach", one, two if isinstance(two, bool) else True, ident)
+    refused(channel, "block.loop_attach", str(target), one if not isinstance(one, bool) else None, ident)
+    refused(channel, "block.loop_attach", str(target), True, one)
+    refused(channel, "block.loop_detach", one, two, three)
+    refused(channel, "block.loop_detach", 0, None, ident)
+    refused(channel, "block.loop_flush", one, two, three)
+    refused(channel, "block.loop_resize", one, two, three)
+    refused(crypt, "crypt.crypt_open", one, two, three, b"x", True)
+    refused(crypt, "crypt.crypt_open", 0, None, ident, one, True)
+    refused(crypt, "crypt.crypt_close", one)
+    refused(crypt, "crypt.crypt_resize", one, b"x")
+fuzz()
+told(seen=sorted(seen), left=channel.remote_call("agent.privsep.block.loop_list", (), {}, None))
+"""
+
+
+def test_every_verb_refuses_hostile_arguments() -> None:
+    before = bound()
+    with traversable() as base:
+        found = run(FUZZ, base)
+    assert found["seen"] == ["device.foreign", "privilege.refused"]
+    assert not [left for left in found["left"] if str(base) in left["backing_file"]]
+    assert bound() == before
+
+
+def test_only_verbs_of_the_context_can_be_called() -> None:
+    code = """
+dropped()
+from agent.privsep import contexts
+answers = []
+for name in ("os.system", "agent.privsep.crypt.crypt_close", "agent.privsep.tool.run", "agent.privsep.limits.use"):
+    try:
+        contexts.block.channel.remote_call(name, ("x",), {}, None)
+    except NameError as error:
+        answers.append("not exported" in str(error))
+told(answers=answers)
+"""
+    with traversable() as base:
+        assert run(code, base) == {"answers": [True] * 4}
+
+
+def test_a_secret_is_in_no_log() -> None:
+    code = """
+import io, logging
+stream = io.StringIO()
+logging.basicConfig(level=logging.DEBUG, stream=stream)
+logging.getLogger("oslo_privsep.daemon").setLevel(logging.DEBUG)
+dropped()
+from agent.privsep import client, crypt
+secret = b"canary-secret-5f1e"
+errors = []
+for args in ((0, None, str(uuid.uuid4()), secret, True), (0, None, "x", secret, True), (0, None, secret, secret, "x")):
+    try:
+        client.invoke(crypt.crypt_open, *args)
+    except Exception as error:
+        errors.append(str(error) + repr(error.args))
+told(count=len(errors), leaked="canary" in stream.getvalue() + "".join(errors), logged=len(stream.getvalue()) > 0)
+"""
+    with traversable() as base:
+        assert run(code, base) == {"count": 3, "leaked": False, "logged": True}
+
+
+def test_os_brick_daemon_refuses_foreign_arguments() -> None:
+    code = f"""
+import shutil
+filters = base / "filters"
+filters.mkdir(mode=0o755)
+shutil.copy("{ROOT}/rootwrap.d/os-brick.filters", filters)
+from agent.connectors import _brick
+others = _brick.contexts(filters)
+start.start(["block"], roots=[base / "root"], others=others)
+channel = others[0].channel
+victim = base / "victim"
+victim.write_text("x")
+calls = {{
+    "rootwrap.execute_root": ("cat", "/etc/shadow"),
+    "rootwrap.unlink_root": (str(victim),),
+    "rootwrap.link_root": ("/dev/vda", str(victim)),
+}}
+answers = []
+for name, args in calls.items():
+    try:
+        channel.remote_call("os_brick.privileged." + name, args, {{}}, None)
+        answers.append("done")
+    except VerbRefused as error:
+        answers.append(error.code)
+for name in ("rbd.delete_if_exists", "lightos.delete_dsc_file", "scaleio.get_guid", "rootwrap.custom_execute"):
+    try:
+        channel.remote_call("os_brick.privileged." + name, (str(victim),), {{}}, None)
+        answers.append("done")
+    except Exception as error:
+        answers.append(type(error).__name__)
+out, err = channel.remote_call(
+    "os_brick.privileged.rootwrap.execute_root", ("blockdev", "--getsize64", "/dev/loop0"), {{}}, None)
+told(answers=answers, there=victim.read_text(), allowed=out.strip().isdigit(), here=sys.modules["eventlet"] is None)
+"""
+    with traversable() as base:
+        found = run(code, base)
+    assert found["answers"][:3] == ["privilege.refused"] * 3
+    assert "done" not in found["answers"]
+    assert (found["there"], found["allowed"], found["here"]) == ("x", True, True)

@@ -1,0 +1,174 @@
+"""Started as root, the agent forks its daemons and can never be root again; started as anyone, it says what it can."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.integration.agent.privsep_child import bound, run, traversable
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="starting as root needs root"),
+]
+
+
+def test_root_forks_drops_and_attaches() -> None:
+    if not Path("/dev/loop-control").exists():
+        pytest.skip("no loop devices here")
+    code = """
+given = dropped()
+from agent.connectors import local
+async def main():
+    path, attachment = volume(data=b"hello"), str(uuid.uuid4())
+    device = await local.attach(path, attachment, 1 << 20)
+    detached = await local.detach(attachment)
+    return device.backing_file == str(path), detached
+file, detached = asyncio.run(main())
+regained = []
+for attempt in (lambda: os.setuid(0), lambda: os.seteuid(0), lambda: os.setgid(0), lambda: os.setgroups([0])):
+    try:
+        attempt()
+        regained.append(True)
+    except PermissionError:
+        pass
+status = dict(line.split(":\\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\\t" in line)
+told(mode=given.mode, file=file, detached=detached, regained=regained, caps=status["CapPrm"], ids=os.getresuid(),
+     groups=os.getgroups(), nnp=status["NoNewPrivs"], home=os.environ["HOME"])
+"""
+    before = bound()
+    with traversable() as base:
+        found = run(code, base)
+        assert found == {
+            "mode": "forked", "file": True, "detached": True, "regained": [], "caps": "0000000000000000",
+            "ids": [65534] * 3, "groups": [], "nnp": "1", "home": str(base),
+        }  # fmt: skip
+    assert bound() == before
+
+
+def test_daemons_keep_few_capabilities_and_no_eventlet() -> None:
+    code = """
+import glob
+start.start(["block", "crypt"], roots=[base / "root"])
+kids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+caps = {}
+for pid in kids:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caps[pid] = sorted(line.split()[1].lstrip("0") for line in lines if line.startswith(("CapPrm", "CapEff")))
+maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in [*kids, os.getpid()])
+told(caps=sorted(caps.values()), eventlet="eventlet" in maps or "greenlet" in maps,
+     here=sys.modules["eventlet"] is not None)
+"""
+    with traversable() as base:
+        found = run(code, base)
+    # DAC_OVERRIDE alone for block, nothing for crypt
+    assert found == {"caps": [["", ""], ["2", "2"]], "eventlet": False, "here": False}
+
+
+def test_an_unreachable_state_directory_stops_the_start() -> None:
+    code = """
+base.chmod(0o700)
+os.chown(base, 0, 0)
+try:
+    dropped()
+except AccountInvalid as error:
+    told(code=error.code, text=str(error))
+"""
+    with traversable() as base:
+        assert run(code, base) == {
+            "code": "privilege.account",
+            "text": f"The agent can not run as user nobody: it can not read and write {base}.",
+        }
+
+
+def test_a_limits_file_of_another_stops_the_start() -> None:
+    code = """
+path = base / "limits.toml"
+path.write_text("")
+os.chown(path, 65534, 65534)
+try:
+    start.start(["block"], limits_file=path)
+except LimitsInvalid as error:
+    told(code=error.code)
+"""
+    with traversable() as base:
+        assert run(code, base) == {"code": "privilege.limits_invalid"}
+
+
+def test_without_a_limits_file_nothing_is_allowed() -> None:
+    code = """
+start.start(["block"], limits_file=base / "none.toml")
+from agent.privsep import block, client
+path = volume()
+try:
+    client.invoke(block.loop_attach, str(path), False, str(uuid.uuid4()))
+except VerbRefused as error:
+    told(text=str(error))
+"""
+    with traversable() as base:
+        assert "none of the allowed roots" in run(code, base)["text"]
+
+
+def test_an_ordinary_user_works_without_verbs() -> None:
+    code = """
+given = start.start(rootwrap_conf=base / "no-such.conf")
+from agent.privsep import block, client
+from agent.host.facts import host_facts
+try:
+    client.invoke(block.loop_list)
+except PrivilegeUnavailable as error:
+    told(mode=given.mode, contexts=given.contexts, code=error.code, remedy=error.remedy, boot=len(host_facts().boot_id))
+"""
+    with traversable() as base:
+        found = run(code, base, user="nobody")
+    assert found.pop("remedy").startswith("Start the agent as root")
+    assert found == {"mode": "none", "contexts": [], "code": "privilege.unavailable", "boot": 36}
+
+
+def test_a_lost_daemon_is_told_and_never_replaced() -> None:
+    code = """
+import signal, threading
+start.start(["block"], roots=[base / "root"])
+from agent.privsep import block, client
+lost = threading.Event()
+names = []
+start.watch(lambda name: (names.append(name), lost.set()))
+pid = int(Path(f"/proc/self/task/{os.getpid()}/children").read_text())
+os.kill(pid, signal.SIGKILL)
+heard = lost.wait(10)
+try:
+    client.invoke(block.loop_list)
+except DaemonLost as error:
+    told(heard=heard, names=names, code=error.code)
+"""
+    with traversable() as base:
+        assert run(code, base) == {"heard": True, "names": ["block"], "code": "privilege.daemon_lost"}
+
+
+def test_daemons_end_with_the_agent_and_outlive_a_ctrl_c() -> None:
+    code = """
+import signal
+start.start(["block", "crypt"], roots=[base / "root"])
+from agent.privsep import block, client
+kids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+for pid in kids:
+    os.kill(pid, signal.SIGINT)
+    os.kill(pid, signal.SIGTERM)
+client.invoke(block.loop_list)
+told(kids=kids)
+sys.stdout.flush()
+os.kill(os.getpid(), signal.SIGKILL) if len(sys.argv) > 2 else None
+"""
+    with traversable() as base:
+        kids = run(code, base)["kids"]
+    for pid in kids:
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        import select
+
+        assert select.select([fd], [], [], 10)[0], f"daemon {pid} is still there"
+        os.close(fd)

@@ -1,0 +1,76 @@
+"""The limits file: only root's own word counts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.privsep import limits
+from agent.privsep.errors import LimitsInvalid
+
+
+def _file(folder: Path, text: str, mode: int = 0o644) -> Path:
+    path = folder / "limits.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_reads_roots_without_symbolic_links(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    path = _file(tmp_path, f'[block]\nroots = ["{tmp_path}/link"]\n')
+    assert limits.read(path, owner=os.getuid()) == limits.Limits((str((tmp_path / "real").resolve()),))
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
+def test_refuses_a_file_that_others_may_write(tmp_path: Path, mode: int) -> None:
+    with pytest.raises(LimitsInvalid, match="others"):
+        limits.read(_file(tmp_path, "", mode), owner=os.getuid())
+
+
+def test_refuses_the_file_of_another(tmp_path: Path) -> None:
+    with pytest.raises(LimitsInvalid, match="belongs to uid"):
+        limits.read(_file(tmp_path, ""), owner=os.getuid() + 1)
+
+
+def test_refuses_a_link_and_a_fifo(tmp_path: Path) -> None:
+    real = _file(tmp_path, "")
+    (tmp_path / "link").symlink_to(real)
+    with pytest.raises(OSError, match="symbolic"):
+        limits.read(tmp_path / "link", owner=os.getuid())
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    with pytest.raises(LimitsInvalid, match="regular"):
+        limits.read(tmp_path / "fifo", owner=os.getuid())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[block]\nroots = 3",
+        "[block]\nroots = [3]",
+        "[other]",
+        "[block]\nmore = 1",
+        "block = 1",
+        "x",
+        '[block]\nroots = ["/"]',
+        '[block]\nroots = ["a/b"]',
+        '[block]\nroots = ["/a/../etc"]',
+    ],
+)
+def test_refuses_what_it_does_not_understand(tmp_path: Path, text: str) -> None:
+    with pytest.raises(LimitsInvalid):
+        limits.read(_file(tmp_path, text), owner=os.getuid())
+
+
+@given(st.text())
+def test_any_root_is_absolute_or_refused(text: str) -> None:
+    try:
+        made = limits.of_roots([text])
+    except LimitsInvalid:
+        return
+    assert all(root.startswith("/") and root != "/" for root in made.roots)
