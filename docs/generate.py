@@ -133,24 +133,30 @@ def exists(module: str) -> bool:
         return False
 
 
-PAGES: dict[str, Callable[[], str | None]] = {
-    "configuration-agent.md": lambda: configuration("agent"),
-    "configuration-coordinator.md": lambda: configuration("coordinator"),
-    "errors.md": errors,
-    "commands.md": commands,
-    "calls.md": calls,
-    "not-served.md": not_served,
+PAGES: dict[str, tuple[str, Callable[[], str | None]]] = {
+    "configuration-agent.md": ("Configuration of the agent", lambda: configuration("agent")),
+    "configuration-coordinator.md": ("Configuration of the coordinator", lambda: configuration("coordinator")),
+    "commands.md": ("Commands", commands),
+    "calls.md": ("Calls of the API", calls),
+    "not-served.md": ("Calls of Block Storage v3 that are not served", not_served),
+    "errors.md": ("Errors", errors),
 }
+
+
+def pages() -> dict[str, str]:
+    """Every page that can be made, and the index of them."""
+    made = {name: MARK + text for name, (_, make) in PAGES.items() if (text := make()) is not None}
+    index = "# Reference\n\nGenerated from the code; a test fails when a page is not fresh.\n\n"
+    made["index.md"] = MARK + index + "".join(f"- [{PAGES[name][0]}]({name})\n" for name in made)
+    return made
 
 
 def main(arguments: list[str]) -> int:
     """0: all fresh or written; 1: `--check` found a stale page."""
     stale = []
-    for name, make in PAGES.items():
-        page, text = REFERENCE / name, make()
-        wanted = None if text is None else MARK + text
-        have = page.read_text() if page.exists() else None
-        if wanted is not None and have != wanted:
+    for name, wanted in pages().items():
+        page = REFERENCE / name
+        if not page.exists() or page.read_text() != wanted:
             stale.append(name)
             if "--check" not in arguments:
                 page.write_text(wanted)
