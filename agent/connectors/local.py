@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import BrickyardError
+from agent.base.ids import is_id
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NotAttached
 from agent.host import sysfs, udev
 from agent.privsep import block, crypt
 from agent.privsep.checks import LOOP_NAME_PREFIX
-from agent.privsep.client import call
+from agent.privsep.client import call, mode
 from agent.privsep.errors import DeviceHeld
 
 DEADLINE = 10.0
+_KERNEL_DEADLINE = 2.0  # a container may never hear the kernel; sysfs, read next, says the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ async def verify(path: Path, attachment_id: str, size: int, read_only: bool = Fa
 
 async def current() -> tuple[LocalDevice, ...]:
     """Every attachment that the kernel holds for us, whoever asked; `raw` is not known here and False."""
-    return tuple(_device(loop) for loop in await call(block.loop_list))
+    return tuple(_device(loop) for loop in await _listed())
 
 
 async def detach(attachment_id: str, *, deadline: float = DEADLINE) -> bool:
@@ -153,8 +155,9 @@ async def _ready(events: udev.Events, made: dict[str, Any], deadline: float) -> 
     def ours(event: udev.Event) -> bool:
         return event.name == name and (diskseq is None or event.diskseq in {None, diskseq})
 
-    # Without udevd the event says no more than sysfs, which is read next; with it, rules and links must be done.
-    if await events.wait(ours, deadline) is None and events.udevd:
+    # With udevd, its rules must be done and its links made.
+    patience = deadline if events.udevd else min(deadline, _KERNEL_DEADLINE)
+    if await events.wait(ours, patience) is None and events.udevd:
         raise DeviceNotReady(device=made["device"], seconds=deadline, reason="udev sent no event of this binding")
 
 
@@ -171,9 +174,15 @@ async def _unbind(loop: dict[str, Any], attachment_id: str, deadline: float) -> 
             await call(block.loop_detach, loop["number"], loop["diskseq"], attachment_id)
 
 
+async def _listed() -> list[dict[str, Any]]:
+    """Our loop devices. An agent without privileges can say "none" only where no volume's file is bound at all."""
+    if mode() == "none" and not any(is_id(Path(loop.backing_file).name) for loop in sysfs.loop_devices()):
+        return []
+    return list(await call(block.loop_list))
+
+
 async def _ours(attachment_id: str) -> dict[str, Any] | None:
-    listed = await call(block.loop_list)
-    return next((loop for loop in listed if loop["attachment_id"] == attachment_id), None)
+    return next((loop for loop in await _listed() if loop["attachment_id"] == attachment_id), None)
 
 
 async def _left(attachment_id: str) -> list[str]:

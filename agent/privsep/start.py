@@ -1,6 +1,6 @@
 """How an agent gets its privileged daemons. Called first thing in `main`, before threads and the event loop.
 
-As root: `start(...)`, then `account.drop(...)`. As anyone else: `start(...)` alone; daemons then come by sudo and
+`enter(...)` does it all: as root it forks them and becomes an ordinary user; as anyone else daemons come by sudo and
 oslo.rootwrap when the first verb is called, or verbs say that they can not.
 """
 
@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.privsep import client, contexts, limits, noeventlet
+from agent.privsep import account, client, contexts, limits, noeventlet
 from agent.privsep.errors import PrivilegeUnavailable
 
 noeventlet.block()
 
 ROOTWRAP_CONF = Path("/etc/brickyard/rootwrap.conf")
 _SUDO = ("/usr/bin/sudo", "/bin/sudo")
+_LATE = ("pyudev", "pyroute2", "agent.host.facts", "agent.host.udev")
 _DEATH_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -71,6 +72,33 @@ def start(
         _fork(context)
     client.set_mode("forked")
     return Privileges("forked", chosen)
+
+
+def enter(
+    state_dir: Path,
+    *,
+    user: str = account.USER,
+    dev: bool = False,
+    late: Sequence[str] = (),
+    names: Sequence[str] | None = None,
+    limits_file: Path = limits.DEFAULT_FILE,
+    roots: Sequence[Path] | None = None,
+    others: Sequence[Any] = (),
+) -> Privileges:
+    """All of it in the right order: check the account, fork, import `late` where it could not be read later, drop.
+
+    Not as root it is `start` alone. `dev`: `nobody` serves where there is no such user. AccountInvalid, LimitsInvalid.
+    """
+    if os.geteuid() != 0:
+        return start(names)
+    chosen = account.choose(user, dev=dev)
+    account.check(chosen, state_dir)
+    readable = account.reads_all(chosen, environment_paths())
+    privileges = start(names, limits_file=limits_file, roots=roots, others=others)
+    if not readable:
+        preload([*_LATE, *late])
+    account.drop(chosen, state_dir)
+    return privileges
 
 
 def start_direct(roots: Sequence[Path] | None = None, limits_file: Path = limits.DEFAULT_FILE) -> Privileges:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.agent.privsep_child import bound, run, traversable
+from agent.base.ids import is_id
+from tests.integration.agent.privsep_child import ROOT, bound, run, traversable
 
 pytestmark = [
     pytest.mark.root,
@@ -172,3 +173,64 @@ os.kill(os.getpid(), signal.SIGKILL) if len(sys.argv) > 2 else None
 
         assert select.select([fd], [], [], 10)[0], f"daemon {pid} is still there"
         os.close(fd)
+
+
+def test_enter_does_all_in_the_right_order() -> None:
+    code = """
+given = start.enter(base, user="brickyard-no-such-user", dev=True, roots=[base / "root"])
+from agent.privsep import block, client
+told(mode=given.mode, uid=os.getuid(), listed=isinstance(client.invoke(block.loop_list), (list, tuple)))
+"""
+    with traversable() as base:
+        assert run(code, base) == {"mode": "forked", "uid": 65534, "listed": True}
+
+
+def test_enter_as_an_ordinary_user_attaches_nothing_and_says_so() -> None:
+    code = """
+given = start.enter(base)
+from agent.connectors import local
+path, ident = volume(), str(uuid.uuid4())
+async def main():
+    listed, detached = await local.current(), await local.detach(ident)
+    try:
+        await local.attach(path, ident, 1 << 20)
+    except PrivilegeUnavailable as error:
+        return listed, detached, error.code
+listed, detached, code = asyncio.run(main())
+told(mode=given.mode, uid=os.getuid(), listed=listed, detached=detached, code=code)
+"""
+    if any(is_id(Path(name).name) for name in bound().values()):
+        pytest.skip("the file of a volume is bound already on this host")
+    with traversable() as base:
+        found = run(code, base, user="nobody")
+    assert found == {
+        "mode": "none", "uid": 65534, "listed": [], "detached": False, "code": "privilege.unavailable"
+    }  # fmt: skip
+
+
+def test_the_daemon_that_rootwrap_starts() -> None:
+    """All but sudo itself: oslo.rootwrap, its filters, the helper in isolated mode, a verb."""
+    code = """
+from oslo_config import cfg
+from agent.privsep import block, client
+prefix = Path(sys.prefix)
+python = prefix / "bin" / "python3"
+(base / "filters").mkdir()
+lines = Path(ROOT, "rootwrap.d/brickyard.filters").read_text().replace("/opt/brickyard/bin/python3", str(python))
+(base / "filters" / "brickyard.filters").write_text(lines)
+conf = Path(ROOT, "rootwrap.d/conf/rootwrap.conf").read_text()
+conf = conf.replace("/etc/brickyard/rootwrap.d", str(base / "filters")).replace("use_syslog=True", "use_syslog=False")
+(base / "rootwrap.conf").write_text(conf)
+words = [prefix / "bin" / "oslo-rootwrap", base / "rootwrap.conf", python, "-I", "-m", "agent.privsep.helper"]
+helper = " ".join(map(str, words))
+cfg.CONF.set_override("helper_command", helper, group="privsep_brickyard_block")
+client.set_mode("rootwrap")
+path = volume()
+try:
+    client.invoke(block.loop_attach, str(path), True, str(uuid.uuid4()))
+except VerbRefused as error:
+    told(text=str(error))
+"""
+    code = f"ROOT = {str(ROOT)!r}\n" + code
+    with traversable() as base:
+        assert "none of the allowed roots" in run(code, base)["text"]
