@@ -130,6 +130,12 @@ class ImageEmpty(ImageRefused):
     hint = "Upload the image's data first."
 
 
+class ChecksumDiffers(ImageRefused):
+    code = "image.checksum"
+    sentence = "The bytes of the image do not have the {algorithm} checksum that was recorded for it."
+    hint = "Upload the image again; if that repeats, look for a failing disk or memory on its way."
+
+
 class ImageNotFound(NotFound):
     code = "image.not-found"
     sentence = "Image {id} is not kept on this host."
@@ -154,4 +160,4 @@ class MemorySpoolLimit(Permanent):
     code = "spool.memory-limit"
     status = 413
     sentence = "Clear data of {wanted} bytes would have to be held in memory, more than the {limit} bytes allowed."
-    hint = "Encrypt the image itself (qcow2 with LUKS), use a LUKS1 type, or raise images.memory_spool_bytes."
+    hint = "Encrypt the image itself (qcow2 with LUKS), or raise images.memory_spool_bytes."

@@ -86,3 +86,10 @@ class MemorySpool:
                 await asyncio.to_thread(os.close, fd)
         finally:
             self._admitted -= size
+
+
+def room_for(
+    size: int, *, clear: bool, disk: Spool, memory: MemorySpool
+) -> contextlib.AbstractAsyncContextManager[int]:
+    """Room to fetch an image into: memory when the volume is encrypted but the image is not (`clear`), else disk."""
+    return memory.room(size) if clear else disk.room(size)

@@ -1,8 +1,8 @@
 """From an image to the content of a volume: inspected, opened, then copied or re-encrypted into a half-made file.
 
-Clear data of an encrypted volume is never written to a disk: encrypted images are re-encrypted by a tool that holds
-both keys, and where a step needs clear bytes in between they lie in memory of bounded size. Publishing the file is
-the caller's. Whatever goes wrong, the half-made file is left empty, so that it can not be opened.
+Clear data of an encrypted volume is never written to a disk: a tool that holds both keys re-encrypts from file to
+file. Publishing the file is the caller's. Whatever goes wrong, the half-made file is left empty, so that it can not
+be opened.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,13 +17,10 @@ from agent.copying.engine import copy
 from agent.copying.model import CopyOptions, Dest, Source, by_fd, by_path
 from agent.images.errors import NeedsEncryptedType, SecretMissing
 from agent.images.inspect import DEFAULT, Declared, Inspection, Limits, inspect_async, open_encrypted
-from agent.images.spool import MemorySpool
 from agent.luks.convert import Node, Watch, convert
-from agent.luks.model import Format, Secret, device_bytes, header_bytes, iterations_for, passphrase
-from agent.luks.payload import Payload, encrypt
+from agent.luks.model import Format, Secret, device_bytes, iterations_for, passphrase
+from agent.luks.second import fill_luks2
 from agent.luks.tool import check_format, format_header, fresh
-
-LUKS2_SECTOR = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +50,6 @@ class Target:
 class Means:
     """What a conversion may use."""
 
-    memory: MemorySpool
     limits: Limits = DEFAULT
     passphrase_iterations: int = 2_000_000
 
@@ -64,7 +58,7 @@ async def image_to_volume(image: OpenedImage, target: Target, means: Means, watc
     """Fill `target.path` (an existing file) with the image's content and zeros to the end; durable on return.
 
     A repeat begins from nothing. Raises ImageRefused, HeaderRefused, WrongSecret, NeedsEncryptedType,
-    SecretMissing, CopyCancelled, DestinationFull, ConversionFailed, MemorySpoolLimit and their kin; image and key
+    SecretMissing, CopyCancelled, DestinationFull, ConversionFailed and their kin; image and key
     are checked before the file is touched.
     """
     if target.encryption is not None:
@@ -126,35 +120,18 @@ async def _fill(work: _Work, source_iterations: int | None) -> None:
     assert target.secret is not None
     iterations = iterations_for(target.secret, source_iterations, work.means.passphrase_iterations)
     if target.encryption.format == "luks2":
-        await _luks2(work, target.encryption, target.secret, iterations)
+        await fill_luks2(
+            work.source(),
+            work.fd,
+            target.encryption,
+            target.secret,
+            clear_bytes=clear,
+            usable=target.usable,
+            iterations=iterations,
+            watch=work.watch,
+        )
         return
     lock = work.watch.lock_fd
     await format_header(work.fd, target.encryption, target.secret, iterations=iterations, lock_fd=lock)
     node = Node(work.fd, "luks", passphrase(target.secret))
     await convert(work.source(), node, clear_bytes=clear, usable=target.usable, target_zero=False, watch=work.watch)
-
-
-async def _luks2(work: _Work, fmt: Format, secret: Secret, iterations: int) -> None:
-    usable, lock = work.target.usable, work.watch.lock_fd
-    sector = LUKS2_SECTOR if usable % LUKS2_SECTOR == 0 else 512
-    key = secrets.token_bytes(fmt.key_size // 8)
-    async with _clear(work) as clear_fd:
-        await format_header(
-            work.fd, fmt, secret, iterations=iterations, volume_key=key, sector_size=sector, lock_fd=lock
-        )
-        payload = Payload(work.fd, header_bytes(fmt), sector, key)
-        await encrypt(clear_fd, work.found.virtual_size, payload, usable, work.watch)
-
-
-@contextlib.asynccontextmanager
-async def _clear(work: _Work) -> AsyncIterator[int]:
-    """A descriptor of the image's clear bytes: the image itself when it is plain raw, else bounded memory."""
-    if work.found.format == "raw":
-        yield work.image.fd
-        return
-    size = work.found.virtual_size
-    async with work.means.memory.room(size) as fd:
-        os.ftruncate(fd, size)
-        watch = replace(work.watch, phase="decrypt")
-        await convert(work.source(), Node(fd, "raw"), clear_bytes=size, usable=size, target_zero=True, watch=watch)
-        yield fd

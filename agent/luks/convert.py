@@ -11,6 +11,7 @@ from typing import Literal
 
 from agent.base.log import get_logger
 from agent.copying.errors import DestinationFull
+from agent.host import tools
 from agent.host.errors import ToolFailed
 from agent.host.run import run
 from agent.luks.cancelling import unless_cancelled
@@ -19,17 +20,24 @@ from agent.luks.meter import Meter, Report
 
 Driver = Literal["raw", "qcow2", "luks"]
 TRIES = 5
+MEMORY = 2 << 30
 _UNLUCKY = "Unable to get accurate CPU usage"
 _PERCENT = re.compile(rb"\((\d{1,3}\.\d\d)/100%\)")
+
+tools.declare(tools.Tool("prlimit", "util-linux", "bounds the memory of tools that read foreign images"))
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One side of a conversion: an open file, its format, and the passphrase when it is encrypted."""
+    """One side of a conversion: an open file, its format, the passphrase when it is encrypted.
+
+    `offset` is where in the file it begins, in bytes.
+    """
 
     fd: int
     driver: Driver
     key: bytes | None = field(default=None, repr=False)
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +70,6 @@ async def convert(
             inputs.append(Node(tail, "raw"))
         meter = Meter(watch.phase, usable, watch.report)
         argv, secrets = command(inputs, target, target_zero=target_zero)
-        if watch.rate_limit is not None:
-            argv[2:2] = ["-r", str(watch.rate_limit)]
         fds = [target.fd, *(node.fd for node in inputs)]
         await unless_cancelled(_attempts(argv, secrets, fds, meter, watch), watch.cancel, usable)
         await asyncio.to_thread(os.fsync, target.fd)
@@ -105,11 +111,16 @@ async def _attempts(
     raise ConversionBusy(tries=TRIES)
 
 
-def command(inputs: Sequence[Node], target: Node, *, target_zero: bool) -> tuple[list[str], dict[str, bytes]]:
+def command(
+    inputs: Sequence[Node], target: Node, *, target_zero: bool, rate_limit: int | None = None
+) -> tuple[list[str], dict[str, bytes]]:
     """The argument list and the secrets it refers to. Raises BadSecret when qemu could not take a passphrase."""
-    argv, secrets = ["qemu-img", "convert", "-p", "-n"], {}
+    argv = ["prlimit", f"--as={MEMORY}", "--core=0", "--", tools.find("qemu-img"), "convert", "-p", "-n"]
+    secrets: dict[str, bytes] = {}
     if target_zero:
         argv.append("--target-is-zero")
+    if rate_limit is not None:
+        argv += ["-r", str(rate_limit)]
     options = []
     for index, node in enumerate([*inputs, target]):
         name = f"s{index}"
@@ -121,7 +132,12 @@ def command(inputs: Sequence[Node], target: Node, *, target_zero: bool) -> tuple
 
 
 def _options(node: Node, secret: str) -> str:
-    parts = [f"driver={node.driver}", "file.driver=file", f"file.filename=/dev/fd/{node.fd}"]
+    parts = [f"driver={node.driver}"]
+    below = "file."
+    if node.offset:
+        parts += ["file.driver=raw", f"file.offset={node.offset}"]
+        below = "file.file."
+    parts += [f"{below}driver=file", f"{below}filename=/dev/fd/{node.fd}"]
     if node.key is not None:
         prefix = "encrypt." if node.driver == "qcow2" else ""
         parts += ["encrypt.format=luks"] if prefix else []

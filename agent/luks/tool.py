@@ -6,12 +6,13 @@ import asyncio
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from agent.host.run import run
 from agent.luks import header
 from agent.luks.errors import ConversionFailed, FormatRefused, TargetInUse, WrongSecret
-from agent.luks.model import Format, MiB, Secret, header_bytes, passphrase
+from agent.luks.model import Format, MiB, Secret, device_bytes, header_bytes, passphrase
 from agent.luks.window import whole_file
 
 TIMEOUT_S = 120.0
@@ -56,44 +57,66 @@ async def format_header(
     *,
     iterations: int,
     volume_key: bytes | None = None,
-    sector_size: int = _SECTOR,
+    payload_there: bool = False,
     lock_fd: int | None = None,
 ) -> None:
-    """Write a LUKS header with one PBKDF2 key slot to an empty file; the payload begins at `header_bytes(fmt)`.
+    """Write a LUKS header with one PBKDF2 key slot; the payload begins at `header_bytes(fmt)`, in sectors of 512.
 
-    `volume_key` is the master key (made by cryptsetup when None). Raises TargetInUse, FormatRefused, BadSecret,
-    ConversionFailed.
+    The file must be empty, or with `payload_there` at least the place of the header. `volume_key` is the master
+    key (made by cryptsetup when None). Raises TargetInUse, FormatRefused, BadSecret, ConversionFailed.
     """
     check_format(fmt)
-    await asyncio.to_thread(_must_be_empty, target_fd)
+    await asyncio.to_thread(_must_be_empty, target_fd, header_bytes(fmt) if payload_there else None)
     argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", fmt.format, "--hash", "sha256"]
     argv += ["--cipher", fmt.cipher, "--key-size", str(fmt.key_size), "--offset", str(header_bytes(fmt) // _SECTOR)]
     argv += ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", str(iterations), "--key-file", "{secret:key}"]
     secrets = {"key": passphrase(secret)}
     if fmt.format == "luks2":
-        argv += ["--sector-size", str(sector_size), "--disable-locks"]
+        # Larger sectors would show as a larger block size, and an image's partition table would not be found.
+        argv += ["--sector-size", str(_SECTOR), "--disable-locks"]
     if volume_key is not None:
         argv += ["--volume-key-file", "{secret:volume}"]
         secrets["volume"] = volume_key
     argv.append(f"/dev/fd/{target_fd}")
     await run(argv, timeout=TIMEOUT_S, secrets=secrets, pass_fds=[target_fd], lock_fd=lock_fd)
     made = await asyncio.to_thread(lambda: header.parse(whole_file(target_fd)))
-    if made.payload_offset != header_bytes(fmt) or made.key_bytes * 8 != fmt.key_size:
+    if (made.payload_offset, made.key_bytes * 8, made.sector_size) != (header_bytes(fmt), fmt.key_size, _SECTOR):
         raise ConversionFailed(reason="cryptsetup made another header than asked for")
 
 
-def _must_be_empty(fd: int) -> None:
+async def make_blank(
+    path: Path, usable: int, fmt: Format, secret: Secret, *, iterations: int, lock_fd: int | None = None
+) -> None:
+    """Turn a half-made file into an encrypted volume without content, `usable` bytes inside; durable on return.
+
+    What is read from it before it was written is random. Raises as `fresh` and `format_header`.
+    """
+    check_format(fmt)
+    fd = await asyncio.to_thread(fresh, path, device_bytes(usable, fmt))
+    try:
+        await format_header(fd, fmt, secret, iterations=iterations, lock_fd=lock_fd)
+        await asyncio.to_thread(os.fsync, fd)
+    finally:
+        os.close(fd)
+
+
+def _must_be_empty(fd: int, length: int | None) -> None:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise TargetInUse
     try:
-        os.lseek(fd, 0, os.SEEK_DATA)
+        first = os.lseek(fd, 0, os.SEEK_DATA)
     except OSError as failure:
         if failure.errno == errno.ENXIO:
             return
         raise
-    # Some file systems report no holes at all: then the bytes themselves decide.
-    if any(os.pread(fd, MiB, at).strip(b"\0") for at in range(0, 32 * MiB, MiB)):
-        raise TargetInUse
+    if length is not None and (first >= length or not any(_chunks(fd, length))):
+        return
+    raise TargetInUse
+
+
+def _chunks(fd: int, length: int) -> Iterator[bytes]:
+    for at in range(0, length, MiB):
+        yield os.pread(fd, min(MiB, length - at), at).strip(b"\0")
 
 
 async def verify_opens(path: Path, secret: Secret, *, what: str = "the volume", lock_fd: int | None = None) -> None:

@@ -18,9 +18,8 @@ import pytest
 from agent.base.errors import BrickyardError
 from agent.copying.errors import CopyCancelled
 from agent.copying.model import CopyProgress
-from agent.images.errors import ImageSize, MemorySpoolLimit, NeedsEncryptedType, NestedFormat, SecretMissing
+from agent.images.errors import ImageSize, NeedsEncryptedType, NestedFormat, SecretMissing
 from agent.images.inspect import Declared
-from agent.images.spool import MemorySpool
 from agent.images.volume import Means, OpenedImage, Target, image_to_volume
 from agent.luks import header
 from agent.luks.convert import Watch
@@ -110,12 +109,12 @@ def decrypted(folder: Path, volume: Path, secret: Secret) -> bytes:
 class Runner:
     """Runs a conversion and keeps what was reported."""
 
-    def __init__(self, folder: Path, memory: int = 1 << 30) -> None:
+    def __init__(self, folder: Path) -> None:
         self.path = folder / "partial"
         self.path.write_bytes(b"left by an earlier try" * 1000)
         self.reports: list[CopyProgress] = []
         self.cancel, self.heard = asyncio.Event(), asyncio.Event()
-        self.means = Means(MemorySpool(memory), passphrase_iterations=1500)
+        self.means = Means(passphrase_iterations=1500)
 
     async def __call__(
         self,
@@ -246,7 +245,7 @@ async def test_luks2_volume(images: Images, tmp_path: Path, runner: Runner, kind
     await verify_opens(runner.path, VOLUME_KEY)
     with runner.path.open("rb") as file:
         made = header.parse(whole_file(file.fileno()))
-    assert (made.version, made.payload_bytes, made.payload_offset, made.sector_size) == (2, USABLE, 16 * MiB, 4096)
+    assert (made.version, made.payload_bytes, made.payload_offset, made.sector_size) == (2, USABLE, 16 * MiB, 512)
     key = tmp_path / "volume.key"
     key.write_bytes(passphrase(VOLUME_KEY))
     # Decrypts in place, in user space: an independent reader of what we wrote.
@@ -333,14 +332,6 @@ async def test_luks2_image_is_refused_with_a_remedy(tmp_path: Path, runner: Runn
         await runner(image, ENCRYPTED_RAW, PASSPHRASE, encryption=Format())
     assert "LUKS1" in caught.value.remedy
     assert runner.untouched()
-
-
-async def test_memory_is_bounded(images: Images, tmp_path: Path) -> None:
-    image = images.get(PASSPHRASE)
-    runner = Runner(tmp_path, memory=IMAGE_BYTES - 1)
-    with pytest.raises(MemorySpoolLimit):
-        await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format("luks2"))
-    assert runner.path.stat().st_size == 0
 
 
 async def test_cancel_kills_the_tool_and_empties_the_file(images: Images, tmp_path: Path, runner: Runner) -> None:

@@ -10,9 +10,17 @@ import pytest
 
 from agent.base.errors import Invalid
 from agent.base.ids import new_id
-from agent.images.errors import FormatMismatch, ImageDiffers, ImageNotFound, MemorySpoolLimit, SpoolFull
+from agent.images.checksum import verify_checksum
+from agent.images.errors import (
+    ChecksumDiffers,
+    FormatMismatch,
+    ImageDiffers,
+    ImageNotFound,
+    MemorySpoolLimit,
+    SpoolFull,
+)
 from agent.images.inspect import Declared
-from agent.images.spool import MemorySpool, Spool
+from agent.images.spool import MemorySpool, Spool, room_for
 from agent.images.store import ImageStore, Stored
 
 RAW = Declared("raw")
@@ -133,3 +141,21 @@ async def test_memory_spool_is_bounded() -> None:
             raise AssertionError
     async with spool.room(1000):
         pass
+
+
+async def test_clear_bytes_go_to_memory(tmp_path: Path) -> None:
+    disk, memory = Spool(tmp_path / "spool", 1000), MemorySpool(1000)
+    disk.open()
+    for clear in (True, False):
+        async with room_for(10, clear=clear, disk=disk, memory=memory) as fd:
+            assert os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:") is clear
+
+
+async def test_checksum() -> None:
+    fd = os.memfd_create("image")
+    os.write(fd, DATA)
+    await verify_checksum(fd, "sha512", hashlib.sha512(DATA).hexdigest())
+    await verify_checksum(fd, "md5", hashlib.md5(DATA).hexdigest().upper())
+    with pytest.raises(ChecksumDiffers):
+        await verify_checksum(fd, "sha256", hashlib.sha512(DATA).hexdigest())
+    os.close(fd)
