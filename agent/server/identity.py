@@ -51,17 +51,21 @@ class Identity:
 
         return signing_request(load_key(self.tls.files.key), self.name)
 
-    def install(self, certificate: str, ca: str) -> None:
-        """Use a renewed certificate from now on: it must be for our key and name, by a CA that we trust or are given.
+    async def install(self, certificate: str, ca: str) -> None:
+        """Use a renewed certificate from now on: it must be for our key and name, by one of the CAs that come with it.
 
-        Blocking. Raises `Invalid` and changes nothing when it does not fit.
+        Raises `Invalid` and changes nothing when it does not fit.
         """
+        await asyncio.to_thread(self._write, certificate, ca)
+        # On the loop, since contexts must not change while a handshake begins.
+        self.tls.reload()
+
+    def _write(self, certificate: str, ca: str) -> None:
         from agent.server.keys import check_certificate, load_key
 
         check_certificate(certificate, ca, load_key(self.tls.files.key), host_role(self.name))
         write_whole(self.tls.files.ca, ca.encode())
         write_whole(self.tls.files.certificate, certificate.encode())
-        self.tls.reload()
 
 
 async def join(
