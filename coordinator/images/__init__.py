@@ -1,1 +1,1 @@
-"""Image services: the built-in catalog, and one client interface for it and others."""
+"""Image services: the built-in catalog behind the one interface that volumes use."""

@@ -1,29 +1,64 @@
-"""What making a volume needs to know of an image, whichever service keeps it. Sizes are bytes."""
+"""What a volume needs to know of an image, whichever service keeps it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+KEY_ID = ("os_encrypt_key_id", "cinder_encryption_key_id")
+KEY_POLICY = ("os_encrypt_key_deletion_policy", "cinder_encryption_key_deletion_policy")
+FORMAT = "os_encrypt_format"
+DECRYPT_SIZE = "os_decrypt_size"
+DELETE_WITH_IMAGE = "on_image_deletion"
+KEEP = "do_not_delete"
+ENCRYPTION = frozenset({*KEY_ID, *KEY_POLICY, FORMAT, DECRYPT_SIZE})
+"""Properties that are about the image's own encryption; a volume does not inherit them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """`decrypt_size` is what is inside an encrypted image; `host_id` the store agent that keeps the bytes.
-
-    `properties` are those that a volume remembers as its image metadata.
-    """
+    """Sizes are bytes, `min_disk` is GiB. `properties` is what a volume made of it remembers (strings)."""
 
     id: str
     name: str | None
     status: str
+    owner: str
     disk_format: str
     container_format: str
     size: int
-    min_disk: int
-    host_id: str | None
-    sha256: str | None = None
     virtual_size: int | None = None
+    min_disk: int = 0
+    sha256: str | None = None
+    host_id: str | None = None
     encrypted: bool = False
     key_id: str | None = None
+    delete_key: bool = False
     decrypt_size: int | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """The encryption properties of an image, new and old names read alike."""
+
+    key_id: str | None = None
+    delete_key: bool = False
+    decrypt_size: int | None = None
+    named: bool = False
+    """Whether any property says that the image is encrypted."""
+
+
+def encryption(properties: Mapping[str, str]) -> Encryption:
+    """Read them; a decrypt size that is no number counts as not given."""
+    key_id = _first(properties, KEY_ID)
+    size = properties.get(DECRYPT_SIZE, "")
+    return Encryption(
+        key_id=key_id,
+        delete_key=_first(properties, KEY_POLICY) == DELETE_WITH_IMAGE,
+        decrypt_size=int(size) if size.isascii() and size.isdigit() else None,
+        named=bool(key_id or properties.get(FORMAT)),
+    )
+
+
+def _first(properties: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    return next((properties[name] for name in names if properties.get(name)), None)
