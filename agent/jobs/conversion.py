@@ -10,17 +10,16 @@ from agent.wire.jobs import TransferRef
 
 if TYPE_CHECKING:
     from agent.images.config import ImagesConfig
-    from agent.images.spool import MemorySpool, Spool
+    from agent.images.spool import Spool
 
-Fetch = Callable[[TransferRef, int, int, Callable[[int], None]], Awaitable[None]]
-"""Fetch a transfer of so many bytes into a descriptor (from its start, in order); told how far it has come."""
+Fetch = Callable[[TransferRef, int, int, Callable[[int], None]], Awaitable[int]]
+"""Fetch a transfer of at most so many bytes into a descriptor; told how far it has come; returns its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """`spool` for bytes as they are in an image, `memory` for clear bytes of encrypted ones."""
+    """`spool` is for bytes as they are in an image; clear bytes of encrypted ones are never kept anywhere."""
 
     spool: Spool
-    memory: MemorySpool
     config: ImagesConfig
     fetch: Fetch

@@ -93,6 +93,10 @@ class Entry:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
+    def release(self) -> None:
+        """Nothing more comes from this process: let who waits ask elsewhere."""
+        self._wake()
+
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:

@@ -107,13 +107,6 @@ class NoDataPort(Temporary):
     hint = "See the agent's log on that host; it is tried again."
 
 
-class ChecksumDiffers(Temporary):
-    code = "image.checksum-differs"
-    retry_after = 5.0
-    sentence = "The bytes of image {image_id} that arrived do not have its {algorithm} checksum."
-    hint = "It is fetched again; if that keeps failing, the image is damaged where it is kept: upload it anew."
-
-
 class NoConversion(Temporary):
     code = "image.no-conversion"
     sentence = "Host {host} is not set up to make volumes from images."

@@ -59,7 +59,7 @@ class Runner:
         self._options = options
         self._entries: dict[str, Entry] = {}
         self._ended: deque[str] = deque()
-        self._stopping = False
+        self._stopping = self._stopped = False
         self._first_seq = 0
         self._pruned = 0.0
         lanes: dict[Any, int] = {"quick": options.quick, "heavy": options.heavy}
@@ -143,7 +143,7 @@ class Runner:
         status = await self.status(key)
         while not status.terminal and status.state != "needs-secret":
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or self._stopped:
                 break
             status = await self.wait_for_change(key, status.seq, left)
         return status
@@ -193,6 +193,9 @@ class Runner:
         if running:
             await asyncio.wait(running, timeout=max(grace_s, 5.0))
         await self._execution.stop()
+        self._stopped = True
+        for entry in self._entries.values():
+            entry.release()
         return len(left)
 
     async def _resume(self, record: Record) -> None:

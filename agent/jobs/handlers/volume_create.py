@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from typing import TYPE_CHECKING
 
 from agent.backends.errors import VolumeExists
@@ -15,8 +13,6 @@ from agent.wire.results import VolumeResult
 
 if TYPE_CHECKING:
     from agent.backends.base import Backend
-
-_SECTOR, _LARGE_SECTOR = 512, 4096
 
 
 async def run(context: Context, args: VolumeCreate) -> VolumeResult:
@@ -34,22 +30,12 @@ async def run(context: Context, args: VolumeCreate) -> VolumeResult:
 async def _encrypted(context: Context, backend: Backend, args: VolumeCreate, fmt: Format, size: int) -> None:
     have = await backend.size(args.volume_id)
     if have is None:
-        from agent.luks.tool import format_header, fresh
+        from agent.luks.tool import make_blank
 
         secret = secret_of(context, "volume")
         path = await backend.prepare(args.volume_id, size)
-        fd = await asyncio.to_thread(fresh, path, size)
-        try:
-            await format_header(
-                fd,
-                fmt,
-                secret,
-                iterations=iterations_for(secret, None, context.services.passphrase_iterations),
-                sector_size=_SECTOR if args.size_bytes % _LARGE_SECTOR else _LARGE_SECTOR,
-                lock_fd=context.lock_fd,
-            )
-        finally:
-            await asyncio.to_thread(os.close, fd)
+        iterations = iterations_for(secret, None, context.services.passphrase_iterations)
+        await make_blank(path, args.size_bytes, fmt, secret, iterations=iterations, lock_fd=context.lock_fd)
         await backend.publish(args.volume_id)
     elif have != size:
         raise VolumeExists(noun="Volume", id=args.volume_id, backend=args.backend, have=have, need=size)

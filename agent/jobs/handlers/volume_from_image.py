@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
-import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from agent.backends.errors import NoSpace, VolumeExists
 from agent.copying.errors import DestinationFull
-from agent.jobs.errors import ChecksumDiffers
 from agent.jobs.handlers.common import format_of, one_volume, reporter, secret_of
 from agent.jobs.kinds import Context, Kind
 from agent.luks.model import device_bytes
-from agent.wire.jobs import Checksum, Progress, VolumeFromImage
+from agent.wire.jobs import Progress, VolumeFromImage
 from agent.wire.results import VolumeResult
 
 if TYPE_CHECKING:
     from agent.jobs.conversion import Conversion
-
-_CHUNK = 4 << 20
 
 
 async def run(context: Context, args: VolumeFromImage) -> VolumeResult:
@@ -34,7 +29,7 @@ async def run(context: Context, args: VolumeFromImage) -> VolumeResult:
         raise VolumeExists(noun="Volume", id=args.volume_id, backend=args.backend, have=have, need=size)
     if have is None:
         async with _image(context, args) as fd:
-            await _verify(context, args, fd)
+            await _verify(args, fd)
             try:
                 await _fill(context, args, fd, size)
             except DestinationFull as full:
@@ -63,7 +58,6 @@ async def _fill(context: Context, args: VolumeFromImage, fd: int, size: int) -> 
             secret_of(context, "volume") if args.encryption else None,
         ),
         Means(
-            memory=means.memory,
             limits=means.config.limits(),
             passphrase_iterations=means.config.passphrase_iterations,
         ),
@@ -94,30 +88,13 @@ async def _image(context: Context, args: VolumeFromImage) -> AsyncIterator[int]:
         yield fd
 
 
-async def _verify(context: Context, args: VolumeFromImage, fd: int) -> None:
+async def _verify(args: VolumeFromImage, fd: int) -> None:
+    """The store's own bytes were hashed when they were committed; what came over the network is hashed here."""
+    from agent.images.checksum import verify_checksum
+
     wanted = args.image.checksum
-    if wanted is None or args.image.transfer is None:  # the store's own bytes were hashed as they were committed
-        return
-    # The thread has a descriptor and a stop of its own: it may still read when this task was cancelled.
-    stop = threading.Event()
-    try:
-        found = await asyncio.to_thread(_digest, os.dup(fd), wanted, stop)
-    finally:
-        stop.set()
-    if found != wanted.value.lower():
-        raise ChecksumDiffers(image_id=args.image.image_id, algorithm=wanted.algorithm)
-
-
-def _digest(fd: int, wanted: Checksum, stop: threading.Event) -> str:
-    digest = hashlib.new(wanted.algorithm, usedforsecurity=False)
-    at = 0
-    try:
-        while not stop.is_set() and (chunk := os.pread(fd, _CHUNK, at)):
-            digest.update(chunk)
-            at += len(chunk)
-    finally:
-        os.close(fd)
-    return digest.hexdigest()
+    if wanted is not None and args.image.transfer is not None:
+        await verify_checksum(fd, wanted.algorithm, wanted.value)
 
 
 def _meter(context: Context, phase: str, total: int) -> Callable[[int], None]:

@@ -1,0 +1,126 @@
+"""The agent's configuration file, `/etc/brickyard/agent.toml`, as one model."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+
+from agent.backends.config import FileBackendConfig
+from agent.base.config import Section
+from agent.base.ids import checked_name
+from agent.base.sections import LogConfig, TestingConfig
+from agent.images.config import ImagesConfig
+from agent.privsep.limits import DEFAULT_FILE
+
+DEFAULT_CONFIG = Path("/etc/brickyard/agent.toml")
+DEFAULT_STATE = Path("/var/lib/brickyard")
+
+
+def _own_name() -> str:
+    return socket.gethostname().split(".")[0] or "localhost"
+
+
+class AgentSection(Section):
+    """`[agent]`"""
+
+    host: str = Field(
+        default_factory=_own_name, description="Name of this host in Brickyard; default: the short host name."
+    )
+    state_dir: Path = Field(DEFAULT_STATE, description="Journal, identity, locks and spool; must survive a reboot.")
+    listen: str = Field("0.0.0.0", description="Address that both ports listen on.")  # noqa: S104
+    port: int = Field(8790, ge=1, le=65535, description="Control port; answers coordinators only, by mutual TLS.")
+    data_port: int = Field(8791, ge=1, le=65535, description="Port on which hosts fetch and push bytes of volumes.")
+    address: str | None = Field(
+        None,
+        description="Address at which others reach this host; default: the one that enrolment finds.",
+    )
+    stop_grace_s: float = Field(
+        10.0, ge=0, le=600, description="Seconds that quick jobs get to end at a stop; longer ones are resumed later."
+    )
+
+    @field_validator("host")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        return checked_name(value, "host")
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        ipaddress.ip_address(value)
+        return value
+
+
+class JobsSection(Section):
+    """`[jobs]`"""
+
+    quick: int = Field(32, ge=1, le=1024, description="Quick jobs (create, delete, snapshot, attach) at once.")
+    heavy: int = Field(2, ge=1, le=64, description="Jobs that move much data at once.")
+    lock_deadline_s: float = Field(
+        60.0, gt=0, le=3600, description="Seconds to wait for a tool of an earlier life of the agent to be gone."
+    )
+    rate_limit: int | None = Field(None, ge=1 << 20, description="Bytes a second that one copy may move; default: all.")
+
+
+class PrivsepSection(Section):
+    """`[privsep]`"""
+
+    user: str = Field("brickyard", description="User that an agent started as root becomes.")
+    limits_file: Path = Field(DEFAULT_FILE, description="Root-owned file with the limits of privileged verbs.")
+
+
+class AgentSettings(Section):
+    """Everything that an agent is told. `backends` are by name; a name is part of `host@backend#pool`."""
+
+    agent: AgentSection = Field(default_factory=AgentSection, description="The host and its ports.")
+    backends: dict[str, FileBackendConfig] = Field(
+        default_factory=dict, description="Where volumes live, by name: [backends.NAME]."
+    )
+    jobs: JobsSection = Field(default_factory=JobsSection, description="How many jobs run at once.")
+    images: ImagesConfig = Field(default_factory=ImagesConfig, description="The image store of the site.")
+    privsep: PrivsepSection = Field(default_factory=PrivsepSection, description="Privileges.")
+    log: LogConfig = Field(default_factory=LogConfig, description="Log lines.")
+    testing: TestingConfig = Field(default_factory=TestingConfig, description="Only for tests.")
+
+    @field_validator("backends")
+    @classmethod
+    def _names(cls, value: dict[str, FileBackendConfig]) -> dict[str, FileBackendConfig]:
+        for name in value:
+            checked_name(name, "back end")
+        return value
+
+    @model_validator(mode="after")
+    def _apart(self) -> AgentSettings:
+        paths = [backend.path.resolve() for backend in self.backends.values()]
+        for index, one in enumerate(paths):
+            for other in paths[index + 1 :]:
+                if one == other or one in other.parents or other in one.parents:
+                    raise ValueError(f"two back ends share the folder {max(one, other)}; give each its own")
+        return self
+
+    @property
+    def state_dir(self) -> Path:
+        return self.agent.state_dir
+
+    @property
+    def identity_dir(self) -> Path:
+        return self.state_dir / "identity"
+
+    @property
+    def journal_file(self) -> Path:
+        return self.state_dir / "journal.db"
+
+    @property
+    def lock_dir(self) -> Path:
+        return self.state_dir / "locks"
+
+    @property
+    def images_dir(self) -> Path | None:
+        """None when this host keeps no images."""
+        return self.images.store
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.images.spool or self.state_dir / "spool"

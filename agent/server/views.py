@@ -1,0 +1,192 @@
+"""What the agent tells about its host: facts, pools, inventory, attachments, exports, issues, health."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from agent.base.metrics import registry
+from agent.host import facts as hostfacts
+from agent.host import sysfs
+from agent.jobs import desired, records
+from agent.wire.results import HostAttachment, HostFacts, HostIssue, InventoryVolume, Pool
+
+if TYPE_CHECKING:
+    from agent.jobs.runner import Runner
+    from agent.jobs.services import Services
+
+_FACTS_S = 10.0
+_POOLS_S = 1.0
+_SECRET_PATIENCE_S = 60.0
+_live = registry.gauge("brickyard_agent_jobs_live", "Jobs that were accepted and have not ended")
+
+AttachmentState = Literal["attached", "missing", "needs-secret", "stale"]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(slots=True)
+class Views:
+    """Answers of the read calls; costly ones are kept for a moment."""
+
+    services: Services
+    runner: Runner
+    version: str
+    keeps_images: bool = False
+    started_at: str = field(default_factory=_now)
+    _facts: tuple[float, hostfacts.Facts] | None = None
+    _pools: tuple[float, list[Pool]] | None = None
+
+    async def host(self) -> HostFacts:
+        if self._facts is None or time.monotonic() - self._facts[0] > _FACTS_S:
+            self._facts = (time.monotonic(), await asyncio.to_thread(hostfacts.host_facts))
+        known = self._facts[1]
+        port = self.services.data_port
+        return HostFacts(
+            host=self.services.host,
+            boot_id=known.boot_id,
+            arch=known.arch,
+            kernel=known.kernel,
+            version=self.version,
+            started_at=self.started_at,
+            clock=time.time(),
+            initiator_iqn=known.initiator_iqn,
+            nqn=known.nqn,
+            wwpns=known.wwpns,
+            addresses=known.addresses,
+            links=known.links,
+            data_port=port.port if port is not None else None,
+            keeps_images=self.keeps_images,
+            capabilities=known.capabilities,
+            job_kinds=self.runner.kinds,
+        )
+
+    async def pools(self) -> list[Pool]:
+        if self._pools is None or time.monotonic() - self._pools[0] > _POOLS_S:
+            found = [
+                Pool(backend=name, **asdict(state))
+                for name, backend in self.services.backends.items()
+                for state in await backend.pools()
+            ]
+            self._pools = (time.monotonic(), found)
+        return self._pools[1]
+
+    async def inventory(self) -> list[InventoryVolume]:
+        found = [
+            InventoryVolume(
+                backend=name,
+                kind=held.kind,
+                id=held.id,
+                device_bytes=held.device_bytes,
+                allocated_bytes=held.allocated_bytes,
+            )
+            for name, backend in self.services.backends.items()
+            for held in await backend.inventory()
+        ]
+        if self.services.images is not None:
+            found += [
+                InventoryVolume(
+                    backend="images",
+                    kind=stored.kind,
+                    id=stored.id,
+                    device_bytes=stored.size,
+                    allocated_bytes=stored.allocated,
+                )
+                for stored in await self.services.images.inventory()
+            ]
+        return found
+
+    async def attachments(self) -> list[HostAttachment]:
+        rows = await self.services.journal.read(desired.all_rows)
+        bound = await asyncio.to_thread(_bound) if rows else {}
+        return [
+            HostAttachment(
+                attachment_id=row.attachment_id,
+                volume_id=row.volume_id,
+                backend=row.backend,
+                generation=row.generation,
+                device=row.device,
+                raw_device=row.raw_device,
+                raw=row.raw,
+                mode=row.mode,
+                boot_id=row.boot_id,
+                state=_state(row, bound),
+            )
+            for row in rows
+        ]
+
+    async def exports(self) -> list[dict[str, Any]]:
+        """What this host offers to others by iSCSI or NVMe; transfers are not exports."""
+        return await self.services.journal.read(lambda db: [dict(row) for row in db.table("exports").rows])
+
+    async def issues(self) -> list[HostIssue]:
+        """What a person should know; each with what to do about it."""
+        return [*_attachment_issues(await self.attachments()), *await self._job_issues()]
+
+    async def health(self) -> dict[str, Any]:
+        """Answers only when the journal does."""
+        await self.services.journal.read(lambda db: db.execute("SELECT 1").fetchone())
+        return {"status": "ok", "host": self.services.host, "version": self.version, "jobs": self.runner.live}
+
+    def refresh_metrics(self) -> None:
+        _live.set(self.runner.live)
+
+    async def _job_issues(self) -> list[HostIssue]:
+        waiting = await self.services.journal.read(records.unfinished)
+        return [
+            HostIssue(
+                code="job.needs-secret",
+                resource=record.key,
+                message=f"Job {record.key} ({record.kind}) waits for its secrets since the agent was restarted.",
+                remedy="The coordinator posts them by itself; look why it does not, or cancel the operation.",
+                since=datetime.fromtimestamp(record.updated_at, UTC).isoformat(timespec="seconds"),
+            )
+            for record in waiting
+            if record.state == "needs-secret" and time.time() - record.updated_at > _SECRET_PATIENCE_S
+        ]
+
+
+def _bound() -> dict[str, str]:
+    """Loop devices in use: device to the file below."""
+    return {
+        f"/dev/{loop.name}": os.path.realpath(loop.backing_file.removesuffix(" (deleted)"))
+        for loop in sysfs.loop_devices()
+    }
+
+
+def _state(row: desired.Row, bound: dict[str, str]) -> AttachmentState:
+    path = row.identifiers.get("path", "")
+    there = bool(row.raw_device) and bound.get(row.raw_device) == path
+    if row.wanted and there:
+        return "attached"
+    if not row.wanted:
+        return "stale"
+    return "needs-secret" if row.encryption is not None and row.device and not row.raw else "missing"
+
+
+def _attachment_issues(found: list[HostAttachment]) -> list[HostIssue]:
+    told = {
+        "missing": ("is wanted here, but its device is not there", "Attach it again, or delete the attachment."),
+        "needs-secret": (
+            "is wanted here, but its device is gone and its secret is needed to open it again",
+            "Attach it again, or delete the attachment.",
+        ),
+        "stale": ("was to be removed, but the removal has not ended", "Detach it again; it goes on where it stopped."),
+    }
+    return [
+        HostIssue(
+            code=f"attachment.{row.state}",
+            resource=row.attachment_id,
+            message=f"Attachment {row.attachment_id} of volume {row.volume_id} {told[row.state][0]}.",
+            remedy=told[row.state][1],
+            since=_now(),
+        )
+        for row in found
+        if row.state in told
+    ]

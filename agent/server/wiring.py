@@ -1,0 +1,172 @@
+"""The parts of an agent put together: started in order, stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from agent.backends.file import FileBackend
+from agent.base.log import get_logger
+from agent.host.facts import boot_id
+from agent.jobs.conversion import Conversion, Fetch
+from agent.jobs.journal import Journal
+from agent.jobs.registry import KINDS
+from agent.jobs.runner import Runner, RunnerOptions
+from agent.jobs.services import Services
+from agent.server.app import make_app
+from agent.server.errors import PortTaken, WrongName
+from agent.server.identity import Identity
+from agent.server.settings import AgentSettings
+from agent.server.views import Views
+from agent.targets.dataport import DataPort
+from agent.wire.jobs import TransferRef
+
+if TYPE_CHECKING:
+    from agent.images.store import ImageStore
+
+log = get_logger(__name__)
+_SHUTDOWN_S = 2.0
+_BACKLOG = 512
+
+
+def release() -> str:
+    """The installed release; `unknown` in a tree that was never installed."""
+    try:
+        return version("brickyard")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class Agent:
+    """`await start()`, then it serves on both ports until `await stop()`."""
+
+    def __init__(self, settings: AgentSettings) -> None:
+        self.settings = settings
+        self._stack = AsyncExitStack()
+        self._runner: Runner | None = None
+        self._site: web.TCPSite | None = None
+
+    async def start(self) -> None:
+        """Journal, back ends, data port, unfinished jobs, control port. On failure all that was begun is ended."""
+        try:
+            await self._start()
+        except BaseException:
+            if self._runner is not None:
+                await self._runner.stop(0)
+            await self._stack.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """No new calls, quick jobs end, the rest is left to be resumed, then everything is closed."""
+        if self._site is not None:
+            await self._site.stop()
+        if self._runner is not None:
+            left = await self._runner.stop(self.settings.agent.stop_grace_s)
+            log.info("jobs stopped", handed_back=left)
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        settings, stack = self.settings, self._stack
+        identity = Identity.load(settings.identity_dir)
+        if "host" in settings.agent.model_fields_set and identity.name != settings.agent.host:
+            raise WrongName(enrolled=identity.name, configured=settings.agent.host)
+        journal = Journal(settings.journal_file)
+        await journal.open()
+        stack.push_async_callback(journal.close)
+        data_port = await self._open_data_port(identity)
+        services = await self._services(identity, journal, data_port)
+        options = RunnerOptions(
+            lock_dir=settings.lock_dir,
+            quick=settings.jobs.quick,
+            heavy=settings.jobs.heavy,
+            lock_deadline_s=settings.jobs.lock_deadline_s,
+            boot_id=services.boot_id,
+        )
+        self._runner = runner = Runner(journal, KINDS, services, options)
+        resumed = await runner.start()
+        views = Views(services, runner, release(), keeps_images=services.images is not None)
+        await self._open_control_port(make_app(runner, views, identity), identity)
+        log.info("agent serves", host=identity.name, port=settings.agent.port, resumed=resumed)
+
+    async def _services(self, identity: Identity, journal: Journal, data_port: DataPort) -> Services:
+        settings = self.settings
+        backends = {}
+        for name, config in settings.backends.items():
+            backend = await asyncio.to_thread(FileBackend, name, config)
+            self._stack.callback(backend.close)
+            backends[name] = backend
+        return Services(
+            host=identity.name,
+            journal=journal,
+            backends=backends,
+            boot_id=boot_id(),
+            rate_limit=settings.jobs.rate_limit,
+            passphrase_iterations=settings.images.passphrase_iterations,
+            conversion=await asyncio.to_thread(self._conversion, identity),
+            images=await asyncio.to_thread(self._image_store),
+            data_port=data_port,
+        )
+
+    def _conversion(self, identity: Identity) -> Conversion:
+        from agent.images.spool import Spool
+
+        config = self.settings.images
+        spool = Spool(self.settings.spool_dir, config.spool_max_bytes)
+        removed = spool.open()
+        if removed:
+            log.info("half-fetched images removed", files=removed)
+        return Conversion(spool, config, _fetcher(identity))
+
+    def _image_store(self) -> ImageStore | None:
+        if self.settings.images_dir is None:
+            return None
+        from agent.images.store import ImageStore
+
+        store = ImageStore(self.settings.images_dir, self.settings.images.limits())
+        store.open()
+        return store
+
+    async def _open_data_port(self, identity: Identity) -> DataPort:
+        section = self.settings.agent
+        port = DataPort(identity.tls, section.listen, section.data_port)
+        self._stack.push_async_callback(port.close)
+        try:
+            await port.start()
+        except OSError as error:
+            raise PortTaken(
+                purpose="data", address=section.listen, port=section.data_port, reason=error.strerror or str(error),
+                key="agent.data_port",
+            ) from error  # fmt: skip
+        return port
+
+    async def _open_control_port(self, app: web.Application, identity: Identity) -> None:
+        section = self.settings.agent
+        served = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_S)
+        await served.setup()
+        self._stack.push_async_callback(served.cleanup)
+        context = identity.tls.server_context()
+        self._site = web.TCPSite(served, section.listen, section.port, ssl_context=context, backlog=_BACKLOG)
+        try:
+            await self._site.start()
+        except OSError as error:
+            self._site = None
+            raise PortTaken(
+                purpose="control", address=section.listen, port=section.port, reason=error.strerror or str(error),
+                key="agent.port",
+            ) from error  # fmt: skip
+
+
+def _fetcher(identity: Identity) -> Fetch:
+    async def fetch(ref: TransferRef, fd: int, max_bytes: int, tell: Callable[[int], None]) -> int:
+        from agent.wire import transfer
+
+        return await transfer.fetch(
+            ref, identity.tls, fd, max_bytes=max_bytes, progress=lambda done, _total: tell(done)
+        )
+
+    return fetch
