@@ -32,6 +32,7 @@ UNREACHABLE: dict[str, Unreachable] = {
     "attach_host": "wait",
     "detach_host": "wait",
     "upload_image": "wait",
+    "download_image": "wait",
     "delete_image": "wait",
 }
 """A create is placed on another host only when its job was provably not delivered; all else waits, visibly."""

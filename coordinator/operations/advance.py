@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from agent.base.errors import BrickyardError, from_body
 from coordinator.lifecycle.operation import OPERATION
 from coordinator.operations.errors import Cancelled, UndoFailed
-from coordinator.operations.workflow import JobCall, JobStep, Workflow
+from coordinator.operations.workflow import JobCall, JobStep, WaitStep, Workflow
 from coordinator.state import operations
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """The job to do: forward for `step`, or (undo) after posting a tombstone for `tombstone`."""
+    """The job to do: forward for `step`, or (undo) after posting a tombstone for `tombstone`. A wait has no call."""
 
     step: str
     call: JobCall | None
@@ -55,6 +55,8 @@ def advance(
     for step in workflow.steps:
         if operation.steps.get(step.name, {}).get("state") == "done":
             continue
+        if isinstance(step, WaitStep):
+            return _store(conn, operation), Next(step.name, None, "")
         try:
             with conn.begin_nested():
                 if isinstance(step, JobStep):

@@ -23,7 +23,7 @@ from coordinator.operations.advance import (
 )
 from coordinator.operations.errors import Cancelled, WaitedTooLong
 from coordinator.operations.jobs import Conversation, NotDelivered
-from coordinator.operations.workflow import JobStep, Workflow
+from coordinator.operations.workflow import JobStep, WaitStep, Workflow
 from coordinator.state.database import Database
 from coordinator.state.errors import LeaseLost
 from coordinator.state.operations import Operation
@@ -77,6 +77,8 @@ class Run:
     async def _forward(self, operation: Operation, todo: Next) -> Moved:
         workflow = self._workflow
         step = workflow.step(todo.step)
+        if isinstance(step, WaitStep):
+            return await self._outside(operation, step)
         assert isinstance(step, JobStep)
         assert todo.call is not None
         call = todo.call
@@ -94,6 +96,27 @@ class Run:
         except BrickyardError as error:
             self._jobs.append((call.host_id, todo.key))
             return await self._after_error(operation, step, error)
+        return await self._write(operation, lambda conn: advance(conn, workflow, operation, (step.name, result)))
+
+    async def _outside(self, operation: Operation, step: WaitStep) -> Moved:
+        workflow = self._workflow
+        waiting = asyncio.ensure_future(step.wait(operation))
+        stop = asyncio.ensure_future(self._talk.cancelled.wait())
+        try:
+            await asyncio.wait({waiting, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                raise Cancelled
+            result = waiting.result()
+        except BrickyardError as error:
+            log.info("step failed", step=step.name, code=error.code, reason=str(error))
+            failure = error
+            return await self._write(operation, lambda conn: fail(conn, workflow, operation, step.name, failure))
+        except Exception as error:
+            log.exception("a step has a defect", kind=operation.kind, step=step.name)
+            return await self._defect(operation, BrickyardError(reason=type(error).__name__))
+        finally:
+            stop.cancel()
+            waiting.cancel()
         return await self._write(operation, lambda conn: advance(conn, workflow, operation, (step.name, result)))
 
     async def _after_error(self, operation: Operation, step: JobStep, error: BrickyardError) -> Moved:

@@ -1,4 +1,4 @@
-"""What a workflow is: named steps, each either a piece of one transaction or a job on a host.
+"""What a workflow is: named steps, each a piece of one transaction, a job on a host, or a wait for this process.
 
 All functions here are plain and synchronous and get the `Connection` of the engine's fenced transaction, so that what a
 step writes and the fact that it is done commit together. Step names and result shapes are frozen per (kind, version).
@@ -6,7 +6,7 @@ step writes and the fact that it is done commit together. Step names and result 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,20 @@ class JobStep:
     elsewhere: str | None = None
 
 
-Step = LocalStep | JobStep
+@dataclass(frozen=True, slots=True)
+class WaitStep:
+    """Waits for something that only this process has (a user's connection), outside of any transaction.
+
+    `wait` must have a deadline of its own, is cancelled when its requester cancels the operation, and raises a
+    BrickyardError. After a takeover it runs again in another process, where it has to raise what ends the operation.
+    """
+
+    name: str
+    wait: Callable[[Operation], Awaitable[Result | None]]
+    undo: LocalRun | None = None
+
+
+Step = LocalStep | JobStep | WaitStep
 
 
 @dataclass(frozen=True, slots=True)
