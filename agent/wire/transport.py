@@ -75,7 +75,7 @@ class HttpTransport:
         role: str,
         identity: TlsIdentity,
         *,
-        connections: int = 32,
+        connections: int = 256,
         context: ssl.SSLContext | None = None,
     ) -> None:
         self.address, self.port, self.role = address, port, role

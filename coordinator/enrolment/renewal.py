@@ -24,6 +24,7 @@ class Renewal:
 
     def __init__(self, enrolment: Enrolment, identity: TlsIdentity) -> None:
         self._enrolment, self._identity = enrolment, identity
+        self._given: dict[str, tuple[str, ...]] = {}
 
     async def renew_due(self) -> dict[str, BrickyardError]:
         """Renew every host whose certificate has passed a third of its life."""
@@ -42,6 +43,17 @@ class Renewal:
 
         await asyncio.gather(*(one(host) for host in hosts))
         return failed
+
+    async def give_denied(self, host: str, client: AgentClient) -> None:
+        """Follow the deny list here, and give it to this host when that has not had it yet; goes with each poll.
+
+        A list that became empty need not travel: what was on it has run out by itself.
+        """
+        serials = tuple(await self._enrolment.read(rows.denied_serials))
+        self._identity.deny(serials)
+        if self._given.get(host, ()) != serials:
+            await client.put_denied(serials)
+            self._given[host] = serials
 
     async def renew_own(self) -> bool:
         """Renew the coordinator's own certificate when it is due, without losing a call; True when it was."""

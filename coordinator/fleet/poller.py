@@ -82,6 +82,7 @@ class Poller:
             log.info("host answers", host=name)
         known.up.set()
         await self._db.write(lambda conn: issues.settle(conn, name, ["host.unreachable"], set()))
+        await self._renewal.give_denied(name, known.client)
         await self._reconciler.examine(known)
 
     async def _down(self, known: Known, error: BrickyardError) -> None:
@@ -102,6 +103,8 @@ class Poller:
 
     async def _renew(self) -> None:
         while True:
+            if await self._renewal.renew_own():
+                log.info("own certificate renewed")
             for host, error in (await self._renewal.renew_due()).items():
                 log.warning("certificate not renewed", host=host, reason=str(error))
             await asyncio.sleep(_RENEW_S)

@@ -390,6 +390,21 @@ async def test_revocation_reaches_connections_that_stand(site: Site) -> None:
         await client.close()
 
 
+async def test_the_deny_list_reaches_hosts_and_the_coordinator_itself(site: Site) -> None:
+    agent, other = await enrolled(site), await enrolled(site, "host-b", "other")
+    renewal = Renewal(site.enrolment, site.identity)
+    async with Control(agent) as control:
+        client = AgentClient.https("host-a", "127.0.0.1", control.port, site.identity)
+        await renewal.give_denied("host-a", client)
+        assert serial_of(other.tls) not in agent.denied
+        await site.db.write(lambda conn: rows.evict_host(conn, "host-b"))
+        for _ in range(2):
+            await renewal.give_denied("host-a", client)
+        assert serial_of(other.tls) in agent.denied
+        assert serial_of(other.tls) in site.identity.denied
+        await client.close()
+
+
 async def set_port(site: Site, port: int) -> EnrolledHost:
     host = await site.db.read(lambda conn: rows.host(conn, "host-a"))
     assert host is not None
