@@ -48,7 +48,12 @@ class Folder:
         return None if found is None else found.st_size
 
     def names(self) -> list[str]:
-        return sorted(os.listdir(self.fd))  # noqa: PTH208  there is no Path, only the descriptor
+        # Opened anew: two readers of one descriptor share its position, and each sees only a part.
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            return sorted(os.listdir(fd))  # noqa: PTH208  there is no Path, only the descriptor
+        finally:
+            os.close(fd)
 
     def move(self, name: str, to: Folder) -> None:
         """Rename into the other folder; durable after `to.sync()`."""

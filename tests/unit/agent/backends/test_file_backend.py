@@ -204,6 +204,7 @@ async def test_many_at_once(backend):
     ids = [new_id() for _ in range(40)]
     await asyncio.gather(*(backend.create(i, MIB) for i in ids), *(backend.inventory() for _ in range(5)))
     assert (await backend.pool()).allocated_bytes == 40 * MIB
+    assert [len(found) for found in await asyncio.gather(*(backend.inventory() for _ in range(20)))] == [40] * 20
     await asyncio.gather(*(backend.delete(i) for i in ids), *(backend.inventory() for _ in range(5)))
     assert (await backend.pool()).allocated_bytes == 0
 
