@@ -115,8 +115,12 @@ def _settle(folder: Path, name: str, certificate: str, ca: str) -> Identity:
     from agent.server.keys import check_certificate, load_key
 
     check_certificate(certificate, ca, load_key(folder / "key.pem"), host_role(name))
+    name_file = folder / "name"
+    if name_file.exists() and name_file.read_text() != name:
+        # Killed in between, the folder must not hold one host's name with another's certificate.
+        (folder / "certificate.pem").unlink(missing_ok=True)
     write_whole(folder / "ca.pem", ca.encode())
-    write_whole(folder / "name", name.encode())
+    write_whole(name_file, name.encode())
     write_whole(folder / "certificate.pem", certificate.encode())
     return Identity.load(folder)
 

@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -22,6 +23,9 @@ from agent.wire.tls import TlsIdentity, peer_of
 
 BLOCK = 1 << 20
 STALL_S = 60.0
+# Spread over the transfer, so that its end does not wait for minutes of writing back.
+SYNC_EVERY = 64 << 20
+T = TypeVar("T")
 _log = get_logger(__name__)
 
 
@@ -77,14 +81,14 @@ class DataPort:
     async def _state(self, request: web.Request) -> web.StreamResponse:
         ticket = self._find(request, None)
         if ticket.direction == "read":
-            tag, size = await asyncio.to_thread(_tag, ticket.fd)
+            tag, size = _tag(ticket.fd)
             return web.json_response({"tag": tag, "size": size})
         return web.json_response({"received": ticket.received, "complete": ticket.complete})
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         ticket = self._find(request, "read")
         async with ticket.use("take" in request.query):
-            tag, size = await asyncio.to_thread(_tag, ticket.fd)
+            tag, size = await _in_thread(_tag, ticket.fd)
             start, stop = _range(request, size)
             if request.headers.get("If-Match", tag) != tag:
                 raise TransferMismatch(offset=start, reason="the file changed meanwhile")
@@ -117,8 +121,12 @@ class DataPort:
                 raise TransferTooLarge(limit=ticket.max_bytes)
             if not ticket.complete:
                 await _receive(ticket, offset, request)
+                ticket.unsynced += length
+                if ticket.unsynced >= SYNC_EVERY:
+                    await _in_thread(os.fdatasync, ticket.fd)
+                    ticket.unsynced = 0
                 if "last" in request.query:
-                    await asyncio.to_thread(_finish, ticket.fd, end)
+                    await _in_thread(_finish, ticket.fd, end)
                     ticket.received, ticket.complete = end, True
             return web.json_response({"received": ticket.received})
 
@@ -144,6 +152,15 @@ def _guarded(
         return response
 
     return guarded
+
+
+async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Like `asyncio.to_thread`, but a cancelled caller still waits: the descriptor is in use until the thread ends."""
+    work = asyncio.get_running_loop().run_in_executor(None, function, *args)
+    try:
+        return await asyncio.shield(work)
+    finally:
+        await asyncio.wait([work])
 
 
 async def _send(fd: int, start: int, stop: int, response: web.StreamResponse) -> None:

@@ -29,6 +29,7 @@ class Ticket:
     max_bytes: int | None
     received: int = 0
     complete: bool = False
+    unsynced: int = 0
     user: asyncio.Task[object] | None = None
     free: asyncio.Event = field(default_factory=asyncio.Event)
 

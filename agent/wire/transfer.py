@@ -25,6 +25,7 @@ SEGMENT = 4 << 20
 _SLICE = 256 << 10
 PATIENCE_S = 60.0
 STALL_S = 30.0
+SYNC_S = 300.0
 Progress = Callable[[int, int | None], None]
 _RETRIED = (aiohttp.ClientError, OSError, Temporary)
 
@@ -222,6 +223,8 @@ async def _slices(segment: bytes) -> AsyncIterator[memoryview]:
 
 async def _put(remote: _Remote, segment: bytes, offset: int, *, last: bool) -> None:
     length = {"Content-Length": str(len(segment))}
+    # The answer comes when the far disk has it.
+    limit = aiohttp.ClientTimeout(total=None, connect=10, sock_read=SYNC_S)
     while True:
         query = {"offset": str(offset)}
         if last:
@@ -229,7 +232,7 @@ async def _put(remote: _Remote, segment: bytes, offset: int, *, last: bool) -> N
         query |= remote.taking()
         try:
             async with remote.session.put(
-                remote.url, params=query, data=_slices(segment), headers=length, **remote.common
+                remote.url, params=query, data=_slices(segment), headers=length, timeout=limit, **remote.common
             ) as reply:
                 await _raise_for(reply, remote.ref)
                 await reply.read()
