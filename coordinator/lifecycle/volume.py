@@ -10,17 +10,16 @@ _REPAIR = "See what is wrong with: brickyard volume repair --dry-run VOLUME."
 VOLUME = Lifecycle(
     noun="volume",
     stable=frozenset(
-        {*_REST, "in-use", "reserved", "attaching", "detaching", "maintenance", "awaiting-transfer", "deleted"}
+        {*_REST, "in-use", "reserved", "attaching", "detaching", "deleted"}
     ),
-    transient=frozenset({"creating", "downloading", "extending", "deleting", "retyping", "uploading"}),
+    transient=frozenset({"creating", "downloading", "extending", "deleting"}),
     rules=(
         Rule("create", (NEW,), "creating"),
         Rule("download", ("creating",), "downloading"),
         Rule("created", ("creating", "downloading"), "available"),
         Rule("create_failed", ("creating", "downloading"), "error"),
         Rule("delete", _REST, "deleting", "Detach it first, or wait until the running work has ended."),
-        Rule("delete_forced", (*_REST, "creating", "downloading", "attaching", "detaching", "reserved", "maintenance",
-                               "awaiting-transfer"), "deleting", "Detach it first."),
+        Rule("delete_forced", (*_REST, "attaching", "detaching", "reserved"), "deleting", "Detach it first."),
         Rule("deleted", ("deleting",), "deleted"),
         Rule("delete_failed", ("deleting",), "error_deleting"),
         Rule("extend", ("available",), "extending",

@@ -1,0 +1,206 @@
+"""create, delete, extend and snapshot, from acceptance to the file on a host's disk, on a wire that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Row, select
+
+from agent.base.errors import Invalid, NotFound
+from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
+from coordinator.operations.delete_snapshot import accept_snapshot_delete
+from coordinator.operations.delete_volume import VolumeHasSnapshots, accept_delete
+from coordinator.operations.extend_volume import accept_extend
+from coordinator.operations.new_volume import NewVolume, accept_volume
+from coordinator.quota import limits
+from coordinator.quota.errors import GigabytesLimit, VolumeLimit
+from coordinator.quota.usage import used
+from coordinator.state import messages, snapshots, volumes
+from coordinator.state.errors import TransitionRefused
+from coordinator.state.operations import Operation
+from coordinator.state.tables.fleet import pools
+from tests.unit.coordinator.operations.support import REQUESTER, Site, new_engine, site
+
+GIB = 1 << 30
+
+
+async def create(here: Site, **wanted: Any) -> Row[Any]:
+    new = NewVolume(**{"size": 1, **wanted})
+    operation, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
+    await ended(here, operation)
+    return await here.db.read(lambda conn: volumes.get(conn, row.id))
+
+
+async def ended(here: Site, operation: Operation) -> Operation:
+    done = await here.engine.wait(operation.id, 20)
+    assert done is not None, "the operation is stuck"
+    return done
+
+
+def path_of(here: Site, row: Row[Any]) -> Path:
+    return here.folders[row.host_id] / "volumes" / "volumes" / row.id
+
+
+async def test_a_volume_becomes_available_and_is_a_file_of_its_size(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        row = await create(here, name="first", metadata={"a": "b"})
+        assert row.status == "available"
+        assert path_of(here, row).stat().st_size == GIB
+        assert (row.device_bytes, row.usable_bytes, row.host_id) == (GIB, GIB, "host-a")
+
+
+async def test_delete_leaves_neither_file_nor_claim_nor_usage(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        row = await create(here)
+        operation, _ = await here.engine.submit(lambda conn: (accept_delete(conn, REQUESTER, row.id), None))
+        assert (await ended(here, operation)).state == "done"
+        assert not path_of(here, row).exists()
+        with pytest.raises(NotFound):
+            await here.db.read(lambda conn: volumes.get(conn, row.id))
+        assert (await here.db.read(lambda conn: used(conn, "p1")))["gigabytes"] == 0
+        claimed = await here.db.read(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one())
+        assert claimed == 0
+
+
+async def test_extend_grows_file_row_and_claim(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        row = await create(here)
+        operation, _ = await here.engine.submit(
+            lambda conn: (accept_extend(conn, REQUESTER, row.id, 3, attached=False), None)
+        )
+        await ended(here, operation)
+        row = await here.db.read(lambda conn: volumes.get(conn, row.id))
+        assert (row.status, row.size, row.reserved_size, row.device_bytes) == ("available", 3, 0, 3 * GIB)
+        assert path_of(here, row).stat().st_size == 3 * GIB
+        with pytest.raises(Invalid, match="must be greater"):
+            await here.db.write(lambda conn: accept_extend(conn, REQUESTER, row.id, 3, attached=False))
+
+
+async def test_snapshot_clone_and_the_order_of_deletion(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        row = await create(here)
+        path_of(here, row).write_bytes(b"x" * 4096)
+        import os
+
+        os.truncate(path_of(here, row), GIB)
+        wanted = NewSnapshot(volume_id=row.id, name="s")
+        operation, snapshot = await here.engine.submit(lambda c: accept_snapshot(c, REQUESTER, here.keys, wanted))
+        await ended(here, operation)
+        assert (await here.db.read(lambda conn: snapshots.get(conn, snapshot.id))).status == "available"
+        clone = await create(here, size=None, snapshot_id=snapshot.id)
+        assert clone.status == "available"
+        assert path_of(here, clone).read_bytes()[:4097] == b"x" * 4096 + b"\0"
+        with pytest.raises(VolumeHasSnapshots, match="1 dependent"):
+            await here.db.write(lambda conn: accept_delete(conn, REQUESTER, row.id))
+        operation, _ = await here.engine.submit(lambda c: (accept_snapshot_delete(c, REQUESTER, snapshot.id), None))
+        await ended(here, operation)
+        operation, _ = await here.engine.submit(lambda conn: (accept_delete(conn, REQUESTER, row.id), None))
+        assert (await ended(here, operation)).state == "done"
+
+
+async def test_lost_answers_do_nothing_twice(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        wire = here.hosts.wires["host-a"]
+        wire.lose_answers = 3
+        row = await create(here)
+        assert row.status == "available"
+        assert {request.key for request in wire.posted} == {wire.posted[0].key}
+        assert len(wire.posted) > 1
+
+
+async def test_a_create_that_was_not_delivered_goes_elsewhere(tmp_path: Path) -> None:
+    async with site(tmp_path, ("host-a", "host-b")) as here:
+        here.hosts.wires["host-a"].lose_requests = 100
+        here.hosts.wires["host-b"].lose_requests = 0
+
+        def lost(host_id: str) -> None:
+            from coordinator.state import fleet
+
+            here.db.write_now(lambda conn: fleet.set_reachable(conn, host_id, reachable=False))
+
+        here.hosts.lost = lost
+        rows = [await create(here) for _ in range(3)]
+        assert {(row.status, row.host_id) for row in rows} == {("available", "host-b")}
+
+
+async def test_no_room_is_an_error_with_a_message_that_explains_each_pool(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        await here.db.write(lambda conn: limits.put(conn, "p1", {"gigabytes": -1}))
+        row = await create(here, size=1 << 24)
+        assert row.status == "error"
+        assert row.host_id is None
+        told = await here.db.read(lambda conn: messages.listing(conn, "p1"))
+        assert "host-a@files#" in told[0].user_message
+        assert "over-committed" in told[0].user_message
+        operation, _ = await here.engine.submit(lambda conn: (accept_delete(conn, REQUESTER, row.id), None))
+        assert (await ended(here, operation)).state == "done"
+
+
+async def test_quota_is_exact_under_concurrency(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        new = NewVolume(size=1)
+
+        async def one() -> object:
+            return await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
+
+        results = await asyncio.gather(*(one() for _ in range(14)), return_exceptions=True)
+        assert sum(isinstance(result, VolumeLimit) for result in results) == 4
+        assert sum(isinstance(result, tuple) for result in results) == 10
+        await here.db.write(lambda conn: limits.put(conn, "p1", {"volumes": 100, "gigabytes": 12}))
+        with pytest.raises(GigabytesLimit, match="Requested 3G, quota is 12G and 10G has been consumed"):
+            await here.db.write(lambda conn: accept_volume(conn, REQUESTER, here.keys, NewVolume(size=3)))
+
+
+async def test_cancel_undoes_and_says_so(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        wire = here.hosts.wires["host-a"]
+        wire.held = asyncio.Event()
+        new = NewVolume(size=1)
+        operation, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
+        await asyncio.sleep(0.05)
+        wire.lose_answers = 1
+        await here.engine.cancel(operation.id)
+        wire.held.set()
+        done = await ended(here, operation)
+        row = await here.db.read(lambda conn: volumes.get(conn, row.id))
+        assert (done.state, row.status) in {("cancelled", "error"), ("done", "available")}
+        if done.state == "cancelled":
+            assert not list((here.folders["host-a"] / "volumes" / "volumes").iterdir())
+
+
+async def test_a_paused_coordinator_can_do_nothing_after_the_takeover(tmp_path: Path) -> None:
+    """Its POST is held back until the new owner has undone the operation; the agent refuses it by its epoch."""
+    async with site(tmp_path) as here:
+        wire = here.hosts.wires["host-a"]
+        wire.held = asyncio.Event()
+        new = NewVolume(size=1)
+        operation, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
+        await asyncio.sleep(0.05)
+        held, wire.held = wire.held, None
+        other = new_engine(here.db, here.hosts, here.keys, "c2")
+        await other.begin()
+        done = await other.wait(operation.id, 20)
+        assert done is not None
+        assert (done.state, done.epoch, done.owner) == ("done", 2, "c2")
+        delete, _ = await other.submit(lambda conn: (accept_delete(conn, REQUESTER, row.id), None))
+        await other.wait(delete.id, 20)
+        held.set()
+        await asyncio.sleep(0.2)
+        assert not list((here.folders["host-a"] / "volumes" / "volumes").iterdir())
+        late = [request for request in wire.posted if request.key.startswith(operation.id)]
+        assert sorted(request.epoch for request in late) == [1, 2]
+        assert (await here.db.read(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one())) == 0
+        await other.close(0.2)
+
+
+async def test_states_refuse_what_the_table_does_not_have(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        row = await create(here)
+        await here.db.write(lambda conn: volumes.set_values(conn, row.id, attention="x"))
+        operation, _ = await here.engine.submit(lambda conn: (accept_delete(conn, REQUESTER, row.id), None))
+        with pytest.raises((TransitionRefused, NotFound)):
+            await here.db.write(lambda conn: accept_delete(conn, REQUESTER, row.id))
+        await ended(here, operation)
