@@ -7,6 +7,7 @@ a token. Bodies are small, connections few and short.
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -24,8 +25,15 @@ _log = get_logger(__name__)
 class EnrolmentListener:
     """Owns the listening socket. `await start()`, then `port` tells where; `await close()`."""
 
-    def __init__(self, enrolment: Enrolment, identity: TlsIdentity, bind: str = "0.0.0.0", port: int = 0) -> None:  # noqa: S104
-        self._enrolment, self._identity = enrolment, identity
+    def __init__(
+        self,
+        enrolment: Enrolment,
+        identity: TlsIdentity,
+        bind: str = "0.0.0.0",  # noqa: S104
+        port: int = 0,
+        enrolled: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._enrolment, self._identity, self._enrolled = enrolment, identity, enrolled
         self._bind, self.port = bind, port
         self._runner: web.AppRunner | None = None
 
@@ -58,4 +66,6 @@ class EnrolmentListener:
             _log.warning("enrolment refused", remote=request.remote, code=error.code)
             return web.json_response({"error": error.to_body()}, status=error.status)
         _log.info("host enrolled", host=answer.host_id, remote=request.remote)
+        if self._enrolled is not None:
+            await self._enrolled()
         return web.json_response(answer.model_dump(mode="json"))
