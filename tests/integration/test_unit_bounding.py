@@ -19,6 +19,8 @@ pytestmark = [
 ]
 
 CODE = """
+import ctypes
+ctypes.CDLL(None).prctl(65, *map(ctypes.c_ulong, (1, 0, 0, 0)))  # as MemoryDenyWriteExecute=, where the kernel has it
 from agent.server.prepare import make_folders
 from agent.server.settings import AgentSettings
 state = base / "state"
