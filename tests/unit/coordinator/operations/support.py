@@ -1,4 +1,4 @@
-"""A coordinator's engine beside real agents: the real runner, journal and file back end, behind a wire that can fail."""
+"""A coordinator's engine beside real agents: real runner, journal and file back end, on a wire that can fail."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def test_a_failing_write_changes_nothing(db: Database) -> None:
 
 
 def test_a_second_coordinator_on_the_file_is_refused_naming_the_first(db: Database, tmp_path: Path) -> None:
-    with pytest.raises(DatabaseBusy, match="in use by process [0-9]+"):
+    with pytest.raises(DatabaseBusy, match=r"in use by process [0-9]+"):
         Database.sqlite(tmp_path / "state.db")
 
 
