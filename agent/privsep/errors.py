@@ -20,13 +20,13 @@ class PrivilegeTimeout(Temporary):
 
 
 class DaemonLost(Temporary):
-    code = "privilege.daemon_lost"
+    code = "privilege.daemon-lost"
     sentence = "The privileged daemon {context} has ended while the agent needs it."
     hint = "The agent ends now and systemd starts it anew; look for an out-of-memory kill in the journal."
 
 
 class LimitsInvalid(Permanent):
-    code = "privilege.limits_invalid"
+    code = "privilege.limits-invalid"
     status = 500
     sentence = "The limits file {path} can not be trusted: {reason}."
     hint = "It must be a TOML file owned by root and writable by root alone: chown root:root, chmod 644."
@@ -61,7 +61,7 @@ class DeviceForeign(Conflict):
 
 
 class NoLoopDevice(Temporary):
-    code = "device.no_loop"
+    code = "device.no-loop"
     sentence = "No free loop device could be had: {reason}."
     hint = "Load the module (modprobe loop), or release unused ones: losetup -a."
 
@@ -73,20 +73,20 @@ class KernelRefused(Temporary):
 
 
 class CryptUnavailable(Permanent):
-    code = "device.no_dm_crypt"
+    code = "device.no-dm-crypt"
     status = 501
     sentence = "This host can not open an encrypted device: {reason}."
     hint = "Load dm-crypt (modprobe dm-crypt) and install cryptsetup; until then the raw device can be attached."
 
 
 class WrongKey(Permanent):
-    code = "device.wrong_key"
+    code = "device.wrong-key"
     status = 409
     sentence = "No key slot of {device} opens with the given secret."
     hint = "Compare the volume's encryption key id with the key store."
 
 
 class CryptFailed(Temporary):
-    code = "device.crypt_failed"
+    code = "device.crypt-failed"
     sentence = "cryptsetup could not {action} {device}: {reason}."
     hint = "Run `cryptsetup luksDump {device}` on the host to see whether the header is whole."

@@ -65,3 +65,8 @@ def test_change_notes_are_named_so_that_they_are_found() -> None:
     assert not [
         path.name for path in notes if path.suffixes[-2].lstrip(".") not in kinds or not path.read_text().strip()
     ]
+
+
+def test_error_codes_have_one_form() -> None:
+    codes = re.findall(r"^\| `([^`]+)`", (ROOT / "docs/reference/errors.md").read_text(), re.MULTILINE)
+    assert not [code for code in codes if not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", code)]

@@ -95,7 +95,7 @@ except LimitsInvalid as error:
     told(code=error.code)
 """
     with traversable() as base:
-        assert run(code, base) == {"code": "privilege.limits_invalid"}
+        assert run(code, base) == {"code": "privilege.limits-invalid"}
 
 
 def test_without_a_limits_file_nothing_is_allowed() -> None:
@@ -145,7 +145,7 @@ except DaemonLost as error:
     told(heard=heard, names=names, code=error.code)
 """
     with traversable() as base:
-        assert run(code, base) == {"heard": True, "names": ["block"], "code": "privilege.daemon_lost"}
+        assert run(code, base) == {"heard": True, "names": ["block"], "code": "privilege.daemon-lost"}
 
 
 def test_daemons_end_with_the_agent_and_outlive_a_ctrl_c() -> None:
