@@ -1,11 +1,12 @@
 """What the Block Storage API has that this release may not serve, so that a refusal can name it.
 
-The list is data (`known_calls.txt`: method, path, action); what is served is the route tables; the difference is
+The list is data (`known_calls.toml`: method, path, action); what is served is the route tables; the difference is
 `docs/reference/not-served.md`.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from agent.base.errors import BrickyardError
 from coordinator.api.errors import ActionNotServed, NotServed
 from coordinator.api.route import V3, Resource
 
-_LIST = Path(__file__).with_name("known_calls.txt")
+_LIST = Path(__file__).with_name("known_calls.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class KnownCall:
 @cache
 def known_calls() -> tuple[KnownCall, ...]:
     """All of them, in the order of the list."""
-    lines = (line.split() for line in _LIST.read_text().splitlines() if line and not line.startswith("#"))
+    lines = (line.split() for line in tomllib.loads(_LIST.read_text())["calls"].splitlines() if line)
     return tuple(KnownCall(words[0], words[1], words[2] if len(words) > 2 else None) for words in lines)
 
 

@@ -7,4 +7,6 @@ from coordinator.api.route import Resource
 
 def all_resources() -> tuple[Resource, ...]:
     """The tables; imported here and nowhere else, so that a command that serves nothing does not pay for them."""
-    return ()
+    from coordinator.api.identity import identity_resources
+
+    return (*identity_resources(),)
