@@ -17,6 +17,7 @@ from aiohttp import web
 
 from agent.base.errors import BrickyardError, Invalid
 from agent.base.log import get_logger
+from agent.base.metrics import registry
 from agent.targets.tickets import Direction, Ticket, Tickets
 from agent.wire.errors import TransferDenied, TransferMismatch, TransferTooLarge
 from agent.wire.tls import TlsIdentity, peer_of
@@ -27,6 +28,11 @@ STALL_S = 60.0
 SYNC_EVERY = 64 << 20
 T = TypeVar("T")
 _log = get_logger(__name__)
+_moved = registry.counter(
+    "brickyard_agent_transfer_bytes",
+    "Bytes that the data port gave (read) or took (write)",
+    direction=("read", "write"),
+)
 
 
 class DataPort:
@@ -122,6 +128,7 @@ class DataPort:
             if not ticket.complete:
                 await _receive(ticket, offset, request)
                 ticket.unsynced += length
+                _moved.inc(length, direction="write")
                 if ticket.unsynced >= SYNC_EVERY:
                     await _in_thread(os.fdatasync, ticket.fd)
                     ticket.unsynced = 0
@@ -176,6 +183,7 @@ async def _send(fd: int, start: int, stop: int, response: web.StreamResponse) ->
                 ahead = loop.run_in_executor(None, os.pread, fd, min(BLOCK, stop - start), start)
             async with asyncio.timeout(STALL_S):
                 await response.write(block)
+            _moved.inc(len(block), direction="read")
     finally:
         # The descriptor may be closed, and its number reused, only when no thread reads it any more.
         await asyncio.wait([ahead])

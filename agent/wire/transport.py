@@ -54,7 +54,7 @@ async def _on_head(_session: Any, context: Any, _params: Any) -> None:
     context.trace_request_ctx.sent = True
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Pool:
     """The connections of one generation of our certificate; closed when the last call on them ends."""
 
@@ -86,6 +86,7 @@ class HttpTransport:
         self._base = f"https://{host}:{port}"
         self._connections = connections
         self._pool: _Pool | None = None
+        self._retired: set[_Pool] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
     async def call(
@@ -113,6 +114,10 @@ class HttpTransport:
                 return await self._try(pool, request)
         except (aiohttp.ClientError, OSError) as error:
             raise self._failure(request, error) from error
+        except RuntimeError as error:
+            if not pool.session.closed:
+                raise
+            raise self._failure(request, error) from error
         finally:
             pool.calls -= 1
             if pool.retired and not pool.calls:
@@ -121,8 +126,8 @@ class HttpTransport:
     async def close(self) -> None:
         """Close all connections; calls still running end with `OutcomeUnknown`."""
         pool, self._pool = self._pool, None
-        if pool is not None:
-            await pool.session.close()
+        for one in [*([pool] if pool is not None else []), *self._retired]:
+            await one.session.close()
         if self._closing:
             await asyncio.gather(*self._closing)
 
@@ -171,6 +176,7 @@ class HttpTransport:
             return pool
         if pool is not None:
             pool.retired = True
+            self._retired.add(pool)
             if not pool.calls:
                 self._dispose(pool)
         trace = aiohttp.TraceConfig()
@@ -184,6 +190,7 @@ class HttpTransport:
         return self._pool
 
     def _dispose(self, pool: _Pool) -> None:
+        self._retired.discard(pool)
         task = asyncio.get_running_loop().create_task(pool.session.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 
 from agent.base.errors import BrickyardError
+from agent.base.metrics import registry
 from agent.wire.client import AgentClient
 from agent.wire.errors import PeerRefused
 from agent.wire.tls import COORDINATOR, TlsIdentity, host_role
@@ -17,6 +19,9 @@ from coordinator.state.enrolment import CertificateRow, EnrolledHost
 from coordinator.state.tables.columns import utcnow
 
 _AT_ONCE = 8
+_days_left = registry.gauge(
+    "brickyard_host_certificate_days_left", "Days until a host's certificate runs out, unless renewed", host=4096
+)
 
 
 class Renewal:
@@ -31,17 +36,23 @@ class Renewal:
         hosts = await self._enrolment.read(rows.hosts)
         gate = asyncio.Semaphore(_AT_ONCE)
         failed: dict[str, BrickyardError] = {}
+        left: list[tuple[dict[str, str], float]] = []
 
         async def one(host: EnrolledHost) -> None:
             async with gate:
                 try:
                     current = await self._current(host)
-                    if current.due(utcnow()):
-                        await self.renew(host)
+                    try:
+                        if current.due(utcnow()):
+                            current = await self.renew(host)
+                    finally:
+                        days = (current.not_after - utcnow()) / datetime.timedelta(days=1)
+                        left.append(({"host": host.name}, days))
                 except BrickyardError as error:
                     failed[host.name] = error
 
         await asyncio.gather(*(one(host) for host in hosts))
+        _days_left.replace(left)
         return failed
 
     async def give_denied(self, host: str, client: AgentClient) -> None:

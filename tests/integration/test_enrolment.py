@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from agent.base.errors import BrickyardError, Invalid
+from agent.base.metrics import registry
 from agent.server.access import require_role
 from agent.server.app import make_app
 from agent.server.identity import Identity, install_bundle, join
@@ -443,6 +445,7 @@ async def test_renewal_at_a_third_and_after_the_end_with_the_pinned_key(site: Si
                 await call(site.identity, control.port)
         assert await Renewal(site.enrolment, site.identity).renew_due() == {}
         assert (serial_of(agent.tls) != before) == renewed
+        assert re.search(rb'certificate_days_left{host="host-a"} (29|24)\.', registry.render())
         assert await call(site.identity, control.port) == {"path": "/v1/host"}
 
 
