@@ -6,6 +6,7 @@ restart forgets nothing. Attach and detach may be repeated and pick up where the
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from agent.privsep.client import call, mode
 from agent.privsep.errors import DeviceHeld
 
 DEADLINE = 10.0
+_UDEV_PROBES = 5.0
 _KERNEL_DEADLINE = 2.0  # a container may never hear the kernel; sysfs, read next, says the same
 
 
@@ -163,15 +165,19 @@ async def _ready(events: udev.Events, made: dict[str, Any], deadline: float) -> 
 
 async def _unbind(loop: dict[str, Any], attachment_id: str, deadline: float) -> None:
     """Where udevd runs it may have the device open for a moment: then its next event says when to try again."""
+    name = str(loop["device"]).removeprefix("/dev/")
+    clock = asyncio.get_running_loop().time
+    end = clock() + min(deadline, _UDEV_PROBES)
     async with udev.subscribed() as events:
-        try:
-            await call(block.loop_detach, loop["number"], loop["diskseq"], attachment_id)
-        except DeviceHeld:
-            name = str(loop["device"]).removeprefix("/dev/")
-            if sysfs.users_of(name) or not events.udevd:
-                raise
-            await events.wait(lambda event: event.name == name, deadline)
-            await call(block.loop_detach, loop["number"], loop["diskseq"], attachment_id)
+        while True:
+            try:
+                await call(block.loop_detach, loop["number"], loop["diskseq"], attachment_id)
+            except DeviceHeld:
+                if sysfs.users_of(name) or not events.udevd or clock() >= end:
+                    raise
+                await events.wait(lambda event: event.name == name, end - clock())
+            else:
+                return
 
 
 async def _listed() -> list[dict[str, Any]]:

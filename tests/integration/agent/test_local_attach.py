@@ -12,6 +12,7 @@ import pytest
 
 from agent.connectors import local
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NotAttached
+from agent.host import udev
 from agent.privsep import block, client, contexts, crypt, limits, start
 from agent.privsep.errors import CryptUnavailable, DeviceForeign, VerbRefused
 from tests.integration.agent.privsep_child import bound, run, traversable
@@ -182,6 +183,8 @@ async def test_a_loop_device_of_someone_else_is_left_alone(root: Path) -> None:
         assert bound()[Path(device).name] == str(path)
     finally:
         subprocess.run(["losetup", "-d", device], check=True)
+        if udev.udevd_runs():
+            subprocess.run(["udevadm", "settle"], check=True)  # the kernel waits for the last that has it open
 
 
 async def test_outside_of_the_roots_nothing_is_attached(root: Path, tmp_path: Path) -> None:
@@ -220,7 +223,6 @@ async def test_encrypted_is_opened_grown_and_closed(root: Path) -> None:
 
 def test_a_killed_agent_finds_its_device_again() -> None:
     code = """
-import signal
 dropped()
 from agent.connectors import local
 ident = str(uuid.uuid4())
