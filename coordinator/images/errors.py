@@ -59,4 +59,6 @@ class NoImageStore(Temporary):
     code = "images.no-store"
     retry_after = 5.0
     sentence = "No host that keeps images can be reached."
-    hint = "Let an agent keep images (images.keep = true) or bring its host back; see: brickyard host list."
+    hint = (
+        "Let an agent keep images (images.store in its configuration) or bring its host back; see: brickyard host list."
+    )

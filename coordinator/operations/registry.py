@@ -7,15 +7,20 @@ from coordinator.operations import (
     attach_host,
     create_snapshot,
     create_volume,
+    delete_image,
     delete_snapshot,
     delete_volume,
+    download_image,
     extend_volume,
+    upload_image,
 )
+from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.workflow import Workflows
 
 
-def workflows(keys: KeyStore) -> Workflows:
-    """Every (kind, version) that can be run here."""
+def workflows(keys: KeyStore, streams: ImageStreams | None = None) -> Workflows:
+    """Every (kind, version) that can be run here; without `streams` no image is carried by this process."""
+    carried = () if streams is None else (upload_image.workflow(streams), download_image.workflow(streams))
     return Workflows(
         (
             create_volume.workflow(keys),
@@ -25,5 +30,7 @@ def workflows(keys: KeyStore) -> Workflows:
             delete_snapshot.workflow(keys),
             attach_host.attach_workflow(keys),
             attach_host.detach_workflow(keys),
+            delete_image.workflow(keys),
+            *carried,
         )
     )

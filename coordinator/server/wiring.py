@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 from sqlalchemy import Connection
@@ -24,10 +24,13 @@ from coordinator.enrolment.service import Enrolment
 from coordinator.fleet.directory import Directory
 from coordinator.fleet.poller import Poller
 from coordinator.fleet.reconciler import Reconciler
+from coordinator.identity.keys import TokenKeys
+from coordinator.identity.local import LocalIdentity
 from coordinator.identity.policy import Policy
-from coordinator.identity.setup import Identity, set_up
+from coordinator.identity.strategies import authenticator
 from coordinator.keys.store import KeyStore
 from coordinator.operations.engine import Engine
+from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.registry import workflows
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.start import Opened
@@ -49,10 +52,11 @@ class Coordinator:
     directory: Directory
     poller: Poller
     engine: Engine
-    identity: Identity
+    identity: LocalIdentity
     app: web.Application
-    _runner: web.AppRunner | None = None
     port: int = 0
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+    _runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Listen, take over what a former life left, then watch the hosts."""
@@ -70,10 +74,13 @@ class Coordinator:
         """Stop accepting, let running steps end for a while, hand the rest back."""
         if self._runner is not None:
             await self._runner.cleanup()
+        for task in self.background:
+            task.cancel()
         await self.engine.close(self.settings.coordinator.stop_grace_s)
         await self.poller.close()
         await self.listener.close()
         await self.directory.close()
+        self.identity.close()
         await asyncio.to_thread(self.opened.db.close)
 
 
@@ -87,30 +94,33 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     reconciler = Reconciler(opened.db)
     renewal = Renewal(enrolment, tls)
     poller = Poller(opened.db, directory, reconciler, renewal, settings.fleet.poll_interval_s)
+    streams = ImageStreams(opened.db, tls)
     owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
     engine = Engine(
-        opened.db, directory, workflows(opened.keys), owner=owner, exclusive=True, parallel=section.parallel,
+        opened.db, directory, workflows(opened.keys, streams), owner=owner, exclusive=True, parallel=section.parallel,
         away_deadline_s=settings.fleet.away_deadline_s,
     )  # fmt: skip
     listener = EnrolmentListener(
         enrolment, tls, settings.enrolment.listen, settings.enrolment.port, enrolled=poller.enrolled
     )
-    identity = set_up(settings.identity, opened.db, settings.state_dir)
+    tokens = TokenKeys(settings.state_dir / "token-keys", settings.identity.token_lifetime)
+    identity = LocalIdentity(opened.db, tokens, settings.identity)
     policy = Policy.from_file(settings.identity.policy_file) if settings.identity.policy_file else Policy.builtin()
     services = Services(
         db=opened.db,
         policy=policy,
-        authenticator=identity.authenticator,
+        authenticator=authenticator(identity),
         settings=settings.api,
         others={
             Engine: engine,
             KeyStore: opened.keys,
+            ImageStreams: streams,
             Directory: directory,
             Poller: poller,
             Reconciler: reconciler,
             Enrolment: enrolment,
             EnrolmentListener: listener,
-            Identity: identity,
+            LocalIdentity: identity,
             CoordinatorSettings: settings,
         },
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,7 @@ from coordinator.state.database import Database
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.images import Filters, Page
 from coordinator.state.transition import move
-
-sys.path.insert(0, str(Path(__file__).parent))
-from support import ADMIN, OTHER, OWNER, activate, database, host, image
+from tests.unit.coordinator.images.support import ADMIN, OTHER, OWNER, activate, database, host, image
 
 
 @pytest.fixture
