@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from agent.base.log import get_logger
-from agent.copying.errors import DestinationFull
+from agent.copying.errors import DestinationFull, translated
 from agent.host import tools
 from agent.host.errors import ToolFailed
 from agent.host.run import run
@@ -72,7 +72,10 @@ async def convert(
         argv, secrets = command(inputs, target, target_zero=target_zero)
         fds = [target.fd, *(node.fd for node in inputs)]
         await unless_cancelled(_attempts(argv, secrets, fds, meter, watch), watch.cancel, usable)
-        await asyncio.to_thread(os.fsync, target.fd)
+        try:
+            await asyncio.to_thread(os.fsync, target.fd)
+        except OSError as failure:
+            raise translated(failure, "destination") from failure
         meter.at(usable, final=True)
     finally:
         if tail >= 0:
@@ -117,8 +120,8 @@ def command(
     """The argument list and the secrets it refers to. Raises BadSecret when qemu could not take a passphrase."""
     argv = ["prlimit", f"--as={MEMORY}", "--core=0", "--", tools.find("qemu-img"), "convert", "-p", "-n"]
     secrets: dict[str, bytes] = {}
-    if target_zero:
-        argv.append("--target-is-zero")
+    # Zeros that have to be written count as progress only with `-S 0`.
+    argv += ["--target-is-zero"] if target_zero else ["-S", "0"]
     if rate_limit is not None:
         argv += ["-r", str(rate_limit)]
     options = []

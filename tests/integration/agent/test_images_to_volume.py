@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import select
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,7 +156,7 @@ def watched_for(canaries: list[bytes]) -> Iterator[list[str]]:
     stop = threading.Event()
 
     def look() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.005):
             for process in Path("/proc").glob("[0-9]*"):
                 for name in ("cmdline", "environ"):
                     try:
@@ -349,3 +351,39 @@ async def test_cancel_kills_the_tool_and_empties_the_file(images: Images, tmp_pa
     children = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
     tools = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in "".join(children).split()]
     assert not [argv for argv in tools if b"qemu-img" in argv]
+
+
+KILLED = """
+import asyncio, os, sys
+from pathlib import Path
+from agent.images.inspect import Declared
+from agent.images.volume import Means, OpenedImage, Target, image_to_volume
+from agent.luks.convert import Watch
+from agent.luks.model import Format, Secret
+key = Secret("symmetric", bytes(range(32)))
+image = OpenedImage(os.open(sys.argv[1], 0), Declared("qcow2", "bare", True), key)
+target = Target(Path(sys.argv[2]), 4 << 30, Format(), key)
+watch = Watch(lambda progress: print(progress.done, flush=True), asyncio.Event(), timeout_s=60)
+asyncio.run(image_to_volume(image, target, Means(), watch))
+"""
+
+
+async def test_kill_in_the_middle_leaves_no_tool_and_a_repeat_heals(
+    images: Images, tmp_path: Path, runner: Runner
+) -> None:
+    image = images.get(SYMMETRIC)
+    argv = [sys.executable, "-c", KILLED, str(image), str(runner.path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as agent:
+        assert agent.stdout is not None
+        assert agent.stdout.readline()
+        tools = [
+            int(pid) for path in Path(f"/proc/{agent.pid}/task").glob("*/children") for pid in path.read_text().split()
+        ]
+        handles = [os.pidfd_open(pid) for pid in tools]
+        agent.kill()
+    assert handles
+    for handle in handles:
+        assert await asyncio.to_thread(select.select, [handle], [], [], 10) == ([handle], [], [])
+        os.close(handle)
+    await runner(image, ENCRYPTED_QCOW2, SYMMETRIC, encryption=Format())
+    assert decrypted(tmp_path, runner.path, VOLUME_KEY) == images.data + bytes(USABLE - IMAGE_BYTES)

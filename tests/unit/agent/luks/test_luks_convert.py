@@ -26,6 +26,7 @@ def test_command_names_formats_and_hides_secrets() -> None:
         "driver=luks,file.driver=raw,file.offset=512,file.file.driver=file,file.file.filename=/dev/fd/8,key-secret=s2",
     ]
     assert "--target-is-zero" not in argv
+    assert argv[argv.index("-S") + 1] == "0"
     assert argv[argv.index("-r") + 1] == "1000"
 
 
