@@ -29,11 +29,23 @@ class Directory:
     def __init__(self, identity: TlsIdentity) -> None:
         self._identity = identity
         self._known: dict[str, Known] = {}
+        self._news = asyncio.Event()
 
     def client(self, host_id: str) -> AgentClient | None:
         """The client of an enrolled host; None when it is not enrolled (any more)."""
         known = self._known.get(host_id)
         return known.client if known else None
+
+    def found(self, known: Known) -> None:
+        """A poll was answered, and its pools are known."""
+        known.up.set()
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def all_up(self, host_ids: frozenset[str]) -> None:
+        """Wait until all these hosts are enrolled and answer."""
+        while not host_ids <= {known.host.name for known in self._known.values() if known.up.is_set()}:
+            await self._news.wait()
 
     def lost(self, host_id: str) -> None:
         """A call failed: the host counts as unreachable until it answers a poll."""

@@ -80,7 +80,7 @@ class Poller:
         await self._db.write(lambda conn: fleet.report(conn, name, facts, pools))
         if not known.up.is_set():
             log.info("host answers", host=name)
-        known.up.set()
+        self._directory.found(known)
         await self._db.write(lambda conn: issues.settle(conn, name, ["host.unreachable"], set()))
         await self._renewal.give_denied(name, known.client)
         await self._reconciler.examine(known)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.base.files import write_whole
 from coordinator.enrolment.ca import Authority, FileCaStore
+from coordinator.identity.bootstrap import ADMIN_USER_ID, bootstrap
 from coordinator.keys import kek
 from coordinator.keys.store import KeyStore
 from coordinator.server.settings import CoordinatorSettings
+from coordinator.state import identity as state
 from coordinator.state.database import Database
 from coordinator.state.schema import prepare
 
@@ -32,11 +36,23 @@ def open_state(settings: CoordinatorSettings) -> Opened:
     try:
         db.write_now(prepare)
         db.write_now(keys.check)
+        _first_admin(settings, db)
         authority = Authority.open(FileCaStore(folder / "ca"))
     except BaseException:
         db.close()
         raise
     return Opened(db, keys, authority)
+
+
+def _first_admin(settings: CoordinatorSettings, db: Database) -> None:
+    """At the first start, make the user admin; its password lies in a file of the state directory (mode 0600)."""
+    if db.read_now(lambda conn: state.by_id(conn, "user", ADMIN_USER_ID)) is not None:
+        return
+    path = settings.state_dir / "admin-password"
+    if not path.exists():
+        write_whole(path, (secrets.token_urlsafe(18) + "\n").encode())
+    password = path.read_text().strip()
+    db.write_now(lambda conn: bootstrap(conn, password, settings.identity.bcrypt_rounds))
 
 
 def _keys(settings: CoordinatorSettings, folder: Path) -> KeyStore:

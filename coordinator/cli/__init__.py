@@ -1,0 +1,1 @@
+"""The commands: `brickyard` (users and operators), `brickyard dev`, `brickyard-coordinator` (the service)."""

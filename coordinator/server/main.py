@@ -1,0 +1,53 @@
+"""`brickyard-coordinator`: the service, and the commands on its state directory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+from agent.base import environment, sdnotify
+from agent.base.log import get_logger
+from coordinator.server.settings import CoordinatorSettings
+from coordinator.server.start import Opened, open_state
+from coordinator.server.wiring import Coordinator, build
+
+log = get_logger(__name__)
+Ready = Callable[[Coordinator], None]
+
+
+def run_coordinator(settings: CoordinatorSettings, on_ready: Ready | None = None) -> int:
+    """Run in this process until SIGTERM or SIGINT; returns the exit code. Raises what keeps it from starting."""
+    settings.log.apply()
+    settings.testing.apply()
+    os.umask(0o077)
+    opened = open_state(settings)
+    return asyncio.run(_serve(settings, opened, on_ready))
+
+
+async def _serve(settings: CoordinatorSettings, opened: Opened, on_ready: Ready | None) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    coordinator = build(settings, opened)
+    await coordinator.start()
+    log.info("coordinator serves", port=coordinator.port, enrolment_port=coordinator.listener.port)
+    sdnotify.ready(f"serving on port {coordinator.port}")
+    if on_ready is not None:
+        on_ready(coordinator)
+    alive = asyncio.create_task(sdnotify.watchdog(stop))
+    await stop.wait()
+    sdnotify.stopping()
+    await coordinator.stop()
+    await alive
+    return 0
+
+
+def main() -> None:
+    """The console command."""
+    environment.check()
+    from coordinator.cli.service import service
+
+    service()
