@@ -7,11 +7,10 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 
 from agent.wire.client import AgentClient
@@ -20,18 +19,25 @@ from agent.wire.jobs import JobArgs, JobStatus, WireSecret, request_for
 from agent.wire.tls import COORDINATOR, TlsFiles, TlsIdentity, host_role
 from coordinator.enrolment.ca import Authority, new_authority
 from coordinator.enrolment.own import ensure_role
+from tests.integration.agent.zygote import Forked, Zygote
 
-PROGRAM = """
-import os, sys
+IMPORTS = """
 from pathlib import Path
 from agent.base.config import load
 from agent.server.main import run_agent
 from agent.server.settings import AgentSettings
-settings = load(AgentSettings, Path(sys.argv[1]), sys.argv[3:])
-ready = lambda: os.write(int(sys.argv[2]), b"r")
-roots = [backend.path for backend in settings.backends.values()]
-sys.exit(run_agent(settings, roots=roots, dev=True, on_ready=ready))
+import agent.connectors.local, agent.images.volume, agent.luks.tool, agent.wire.transfer
 """
+BODY = """
+    settings = load(AgentSettings, Path(request["config"]), request["sets"])
+    roots = [backend.path for backend in settings.backends.values()]
+    return run_agent(settings, roots=roots, dev=True, on_ready=lambda: os.write(ready, b"r"))
+"""
+
+
+@cache
+def zygote() -> Zygote:
+    return Zygote(IMPORTS, BODY)
 
 
 def free_port() -> int:
@@ -66,7 +72,7 @@ class AgentProcess:
         self.state = site.folder / name
         self.volumes = self.state / "files"
         self.port, self.data_port = free_port(), free_port()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
         self.log = site.folder / f"{name}.log"
         identity = self.state / "identity"
         ensure_role(identity, site.authority, host_role(name))
@@ -82,18 +88,8 @@ class AgentProcess:
 
     async def start(self, *sets: str) -> None:
         """Start it with `--set`-like overrides and wait until it is ready (or dies, which is raised)."""
-        read, write = os.pipe()
-        argv = [sys.executable, "-c", PROGRAM, str(self.config), str(write), *sets]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                argv,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(write,),
-                cwd=Path(__file__).parents[3],
-            )
-        os.close(write)
+        request = {"config": str(self.config), "sets": list(sets)}
+        self.process, read = zygote().fork(request, self.log)
         try:
             ready = await asyncio.wait_for(asyncio.to_thread(os.read, read, 1), 20)
         finally:
@@ -107,7 +103,7 @@ class AgentProcess:
 
     async def kill(self) -> None:
         if self.process is not None and self.process.poll() is None:
-            self.process.kill()
+            self.process.send_signal(signal.SIGKILL)
             await self.died()
 
     async def stop(self) -> int:
