@@ -14,7 +14,7 @@ MAY_START = (
     "agent/host/run.py",
     "agent/host/spawn.py",
     "agent/privsep/",
-    "coordinator/cli/dev",
+    "coordinator/dev/",
     "coordinator/server/dev",
 )
 STARTERS = {

@@ -18,7 +18,7 @@ _AGENT = {
 }  # fmt: skip
 _COORDINATOR = {
     "api", "operations", "lifecycle", "fleet", "scheduler", "quota", "state", "identity", "keys", "images", "compute",
-    "notifications", "enrolment", "server", "cli", "console",
+    "notifications", "enrolment", "server", "cli", "dev", "console",
 }  # fmt: skip
 # The models of the wire are also the words in which a back end or a target answers, and the state keeps answers.
 _MODELS = {"agent.wire.jobs", "agent.wire.results"}
@@ -72,6 +72,7 @@ TABLE: dict[str, set[str]] = {
     "coordinator.enrolment": _coordinator("state") | _agent("wire"),
     "coordinator.server": _coordinator(*_COORDINATOR) | _agent("wire"),
     "coordinator.cli": _coordinator(*_COORDINATOR) | _agent("wire"),
+    "coordinator.dev": _coordinator(*_COORDINATOR) | _agent(*_AGENT),
     "coordinator.console": _coordinator(*_COORDINATOR),
 }
 

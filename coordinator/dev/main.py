@@ -20,8 +20,8 @@ from agent.privsep import account as accounts
 from agent.server.identity import join
 from agent.server.main import run_agent
 from agent.server.settings import AgentSettings
-from coordinator.cli.devsite import DevSite
-from coordinator.cli.processes import Body, Child, Processes, Report
+from coordinator.dev.processes import Body, Child, Processes, Report
+from coordinator.dev.site import DevSite
 from coordinator.server.main import run_coordinator
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.wiring import Coordinator

@@ -1,0 +1,1 @@
+"""`brickyard dev`: a whole site, coordinator and agents, from one process."""
