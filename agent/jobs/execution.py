@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent.base.errors import BrickyardError, Temporary
 from agent.base.faults import declare, fault_point
 from agent.base.log import bound, get_logger
+from agent.base.metrics import registry
 from agent.jobs import records
 from agent.jobs.entry import Entry
 from agent.jobs.errors import JobDefect, JournalUnavailable
@@ -31,6 +32,9 @@ log = get_logger(__name__)
 _TELL_EVERY_S = 0.5
 _WRITE_EVERY_S = 1.0
 _JOURNAL_RETRY_S = 2.0
+_ENDS = ("done", "failed", "cancelled", "fenced")
+_ended_jobs = registry.counter("brickyard_agent_jobs_ended", "Jobs that ended, by kind and state", kind=32, state=_ENDS)
+_seconds = registry.histogram("brickyard_agent_job_seconds", "Seconds from a job's turn to its end", kind=32)
 
 
 class Execution:
@@ -77,6 +81,8 @@ class Execution:
                 if await self._stopped_within(_JOURNAL_RETRY_S):
                     return
         seconds = round(time.monotonic() - entry.began, 3) if entry.began else 0.0
+        _ended_jobs.inc(kind=entry.record.kind, state=state)
+        _seconds.observe(seconds, kind=entry.record.kind)
         entry.close(replace(ended, epoch=entry.record.epoch))
         fault_point("agent.job.finished")
         log.info("job ended", job=entry.key, kind=entry.record.kind, state=state, seconds=seconds)
