@@ -1,9 +1,9 @@
 """Attachments, and the generation of each (volume, host) pair. `owner`: `agent`, `compute` or `external`."""
 
-from sqlalchemy import JSON, Column, DateTime, ForeignKey, Index, Integer, String, Table, Text, text
+from sqlalchemy import JSON, Column, DateTime, ForeignKey, Integer, String, Table, Text
 
 from coordinator.state.tables import metadata
-from coordinator.state.tables.columns import id_column, soft_delete, times
+from coordinator.state.tables.columns import id_column, partial, soft_delete, times
 
 attachments = Table(
     "attachments",
@@ -27,20 +27,8 @@ attachments = Table(
     Column("detach_time", DateTime),
     *times(),
     *soft_delete(),
-    Index(
-        "ix_attachments_live_volume",
-        "volume_id",
-        sqlite_where=text("NOT deleted"),
-        postgresql_where=text("NOT deleted"),
-    ),
-    Index(
-        "ix_attachments_live_project",
-        "project_id",
-        "created_at",
-        "id",
-        sqlite_where=text("NOT deleted"),
-        postgresql_where=text("NOT deleted"),
-    ),
+    partial("ix_attachments_live_volume", "volume_id", where="NOT deleted"),
+    partial("ix_attachments_live_project", "project_id", "created_at", "id", where="NOT deleted"),
 )
 
 generations = Table(

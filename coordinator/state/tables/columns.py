@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Column, DateTime, String, false
+from sqlalchemy import Boolean, Column, DateTime, Index, MetaData, String, false, text
 
 
 def utcnow() -> datetime.datetime:
@@ -29,3 +29,20 @@ def soft_delete() -> list[Column[Any]]:
         Column("deleted", Boolean, nullable=False, default=False, server_default=false()),
         Column("deleted_at", DateTime),
     ]
+
+
+def partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index over the rows that `where` (SQL for both databases) picks.
+
+    The condition is given to SQLite here, and to PostgreSQL by `for_postgresql`: naming both would load the dialect of
+    PostgreSQL, which costs every start 45 ms.
+    """
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), info={"where": where})
+
+
+def for_postgresql(metadata: MetaData) -> None:
+    """Give PostgreSQL the conditions of the partial indexes; call before its schema is made."""
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            if "where" in index.info:
+                index.dialect_options["postgresql"]["where"] = text(index.info["where"])

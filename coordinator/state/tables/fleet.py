@@ -11,18 +11,16 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
-    Index,
     Integer,
     String,
     Table,
     Text,
     false,
-    text,
     true,
 )
 
 from coordinator.state.tables import metadata
-from coordinator.state.tables.columns import id_column, times
+from coordinator.state.tables.columns import id_column, partial, times
 
 hosts = Table(
     "hosts",
@@ -75,13 +73,5 @@ issues = Table(
     Column("first_seen", DateTime, nullable=False),
     Column("last_seen", DateTime, nullable=False),
     Column("closed_at", DateTime),
-    Index(
-        "uq_issues_open",
-        "code",
-        "resource_type",
-        "resource_id",
-        unique=True,
-        sqlite_where=text("closed_at IS NULL"),
-        postgresql_where=text("closed_at IS NULL"),
-    ),
+    partial("uq_issues_open", "code", "resource_type", "resource_id", unique=True, where="closed_at IS NULL"),
 )

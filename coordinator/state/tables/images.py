@@ -1,9 +1,9 @@
 """The built-in image catalog; the bytes lie on the store agent `host_id`."""
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, false, text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Integer, String, Table, Text, false
 
 from coordinator.state.tables import metadata
-from coordinator.state.tables.columns import id_column, soft_delete, times
+from coordinator.state.tables.columns import id_column, partial, soft_delete, times
 
 images = Table(
     "images",
@@ -29,14 +29,7 @@ images = Table(
     Column("attention", Text),
     *times(),
     *soft_delete(),
-    Index(
-        "ix_images_live_owner",
-        "owner",
-        "created_at",
-        "id",
-        sqlite_where=text("NOT deleted"),
-        postgresql_where=text("NOT deleted"),
-    ),
+    partial("ix_images_live_owner", "owner", "created_at", "id", where="NOT deleted"),
 )
 
 image_properties = Table(

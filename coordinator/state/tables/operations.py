@@ -4,12 +4,12 @@
 `lease_until` is in seconds since 1970 on the database's clock.
 """
 
-from sqlalchemy import JSON, Boolean, Column, DateTime, Double, Index, Integer, String, Table, Text, false, text
+from sqlalchemy import JSON, Boolean, Column, DateTime, Double, Index, Integer, String, Table, Text, false
 
 from coordinator.state.tables import metadata
-from coordinator.state.tables.columns import id_column, times
+from coordinator.state.tables.columns import id_column, partial, times
 
-_ACTIVE = text("state IN ('running', 'undoing')")
+_ACTIVE = "state IN ('running', 'undoing')"
 
 operations = Table(
     "operations",
@@ -36,7 +36,7 @@ operations = Table(
     Column("lease_until", Double),
     *times(),
     Column("finished_at", DateTime),
-    Index("ix_operations_active", "lease_until", sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
+    partial("ix_operations_active", "lease_until", where=_ACTIVE),
     Index("ix_operations_resource", "resource_id", "created_at"),
     Index("ix_operations_project", "project_id", "created_at", "id"),
 )

@@ -1,9 +1,9 @@
 """Snapshots with their metadata. `volume_size` is GiB at the time of the snapshot."""
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, text, true
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, String, Table, Text, true
 
 from coordinator.state.tables import metadata
-from coordinator.state.tables.columns import id_column, soft_delete, times
+from coordinator.state.tables.columns import id_column, partial, soft_delete, times
 
 snapshots = Table(
     "snapshots",
@@ -25,17 +25,8 @@ snapshots = Table(
     Column("attention", Text),
     *times(),
     *soft_delete(),
-    Index(
-        "ix_snapshots_live_project",
-        "project_id",
-        "created_at",
-        "id",
-        sqlite_where=text("NOT deleted"),
-        postgresql_where=text("NOT deleted"),
-    ),
-    Index(
-        "ix_snapshots_live_volume", "volume_id", sqlite_where=text("NOT deleted"), postgresql_where=text("NOT deleted")
-    ),
+    partial("ix_snapshots_live_project", "project_id", "created_at", "id", where="NOT deleted"),
+    partial("ix_snapshots_live_volume", "volume_id", where="NOT deleted"),
 )
 
 snapshot_metadata = Table(

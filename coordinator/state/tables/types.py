@@ -1,9 +1,9 @@
 """Volume types, their extra specs, encryption and the projects that may see private ones."""
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, text, true
+from sqlalchemy import Boolean, Column, ForeignKey, Integer, String, Table, Text, true
 
 from coordinator.state.tables import metadata
-from coordinator.state.tables.columns import id_column, soft_delete, times
+from coordinator.state.tables.columns import id_column, partial, soft_delete, times
 
 volume_types = Table(
     "volume_types",
@@ -15,13 +15,7 @@ volume_types = Table(
     Column("qos_specs_id", String(36)),
     *times(),
     *soft_delete(),
-    Index(
-        "uq_volume_types_live_name",
-        "name",
-        unique=True,
-        sqlite_where=text("NOT deleted"),
-        postgresql_where=text("NOT deleted"),
-    ),
+    partial("uq_volume_types_live_name", "name", unique=True, where="NOT deleted"),
 )
 
 type_extra_specs = Table(

@@ -6,18 +6,16 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
-    Index,
     Integer,
     String,
     Table,
     Text,
     false,
-    text,
     true,
 )
 
 from coordinator.state.tables import metadata
-from coordinator.state.tables.columns import id_column, soft_delete, times
+from coordinator.state.tables.columns import id_column, partial, soft_delete, times
 
 volumes = Table(
     "volumes",
@@ -57,37 +55,18 @@ volumes = Table(
     Column("launched_at", DateTime),
     Column("terminated_at", DateTime),
     *soft_delete(),
-    Index(
-        "ix_volumes_live_project",
-        "project_id",
-        "created_at",
-        "id",
-        sqlite_where=text("NOT deleted"),
-        postgresql_where=text("NOT deleted"),
-    ),
-    Index(
+    partial("ix_volumes_live_project", "project_id", "created_at", "id", where="NOT deleted"),
+    partial(
         "ix_volumes_live_quota",
         "project_id",
         "volume_type_id",
         "size",
         "reserved_size",
-        sqlite_where=text("NOT deleted AND use_quota"),
-        postgresql_where=text("NOT deleted AND use_quota"),
+        where="NOT deleted AND use_quota",
     ),
-    Index(
-        "ix_volumes_live_all",
-        "created_at",
-        "id",
-        sqlite_where=text("NOT deleted"),
-        postgresql_where=text("NOT deleted"),
-    ),
-    Index("ix_volumes_live_host", "host_id", sqlite_where=text("NOT deleted"), postgresql_where=text("NOT deleted")),
-    Index(
-        "ix_volumes_busy",
-        "status",
-        sqlite_where=text("NOT deleted AND status NOT IN ('available', 'in-use')"),
-        postgresql_where=text("NOT deleted AND status NOT IN ('available', 'in-use')"),
-    ),
+    partial("ix_volumes_live_all", "created_at", "id", where="NOT deleted"),
+    partial("ix_volumes_live_host", "host_id", where="NOT deleted"),
+    partial("ix_volumes_busy", "status", where="NOT deleted AND status NOT IN ('available', 'in-use')"),
 )
 
 volume_metadata = Table(
