@@ -20,9 +20,9 @@ SETTINGS = {
     "coordinator": ("coordinator.server.settings", "CoordinatorSettings", "/etc/brickyard/coordinator.toml"),
 }
 COMMANDS = {
-    "brickyard": "coordinator.cli.main",
-    "brickyard-agent": "agent.cli.main",
-    "brickyard-coordinator": "coordinator.server.main",
+    "brickyard": ("coordinator.cli.main",),
+    "brickyard-agent": ("agent.cli.main",),
+    "brickyard-coordinator": ("coordinator.cli.service", "coordinator.server.main"),
 }
 
 
@@ -53,15 +53,24 @@ def errors() -> str:
     return "# Errors\n\n" + words + "\n".join(rows) + "\n"
 
 
-def commands() -> str:
+def commands() -> str | None:
     """Every command with its options, from the commands themselves."""
-    text = ["# Commands\n"]
-    for name, module in COMMANDS.items():
-        if exists(module):
-            found = importlib.import_module(module)
-            command = getattr(found, "cli", None) or found.main
+    text: list[str] = []
+    for name, modules in COMMANDS.items():
+        command = next((found for module in modules if (found := command_of(module))), None)
+        if command is not None:
             text += described(command, (name,))
-    return "\n".join(text)
+    return "\n".join(["# Commands\n", *text]) if text else None
+
+
+def command_of(module: str) -> Any:
+    """The click command that a module holds under one of the usual names; None without."""
+    import click
+
+    if not exists(module):
+        return None
+    held = vars(importlib.import_module(module))
+    return next((held[name] for name in ("cli", "service", "main") if isinstance(held.get(name), click.Command)), None)
 
 
 def calls() -> str | None:
