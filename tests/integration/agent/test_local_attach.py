@@ -247,3 +247,28 @@ told(ident=ident, same=same, detached=detached)
         assert list(bound().values()).count(first["path"]) == 1
         assert run(again, base) == {"ident": first["ident"], "same": True, "detached": True}
     assert bound() == before
+
+
+@pytest.mark.skipif(not crypt.dm_crypt_available(), reason="this kernel has no dm-crypt")
+def test_the_daemon_without_capabilities_opens_and_closes_luks() -> None:
+    code = """
+import subprocess
+path, ident = volume(32 << 20), str(uuid.uuid4())
+fast = ["--pbkdf-force-iterations", "1000", "--pbkdf", "pbkdf2", "--batch-mode", "--key-file", "-"]
+subprocess.run(["/usr/sbin/cryptsetup", "luksFormat", *fast, path], input=b"secret", check=True)
+os.chown(path, 65534, 65534)
+dropped()
+from agent.connectors import local
+async def main():
+    try:
+        await local.attach(path, ident, 32 << 20, encrypted=True, passphrase=b"another")
+    except WrongKey as error:
+        wrong = error.code
+    left = len(await local.current())
+    device = await local.attach(path, ident, 32 << 20, encrypted=True, passphrase=b"secret")
+    again = await local.attach(path, ident, 32 << 20, encrypted=True, passphrase=b"secret")
+    return wrong, left, device.device.removesuffix(ident), device == again, await local.detach(ident)
+told(found=asyncio.run(main()))
+"""
+    with traversable() as base:
+        assert run(code, base)["found"] == ["device.wrong-key", 0, "/dev/mapper/brickyard-", True, True]
