@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from agent.backends.config import FileBackendConfig
 from agent.base.config import Section
+from agent.base.errors import Invalid
 from agent.base.ids import checked_name
 from agent.base.sections import LogConfig, TestingConfig
 from agent.images.config import ImagesConfig
@@ -21,6 +22,13 @@ DEFAULT_STATE = Path("/var/lib/brickyard")
 
 def _own_name() -> str:
     return socket.gethostname().split(".")[0] or "localhost"
+
+
+def _plain_name(text: str, noun: str) -> str:
+    try:
+        return checked_name(text, noun)
+    except Invalid as error:
+        raise ValueError(str(error).rstrip(".")) from None
 
 
 class AgentSection(Section):
@@ -44,7 +52,7 @@ class AgentSection(Section):
     @field_validator("host")
     @classmethod
     def _plain(cls, value: str) -> str:
-        return checked_name(value, "host")
+        return _plain_name(value, "host")
 
     @field_validator("listen")
     @classmethod
@@ -88,7 +96,7 @@ class AgentSettings(Section):
     @classmethod
     def _names(cls, value: dict[str, FileBackendConfig]) -> dict[str, FileBackendConfig]:
         for name in value:
-            checked_name(name, "back end")
+            _plain_name(name, "back end")
         return value
 
     @model_validator(mode="after")

@@ -115,7 +115,9 @@ async def runner_at(folder: Path, work: Work, **options: Any) -> AsyncIterator[R
     locks.mkdir(exist_ok=True)
     journal = Journal(folder / "journal.db")
     await journal.open()
-    runner = Runner(journal, work.kinds(), Services(host="host-a", journal=journal), RunnerOptions(lock_dir=locks, **options))
+    runner = Runner(
+        journal, work.kinds(), Services(host="host-a", journal=journal), RunnerOptions(lock_dir=locks, **options)
+    )
     try:
         await runner.start()
         yield runner

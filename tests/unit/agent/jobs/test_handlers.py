@@ -1,0 +1,264 @@
+"""Handlers on the real file back end: made once, "already so" is success, nothing half made stays."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from agent.backends.config import FileBackendConfig
+from agent.backends.file import FileBackend
+from agent.base.errors import Invalid, NotFound
+from agent.base.ids import new_id
+from agent.images.config import ImagesConfig
+from agent.images.spool import Spool
+from agent.images.store import ImageStore
+from agent.jobs import registry
+from agent.jobs.conversion import Conversion
+from agent.jobs.errors import NoImageStore, UnknownBackend
+from agent.jobs.journal import Journal
+from agent.jobs.kinds import Context
+from agent.jobs.services import Services
+from agent.wire.jobs import (
+    ImageCommit,
+    ImageDelete,
+    JobArgs,
+    LuksFormat,
+    Progress,
+    SnapshotCreate,
+    SnapshotDelete,
+    TransferClose,
+    TransferOpen,
+    TransferRef,
+    VolumeClone,
+    VolumeCreate,
+    VolumeDelete,
+    VolumeExtend,
+    VolumeFromImage,
+    WireSecret,
+    job_args,
+)
+
+MIB = 1 << 20
+SECRET = WireSecret.of("passphrase", b"a passphrase")
+needs_cryptsetup = pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
+
+
+class Host:
+    """One host's services; `fetched` is what a transfer would give."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.fetched = folder, b""
+        self.journal = Journal(folder / "journal.db")
+        self.backend = FileBackend("files", FileBackendConfig(path=folder / "files"))
+        self.store = ImageStore(folder / "images")
+        self.store.open()
+        spool = Spool(folder / "spool", 1 << 30)
+        spool.open()
+        config = ImagesConfig(passphrase_iterations=1000)
+        self.services = Services(
+            host="host-a",
+            journal=self.journal,
+            backends={"files": self.backend},
+            passphrase_iterations=1000,
+            conversion=Conversion(spool, config, self._fetch),
+            images=self.store,
+        )
+        self.told: list[Progress] = []
+
+    async def _fetch(self, ref: TransferRef, fd: int, size: int, tell: Callable[[int], None]) -> int:
+        os.pwrite(fd, self.fetched, 0)
+        tell(len(self.fetched))
+        return len(self.fetched)
+
+    def context(self, **secrets: WireSecret) -> Context:
+        async def save(checkpoint: dict[str, object]) -> None:
+            return None
+
+        return Context(key="op/x/1", services=self.services, report=self.told.append, save=save, secrets=secrets)
+
+    async def do(self, args: JobArgs, **secrets: WireSecret) -> dict[str, object]:
+        kind = registry.KINDS[args.kind]
+        assert kind.secrets(args) <= secrets.keys()
+        result = await kind.run(self.context(**secrets), args)
+        return result.model_dump(mode="json") if result is not None else {}
+
+    async def abandon(self, args: JobArgs) -> None:
+        await registry.KINDS[args.kind].abandon(self.context(), args)
+
+    def files(self) -> set[str]:
+        root = self.folder / "files"
+        return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    made = Host(tmp_path)
+    await made.journal.open()
+    yield made
+    made.backend.close()
+    await made.journal.close()
+
+
+def test_every_kind_of_the_wire_has_a_handler() -> None:
+    kinds = {str(model["properties"]["kind"]["const"]) for model in job_args.json_schema()["$defs"].values()
+             if "kind" in model.get("properties", {})}  # fmt: skip
+    assert kinds == registry.KINDS.keys()
+    assert all(name == kind.name for name, kind in registry.KINDS.items())
+
+
+async def test_create_extend_delete_are_each_the_same_twice(host: Host) -> None:
+    volume = new_id()
+    create = VolumeCreate(backend="files", volume_id=volume, size_bytes=MIB)
+    assert await host.do(create) == await host.do(create)
+    extend = VolumeExtend(backend="files", volume_id=volume, size_bytes=3 * MIB)
+    assert (await host.do(extend))["usable_bytes"] == 3 * MIB
+    assert (await host.do(extend))["device_bytes"] == 3 * MIB
+    smaller = await host.do(extend.model_copy(update={"size_bytes": 2 * MIB}))
+    assert smaller["device_bytes"] == 3 * MIB, "an older extend that runs again changes nothing"
+    remove = VolumeDelete(backend="files", volume_id=volume)
+    await host.do(remove)
+    await host.do(remove)
+    assert host.files() == set()
+    with pytest.raises(NotFound):
+        await host.do(extend)
+    with pytest.raises(UnknownBackend, match="files"):
+        await host.do(create.model_copy(update={"backend": "other"}))
+
+
+@needs_cryptsetup
+@pytest.mark.parametrize("luks", ["luks1", "luks2"])
+async def test_an_encrypted_volume_gives_its_full_size_whatever_is_done_with_it(host: Host, luks: str) -> None:
+    volume, clone, second = new_id(), new_id(), new_id()
+    encryption = LuksFormat.model_validate({"format": luks})
+    create = VolumeCreate(backend="files", volume_id=volume, size_bytes=MIB, encryption=encryption)
+    made = await host.do(create, volume=SECRET)
+    assert made == await host.do(create, volume=SECRET)
+    header = int(str(made["device_bytes"])) - MIB
+    assert header == (2 if luks == "luks1" else 16) * MIB
+    assert host.files() == {f"volumes/{volume}"}
+    extend = VolumeExtend(backend="files", volume_id=volume, size_bytes=2 * MIB, encrypted=True)
+    grown = await host.do(extend)
+    assert grown == await host.do(extend)
+    assert (grown["usable_bytes"], grown["device_bytes"]) == (2 * MIB, 2 * MIB + header)
+    copy = VolumeClone(backend="files", volume_id=clone, size_bytes=4 * MIB, source_volume_id=volume, encrypted=True)
+    cloned = await host.do(copy)
+    assert cloned == await host.do(copy)
+    assert (cloned["usable_bytes"], cloned["device_bytes"]) == (4 * MIB, 4 * MIB + header)
+    snapshot = SnapshotCreate(backend="files", volume_id=volume, snapshot_id=new_id())
+    kept = await host.do(snapshot)
+    assert kept["device_bytes"] == 2 * MIB + header
+    copy = VolumeClone(
+        backend="files", volume_id=second, size_bytes=2 * MIB, source_snapshot_id=snapshot.snapshot_id, encrypted=True
+    )
+    assert (await host.do(copy))["device_bytes"] == 2 * MIB + header
+    await host.do(SnapshotDelete(backend="files", snapshot_id=snapshot.snapshot_id))
+    assert host.files() == {f"volumes/{one}" for one in (volume, clone, second)}
+
+
+async def test_a_clone_needs_one_source(host: Host) -> None:
+    both = VolumeClone(
+        backend="files", volume_id=new_id(), size_bytes=MIB, source_volume_id=new_id(), source_snapshot_id=new_id()
+    )
+    for wrong in (both, both.model_copy(update={"source_volume_id": None, "source_snapshot_id": None})):
+        with pytest.raises(Invalid, match="one source"):
+            await host.do(wrong)
+
+
+async def test_what_is_abandoned_leaves_nothing(host: Host) -> None:
+    volume = new_id()
+    await host.backend.prepare(volume, MIB)
+    assert host.files() == {f"partial/{volume}"}
+    create = VolumeCreate(backend="files", volume_id=volume, size_bytes=MIB)
+    await host.abandon(create)
+    assert host.files() == set()
+    await host.do(create)
+    await host.abandon(create)
+    assert host.files() == {f"volumes/{volume}"}, "what is published is for the operation's own undo"
+    snapshot = SnapshotCreate(backend="files", volume_id=volume, snapshot_id=new_id())
+    await host.do(snapshot)
+    await host.abandon(snapshot)
+    assert host.files() == {f"volumes/{volume}"}
+
+
+async def test_images_are_committed_used_and_removed(host: Host) -> None:
+    image, volume, content = new_id(), new_id(), os.urandom(MIB)
+    host.store.incoming_path(image).write_bytes(content)
+    commit = ImageCommit(image_id=image, disk_format="raw", container_format="bare")
+    kept = await host.do(commit)
+    assert kept == await host.do(commit)
+    digests = {str(one["algorithm"]): one["value"] for one in kept["checksums"]}  # type: ignore[attr-defined]
+    assert digests == {"md5": hashlib.md5(content).hexdigest(), "sha256": hashlib.sha256(content).hexdigest()}
+    source = {"image_id": image, "disk_format": "raw", "container_format": "bare", "size_bytes": len(content)}
+    make = VolumeFromImage.model_validate(
+        {"backend": "files", "volume_id": volume, "size_bytes": 2 * MIB, "image": source}
+    )
+    assert await host.do(make) == await host.do(make)
+    assert (host.folder / "files" / "volumes" / volume).read_bytes() == content + bytes(MIB)
+    await host.do(ImageDelete(image_id=image))
+    await host.do(ImageDelete(image_id=image))
+    with pytest.raises(NotFound):
+        await host.do(make.model_copy(update={"volume_id": new_id()}))
+
+
+@needs_cryptsetup
+async def test_an_image_that_was_fetched_is_checked_and_encrypted(host: Host) -> None:
+    volume, host.fetched = new_id(), os.urandom(MIB)
+    transfer = {"host": "host-b", "address": "127.0.0.1", "port": 1, "name": "x" * 20}
+    checksum = {"algorithm": "sha256", "value": "0" * 64}
+    source = {"image_id": new_id(), "disk_format": "raw", "container_format": "bare", "size_bytes": MIB,
+              "transfer": transfer, "checksum": checksum}  # fmt: skip
+    make = VolumeFromImage.model_validate(
+        {"backend": "files", "volume_id": volume, "size_bytes": MIB, "image": source, "encryption": {}}
+    )
+    with pytest.raises(Exception, match="checksum"):
+        await host.do(make, volume=SECRET)
+    assert host.files() == set()
+    good = make.image.model_copy(update={"checksum": None})
+    result = await host.do(make.model_copy(update={"image": good}), volume=SECRET)
+    assert result["usable_bytes"] == MIB
+    whole = (host.folder / "files" / "volumes" / volume).read_bytes()
+    assert whole.startswith(b"LUKS")
+    assert host.fetched[:4096] not in whole
+    assert host.told[0].phase == "fetch"
+    assert not list((host.folder / "spool").iterdir())
+
+
+async def test_a_host_without_store_or_data_port_says_so(host: Host) -> None:
+    opened = TransferOpen(image_id=new_id(), direction="write", peer="coordinator")
+    with pytest.raises(Exception, match="data port"):
+        await host.do(opened)
+    with pytest.raises(Exception, match="data port"):
+        await host.do(TransferClose(name="x" * 20))
+    bare = Services(host="host-a", journal=host.journal)
+    with pytest.raises(NoImageStore, match="host-a"):
+        bare.image_store()
+
+
+def test_secrets_are_asked_for_where_they_are_needed() -> None:
+    base = {"backend": "files", "volume_id": new_id(), "size_bytes": 1}
+    kinds = registry.KINDS
+    assert kinds["volume.create"].secrets(VolumeCreate.model_validate(base)) == frozenset()
+    encrypted = VolumeCreate.model_validate({**base, "encryption": {}})
+    assert kinds["volume.create"].secrets(encrypted) == {"volume"}
+    image = {"image_id": new_id(), "disk_format": "qcow2", "container_format": "bare", "size_bytes": 1}
+    both = VolumeFromImage.model_validate({**base, "encryption": {}, "image": {**image, "encrypted": True}})
+    assert kinds["volume.from_image"].secrets(both) == {"image", "volume"}
+
+
+def test_a_delete_waits_for_who_reads_the_volume() -> None:
+    volume = new_id()
+    clone = VolumeClone(backend="files", volume_id=new_id(), size_bytes=1, source_volume_id=volume)
+    reading = registry.KINDS["volume.clone"].needs(clone)
+    removing = registry.KINDS["volume.delete"].needs(VolumeDelete(backend="files", volume_id=volume))
+    snapping = registry.KINDS["snapshot.create"].needs(
+        SnapshotCreate(backend="files", volume_id=volume, snapshot_id=new_id())
+    )
+    assert set(reading.shared) <= set(removing.exclusive)
+    assert set(snapping.shared) <= set(removing.exclusive)
+    assert not set(reading.shared) & set(registry.KINDS["volume.extend"].needs(
+        VolumeExtend(backend="files", volume_id=volume, size_bytes=1)).exclusive)  # fmt: skip
