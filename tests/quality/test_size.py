@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+FROZEN = ROOT / "coordinator/state/migrations/versions"  # written once by alembic from the tables
 MAX_FILE = 400
 MAX_FUNCTION = 60
 
 
 def sources() -> Iterator[Path]:
     for top in ("agent", "coordinator", "docs"):
-        yield from sorted((ROOT / top).rglob("*.py"))
+        yield from (path for path in sorted((ROOT / top).rglob("*.py")) if FROZEN not in path.parents)
 
 
 def test_files_are_short() -> None:

@@ -1,0 +1,1 @@
+"""Schema migrations (alembic): expand first, contract a release later; loaded only by the commands that need them."""

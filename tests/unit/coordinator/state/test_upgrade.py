@@ -1,0 +1,64 @@
+"""Migrations and tables say the same, and a killed upgrade leaves what was there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from coordinator.state.database import Database
+from coordinator.state.errors import SchemaTooNew
+from coordinator.state.schema import HEAD, prepare, version
+from coordinator.state.upgrade import differences, upgrade
+
+
+def test_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
+    db = Database.sqlite(tmp_path / "state.db")
+    try:
+        assert db.write_now(upgrade) == (None, HEAD)
+        assert db.read_now(version) == HEAD
+        assert db.read_now(differences) == []
+        db.write_now(prepare)
+        assert db.write_now(upgrade) == (HEAD, HEAD)
+    finally:
+        db.close()
+
+
+def test_the_quick_way_and_migrations_make_the_same_schema(tmp_path: Path) -> None:
+    made = []
+    for name, how in (("quick", prepare), ("migrated", upgrade)):
+        db = Database.sqlite(tmp_path / name)
+        db.write_now(how)
+        rows = db.read_now(
+            lambda conn: conn.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")).all()
+        )
+        made.append({row.name: " ".join(row.sql.split()).replace("( ", "(").replace(" )", ")") for row in rows})
+        db.close()
+    assert made[0].keys() == made[1].keys()
+    assert {name for name in made[0] if name.startswith("ix_")} == {n for n in made[1] if n.startswith("ix_")}
+
+
+def test_an_upgrade_that_dies_changes_nothing(tmp_path: Path) -> None:
+    db = Database.sqlite(tmp_path / "state.db")
+
+    def dies(conn):
+        upgrade(conn)
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        db.write_now(dies)
+    assert db.read_now(lambda conn: inspect(conn).get_table_names()) == []
+    db.write_now(upgrade)
+    db.close()
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    db = Database.sqlite(tmp_path / "state.db")
+    db.write_now(prepare)
+    db.write_now(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    with pytest.raises(SchemaTooNew, match="9999"):
+        db.write_now(upgrade)
+    with pytest.raises(SchemaTooNew):
+        db.write_now(prepare)
+    db.close()
