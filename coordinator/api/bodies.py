@@ -49,6 +49,8 @@ def _checked(model: type[B], data: Any, key: str, version: int) -> B:
         raise InvalidField(field=key, value=_shown(key, data), reason=reason)
     spans = _spans(model)
     unknown = [name for name in data if not _known(spans.get(name), version)]
+    if model.model_config.get("extra") == "allow":
+        unknown = [name for name in unknown if name in spans]
     if unknown:
         if model.unknown_refused_from <= version:
             names = ", ".join(repr(name) for name in unknown)

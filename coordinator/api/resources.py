@@ -8,5 +8,11 @@ from coordinator.api.route import Resource
 def all_resources() -> tuple[Resource, ...]:
     """The tables; imported here and nowhere else, so that a command that serves nothing does not pay for them."""
     from coordinator.api.identity import identity_resources
+    from coordinator.api.v3.messages import messages
+    from coordinator.api.v3.quotas import quotas
+    from coordinator.api.v3.services import services
+    from coordinator.api.v3.site import site
+    from coordinator.api.v3.type_specs import type_specs
+    from coordinator.api.v3.types import types
 
-    return (*identity_resources(),)
+    return (types(), type_specs(), quotas(), messages(), services(), site(), *identity_resources())

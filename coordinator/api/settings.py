@@ -20,5 +20,8 @@ class ApiSettings(Section):
         r"[0-9a-f\-]+", description="What a project id in a path looks like, to tell it from the name of a resource."
     )
     max_limit: int = Field(1000, ge=1, description="The most items of one page of a list.")
+    default_volume_type: str = Field(
+        "__DEFAULT__", description="The volume type of volumes whose creator names none; made at start if need be."
+    )
     max_body: int = Field(114688, ge=1024, description="The longest request body that is read, in bytes.")
     sync_timeout: float = Field(180.0, gt=0, description="Seconds that a synchronous call waits for its operation.")

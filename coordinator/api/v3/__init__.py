@@ -1,0 +1,1 @@
+"""The tables of Block Storage v3, one module per noun."""

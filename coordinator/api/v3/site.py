@@ -1,0 +1,121 @@
+"""What the site has: pools, zones, filters, extensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from agent.base.errors import NotFound
+from coordinator.api.call import Call
+from coordinator.api.paging import flag
+from coordinator.api.route import Resource, get
+from coordinator.api.v3.names import FILTERS
+from coordinator.state import fleet, services
+
+_GIB = 1 << 30
+_UPDATED = "2016-01-01T00:00:00+00:00"
+_EXTENSIONS = {
+    "os-admin-actions": ("AdminActions", "Reset states, force deletions."),
+    "os-availability-zone": ("AvailabilityZones", "Availability zones."),
+    "os-extended-snapshot-attributes": ("ExtendedSnapshotAttributes", "Project and progress of snapshots."),
+    "os-quota-class-sets": ("QuotaClasses", "The default quota class."),
+    "os-quota-sets": ("Quotas", "Quota sets of projects."),
+    "os-services": ("Services", "Services."),
+    "os-types-extra-specs": ("TypesExtraSpecs", "Extra specs of volume types."),
+    "os-types-manage": ("TypesManage", "Create and delete volume types."),
+    "os-used-limits": ("UsedLimits", "Usage beside limits."),
+    "os-vol-host-attr": ("VolumeHostAttribute", "The host of a volume."),
+    "os-vol-tenant-attr": ("VolumeTenantAttribute", "The project of a volume."),
+    "os-volume-actions": ("VolumeActions", "Actions of volumes."),
+    "os-volume-encryption-metadata": ("VolumeEncryptionMetadata", "The encryption of a volume."),
+    "os-volume-type-access": ("VolumeTypeAccess", "Private volume types."),
+    "encryption": ("VolumeTypeEncryption", "Encryption of volume types."),
+    "scheduler-stats": ("Scheduler_stats", "Pools."),
+}
+
+
+def site() -> Resource:
+    """Pools, availability zones, resource filters, extensions."""
+    return Resource(
+        "site",
+        "What the site has.",
+        (
+            get("/scheduler-stats/get_pools", _pools, "scheduler_extension:scheduler_stats:get_pools",
+                "List pools with their capacity.", query=("detail", "name", "volume_type")),
+            get("/os-availability-zone", _zones, None, "List availability zones."),
+            get("/resource_filters", _filters, None, "List the filters of lists.", since=33, query=("resource",)),
+            get("/extensions", _extensions, None, "List extensions."),
+            get("/extensions/{alias}", _extension, None, "Show an extension."),
+        ),
+    )  # fmt: skip
+
+
+async def _pools(call: Call) -> dict[str, Any]:
+    detail, name = flag(call, "detail"), call.query.get("name")
+    rows = await call.services.db.read(fleet.pools_of)
+    found = [row for row in rows if row.present and (name is None or call.version < 28 or row.id == name)]
+    return {"pools": [_pool(row) if detail else {"name": row.id} for row in found]}
+
+
+def _pool(row: Row[Any]) -> dict[str, Any]:
+    up = row.reachable
+    protocols = row.reported.get("protocols") or ["local"]
+    capabilities = {
+        "volume_backend_name": row.backend,
+        "pool_name": row.name,
+        "vendor_name": "Brickyard",
+        "driver_version": "1",
+        "storage_protocol": protocols[0],
+        "total_capacity_gb": _gib(row.total_bytes),
+        "free_capacity_gb": _gib(row.free_bytes),
+        "allocated_capacity_gb": _gib(row.reported.get("allocated_bytes", 0)),
+        "provisioned_capacity_gb": _gib(row.provisioned_bytes),
+        "max_over_subscription_ratio": str(row.max_over_subscription),
+        "reserved_percentage": row.reserved_percent,
+        "thin_provisioning_support": row.thin,
+        "thick_provisioning_support": not row.thin,
+        "multiattach": False,
+        "QoS_support": False,
+        "backend_state": "up" if up else "down",
+        "location_info": None,
+        "timestamp": row.updated_at,
+        "filter_function": None,
+        "goodness_function": None,
+    }
+    return {"name": row.id, "capabilities": capabilities}
+
+
+def _gib(size: int) -> float:
+    return round(size / _GIB, 2)
+
+
+async def _zones(call: Call) -> dict[str, Any]:
+    found = await call.services.db.read(services.zones) or {"nova": False}
+    return {
+        "availabilityZoneInfo": [
+            {"zoneName": name, "zoneState": {"available": available}} for name, available in sorted(found.items())
+        ]
+    }
+
+
+async def _filters(call: Call) -> dict[str, Any]:
+    wanted = call.query.get("resource")
+    names = [name for name in FILTERS if wanted in {None, "", name}]
+    return {"resource_filters": [{"resource": name, "filters": list(FILTERS[name])} for name in names]}
+
+
+def _described(alias: str) -> dict[str, Any]:
+    name, description = _EXTENSIONS[alias]
+    return {"alias": alias, "name": name, "description": description, "updated": _UPDATED, "links": []}
+
+
+async def _extensions(call: Call) -> dict[str, Any]:
+    return {"extensions": [_described(alias) for alias in _EXTENSIONS]}
+
+
+async def _extension(call: Call) -> dict[str, Any]:
+    alias = call.params["alias"]
+    if alias not in _EXTENSIONS:
+        raise NotFound(noun="Extension", id=alias[:64])
+    return {"extension": _described(alias)}

@@ -1,0 +1,238 @@
+"""Volume types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+from sqlalchemy import Connection, Row, exists, or_, select
+
+from agent.base.errors import NotFound
+from coordinator.api.call import Call
+from coordinator.api.errors import BadRequest
+from coordinator.api.fields import Answer, Body, Boolean, RequiredName, SpecKey, Text
+from coordinator.api.paging import filters, next_links, page
+from coordinator.api.route import Resource, delete, get, post, put
+from coordinator.api.v3.names import FILTERS
+from coordinator.state import types as state
+from coordinator.state.paging import page_of
+from coordinator.state.tables.types import type_access, type_extra_specs, volume_types
+
+PUBLIC_SPECS = frozenset({"multiattach", "RESKEY:availability_zones", "replication_enabled"})
+"""Extra specs that every user may see."""
+SORT_KEYS = {name: name for name in ("id", "name", "description", "is_public", "created_at", "updated_at")}
+Specs = dict[SpecKey, Annotated[str, Field(max_length=255)]]
+
+
+class CreateType(Body):
+    name: RequiredName
+    description: Text | None = None
+    extra_specs: Specs | None = None
+    is_public: Boolean = Field(True, alias="os-volume-type-access:is_public")
+
+
+class UpdateType(Body):
+    name: RequiredName | None = None
+    description: Text | None = None
+    is_public: Boolean | None = None
+
+
+class TypeAnswer(Answer):
+    id: str
+    name: str
+    description: str | None
+    is_public: bool
+    access: bool = Field(alias="os-volume-type-access:is_public")
+    extra_specs: dict[str, str]
+    qos_specs_id: str | None = None
+
+
+class TypesAnswer(Answer):
+    volume_types: list[TypeAnswer]
+    volume_type_links: list[dict[str, str]] | None = None
+
+
+def types() -> Resource:
+    """Types themselves; their extra specs, access and encryption stand beside this module."""
+    one = "/types/{volume_type_id}"
+    answer: dict[str, Any] = {"answer": TypeAnswer, "answer_key": "volume_type"}
+    return Resource(
+        "types",
+        "Volume types.",
+        (
+            get("/types", _list, "volume_extension:type_get_all", "List volume types.", answer=TypesAnswer,
+                query=("is_public", "extra_specs", "limit", "marker", "offset", "sort")),
+            post("/types", _create, "volume_extension:type_create", "Create a volume type.", body=CreateType,
+                 body_key="volume_type", **answer),
+            get("/types/default", _default, "volume_extension:type_get", "Show the default volume type.", **answer),
+            get(one, _show, "volume_extension:type_get", "Show a volume type.", **answer),
+            put(one, _update, "volume_extension:type_update", "Change a volume type.", body=UpdateType,
+                body_key="volume_type", **answer),
+            delete(one, _delete, "volume_extension:type_delete", "Delete a volume type."),
+        ),
+    )  # fmt: skip
+
+
+def visible_to(call: Call) -> str | None:
+    """The project whose eyes count; None (an administrator) sees private types too."""
+    return None if call.context.is_admin else call.context.project_id
+
+
+def view(call: Call, row: Row[Any], specs: dict[str, str]) -> dict[str, Any]:
+    """How a type looks to the caller."""
+    if not call.may("volume_extension:access_types_extra_specs"):
+        specs = {key: value for key, value in specs.items() if key in PUBLIC_SPECS}
+    made = {
+        "id": row.id,
+        "name": row.name,
+        "description": row.description,
+        "is_public": row.is_public,
+        "os-volume-type-access:is_public": row.is_public,
+        "extra_specs": specs,
+    }
+    if call.may("volume_extension:access_types_qos_specs_id"):
+        made["qos_specs_id"] = row.qos_specs_id
+    return made
+
+
+def default_type(conn: Connection, name: str) -> Row[Any]:
+    """The type that volumes get whose creator names none; raises NotFound when there is none."""
+    try:
+        return state.find(conn, name)
+    except NotFound:
+        raise NotFound(noun="Default volume type", id=name) from None
+
+
+async def _list(call: Call) -> dict[str, Any]:
+    asked = page(call, SORT_KEYS)
+    given = filters(call, FILTERS["volume_type"], own=("extra_specs", "is_public"))
+    query = select(volume_types).where(~volume_types.c.deleted)
+    among = None
+    if call.context.is_admin:
+        wanted = given.get("is_public", call.query.get("is_public", "none")).lower()
+        if wanted not in {"none", ""}:
+            query = query.where(volume_types.c.is_public == _truth(wanted))
+    else:
+        among = or_(volume_types.c.is_public, _granted(call.context.project_id))
+        query = query.where(among)
+    if call.version >= 52 and "extra_specs" in call.query:
+        query = _with_specs(query, call.query["extra_specs"])
+
+    def read(conn: Connection) -> list[tuple[Row[Any], dict[str, str]]]:
+        found = page_of(conn, query, volume_types, asked, among)
+        specs = _specs_of(conn, [row.id for row in found])
+        return [(row, specs.get(row.id, {})) for row in found]
+
+    found = await call.services.db.read(read)
+    items = [view(call, row, specs) for row, specs in found]
+    return {"volume_types": items, **next_links(call, "volume_type_links", [row.id for row, _ in found], asked)}
+
+
+def _granted(project_id: str) -> Any:
+    table = type_access
+    return exists(
+        select(table.c.project_id).where(table.c.volume_type_id == volume_types.c.id, table.c.project_id == project_id)
+    )
+
+
+def _with_specs(query: Any, text: str) -> Any:
+    """Types that have all these extra specs (`{'key': 'value'}`); zones match by list element."""
+    import ast
+
+    try:
+        wanted = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        wanted = None
+    if not isinstance(wanted, dict) or not all(isinstance(part, str) for pair in wanted.items() for part in pair):
+        raise BadRequest(reason="Could not evaluate the extra_specs filter; write {'key': 'value'}.")
+    table = type_extra_specs
+    for key, value in wanted.items():
+        match = table.c.value == value
+        if key == "RESKEY:availability_zones":
+            listed = "," + _without_blanks(table.c.value) + ","
+            match = listed.contains(f",{value},", autoescape=True)
+        query = query.where(
+            exists(select(table.c.key).where(table.c.volume_type_id == volume_types.c.id, table.c.key == key, match))
+        )
+    return query
+
+
+def _without_blanks(column: Any) -> Any:
+    from sqlalchemy import func
+
+    return func.replace(column, " ", "")
+
+
+def _truth(text: str) -> bool:
+    if text in {"true", "1", "t", "yes", "on"}:
+        return True
+    if text in {"false", "0", "f", "no", "off"}:
+        return False
+    raise BadRequest(reason=f"Invalid is_public filter [{text[:64]}]")
+
+
+def _specs_of(conn: Connection, ids: list[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for row in conn.execute(select(type_extra_specs).where(type_extra_specs.c.volume_type_id.in_(ids))):
+        found.setdefault(row.volume_type_id, {})[row.key] = row.value
+    return found
+
+
+async def _viewed(call: Call, find: Any) -> dict[str, Any]:
+    def read(conn: Connection) -> tuple[Row[Any], dict[str, str]]:
+        row = find(conn)
+        return row, state.extra_specs(conn, row.id)
+
+    row, specs = await call.services.db.read(read)
+    return view(call, row, specs)
+
+
+async def _show(call: Call) -> dict[str, Any]:
+    return await _viewed(call, lambda conn: state.get(conn, call.params["volume_type_id"], visible_to(call)))
+
+
+async def _default(call: Call) -> dict[str, Any]:
+    name = call.services.settings.default_volume_type
+    return await _viewed(call, lambda conn: default_type(conn, name))
+
+
+async def _create(call: Call) -> dict[str, Any]:
+    given = call.valid(CreateType)
+    specs = dict(given.extra_specs or {})
+
+    def create(conn: Connection) -> Row[Any]:
+        row = state.create(conn, given.name, given.description, is_public=given.is_public)
+        state.put_extra_specs(conn, row.id, specs)
+        return row
+
+    return view(call, await call.services.db.write(create), specs)
+
+
+async def _update(call: Call) -> dict[str, Any]:
+    values = call.valid(UpdateType).model_dump(exclude_unset=True)
+    if values.get("name", "") is None:
+        del values["name"]
+    if values.get("is_public", True) is None:
+        del values["is_public"]
+    if not values:
+        raise BadRequest(reason="Specify volume type name, description, is_public or a combination thereof.")
+    type_id, default = call.params["volume_type_id"], call.services.settings.default_volume_type
+
+    def change(conn: Connection) -> tuple[Row[Any], dict[str, str]]:
+        if values.get("is_public") is False and state.get(conn, type_id).name == default:
+            raise BadRequest(reason=f"Volume type {default} is the default and can not be private.")
+        return state.change(conn, type_id, **values), state.extra_specs(conn, type_id)
+
+    row, specs = await call.services.db.write(change)
+    return view(call, row, specs)
+
+
+async def _delete(call: Call) -> None:
+    type_id, default = call.params["volume_type_id"], call.services.settings.default_volume_type
+
+    def remove(conn: Connection) -> None:
+        if state.get(conn, type_id).name == default:
+            raise BadRequest(reason=f"Volume type {default} is the configured default and can not be deleted.")
+        state.remove(conn, type_id)
+
+    await call.services.db.write(remove)
