@@ -29,6 +29,8 @@ from agent.server.settings import AgentSettings
 import agent.connectors.local, agent.images.volume, agent.luks.tool, agent.wire.transfer
 """
 BODY = """
+    if request["uid"]:
+        os.setgroups([]), os.setgid(request["uid"]), os.setuid(request["uid"])
     settings = load(AgentSettings, Path(request["config"]), request["sets"])
     roots = [backend.path for backend in settings.backends.values()]
     return run_agent(settings, roots=roots, dev=True, on_ready=lambda: os.write(ready, b"r"))
@@ -73,6 +75,7 @@ class AgentProcess:
         self.volumes = self.state / "files"
         self.port, self.data_port = free_port(), free_port()
         self.process: Forked | None = None
+        self.uid = 0
         self.log = site.folder / f"{name}.log"
         identity = self.state / "identity"
         ensure_role(identity, site.authority, host_role(name))
@@ -86,9 +89,15 @@ class AgentProcess:
             f"[images]\npassphrase_iterations = 1000\n{kept}"
         )
 
+    def as_user(self, uid: int) -> None:
+        """Start as this ordinary user from now on, who owns the agent's folders."""
+        self.uid = uid
+        for path in (self.state, *self.state.rglob("*")):
+            os.chown(path, uid, uid)
+
     async def start(self, *sets: str) -> None:
         """Start it with `--set`-like overrides and wait until it is ready (or dies, which is raised)."""
-        request = {"config": str(self.config), "sets": list(sets)}
+        request = {"config": str(self.config), "sets": list(sets), "uid": self.uid}
         self.process, read = zygote().fork(request, self.log)
         try:
             ready = await asyncio.wait_for(asyncio.to_thread(os.read, read, 1), 20)

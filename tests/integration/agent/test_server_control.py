@@ -14,7 +14,14 @@ import pytest
 from agent.base.errors import BrickyardError, Remote
 from agent.base.ids import new_id
 from agent.wire.errors import PeerRefused, Undelivered
-from agent.wire.jobs import VolumeCreate, VolumeDelete, request_for
+from agent.wire.jobs import (
+    AttachmentApply,
+    Generation,
+    VolumeCreate,
+    VolumeDelete,
+    WantedAttachment,
+    request_for,
+)
 from agent.wire.tls import METRICS, host_role
 from tests.integration.agent.agent_process import AgentProcess, Site, finish
 
@@ -162,3 +169,30 @@ async def test_an_idle_agent_sleeps(agent: AgentProcess) -> None:
     before = switches()
     await asyncio.sleep(3)
     assert switches() - before <= 4
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+async def test_an_ordinary_user_does_all_that_needs_no_privilege(site: Site) -> None:
+    agent, volume = AgentProcess(site), new_id()
+    agent.as_user(65534)
+    await agent.start()
+    try:
+        async with agent.client() as client:
+            create = VolumeCreate(backend="files", volume_id=volume, size_bytes=MIB)
+            assert (await finish(client, "op-1/make/1", 1, create)).state == "done"
+            apply = AttachmentApply(
+                backend="files",
+                volume_id=volume,
+                generation=Generation(incarnation=1, sequence=1),
+                wanted=(WantedAttachment(attachment_id=new_id()),),
+            )
+            status = await finish(client, "op-2/attach/1", 1, apply)
+            assert status.error is not None
+            assert status.error.code.startswith("privilege")
+            nothing = apply.model_copy(update={"wanted": (), "generation": Generation(incarnation=1, sequence=2)})
+            assert (await finish(client, "op-3/detach/1", 1, nothing)).state == "done"
+            remove = VolumeDelete(backend="files", volume_id=volume)
+            assert (await finish(client, "op-4/remove/1", 1, remove)).state == "done"
+    finally:
+        await agent.kill()
