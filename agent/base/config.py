@@ -84,6 +84,9 @@ def load(model: type[Model], path: Path | None, sets: Sequence[str] = ()) -> Mod
         from agent.base.configerrors import explain
 
         raise ConfigError.of(explain(failure, model, raw=raw, path=path, text=text, origins=origins)) from None
+    except Invalid as failure:
+        where = str(path or "--set")
+        raise ConfigError(where=where, key="a value", problem=str(failure).rstrip("."), remedy=failure.remedy) from None
 
 
 def read_secret(name: str, path: Path | None = None) -> bytes:

@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from agent.base.config import ConfigError, SecretUnreadable, Section, load, read_secret
 from agent.base.configdoc import keys, markdown
 from agent.base.configerrors import key_lines
+from agent.base.ids import checked_name
 
 
 class Log(Section):
@@ -147,6 +148,20 @@ def test_every_key_of_a_flat_file_has_its_line(values: dict[str, str]) -> None:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def test_our_own_errors_in_a_validator_keep_the_file(tmp_path: Path) -> None:
+    class Named(Section):
+        name: str = Field("x", description="Name.")
+
+        @field_validator("name")
+        @classmethod
+        def _plain(cls, value: str) -> str:
+            return checked_name(value, "host")
+
+    (tmp_path / "a.toml").write_text('name = "a b"')
+    with pytest.raises(ConfigError, match="a.toml: a value: host 'a b' is not a plain name"):
+        load(Named, tmp_path / "a.toml")
 
 
 def test_every_key_needs_a_description() -> None:
