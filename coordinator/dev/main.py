@@ -1,60 +1,71 @@
 """`brickyard dev`: a whole site in the foreground, on embedded defaults.
 
-It imports both packages once and forks, so that all processes share that memory; it is the one place of the
-coordinator's package that knows the agent's server.
+Each package is imported once and forked, so that all processes share that memory; the agent's is loaded while the
+coordinator, already forked, opens its state.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
-import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from agent.base.config import load
-from agent.base.log import get_logger
 from agent.privsep import account as accounts
-from agent.server.identity import join
-from agent.server.main import run_agent
-from agent.server.settings import AgentSettings
+from coordinator.dev.life import end_with_parent
 from coordinator.dev.processes import Body, Child, Processes, Report
 from coordinator.dev.site import DevSite
 from coordinator.server.main import run_coordinator
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.wiring import Coordinator
 
-log = get_logger(__name__)
 Say = Callable[[str], None]
+_AGENT_TABLES = frozenset({"agent", "backends", "jobs", "images", "privsep"})
 
 
 def run_dev(site: DevSite, sets: tuple[str, ...], say: Say) -> int:
-    """Run until Ctrl-C or SIGTERM; returns the exit code. `sets` go to whichever part knows the key."""
+    """Run until Ctrl-C or SIGTERM; returns the exit code. `sets` go to the part whose table they name (`log`: both)."""
     site.write()
-    for_coordinator, for_agents = _split(sets)
+    for_coordinator = [item for item in sets if _table(item) not in _AGENT_TABLES]
+    for_agents = [item for item in sets if _table(item) in _AGENT_TABLES | {"log"}]
     settings = load(CoordinatorSettings, site.coordinator_file, for_coordinator)
-    agents = {host: load(AgentSettings, site.agent_file(host), for_agents) for host in site.hosts}
     tokens: dict[str, str] = {}
+    bodies: dict[str, Body] = {}
     processes: list[Processes] = []
 
     def on_report(child: Child, message: dict[str, Any]) -> None:
         if "port" in message:
             tokens.update(message["tokens"])
             endpoint = f"http://{site.address}:{message['port']}"
-            first = child.name == "coordinator" and not child.deaths
             site.write_openrc(endpoint, (settings.state_dir / "admin-password").read_text().strip())
-            if first:
+            if not child.deaths:
                 _greet(say, site, endpoint)
-                for host in site.hosts:
-                    processes[0].start(host, _agent(site, agents[host], tokens))
+                for host, body in bodies.items():
+                    processes[0].start(host, body)
         elif message.get("ready"):
             say("ready")
 
+    _settle_memory()
     processes.append(Processes(on_report))
     processes[0].start("coordinator", _coordinator(settings, site.hosts))
+    from coordinator.dev.agents import agent_bodies
+
+    bodies.update(agent_bodies(site, for_agents, tokens))
+    _settle_memory()
     return processes[0].run()
+
+
+def _settle_memory() -> None:
+    """What is loaded now stays for good: keep the collector away from it, so that children go on sharing its pages."""
+    gc.collect()
+    gc.freeze()
+
+
+def _table(item: str) -> str:
+    return item.partition("=")[0].partition(".")[0]
 
 
 def _greet(say: Say, site: DevSite, endpoint: str) -> None:
@@ -65,33 +76,17 @@ def _greet(say: Say, site: DevSite, endpoint: str) -> None:
     say("  openstack volume list")
 
 
-def _split(sets: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Which part each `key=value` is for, by its first table; `log` is for both, `agent.KEY` for agents."""
-    of_agents = set(AgentSettings.model_fields)
-    of_coordinator = set(CoordinatorSettings.model_fields)
-    both = of_agents & of_coordinator - {"testing"}
-    first: list[str] = []
-    second: list[str] = []
-    for item in sets:
-        table = item.partition("=")[0].partition(".")[0]
-        if table in of_agents and (table not in of_coordinator or table in both):
-            second.append(item)
-        if table not in of_agents or table in of_coordinator:
-            first.append(item)
-    return first, second
-
-
 def _coordinator(settings: CoordinatorSettings, hosts: tuple[str, ...]) -> Body:
     def body(life_fd: int, report: Report) -> int:
         if os.geteuid() == 0:
             account = accounts.choose(dev=True)
-            _give(settings.state_dir, account)
+            _give(settings, account)
             accounts.drop(account, settings.state_dir)
 
         def on_ready(coordinator: Coordinator) -> None:
-            loop = asyncio.get_running_loop()
-            loop.add_reader(life_fd, _parent_ended, loop, life_fd)
-            coordinator.background.add(loop.create_task(_announce(coordinator, hosts, report)))
+            end_with_parent(life_fd)
+            announcing = asyncio.get_running_loop().create_task(_announce(coordinator, hosts, report))
+            coordinator.background.add(announcing)
 
         return run_coordinator(settings, on_ready)
 
@@ -110,41 +105,10 @@ async def _announce(coordinator: Coordinator, hosts: tuple[str, ...], report: Re
     report({"ready": True})
 
 
-def _agent(site: DevSite, settings: AgentSettings, tokens: dict[str, str]) -> Body:
-    def body(life_fd: int, report: Report) -> int:
-        section = settings.agent
-        if not (settings.identity_dir / "certificate.pem").exists():
-            settings.identity_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            asyncio.run(
-                join(
-                    settings.identity_dir,
-                    tokens[section.host],
-                    section.host,
-                    control_port=section.port,
-                    data_port=section.data_port,
-                    address=section.address,
-                )
-            )
-
-        def on_ready() -> None:
-            loop = asyncio.get_running_loop()
-            loop.add_reader(life_fd, _parent_ended, loop, life_fd)
-
-        roots = [backend.path for backend in settings.backends.values()]
-        return run_agent(settings, roots=roots, dev=True, on_ready=on_ready)
-
-    return body
-
-
-def _parent_ended(loop: asyncio.AbstractEventLoop, life_fd: int) -> None:
-    loop.remove_reader(life_fd)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _give(folder: Path, account: accounts.Account) -> None:
+def _give(settings: CoordinatorSettings, account: accounts.Account) -> None:
     """Make the coordinator's state directory and give it to the user that it becomes."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.chown(folder, account.uid, account.gid)
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chown(settings.state_dir, account.uid, account.gid)
 
 
 def say_to_terminal(line: str) -> None:
