@@ -7,7 +7,10 @@ from coordinator.api.route import Resource
 
 def all_resources() -> tuple[Resource, ...]:
     """The tables; imported here and nowhere else, so that a command that serves nothing does not pay for them."""
+    from coordinator.api.brickyard.images import registered_images
+    from coordinator.api.brickyard.keys import keys
     from coordinator.api.identity import identity_resources
+    from coordinator.api.image import image_resources
     from coordinator.api.v3.messages import messages
     from coordinator.api.v3.quotas import quotas
     from coordinator.api.v3.services import services
@@ -15,4 +18,15 @@ def all_resources() -> tuple[Resource, ...]:
     from coordinator.api.v3.type_specs import type_specs
     from coordinator.api.v3.types import types
 
-    return (types(), type_specs(), quotas(), messages(), services(), site(), *identity_resources())
+    return (
+        types(),
+        type_specs(),
+        quotas(),
+        messages(),
+        services(),
+        site(),
+        *image_resources(),
+        keys(),
+        registered_images(),
+        *identity_resources(),
+    )

@@ -6,7 +6,7 @@ or when asked for. Who may change: owner and administrators. A status moves only
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from coordinator.images.errors import (
     ImageNotYours,
     ImageProtected,
     NoSuchImage,
+    NoSuchTag,
     PublicNeedsAdmin,
 )
 from coordinator.images.fields import WRITABLE, checked, checked_properties
@@ -36,6 +37,7 @@ class Caller:
 
     project_id: str
     is_admin: bool = False
+    may_publish: bool = False
 
     def sees(self, row: Row[Any]) -> bool:
         return self.is_admin or row.owner == self.project_id or row.visibility in rows.OPEN_TO_ALL
@@ -111,9 +113,16 @@ def update(conn: Connection, caller: Caller, image_id: str, operations: Any) -> 
     return show(conn, caller, image_id)
 
 
-def set_tags(conn: Connection, caller: Caller, image_id: str, tags: Sequence[str]) -> None:
-    owned(conn, caller, image_id)
-    rows.set_values(conn, image_id, tags=checked("tags", list(tags)))
+def retag(conn: Connection, caller: Caller, image_id: str, tag: str, *, add: bool) -> None:
+    """Add or remove one tag; adding it twice is fine, removing one that is not there raises NoSuchTag."""
+    tags = list(owned(conn, caller, image_id).row.tags)
+    if add and tag not in tags:
+        tags.append(tag)
+    elif not add and tag not in tags:
+        raise NoSuchTag(id=tag[:255])
+    elif not add:
+        tags.remove(tag)
+    rows.set_values(conn, image_id, tags=checked("tags", tags))
 
 
 def deletable(conn: Connection, caller: Caller, image_id: str) -> Image:
@@ -183,7 +192,7 @@ def _remembered(image: Image) -> dict[str, str]:
 
 
 def _may_publish(caller: Caller, visibility: str) -> None:
-    if visibility == "public" and not caller.is_admin:
+    if visibility == "public" and not (caller.is_admin or caller.may_publish):
         raise PublicNeedsAdmin
 
 

@@ -11,6 +11,11 @@ class NoSuchImage(NotFound):
     hint = "List the images you may use with: openstack image list."
 
 
+class NoSuchTag(NotFound):
+    code = "images.no-such-tag"
+    sentence = "The image has no tag {id}."
+
+
 class ImageInvalid(Invalid):
     code = "images.invalid"
     sentence = "The image is not acceptable: {reason}."

@@ -28,7 +28,8 @@ from coordinator.state.operations import Operation
 
 MAX_STREAMS = 16
 OPEN_S = 30.0
-Transfer = Callable[[TransferRef, Operation], Awaitable[Result]]
+Ticket = TransferRef
+Transfer = Callable[[Ticket, Operation], Awaitable[Result]]
 
 
 class StreamLost(Permanent):
@@ -136,8 +137,10 @@ class ImageStreams:
                     return
 
 
-async def finish(engine: Engine, operation: Operation, stream: Stream, timeout: float) -> Operation:
+async def finish(engine: Engine, operation: Operation, stream: Stream, timeout: float | None = None) -> Operation:
     """Wait for the end of an operation that carries `stream`: at most `timeout` seconds once the bytes are through.
+
+    Without a timeout as long as it takes: hashing a large image takes minutes, and the client knows only its answer.
 
     Raises what made it fail, StoreSilent when the store did not answer in time, StillRunning.
     """
@@ -153,7 +156,7 @@ async def finish(engine: Engine, operation: Operation, stream: Stream, timeout: 
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait({ended}, timeout=timeout)
         if not ended.done():
-            raise StillRunning(operation=operation.id, seconds=int(timeout))
+            raise StillRunning(operation=operation.id, seconds=int(timeout or 0))
         last = ended.result()
     finally:
         started.cancel()

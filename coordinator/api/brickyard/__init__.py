@@ -1,0 +1,1 @@
+"""What Brickyard has beyond Block Storage, below `/brickyard/v1`."""
