@@ -93,7 +93,9 @@ class Dispatcher:
         public = match is not None and _public(match, request.method)
         principal, service_roles = ANONYMOUS, frozenset[str]()
         if not public:
-            principal, service_roles = await self._services.authenticator.authenticate(request.headers, request.remote)
+            wished = match.project_id if match is not None else None
+            prove = self._services.authenticator.authenticate
+            principal, service_roles = await prove(request.headers, request.remote, wished)
         if match is None:
             raise refusal(self._resources, request.method, request.path, None) or NoSuchPath(
                 method=request.method, path=request.path

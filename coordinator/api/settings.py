@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from agent.base.config import Section
+from agent.base.config import ConfigError, Section
+
+if TYPE_CHECKING:
+    import ssl
+
+
+class TlsSettings(Section):
+    """`[api.tls]`"""
+
+    certificate: Path = Field(description="File with the certificate and those that vouch for it, PEM.")
+    key: Path = Field(description="File with the private key, PEM; readable by the coordinator alone.")
+
+    def context(self) -> ssl.SSLContext:
+        """What the listener needs; raises ConfigError naming the file that can not be used."""
+        import ssl
+
+        made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            made.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                where="[api.tls]",
+                key="certificate, key",
+                problem=f"{self.certificate} and {self.key} can not be used: {error.strerror or error}",
+                remedy="Give a PEM certificate and its PEM key, both readable by the coordinator",
+            ) from None
+        return made
 
 
 class ApiSettings(Section):
+    tls: TlsSettings | None = Field(None, description="Serve the API over TLS with this certificate; default: plain.")
     response_validation: Literal["error", "warn", "ignore"] = Field(
         "warn", description="What happens when an answer does not match its schema: a 500, a line in the log, nothing."
     )

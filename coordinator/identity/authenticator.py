@@ -16,8 +16,12 @@ Proof = tuple[Principal, frozenset[str]]
 class Authenticator(Protocol):
     """Verifies the credentials of a request."""
 
-    async def authenticate(self, headers: Mapping[str, str], address: str | None) -> Proof:
-        """Who calls; raises Unauthorized (401) or TooManyFailures (429). `address` is the peer's, for rate limits."""
+    async def authenticate(self, headers: Mapping[str, str], address: str | None, project: str | None) -> Proof:
+        """Who calls; raises Unauthorized (401) or TooManyFailures (429).
+
+        `address` is the peer's, for rate limits. `project` stands in the path of the request; it is a wish that only
+        strategies whose credentials name no project heed.
+        """
         ...
 
     def challenge(self, base_url: str) -> str:
@@ -38,9 +42,9 @@ class NoAuthenticator:
         self._project = admin_project_id
         self._user = admin_user_id
 
-    async def authenticate(self, headers: Mapping[str, str], address: str | None) -> Proof:
-        user, _, project = headers.get("X-Auth-Token", "").partition(":")
-        project = headers.get("X-Auth-Project-Id") or project or self._project
+    async def authenticate(self, headers: Mapping[str, str], address: str | None, project: str | None) -> Proof:
+        user, _, named = headers.get("X-Auth-Token", "").partition(":")
+        project = project or headers.get("X-Auth-Project-Id") or named or self._project
         user = headers.get("X-User-Id") or user or self._user
         if not _NAME.fullmatch(user) or not _NAME.fullmatch(project):
             raise Unauthorized

@@ -27,10 +27,10 @@ class TokenAuthenticator:
         self._identity = identity
         self._basic = BasicAuthenticator(identity)
 
-    async def authenticate(self, headers: Mapping[str, str], address: str | None) -> Proof:
+    async def authenticate(self, headers: Mapping[str, str], address: str | None, project: str | None) -> Proof:
         token = headers.get("X-Auth-Token")
         if token is None:
-            principal, _ = await self._basic.authenticate(headers, address)
+            principal, _ = await self._basic.authenticate(headers, address, project)
         else:
             principal = (await self._identity.verify(token))[1]
         return principal, await self._service_roles(headers)
@@ -46,16 +46,17 @@ class TokenAuthenticator:
 class BasicAuthenticator:
     """Strategy `basic`: user and password on each request (proven passwords are remembered shortly).
 
-    The project is the one of `X-Auth-Project-Id` (id or name), else the user's default project, else his only one.
+    The project is the one of the path, else of `X-Auth-Project-Id` (id or name), else the user's default project, else
+    his only one.
     """
 
     def __init__(self, identity: LocalIdentity) -> None:
         self._identity = identity
 
-    async def authenticate(self, headers: Mapping[str, str], address: str | None) -> Proof:
+    async def authenticate(self, headers: Mapping[str, str], address: str | None, project: str | None) -> Proof:
         name, password = _credentials(headers.get("Authorization", ""))
         user = await self._identity.proven(Named(name=name), password, address)
-        return await self._scoped(user, headers.get("X-Auth-Project-Id")), _NOBODY
+        return await self._scoped(user, project or headers.get("X-Auth-Project-Id")), _NOBODY
 
     async def _scoped(self, user: Row[Any], wished: str | None) -> Principal:
         if wished is not None:

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.base.errors import NotFound
 from agent.base.files import write_whole
 from coordinator.enrolment.ca import Authority, FileCaStore
 from coordinator.identity.bootstrap import ADMIN_USER_ID, bootstrap
@@ -14,6 +15,7 @@ from coordinator.keys import kek
 from coordinator.keys.store import KeyStore
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.state import identity as state
+from coordinator.state import types
 from coordinator.state.database import Database
 from coordinator.state.schema import prepare
 
@@ -37,6 +39,7 @@ def open_state(settings: CoordinatorSettings) -> Opened:
         db.write_now(prepare)
         db.write_now(keys.check)
         _first_admin(settings, db)
+        _default_type(settings, db)
         authority = Authority.open(FileCaStore(folder / "ca"))
     except BaseException:
         db.close()
@@ -53,6 +56,15 @@ def _first_admin(settings: CoordinatorSettings, db: Database) -> None:
         write_whole(path, (secrets.token_urlsafe(18) + "\n").encode())
     password = path.read_text().strip()
     db.write_now(lambda conn: bootstrap(conn, password, settings.identity.bcrypt_rounds))
+
+
+def _default_type(settings: CoordinatorSettings, db: Database) -> None:
+    """The type of volumes whose creator names none is there from the start."""
+    name = settings.api.default_volume_type
+    try:
+        db.read_now(lambda conn: types.find(conn, name))
+    except NotFound:
+        db.write_now(lambda conn: types.ensure_default(conn, name))
 
 
 def _keys(settings: CoordinatorSettings, folder: Path) -> KeyStore:

@@ -66,7 +66,10 @@ class Coordinator:
         self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False)
         await self._runner.setup()
         section = self.settings.coordinator
-        site = web.TCPSite(self._runner, section.listen, section.port, backlog=256)
+        tls = self.settings.api.tls
+        site = web.TCPSite(
+            self._runner, section.listen, section.port, backlog=256, ssl_context=tls.context() if tls else None
+        )
         await site.start()
         self.port = self._runner.addresses[0][1]
 

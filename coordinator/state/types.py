@@ -68,6 +68,16 @@ def create(conn: Connection, name: str, description: str | None, *, is_public: b
     return conn.execute(insert(volume_types).values(**values).returning(volume_types)).one()
 
 
+def ensure_default(conn: Connection, name: str) -> Row[Any]:
+    """The default type, made when it is the built-in one; raises NotFound for a configured name that is not there."""
+    try:
+        return find(conn, name)
+    except NotFound:
+        if name != DEFAULT_NAME:
+            raise
+    return create(conn, name, "Volumes whose creator names no type")
+
+
 def change(conn: Connection, type_id: str, **values: Any) -> Row[Any]:
     """Set name, description or visibility."""
     get(conn, type_id)

@@ -173,3 +173,33 @@ async def test_http_basic(tmp_path):
             for header in ("Basic", "Basic !!", "Basic eA==", "Bearer x"):
                 async with http.get(path, headers={"Authorization": header}) as answer:
                     assert answer.status == 401
+
+
+async def test_http_basic_takes_the_project_of_the_path(tmp_path):
+    with running(tmp_path, strategy="basic") as server:
+
+        def write(conn):
+            from coordinator.identity.bootstrap import ADMIN_USER_ID
+            from coordinator.state import identity as state
+
+            state.add(conn, "project", id="c3" * 16, name="three", domain_id="default", enabled=True)
+            state.add(conn, "project", id="d4" * 16, name="four", domain_id="default", enabled=True)
+            state.grant(conn, ADMIN_USER_ID, "project", "c3" * 16, state.by_name(conn, "role", "reader").id)
+
+        server.db.write_now(write)
+        async with ClientSession(server.url) as http:
+            async with http.get(f"/v3/{'c3' * 16}/os-quota-sets/{'c3' * 16}", headers=basic(PASSWORD)) as answer:
+                assert answer.status == 200
+            async with http.get(f"/v3/{'c3' * 16}/os-services", headers=basic(PASSWORD)) as answer:
+                assert answer.status == 403
+            async with http.get(f"/v3/{'d4' * 16}/types", headers=basic(PASSWORD)) as answer:
+                assert answer.status == 401
+
+
+async def test_none_takes_the_project_of_the_path(tmp_path):
+    with running(tmp_path, strategy="none") as server:
+        async with ClientSession(server.url) as http:
+            async with http.get(f"/v3/{'c3' * 16}/os-quota-sets/{'c3' * 16}") as answer:
+                assert (await answer.json())["quota_set"]["id"] == "c3" * 16
+            async with http.get("/v3/types", headers={"X-Auth-Token": "bad name!:x"}) as answer:
+                assert answer.status == 401

@@ -96,7 +96,7 @@ def view(call: Call, row: Row[Any], specs: dict[str, str]) -> dict[str, Any]:
 
 
 def default_type(conn: Connection, name: str) -> Row[Any]:
-    """The type that volumes get whose creator names none; raises NotFound when there is none."""
+    """The type that volumes get whose creator names none (`settings.default_volume_type`); raises NotFound."""
     try:
         return state.find(conn, name)
     except NotFound:

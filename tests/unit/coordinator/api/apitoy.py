@@ -138,7 +138,9 @@ class ByName:
             name: Principal(name, name, project, name, expanded(frozenset({role}))) for name, project, role in people
         }
 
-    async def authenticate(self, headers: Any, address: str | None) -> tuple[Principal, frozenset[str]]:
+    async def authenticate(
+        self, headers: Any, address: str | None, project: str | None
+    ) -> tuple[Principal, frozenset[str]]:
         name = headers.get("X-Auth-Token", "")
         if name not in self.callers:
             raise Unauthorized
