@@ -73,7 +73,14 @@ class Runner:
     @property
     def live(self) -> int:
         """Jobs without an end."""
-        return sum(1 for entry in self._entries.values() if not entry.terminal)
+        return sum(1 for entry in list(self._entries.values()) if not entry.terminal)
+
+    @property
+    def oldest(self) -> float:
+        """When the oldest job without an end was accepted (epoch seconds); now when there is none."""
+        return min(
+            (entry.record.created_at for entry in self._entries.values() if not entry.terminal), default=time.time()
+        )
 
     async def start(self) -> int:
         """Take up every unfinished job of the journal; how many there were."""
@@ -123,7 +130,11 @@ class Runner:
             return entry.status()
         record = await self._journal.read(partial(records.find, key=key))
         if record is not None:
-            return record.status()
+            if not record.terminal and not self._stopping and key not in self._entries:
+                # Its POST was written, but who posted it was gone before it began.
+                await self._resume(replace(record, seq=self._first_seq))
+            entry = self._entries.get(key)
+            return entry.status() if entry is not None else record.status()
         dead = await self._journal.read(partial(records.buried, key=key))
         if dead is not None and dead[1] == "cancelled":
             return _never_begun(key, dead[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -142,8 +143,9 @@ def _view_routes(views: Views) -> list[web.RouteDef]:
         return _json(await views.health())
 
     async def metrics(request: web.Request) -> web.Response:
-        views.refresh_metrics()
-        return web.Response(body=registry.render(), headers={"Content-Type": registry.content_type})
+        await asyncio.to_thread(views.refresh_metrics)
+        page = await asyncio.to_thread(registry.render)
+        return web.Response(body=page, headers={"Content-Type": registry.content_type})
 
     return [
         web.get("/v1/host", host),
@@ -158,8 +160,6 @@ def _view_routes(views: Views) -> list[web.RouteDef]:
 
 
 def _identity_routes(identity: Identity) -> list[web.RouteDef]:
-    import asyncio
-
     async def csr(request: web.Request) -> web.Response:
         return _json({"csr": await asyncio.to_thread(identity.csr)})
 

@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent.base.metrics import registry
@@ -23,6 +24,8 @@ _FACTS_S = 10.0
 _POOLS_S = 1.0
 _SECRET_PATIENCE_S = 60.0
 _live = registry.gauge("brickyard_agent_jobs_live", "Jobs that were accepted and have not ended")
+_oldest = registry.gauge("brickyard_agent_jobs_oldest_seconds", "Age of the oldest job that has not ended")
+_days = registry.gauge("brickyard_agent_certificate_days", "Days until the certificate of this host ends")
 
 AttachmentState = Literal["attached", "missing", "needs-secret", "stale"]
 
@@ -39,6 +42,7 @@ class Views:
     runner: Runner
     version: str
     keeps_images: bool = False
+    certificate: Path | None = None
     started_at: str = field(default_factory=_now)
     _facts: tuple[float, hostfacts.Facts] | None = None
     _pools: tuple[float, list[Pool]] | None = None
@@ -135,7 +139,11 @@ class Views:
         return {"status": "ok", "host": self.services.host, "version": self.version, "jobs": self.runner.live}
 
     def refresh_metrics(self) -> None:
+        """Read what is not counted as it happens; blocking (one small file)."""
         _live.set(self.runner.live)
+        _oldest.set(max(0.0, time.time() - self.runner.oldest))
+        if self.certificate is not None:
+            _days.set(_days_left(self.certificate))
 
     async def _job_issues(self) -> list[HostIssue]:
         waiting = await self.services.journal.read(records.unfinished)
@@ -150,6 +158,13 @@ class Views:
             for record in waiting
             if record.state == "needs-secret" and time.time() - record.updated_at > _SECRET_PATIENCE_S
         ]
+
+
+def _days_left(certificate: Path) -> float:
+    from cryptography import x509
+
+    leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    return (leaf.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
 
 
 def _bound() -> dict[str, str]:

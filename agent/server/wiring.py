@@ -89,7 +89,13 @@ class Agent:
         )
         self._runner = runner = Runner(journal, KINDS, services, options)
         resumed = await runner.start()
-        views = Views(services, runner, release(), keeps_images=services.images is not None)
+        views = Views(
+            services,
+            runner,
+            release(),
+            keeps_images=services.images is not None,
+            certificate=identity.tls.files.certificate,
+        )
         await self._open_control_port(make_app(runner, views, identity), identity)
         log.info("agent serves", host=identity.name, port=settings.agent.port, resumed=resumed)
 

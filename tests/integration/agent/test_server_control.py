@@ -63,7 +63,10 @@ async def test_a_volume_is_made_told_and_removed(agent: AgentProcess) -> None:
         assert await client.attachments() == []
         assert await client.exports() == []
         assert await client.issues() == []
-        assert "brickyard_agent_request_seconds" in await client.metrics()
+        page = await client.metrics()
+        assert 'brickyard_agent_jobs_ended_total{kind="volume.create",state="done"} 1.0' in page
+        assert "brickyard_agent_certificate_days" in page
+        assert "brickyard_agent_request_seconds" in page
         status = await finish(client, "op-2/remove/1", 1, VolumeDelete(backend="files", volume_id=volume))
         assert status.state == "done"
         assert await client.inventory() == []

@@ -327,3 +327,15 @@ async def test_a_finished_job_that_left_memory_is_read_from_the_journal(tmp_path
         assert (await runner.accept(create())).state == "done"
         assert (await runner.cancel("op/make/1", 1)).state == "done"
         assert [status.key for status in await runner.listing()] == ["op/make/1"]
+
+
+async def test_a_job_whose_poster_was_gone_begins_when_it_is_asked_for(tmp_path: Path) -> None:
+    work = Work()
+    async with runner_at(tmp_path, work) as runner:
+        posting = asyncio.create_task(runner.accept(create()))
+        await asyncio.sleep(0)
+        posting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await posting
+        assert (await runner.wait_for_end("op/make/1", 5)).state == "done"
+    assert work.runs == 1
