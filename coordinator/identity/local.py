@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +47,8 @@ class LocalIdentity:
         self._clock = clock
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="bcrypt")
         self._limiter = Limiter(settings.failures_allowed, settings.failures_window, time.monotonic)
-        self._proven = Memory[str](settings.password_cache)
+        self._proven = Memory[bool](settings.password_cache)
+        self._running: dict[str, asyncio.Future[None]] = {}
         self._checked = Memory[tuple[Claims, Principal]](settings.recheck)
         self._salt = secrets.token_bytes(32)
 
@@ -67,21 +68,32 @@ class LocalIdentity:
 
     async def proven(self, who: Named, password: str, address: str | None) -> Row[Any]:
         """The user whose password this is. Same time and same answer for a wrong name as for a wrong password."""
-        name = who.id or f"{who.domain_id or who.domain_name or ''}/{who.name}"
-        self._limiter.attempt(name, address)
         user = await self.db.read(lambda conn: _user(conn, who))
         stored = user.password_hash if user is not None else None
+        name = user.id if user is not None else f"{who.domain_id or who.domain_name or ''}/{who.id or who.name}"
         mark = self._hash(f"{name}\0{stored}\0{password}")
-        if stored is None or self._proven.get(mark) != stored:
-            rounds = self.settings.bcrypt_rounds
-            loop = asyncio.get_running_loop()
-            if not await loop.run_in_executor(self._threads, passwords.matches, password, stored, rounds):
-                raise BadCredentials
-            self._proven.put(mark, str(stored))
-        self._limiter.succeeded(name, address)
+        if self._proven.get(mark) is None:
+            await self._once(mark, lambda: self._prove(name, password, stored, address))
+            self._proven.put(mark, True)
         if user is None:
             raise BadCredentials
         return user
+
+    async def _prove(self, name: str, password: str, stored: str | None, address: str | None) -> None:
+        self._limiter.attempt(name, address)
+        loop, rounds = asyncio.get_running_loop(), self.settings.bcrypt_rounds
+        if not await loop.run_in_executor(self._threads, passwords.matches, password, stored, rounds):
+            raise BadCredentials
+        self._limiter.succeeded(name, address)
+
+    async def _once(self, mark: str, prove: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Many requests with one password at the same time are one attempt."""
+        running = self._running.get(mark)
+        if running is None:
+            running = asyncio.ensure_future(prove())
+            self._running[mark] = running
+            running.add_done_callback(lambda done: self._running.pop(mark, None))
+        await asyncio.shield(running)
 
     async def verify(self, token: str) -> tuple[Claims, Principal]:
         """What a token stands for; raises TokenRefused. Held against the database every few seconds."""

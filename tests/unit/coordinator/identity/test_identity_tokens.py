@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
@@ -150,6 +151,21 @@ async def test_a_changed_password_ends_a_remembered_one(db, tmp_path):
     with pytest.raises(BadCredentials):
         await local.proven(Named(id=ADMIN_USER_ID), "first password", None)
     await local.proven(Named(id=ADMIN_USER_ID), "second password", None)
+    local.close()
+
+
+async def test_many_at_once_with_one_password_are_one_attempt(db, tmp_path):
+    local = LocalIdentity(db, TokenKeys(tmp_path / "keys", 5000), SLOW.model_copy(update={"failures_allowed": 2}))
+    for password, right in (("first password", True), ("wrong", False)):
+        calls = (local.proven(Named(name="admin"), password, "a") for _ in range(40))
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(item, (BadCredentials, TooManyFailures)) != right for item in found)
+    for guess in ("wrong again", "and again"):
+        with pytest.raises((BadCredentials, TooManyFailures)):
+            await local.proven(Named(name="admin"), guess, "a")
+    with pytest.raises(TooManyFailures):
+        await local.proven(Named(name="admin"), "one more", "a")
+    await local.proven(Named(name="admin"), "first password", "a")
     local.close()
 
 
