@@ -33,8 +33,11 @@ class Policy:
     @classmethod
     def builtin(cls) -> Policy:
         """The built-in rules alone."""
-        from oslo_policy import _parser
+        from oslo_policy import _checks, _parser
 
+        if _checks.extension_checks is None:
+            # The extensions are the http(s) checks, which are refused here; looking for them loads `requests`.
+            _checks.extension_checks = {}
         return cls({name: _parser.parse_rule(rule) for name, rule in RULES.items()}, _keys_of(RULES.values()))
 
     @classmethod
