@@ -69,7 +69,7 @@ async def convert(
             os.ftruncate(tail, usable - clear_bytes)
             inputs.append(Node(tail, "raw"))
         meter = Meter(watch.phase, usable, watch.report)
-        argv, secrets = command(inputs, target, target_zero=target_zero)
+        argv, secrets = command(inputs, target, target_zero=target_zero, rate_limit=watch.rate_limit)
         fds = [target.fd, *(node.fd for node in inputs)]
         await unless_cancelled(_attempts(argv, secrets, fds, meter, watch), watch.cancel, usable)
         try:

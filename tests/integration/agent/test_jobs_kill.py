@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -214,3 +216,61 @@ async def test_every_fault_point_of_the_engine_is_passed(agent: AgentProcess, tm
         if name.startswith("agent.job.")
     }  # fmt: skip
     assert declared <= passed(record)
+
+
+@pytest.mark.kill
+@pytest.mark.skipif(
+    shutil.which("qemu-img") is None or shutil.which("cryptsetup") is None, reason="needs qemu-img and cryptsetup"
+)
+async def test_a_conversion_that_was_killed_begins_again_when_its_secret_is_posted(site: Site) -> None:
+    from agent.luks.model import Secret
+    from agent.luks.tool import verify_opens
+
+    agent, image, volume = AgentProcess(site, store=True), new_id(), new_id()
+    secret = WireSecret.of("symmetric", os.urandom(32))
+    content = os.urandom(MIB) * 64
+    await agent.start("jobs.rate_limit=16777216")
+    try:
+        (agent.state / "images" / "images" / image).write_bytes(content)
+        (agent.state / "images" / "images" / image).chmod(0o644)
+        source = ImageSource(image_id=image, disk_format="raw", container_format="bare", size_bytes=len(content))
+        make = VolumeFromImage(
+            backend="files", volume_id=volume, size_bytes=64 * MIB, image=source, encryption=LuksFormat()
+        )
+        async with agent.client() as client:
+            status = await client.post_job(request_for("op-1/make/1", 1, make, {"volume": secret}), 1)
+            while status.progress is None or not status.progress.done:
+                assert not status.terminal, status
+                status = await client.get_job("op-1/make/1", 5, status.seq)
+            await agent.kill()
+        assert not (agent.volumes / "volumes" / volume).exists()
+        partial = str(agent.volumes / "partial" / volume)
+        async with asyncio.timeout(5):
+            while writers(partial):
+                await asyncio.sleep(0.05)
+        await agent.start()
+        async with agent.client() as client:
+            waiting = await client.get_job("op-1/make/1")
+            assert waiting.state == "needs-secret"
+            status = await finish(client, "op-1/make/1", 1, make, volume=secret)
+            assert status.state == "done", status
+        assert files(agent) == {f"volumes/{volume}"}
+        made = agent.volumes / "volumes" / volume
+        assert made.stat().st_size == 66 * MIB
+        await verify_opens(made, Secret("symmetric", secret.value()))
+        assert content[:64] not in made.read_bytes()
+        log = agent.log.read_text()
+        assert secret.value().hex() not in log
+        assert secret.value().hex() not in journal_text(agent)
+    finally:
+        await agent.kill()
+
+
+def writers(path: str) -> list[str]:
+    """Processes that have the file open."""
+    found = []
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if str(fd.readlink()) == path:
+                found.append(fd.parts[2])
+    return found
