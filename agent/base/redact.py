@@ -15,7 +15,7 @@ _WORDS = frozenset(
 )
 _PHRASES = (
     "private_key", "encryption_key", "key_material", "signing_key", "session_key", "master_key", "volume_key",
-    "api_key", "auth_key", "value_b64", "chap_auth",
+    "api_key", "auth_key", "value_b64", "payload_b64", "chap_auth",
 )  # fmt: skip
 _HARMLESS_END = frozenset(
     {"id", "ids", "uuid", "name", "names", "ref", "refs", "count", "type", "types", "kind", "path", "file", "files"}
@@ -24,13 +24,13 @@ _HARMLESS_END = frozenset(
 _SPLIT = re.compile(r"[^a-z0-9]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _IN_TEXT = re.compile(
-    r"(?i)([\w-]*(?:password|passwd|passphrase|secret|token|authorization|private_key|value_b64)[\"']?\s*[:=]\s*)"
+    r"(?i)([\w-]*(?:password|passwd|passphrase|secret|token|authorization|private_key|value_b64|payload_b64)[\"']?\s*[:=]\s*)"
     r"(?:(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')|((?:bearer|basic)\s+)?[^\s,;&\"'}\])]+)"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_.~=-]{8,}")
 _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@")
 _PEM = re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL)
-_MAY_HIDE = re.compile(r"(?i)pass|secret|token|authoriz|private|value_b64|bearer|basic|://")
+_MAY_HIDE = re.compile(r"(?i)pass|secret|token|authoriz|private|value_b64|payload_b64|bearer|basic|://")
 
 
 def is_secret_name(name: str) -> bool:

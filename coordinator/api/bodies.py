@@ -56,7 +56,7 @@ def _checked(model: type[B], data: Any, key: str, version: int) -> B:
             names = ", ".join(repr(name) for name in unknown)
             raise InvalidField(
                 field=key,
-                value=_shown(key, data),
+                value=HIDDEN if _hidden(model) else _shown(key, data),
                 reason=f"Additional properties are not allowed ({names[:_SHOWN]} was unexpected)",
             )
         data = {name: value for name, value in data.items() if name not in unknown}
@@ -95,7 +95,8 @@ def _translated(error: ErrorDetails, key: str, data: Any, hidden: frozenset[str]
     given = error["input"]
     if error["type"] == "missing":
         parent = where[-2] if len(where) > 1 else key
-        return InvalidField(field=parent, value=_shown(parent, given), reason=f"'{where[-1]}' is a required property")
+        shown = HIDDEN if hidden else _shown(parent, given)
+        return InvalidField(field=parent, value=shown, reason=f"'{where[-1]}' is a required property")
     field = where[-1] if where else key
     if any(name in hidden or is_secret_name(name) for name in where):
         return InvalidField(field=field, value=HIDDEN, reason="The value is not acceptable (it is not shown)")

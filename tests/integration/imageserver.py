@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 
 from coordinator.api.app import make_app
@@ -18,6 +19,7 @@ from coordinator.api.dispatch import Hooks
 from coordinator.api.resources import all_resources
 from coordinator.api.services import Services
 from coordinator.api.settings import ApiSettings
+from coordinator.identity import passwords
 from coordinator.identity.bootstrap import bootstrap
 from coordinator.identity.keys import TokenKeys
 from coordinator.identity.local import LocalIdentity
@@ -27,6 +29,7 @@ from coordinator.identity.strategies import authenticator
 from coordinator.keys.store import KeyStore
 from coordinator.operations.engine import Engine
 from coordinator.operations.image_streams import ImageStreams
+from coordinator.state import identity
 from tests.unit.coordinator.operations.imagesite import ImageSite, image_site
 
 PASSWORD = "correct horse battery"
@@ -50,6 +53,34 @@ class Server:
             "OS_IDENTITY_API_VERSION": "3",
             "OS_AUTH_TYPE": "password",
         }
+
+    def add_user(self, name: str, project: str, role: str) -> None:
+        """A user with one role in a project, both made when they are not there yet."""
+
+        def run(conn: Any) -> None:
+            found = identity.by_name(conn, "project", project, "default")
+            project_id = found.id if found else identity.add(conn, "project", domain_id="default", name=project)
+            stored = passwords.hashed(PASSWORD, 4)
+            user_id = identity.add(conn, "user", domain_id="default", name=name, password_hash=stored, enabled=True)
+            role_id = identity.by_name(conn, "role", role).id
+            identity.grant(conn, user_id, "project", project_id, role_id)
+
+        self.site.db.write_now(run)
+
+    @asynccontextmanager
+    async def session(self, user: str = "admin", project: str = "admin") -> AsyncIterator[aiohttp.ClientSession]:
+        """An HTTP session with a token; paths are relative to the server."""
+        async with aiohttp.ClientSession(self.url) as session:
+            domain = {"id": "default"}
+            login = {
+                "identity": {"methods": ["password"], "password": {"user": {
+                    "name": user, "domain": domain, "password": PASSWORD}}},
+                "scope": {"project": {"name": project, "domain": domain}},
+            }  # fmt: skip
+            async with session.post("/identity/v3/auth/tokens", json={"auth": login}) as answer:
+                assert answer.status == 201, await answer.text()
+                session.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
+            yield session
 
     async def openstack(self, *words: str, user: str = "admin", project: str = "admin") -> tuple[int, str, str]:
         """(exit code, stdout, stderr) of the real command."""
