@@ -15,9 +15,11 @@ def make_app(resources: Iterable[Resource], services: Services, hooks: Hooks | N
     """An application that serves `resources`; run it with `aiohttp.web.AppRunner(app, access_log=None)`."""
     from coordinator.api.discovery import discovery
     from coordinator.api.documents import documents
+    from coordinator.api.metrics import metrics
 
     served = tuple(resources)
-    everything = (*served, discovery(), documents(served))
+    own = (discovery(), metrics())
+    everything = (*served, *own, documents((*served, *own)))
     app = web.Application(client_max_size=0)
     app.router.add_route("*", "/{path:.*}", Dispatcher(everything, services, hooks or Hooks()).handle)
     return app

@@ -27,6 +27,7 @@ from coordinator.api.errors import (
 )
 from coordinator.api.faults import Unexpected, fault
 from coordinator.api.known import refusal
+from coordinator.api.metrics import observe
 from coordinator.api.route import V3, Resource, Route
 from coordinator.api.services import Services
 from coordinator.api.tree import Match, Tree
@@ -49,10 +50,9 @@ class Crash:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What else wants to know: `crashed` of each unexpected exception, `answered(label, status, seconds)` of all."""
+    """What else wants to know: `crashed`, of each unexpected exception."""
 
     crashed: Callable[[Crash], Awaitable[None]] | None = None
-    answered: Callable[[str, int, float], None] | None = None
 
 
 class Dispatcher:
@@ -81,8 +81,7 @@ class Dispatcher:
                 response = await self._crashed(error, request, state)
         if not response.prepared:
             self._sign(request, response, state)
-        if self._hooks.answered is not None:
-            self._hooks.answered(state.label, response.status, time.perf_counter() - started)
+        observe(state.label, response.status, time.perf_counter() - started)
         return response
 
     async def _serve(self, request: web.Request, state: _State) -> web.StreamResponse:

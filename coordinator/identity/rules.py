@@ -198,6 +198,7 @@ _ADMIN = [
     "group:disable_replication",
     "group:failover_replication",
     "group:list_replication_targets",
+    "brickyard:metrics:get",
     "brickyard:hosts:get",
     "brickyard:hosts:update",
     "brickyard:hosts:enrol",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, encode_basic_auth
 from sqlalchemy import insert
 
 from coordinator.state import identity as state
@@ -244,3 +244,16 @@ async def test_small_lists(api):
     assert (await api("alice", "GET", "/v3/messages?foo=1", version=30))[0] == 200
     assert (await api("alice", "GET", f"/v3/messages/{P1}"))[0] == 404
     assert (await api("alice", "GET", "/v3/types/default"))[0] == 404
+
+
+async def test_metrics(api):
+    await api("alice", "GET", "/v3/types")
+    assert (await api("alice", "GET", "/metrics"))[0] == 403
+    assert (await api("admin", "GET", "/metrics"))[0] == 200
+    assert api.headers["Content-Type"].startswith("text/plain")
+    credentials = {"Authorization": encode_basic_auth("admin", PASSWORD)}
+    async with api.http.get("/metrics", headers=credentials) as answer:
+        text = await answer.text()
+    assert 'brickyard_hosts{state="unreachable"} 1.0' in text
+    assert 'brickyard_pool_bytes{pool="host-a@fast#p",size="free"} 5.36870912e+09' in text
+    assert 'brickyard_api_seconds_count{route="GET /types",status="2xx"}' in text
