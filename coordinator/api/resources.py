@@ -11,6 +11,7 @@ def all_resources() -> tuple[Resource, ...]:
     from coordinator.api.brickyard.keys import keys
     from coordinator.api.identity import identity_resources
     from coordinator.api.image import image_resources
+    from coordinator.api.v3 import attachments, metadata, snapshots, volume_actions, volumes
     from coordinator.api.v3.messages import messages
     from coordinator.api.v3.quotas import quotas
     from coordinator.api.v3.services import services
@@ -19,6 +20,11 @@ def all_resources() -> tuple[Resource, ...]:
     from coordinator.api.v3.types import types
 
     return (
+        volumes.resource(),
+        volume_actions.resource(),
+        *metadata.resources(),
+        snapshots.resource(),
+        attachments.resource(),
         types(),
         type_specs(),
         quotas(),

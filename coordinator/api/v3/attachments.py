@@ -1,0 +1,175 @@
+"""Attachments (3.27): reserve a volume, say who uses it, complete, end.
+
+What is made here is kept by the caller (owner `external`); what a host's agent keeps is shown here, and made and ended
+under `/brickyard/v1/attachments`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from sqlalchemy import ColumnElement, Connection, Row
+
+from coordinator.api.acting import owned_attachment, owned_volume
+from coordinator.api.call import Call
+from coordinator.api.errors import BadRequest
+from coordinator.api.fields import Answer, Body, Since, Time, Uuid
+from coordinator.api.paging import all_projects, filters, next_links, page
+from coordinator.api.route import Resource, action, delete, get, post, put
+from coordinator.api.v3.names import FILTERS
+from coordinator.api.v3.volume_view import Link
+from coordinator.operations import external_attachments
+from coordinator.operations.external_attachments import Wanted
+from coordinator.state import snapshot_lists
+from coordinator.state.tables.attachments import attachments as table
+
+_SINCE = 27
+_COMPLETE_SINCE = 44
+_QUERY = ("limit", "marker", "offset", "sort", "all_tenants", "volume_id", "status", "instance_id")
+_SORT_KEYS = {"id": "id", "volume_id": "volume_id", "status": "attach_status", "attach_status": "attach_status",
+              "created_at": "created_at", "updated_at": "updated_at", "instance_id": "instance_id",
+              "attached_host": "attached_host", "mountpoint": "mountpoint", "attach_mode": "attach_mode"}  # fmt: skip
+_FILTERED = {"status": "attach_status", "tenant_id": "project_id"}
+
+
+class CreateAttachment(Body):
+    volume_uuid: Uuid
+    instance_uuid: Uuid | None = None
+    connector: dict[str, Any] | None = None
+    mode: Annotated[Literal["rw", "ro", "null"] | None, Since(54)] = None
+
+
+class UpdateAttachment(Body):
+    connector: dict[str, Any]
+
+
+class AttachmentAnswer(Answer):
+    id: str
+    status: str
+    instance: str | None
+    volume_id: str
+    attach_mode: str | None = None
+    attached_at: Time | None = None
+    detached_at: Time | None = None
+    connection_info: dict[str, Any] = Field(default_factory=dict)
+
+
+class AttachmentList(Answer):
+    attachments: list[AttachmentAnswer]
+    attachments_links: list[Link] = Field(default_factory=list)
+
+
+def summarized(row: Row[Any]) -> dict[str, Any]:
+    return {"id": row.id, "status": row.attach_status, "instance": row.instance_id, "volume_id": row.volume_id}
+
+
+def detailed(row: Row[Any]) -> dict[str, Any]:
+    return {
+        **summarized(row),
+        "attach_mode": row.attach_mode,
+        "attached_at": row.attach_time,
+        "detached_at": row.detach_time,
+        "connection_info": row.connection_info or {},
+    }
+
+
+async def create(call: Call) -> dict[str, Any]:
+    body = call.valid(CreateAttachment)
+    mode = body.mode if body.mode in {"rw", "ro"} else "rw"
+
+    def change(conn: Connection) -> dict[str, Any]:
+        volume = owned_volume(conn, call, body.volume_uuid, "volume:attachment_create")
+        wanted = Wanted(volume.id, body.instance_uuid, body.connector or None, str(mode))
+        return detailed(external_attachments.reserve(conn, volume, wanted))
+
+    return await call.services.db.write(change)
+
+
+async def update(call: Call) -> dict[str, Any]:
+    connector = call.valid(UpdateAttachment).connector
+    if not connector:
+        raise BadRequest(reason="Invalid input for field/attribute connector. Value: {}. {} does not have enough "
+                         "properties")  # fmt: skip
+
+    def change(conn: Connection) -> dict[str, Any]:
+        row = owned_attachment(conn, call, call.params["attachment_id"], "volume:attachment_update")
+        return detailed(external_attachments.connect(conn, row, connector))
+
+    return await call.services.db.write(change)
+
+
+async def complete(call: Call) -> None:
+    def change(conn: Connection) -> None:
+        row = owned_attachment(conn, call, call.params["attachment_id"], "volume:attachment_complete")
+        external_attachments.complete(conn, row)
+
+    await call.services.db.write(change)
+
+
+async def remove(call: Call) -> dict[str, Any]:
+    """End an attachment; answers with those that the volume still has."""
+
+    def change(conn: Connection) -> list[dict[str, Any]]:
+        row = owned_attachment(conn, call, call.params["attachment_id"], "volume:attachment_delete")
+        return [summarized(left) for left in external_attachments.end(conn, row)]
+
+    return {"attachments": await call.services.db.write(change)}
+
+
+async def listed(call: Call) -> dict[str, Any]:
+    return await _list(call, with_details=False)
+
+
+async def listed_in_detail(call: Call) -> dict[str, Any]:
+    return await _list(call, with_details=True)
+
+
+async def _list(call: Call, *, with_details: bool) -> dict[str, Any]:
+    allowed = [*FILTERS["attachment"]]
+    if call.version < 31 or call.context.is_admin:
+        allowed += ["id", "attached_host", "project_id", "tenant_id", "attach_mode"]
+    given = filters(call, allowed)
+    project = given.pop("project_id", None) or given.pop("tenant_id", None)
+    where: list[ColumnElement[bool]] = [table.c[_FILTERED.get(name, name)] == value for name, value in given.items()]
+    asked = page(call, _SORT_KEYS)
+    mine = project if all_projects(call) else call.context.project_id
+    rows = await call.services.db.read(
+        lambda conn: snapshot_lists.attachment_page(conn, mine, where, asked) if asked.limit else []
+    )
+    view = detailed if with_details else summarized
+    links = next_links(call, "attachments_links", [row.id for row in rows], asked)
+    return {"attachments": [view(row) for row in rows], **links}
+
+
+async def show(call: Call) -> dict[str, Any]:
+    row = await call.services.db.read(
+        lambda conn: owned_attachment(conn, call, call.params["attachment_id"], "volume:get")
+    )
+    return detailed(row)
+
+
+def resource() -> Resource:
+    """The routes."""
+    return Resource(
+        "attachments",
+        "Attachments of volumes to servers and hosts.",
+        (
+            post("/attachments", create, "volume:attachment_create", "Reserve a volume; with a connector, connect.",
+                 body=CreateAttachment, body_key="attachment", answer=AttachmentAnswer, answer_key="attachment",
+                 since=_SINCE),
+            get("/attachments", listed, "volume:get_all", "List attachments.", answer=AttachmentList, query=_QUERY,
+                since=_SINCE),
+            get("/attachments/detail", listed_in_detail, "volume:get_all", "List attachments in detail.",
+                answer=AttachmentList, query=_QUERY, since=_SINCE),
+            get("/attachments/{attachment_id}", show, "volume:get", "Show an attachment.", answer=AttachmentAnswer,
+                answer_key="attachment", since=_SINCE),
+            put("/attachments/{attachment_id}", update, "volume:attachment_update", "Say who uses the volume.",
+                body=UpdateAttachment, body_key="attachment", answer=AttachmentAnswer, answer_key="attachment",
+                since=_SINCE),
+            delete("/attachments/{attachment_id}", remove, "volume:attachment_delete", "End an attachment.",
+                   answer=AttachmentList, since=_SINCE, status=200),
+            action("/attachments/{attachment_id}/action", "os-complete", complete, "volume:attachment_complete",
+                   "Say that the volume is in use.", since=_COMPLETE_SINCE, status=204),
+        ),
+    )  # fmt: skip

@@ -1,0 +1,252 @@
+"""Snapshots: create, list, show, change, delete, correct the status."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+from sqlalchemy import ColumnElement, Connection, Row, false
+
+from coordinator.api.acting import owned_snapshot, owned_volume, requester
+from coordinator.api.call import Call
+from coordinator.api.errors import BadRequest
+from coordinator.api.fields import Answer, Body, Boolean, Key, Metadata, Name, OpenAnswer, Since, Text, Time, Uuid
+from coordinator.api.paging import all_projects, filters, next_links, page, wants_count
+from coordinator.api.route import Resource, action, delete, get, post, put
+from coordinator.api.v3.names import FILTERS
+from coordinator.api.v3.volume_filters import boolean, pairs_condition
+from coordinator.api.v3.volume_view import Link
+from coordinator.keys.store import KeyStore
+from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
+from coordinator.operations.delete_snapshot import accept_snapshot_delete
+from coordinator.operations.engine import Engine
+from coordinator.operations.reset_status import reset_snapshot
+from coordinator.state import metadata, snapshot_lists, snapshots
+from coordinator.state.operations import Operation
+from coordinator.state.tables.snapshots import snapshot_metadata
+from coordinator.state.tables.snapshots import snapshots as table
+
+_FORCE_IMPLIED = 66
+_QUERY = ("limit", "marker", "offset", "sort", "all_tenants", "with_count", "name", "status", "volume_id")
+_SORT_KEYS = {name: name for name in ("id", "status", "volume_id", "name", "created_at", "updated_at", "description")}
+_SORT_KEYS |= {"display_name": "name", "display_description": "description", "size": "volume_size",
+               "volume_size": "volume_size", "user_id": "user_id", "project_id": "project_id"}  # fmt: skip
+
+
+class CreateSnapshot(Body):
+    unknown_refused_from: ClassVar[int] = 53
+    volume_id: Uuid
+    name: Name | None = None
+    display_name: Name | None = None
+    description: Text | None = None
+    display_description: Text | None = None
+    force: Boolean | None = None
+    metadata: Metadata | None = None
+
+
+class UpdateSnapshot(Body):
+    unknown_refused_from: ClassVar[int] = 53
+    name: Name | None = None
+    display_name: Name | None = None
+    description: Text | None = None
+    display_description: Text | None = None
+
+
+class ResetSnapshot(Body):
+    status: Key
+
+
+class SnapshotAnswer(OpenAnswer):
+    """`os-extended-snapshot-attributes:*` come with show and detail."""
+
+    id: str
+    name: str | None
+    description: str | None
+    volume_id: str
+    status: str
+    size: int
+    created_at: Time
+    updated_at: Time | None
+    metadata: dict[str, str]
+    group_snapshot_id: Annotated[str | None, Since(14)] = None
+    user_id: Annotated[str | None, Since(41)] = None
+    consumes_quota: Annotated[bool, Since(65)] = True
+
+
+class SnapshotList(Answer):
+    snapshots: list[SnapshotAnswer]
+    snapshots_links: list[Link] = Field(default_factory=list)
+    count: Annotated[int, Since(45)] = 0
+
+
+def view(call: Call, row: Row[Any], pairs: dict[str, str], *, extended: bool = True) -> dict[str, Any]:
+    """A snapshot as an answer; `extended` adds project and progress where policy shows them."""
+    found: dict[str, Any] = {
+        "id": row.id,
+        "name": row.name,
+        "description": row.description,
+        "volume_id": row.volume_id,
+        "status": row.status,
+        "size": row.volume_size,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "metadata": dict(pairs),
+        "group_snapshot_id": None,
+        "user_id": row.user_id,
+        "consumes_quota": row.use_quota,
+    }
+    target = {"project_id": row.project_id, "user_id": row.user_id}
+    if extended and call.may("volume_extension:extended_snapshot_attributes", target):
+        found["os-extended-snapshot-attributes:project_id"] = row.project_id
+        found["os-extended-snapshot-attributes:progress"] = "100%" if row.status == "available" else "0%"
+    return found
+
+
+async def create(call: Call) -> dict[str, Any]:
+    body = call.valid(CreateSnapshot)
+    force = bool(body.force)
+    if call.version >= _FORCE_IMPLIED:
+        if body.force is False:
+            raise BadRequest(reason="Invalid value for 'force': since microversion 3.66 a volume in use can always be "
+                             "snapshotted, and false is not accepted.")  # fmt: skip
+        force = True
+    keys = call.services.get(KeyStore)
+
+    def accept(conn: Connection) -> tuple[Operation, Row[Any]]:
+        volume = owned_volume(conn, call, body.volume_id, "volume:create_snapshot")
+        wanted = NewSnapshot(
+            volume.id,
+            name=body.name if body.name is not None else body.display_name,
+            description=body.description if body.description is not None else body.display_description,
+            metadata=body.metadata or {},
+            force=force,
+        )
+        return accept_snapshot(conn, requester(call, volume.project_id), keys, wanted)
+
+    _, row = await call.services.get(Engine).submit(accept)
+    return view(call, row, body.metadata or {}, extended=False)
+
+
+async def listed(call: Call) -> dict[str, Any]:
+    return await _list(call, extended=False)
+
+
+async def listed_in_detail(call: Call) -> dict[str, Any]:
+    return await _list(call, extended=True)
+
+
+async def _list(call: Call, *, extended: bool) -> dict[str, Any]:
+    where, project = _conditions(call)
+    asked, counting = page(call, _SORT_KEYS), wants_count(call)
+    mine = project if all_projects(call) else call.context.project_id
+
+    def read(conn: Connection) -> tuple[list[dict[str, Any]], list[str], int]:
+        rows = snapshot_lists.snapshot_page(conn, mine, where, asked) if asked.limit else []
+        found = snapshot_lists.snapshot_metadata_of(conn, rows)
+        views = [view(call, row, found[row.id], extended=extended) for row in rows]
+        count = snapshot_lists.snapshot_count(conn, mine, where) if counting else 0
+        return views, [row.id for row in rows], count
+
+    views, ids, count = await call.services.db.read(read)
+    answer = {"snapshots": views, **next_links(call, "snapshots_links", ids, asked)}
+    return {**answer, "count": count} if counting else answer
+
+
+def _conditions(call: Call) -> tuple[list[ColumnElement[bool]], str | None]:
+    allowed = [name for name in FILTERS["snapshot"] if name != "consumes_quota" or call.version >= 65]
+    if call.version < 31 or call.context.is_admin:
+        allowed += ["id", "user_id", "project_id", "tenant_id", "volume_size"]
+    given = filters(call, allowed)
+    project = given.pop("project_id", None) or given.pop("tenant_id", None)
+    given.pop("tenant_id", None)
+    return [_condition(name, value) for name, value in given.items()], project
+
+
+def _condition(name: str, value: str) -> ColumnElement[bool]:
+    match name:
+        case "metadata":
+            return pairs_condition(name, value, snapshot_metadata, "snapshot_id", table.c.id)
+        case "consumes_quota":
+            return table.c.use_quota.is_(boolean(name, value))
+        case "name~":
+            return table.c.name.contains(value, autoescape=True)
+        case "display_name":
+            return table.c.name == value
+        case "volume_size":
+            return table.c.volume_size == int(value) if value.isascii() and value.isdigit() else false()
+        case "availability_zone":
+            return table.c.volume_id.in_(snapshot_lists.volumes_in_zone(value))
+    return table.c[name] == value
+
+
+async def show(call: Call) -> dict[str, Any]:
+    def read(conn: Connection) -> dict[str, Any]:
+        row = owned_snapshot(conn, call, call.params["snapshot_id"], "volume:get_snapshot")
+        return view(call, row, metadata.read(conn, "snapshot", row.id))
+
+    return await call.services.db.read(read)
+
+
+async def update(call: Call) -> dict[str, Any]:
+    body = call.valid(UpdateSnapshot)
+    given = body.model_fields_set
+    if not given and call.version >= 53:
+        raise BadRequest(reason="Invalid input for field/attribute snapshot. Value: {}. At least one key is needed.")
+    values: dict[str, Any] = {}
+    for name in ("name", "description"):
+        for alias in (f"display_{name}", name):
+            if alias in given:
+                values[name] = getattr(body, alias)
+
+    def change(conn: Connection) -> dict[str, Any]:
+        row = owned_snapshot(conn, call, call.params["snapshot_id"], "volume:update_snapshot")
+        if values:
+            snapshots.set_values(conn, row.id, **values)
+        return view(call, snapshots.get(conn, row.id), metadata.read(conn, "snapshot", row.id), extended=False)
+
+    return await call.services.db.write(change)
+
+
+async def remove(call: Call) -> None:
+    def accept(conn: Connection) -> tuple[Operation, None]:
+        row = owned_snapshot(conn, call, call.params["snapshot_id"], "volume:delete_snapshot")
+        return accept_snapshot_delete(conn, requester(call, row.project_id), row.id), None
+
+    await call.services.get(Engine).submit(accept)
+
+
+async def reset(call: Call) -> None:
+    wanted = call.valid(ResetSnapshot).status.lower()
+    rule = "volume_extension:snapshot_admin_actions:reset_status"
+
+    def change(conn: Connection) -> None:
+        row = owned_snapshot(conn, call, call.params["snapshot_id"], rule)
+        if row.status != wanted:
+            reset_snapshot(conn, row.id, wanted)
+
+    await call.services.db.write(change)
+
+
+def resource() -> Resource:
+    """The routes."""
+    return Resource(
+        "snapshots",
+        "Snapshots of volumes.",
+        (
+            post("/snapshots", create, "volume:create_snapshot", "Take a snapshot; of a volume in use with force, or "
+                 "from 3.66 on.", body=CreateSnapshot, body_key="snapshot", answer=SnapshotAnswer,
+                 answer_key="snapshot", status=202),
+            get("/snapshots", listed, "volume:get_all_snapshots", "List snapshots.", answer=SnapshotList,
+                query=_QUERY),
+            get("/snapshots/detail", listed_in_detail, "volume:get_all_snapshots", "List snapshots in detail.",
+                answer=SnapshotList, query=_QUERY),
+            get("/snapshots/{snapshot_id}", show, "volume:get_snapshot", "Show a snapshot.", answer=SnapshotAnswer,
+                answer_key="snapshot"),
+            put("/snapshots/{snapshot_id}", update, "volume:update_snapshot", "Change name or description.",
+                body=UpdateSnapshot, body_key="snapshot", answer=SnapshotAnswer, answer_key="snapshot"),
+            delete("/snapshots/{snapshot_id}", remove, "volume:delete_snapshot", "Delete a snapshot."),
+            action("/snapshots/{snapshot_id}/action", "os-reset_status", reset,
+                   "volume_extension:snapshot_admin_actions:reset_status", "Correct a snapshot's status.",
+                   body=ResetSnapshot),
+        ),
+    )  # fmt: skip

@@ -1,0 +1,206 @@
+"""Actions of volumes: extend, reserve, correct the status, flags, what is remembered of the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, update
+
+from agent.base.errors import NotFound
+from coordinator.api.acting import owned_volume, requester
+from coordinator.api.call import Call
+from coordinator.api.errors import BadRequest
+from coordinator.api.fields import Answer, Body, Boolean, Gib, Key, Metadata
+from coordinator.api.route import Resource, action, get
+from coordinator.api.v3.volumes import removed
+from coordinator.operations.engine import Engine
+from coordinator.operations.extend_volume import accept_extend
+from coordinator.operations.reset_status import reset_volume
+from coordinator.state import metadata, types, volumes
+from coordinator.state.errors import TransitionRefused
+from coordinator.state.operations import Operation
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.volumes import volumes as table
+from coordinator.state.transition import move
+
+_PATH = "/volumes/{volume_id}/action"
+_ACTIONS = "volume_extension:volume_actions:"
+_ADMIN = "volume_extension:volume_admin_actions:"
+_IMAGE = "volume_extension:volume_image_metadata:"
+
+
+class Extend(Body):
+    new_size: Gib
+
+
+class ResetStatus(Body):
+    status: Key | None = None
+    attach_status: Key | None = None
+    migration_status: Key | None = None
+
+
+class SetBootable(Body):
+    bootable: Boolean
+
+
+class ReadOnly(Body):
+    readonly: Boolean
+
+
+class ImageMetadata(Body):
+    metadata: Metadata
+
+
+class ImageKey(Body):
+    key: Key
+
+
+class ImageMetadataAnswer(Answer):
+    metadata: dict[str, str]
+
+
+def _mine(conn: Connection, call: Call) -> Row[Any]:
+    assert call.route.policy is not None
+    return owned_volume(conn, call, call.params["volume_id"], call.route.policy)
+
+
+async def extend(call: Call) -> None:
+    size = call.valid(Extend).new_size
+
+    def accept(conn: Connection) -> tuple[Operation, None]:
+        row = _mine(conn, call)
+        if row.status == "in-use" and call.version >= 42:
+            call.require("volume:extend_attached_volume", {"project_id": row.project_id, "user_id": row.user_id})
+        who = requester(call, row.project_id)
+        return accept_extend(conn, who, row.id, size, attached=call.version >= 42), None
+
+    await call.services.get(Engine).submit(accept)
+
+
+async def reserve(call: Call) -> None:
+    await call.services.db.write(lambda conn: move(conn, "volume", _mine(conn, call).id, "reserve"))
+
+
+async def unreserve(call: Call) -> None:
+    """Only what was reserved without an attachment; those are ended by deleting them."""
+
+    def change(conn: Connection) -> None:
+        row = _mine(conn, call)
+        if row.status != "available":
+            move(conn, "volume", row.id, "unreserve", guards=(volumes.has_no_attachments(row.id),))
+
+    await call.services.db.write(change)
+
+
+async def reset_status(call: Call) -> None:
+    body = call.valid(ResetStatus)
+    if not any((body.status, body.attach_status, body.migration_status)):
+        raise BadRequest(reason="Must specify 'status', 'attach_status' or 'migration_status' for update.")
+    if body.attach_status not in {None, "attached", "detached"}:
+        raise BadRequest(reason=f"Invalid attach_status {body.attach_status}: it is one of attached, detached.")
+    if body.migration_status not in {None, "none", ""}:
+        raise BadRequest(reason="Volumes are not migrated by this release: migration_status can only be reset to none.")
+    status = body.status.lower() if body.status else None
+
+    def change(conn: Connection) -> None:
+        row = _mine(conn, call)
+        reset_volume(conn, row.id, status, body.attach_status)
+        if body.migration_status is not None:
+            volumes.set_values(conn, row.id, migration_status=None)
+
+    await call.services.db.write(change)
+
+
+async def force_delete(call: Call) -> None:
+    await removed(call, force=True, rule=f"{_ADMIN}force_delete")
+
+
+async def set_bootable(call: Call) -> None:
+    wanted = call.valid(SetBootable).bootable
+    await call.services.db.write(lambda conn: volumes.set_values(conn, _mine(conn, call).id, bootable=wanted))
+
+
+async def set_readonly(call: Call) -> None:
+    """The flag is honoured by attachments made later, so the volume must be free."""
+    wanted = call.valid(ReadOnly).readonly
+
+    def change(conn: Connection) -> None:
+        row = _mine(conn, call)
+        free = update(table).where(table.c.id == row.id, table.c.status == "available").values(updated_at=utcnow())
+        if conn.execute(free).rowcount == 0:
+            raise TransitionRefused(
+                noun="volume", id=row.id, status=row.status, event="update_readonly_flag", allowed="available",
+                help="Detach it first, or wait until the running work has ended.",
+            )  # fmt: skip
+        metadata.merge(conn, "volume-admin", row.id, {"readonly": str(wanted)})
+
+    await call.services.db.write(change)
+
+
+async def show_image(call: Call) -> dict[str, Any]:
+    found = await call.services.db.read(lambda conn: metadata.read(conn, "volume-image", _mine(conn, call).id))
+    return {"metadata": found}
+
+
+async def set_image(call: Call) -> dict[str, Any]:
+    values = call.valid(ImageMetadata).metadata
+    found = await call.services.db.write(
+        lambda conn: metadata.merge(conn, "volume-image", _mine(conn, call).id, values)
+    )
+    return {"metadata": found}
+
+
+async def unset_image(call: Call) -> None:
+    key = call.valid(ImageKey).key
+    if not await call.services.db.write(lambda conn: metadata.remove(conn, "volume-image", _mine(conn, call).id, key)):
+        raise NotFound(noun="Image metadata key", id=key)
+
+
+async def encryption(call: Call) -> dict[str, Any]:
+    """What a host that decrypts the volume itself needs to know; empty for a plain one."""
+
+    def read(conn: Connection) -> dict[str, Any]:
+        row = _mine(conn, call)
+        if row.encryption_key_id is None:
+            return {}
+        of_type = types.encryption(conn, row.volume_type_id)
+        return {
+            "encryption_key_id": row.encryption_key_id,
+            "control_location": of_type.control_location if of_type is not None else "front-end",
+            "cipher": row.encryption_cipher,
+            "key_size": row.encryption_key_size,
+            "provider": {"luks1": "luks"}.get(row.encryption_format, row.encryption_format),
+        }
+
+    return await call.services.db.read(read)
+
+
+def resource() -> Resource:
+    """The routes."""
+    return Resource(
+        "volume_actions",
+        "Actions of volumes.",
+        (
+            action(_PATH, "os-extend", extend, "volume:extend",
+                   "Make a volume larger; one in use from 3.42 on.", body=Extend),
+            action(_PATH, "os-reserve", reserve, f"{_ACTIONS}reserve", "Keep a volume for an attachment."),
+            action(_PATH, "os-unreserve", unreserve, f"{_ACTIONS}unreserve", "Let a reserved volume go."),
+            action(_PATH, "os-reset_status", reset_status, f"{_ADMIN}reset_status",
+                   "Correct a volume's status; refused while attachments or work contradict it.", body=ResetStatus),
+            action(_PATH, "os-force_delete", force_delete, f"{_ADMIN}force_delete",
+                   "Delete a volume in whatever status, but never one that is attached."),
+            action(_PATH, "os-set_bootable", set_bootable, "volume:update", "Say whether a server can boot from it.",
+                   body=SetBootable, status=200),
+            action(_PATH, "os-update_readonly_flag", set_readonly, "volume:update",
+                   "Allow only read-only attachments.", body=ReadOnly),
+            action(_PATH, "os-show_image_metadata", show_image, f"{_IMAGE}show",
+                   "What the volume remembers of its image.", answer=ImageMetadataAnswer, status=200),
+            action(_PATH, "os-set_image_metadata", set_image, f"{_IMAGE}set",
+                   "Add to what the volume remembers of its image.", body=ImageMetadata,
+                   answer=ImageMetadataAnswer, status=200),
+            action(_PATH, "os-unset_image_metadata", unset_image, f"{_IMAGE}remove",
+                   "Forget one key of the image.", body=ImageKey, status=200),
+            get("/volumes/{volume_id}/encryption", encryption, "volume_extension:volume_encryption_metadata",
+                "How the volume is encrypted."),
+        ),
+    )  # fmt: skip

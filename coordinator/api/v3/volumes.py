@@ -1,0 +1,277 @@
+"""Volumes: create, list, show, change, delete."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+from sqlalchemy import Connection, Row, select
+
+from agent.base.ids import is_id
+from coordinator.api.acting import owned_volume, requester, scope, target
+from coordinator.api.call import Call
+from coordinator.api.errors import BadRequest
+from coordinator.api.fields import Answer, Body, Boolean, Gib, Metadata, Name, Since, Text, Uuid
+from coordinator.api.paging import all_projects, flag, next_links, page, wants_count
+from coordinator.api.route import Resource, delete, get, post, put
+from coordinator.api.v3.volume_filters import SORT_KEYS, volume_conditions
+from coordinator.api.v3.volume_view import Link, VolumeAnswer, VolumeSummary, detailed, summarized
+from coordinator.images.catalog import Caller
+from coordinator.images.client import LocalImages
+from coordinator.images.info import ImageInfo
+from coordinator.keys.store import KeyStore
+from coordinator.operations.delete_volume import accept_delete
+from coordinator.operations.engine import Engine
+from coordinator.operations.new_volume import NewVolume, accept_volume
+from coordinator.state import metadata, types, volume_lists, volumes
+from coordinator.state.operations import Operation
+from coordinator.state.tables.fleet import hosts
+from coordinator.state.tables.types import volume_types
+from coordinator.state.volume_lists import Detail
+
+_QUERY = ("limit", "marker", "offset", "sort", "all_tenants", "with_count", "name", "status", "metadata", "bootable")
+_UNSUPPORTED = ("consistencygroup_id", "group_id", "backup_id")
+
+
+class CreateVolume(Body):
+    unknown_refused_from: ClassVar[int] = 53
+    size: Gib | None
+    name: Name | None = None
+    display_name: Name | None = None
+    description: Text | None = None
+    display_description: Text | None = None
+    volume_type: Name | None = None
+    metadata: Metadata | None = None
+    snapshot_id: Uuid | None = None
+    source_volid: Uuid | None = None
+    consistencygroup_id: Uuid | None = None
+    availability_zone: Name | None = None
+    multiattach: Boolean | None = None
+    image_id: Name | None = None
+    image_ref: Name | None = Field(None, alias="imageRef")
+    group_id: Annotated[Uuid | None, Since(13)] = None
+    backup_id: Annotated[Uuid | None, Since(47)] = None
+
+
+class UpdateVolume(Body):
+    unknown_refused_from: ClassVar[int] = 53
+    name: Name | None = None
+    display_name: Name | None = None
+    description: Text | None = None
+    display_description: Text | None = None
+    metadata: Metadata | None = None
+
+
+class VolumeList(Answer):
+    volumes: list[VolumeSummary]
+    volumes_links: list[Link] = Field(default_factory=list)
+    count: Annotated[int, Since(45)] = 0
+
+
+class VolumeDetails(Answer):
+    volumes: list[VolumeAnswer]
+    volumes_links: list[Link] = Field(default_factory=list)
+    count: Annotated[int, Since(45)] = 0
+
+
+class SummaryAnswer(Answer):
+    total_count: int
+    total_size: int
+    metadata: Annotated[dict[str, list[str]], Since(36)] = Field(default_factory=dict)
+
+
+async def create(call: Call) -> dict[str, Any]:
+    """Everything is checked before anything is made; answered when it is durable."""
+    body = call.valid(CreateVolume)
+    _checked(body)
+    wanted = NewVolume(
+        size=body.size,
+        name=body.name if body.name is not None else body.display_name,
+        description=body.description if body.description is not None else body.display_description,
+        availability_zone=body.availability_zone,
+        snapshot_id=body.snapshot_id,
+        source_volid=body.source_volid,
+        image=await _image(call, body.image_ref or body.image_id),
+        metadata=body.metadata or {},
+    )
+    keys, who, type_name = call.services.get(KeyStore), requester(call), body.volume_type
+    default = call.services.settings.default_volume_type
+
+    def accept(conn: Connection) -> tuple[Operation, Detail]:
+        if wanted.availability_zone is not None:
+            _check_zone(conn, wanted.availability_zone)
+        chosen = _type(conn, type_name, who.project_id) or _default_type(conn, wanted, default)
+        operation, row = accept_volume(conn, who, keys, replace(wanted, volume_type_id=chosen))
+        names = volume_lists.type_names(conn, {row.volume_type_id})
+        return operation, Detail(row, names.get(row.volume_type_id), wanted.metadata)
+
+    _, made = await call.services.get(Engine).submit(accept)
+    return detailed(call, made)
+
+
+def _checked(body: CreateVolume) -> None:
+    if body.multiattach:
+        raise BadRequest(
+            reason="multiattach parameter has been removed. The default behavior is to use multiattach enabled volume "
+            "types. Contact your administrator to create a multiattach enabled volume type and use it to create "
+            "multiattach volumes."
+        )
+    for name in _UNSUPPORTED:
+        if getattr(body, name) is not None:
+            raise BadRequest(reason=f"{name} is not supported by this release.")
+    sources = [
+        name
+        for name, value in (
+            ("source_volid", body.source_volid),
+            ("snapshot_id", body.snapshot_id),
+            ("imageRef", body.image_ref or body.image_id),
+        )
+        if value is not None and value != ""
+    ]
+    if len(sources) > 1:
+        raise BadRequest(reason=f"Only one source can be given for a volume, not {' and '.join(sources)}.")
+
+
+async def _image(call: Call, reference: str | None) -> ImageInfo | None:
+    """The image named by its id, or by an address that ends with it."""
+    if not reference:
+        return None
+    call.require("volume:create_from_image")
+    image_id = reference.rsplit("/", 1)[-1].lower()
+    if not is_id(image_id):
+        raise BadRequest(reason="Invalid image identifier or unable to access requested image.")
+    caller = Caller(call.context.project_id, call.context.is_admin)
+    return await LocalImages(call.services.db).for_volume(image_id, caller)
+
+
+def _type(conn: Connection, name: str | None, project_id: str) -> str | None:
+    """The id of the type that was asked for."""
+    return str(types.find(conn, name, project_id).id) if name else None
+
+
+def _default_type(conn: Connection, wanted: NewVolume, name: str) -> str | None:
+    """The id of the site's default type, where it has one; what has a source gets the type of its source."""
+    if wanted.snapshot_id is not None or wanted.source_volid is not None:
+        return None
+    table = volume_types
+    query = select(table.c.id).where(table.c.name == name, ~table.c.deleted, table.c.is_public)
+    return conn.execute(query).scalar_one_or_none()
+
+
+def _check_zone(conn: Connection, zone: str) -> None:
+    if conn.execute(select(hosts.c.id).where(hosts.c.availability_zone == zone).limit(1)).first() is None:
+        raise BadRequest(reason=f"Availability zone '{zone}' is invalid.")
+
+
+async def listed(call: Call) -> dict[str, Any]:
+    return await _list(call, with_details=False)
+
+
+async def listed_in_detail(call: Call) -> dict[str, Any]:
+    return await _list(call, with_details=True)
+
+
+async def _list(call: Call, *, with_details: bool) -> dict[str, Any]:
+    where, project = volume_conditions(call)
+    asked, counting = page(call, SORT_KEYS), wants_count(call)
+    mine = project if all_projects(call) else call.context.project_id
+
+    def read(conn: Connection) -> tuple[list[dict[str, Any]], list[str], int]:
+        rows = volume_lists.listing(conn, mine, where, asked) if asked.limit else []
+        if with_details:
+            views = [detailed(call, detail) for detail in volume_lists.details(conn, rows)]
+        else:
+            views = [summarized(call, row) for row in rows]
+        return views, [row.id for row in rows], volume_lists.count(conn, mine, where) if counting else 0
+
+    views, ids, count = await call.services.db.read(read)
+    answer = {"volumes": views, **next_links(call, "volumes_links", ids, asked)}
+    return {**answer, "count": count} if counting else answer
+
+
+async def summary(call: Call) -> dict[str, Any]:
+    where, project = volume_conditions(call)
+    mine = project if all_projects(call) else call.context.project_id
+    found = await call.services.db.read(
+        lambda conn: volume_lists.summary(conn, mine, where, with_metadata=call.version >= 36)
+    )
+    return {"total_count": found.count, "total_size": found.size, "metadata": dict(found.metadata)}
+
+
+async def show(call: Call) -> dict[str, Any]:
+    volume_id = call.params["volume_id"]
+
+    def read(conn: Connection) -> Detail:
+        return shown(conn, owned_volume(conn, call, volume_id, "volume:get"))
+
+    return detailed(call, await call.services.db.read(read))
+
+
+def shown(conn: Connection, row: Row[Any]) -> Detail:
+    """One row with all that belongs to it."""
+    return volume_lists.details(conn, [row])[0]
+
+
+async def update(call: Call) -> dict[str, Any]:
+    body = call.valid(UpdateVolume)
+    given = body.model_fields_set
+    if not given and call.version >= 53:
+        raise BadRequest(
+            reason="Invalid input for field/attribute volume. Value: {}. {} does not have enough properties"
+        )
+    values: dict[str, Any] = {}
+    for name in ("name", "description"):
+        for alias in (f"display_{name}", name):
+            if alias in given:
+                values[name] = getattr(body, alias)
+
+    def change(conn: Connection) -> Detail:
+        row = owned_volume(conn, call, call.params["volume_id"], "volume:update")
+        if values:
+            volumes.set_values(conn, row.id, **values)
+        if body.metadata is not None:
+            metadata.replace(conn, "volume", row.id, body.metadata)
+        return shown(conn, volumes.get(conn, row.id))
+
+    return detailed(call, await call.services.db.write(change))
+
+
+async def remove(call: Call) -> None:
+    """`cascade` takes snapshots along: refused while there are any. `force` (3.23) passes over the status."""
+    force = call.version >= 23 and flag(call, "force")
+    flag(call, "cascade")
+    await removed(call, force=force, rule="volume:force_delete" if force else "volume:delete")
+
+
+async def removed(call: Call, *, force: bool, rule: str) -> None:
+    """Accept the deletion of the volume in the path."""
+
+    def accept(conn: Connection) -> tuple[Operation, None]:
+        row = volumes.get(conn, call.params["volume_id"], scope(call))
+        call.require(rule, target(row))
+        return accept_delete(conn, requester(call, row.project_id), row.id, force=force), None
+
+    await call.services.get(Engine).submit(accept)
+
+
+def resource() -> Resource:
+    """The routes."""
+    return Resource(
+        "volumes",
+        "Volumes: create, list, show, change, delete.",
+        (
+            post("/volumes", create, "volume:create", "Create a volume, empty or from an image, snapshot or volume.",
+                 body=CreateVolume, body_key="volume", answer=VolumeAnswer, answer_key="volume", status=202),
+            get("/volumes", listed, "volume:get_all", "List volumes.", answer=VolumeList, query=_QUERY),
+            get("/volumes/detail", listed_in_detail, "volume:get_all", "List volumes with all their fields.",
+                answer=VolumeDetails, query=_QUERY),
+            get("/volumes/summary", summary, "volume:get_all", "How many volumes, of what size in all.",
+                answer=SummaryAnswer, answer_key="volume-summary", since=12, query=("all_tenants",)),
+            get("/volumes/{volume_id}", show, "volume:get", "Show a volume.", answer=VolumeAnswer,
+                answer_key="volume"),
+            put("/volumes/{volume_id}", update, "volume:update", "Change name, description or metadata.",
+                body=UpdateVolume, body_key="volume", answer=VolumeAnswer, answer_key="volume"),
+            delete("/volumes/{volume_id}", remove, "volume:delete", "Delete a volume.", query=("cascade", "force")),
+        ),
+    )  # fmt: skip

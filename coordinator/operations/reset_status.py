@@ -1,0 +1,109 @@
+"""os-reset_status, without lies: a status is corrected along the lifecycle table, where the attachments bear it out.
+
+Nothing here talks to a host; whether the data are there is for `repair_volume` to find out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from agent.base.errors import Conflict, Invalid
+from coordinator.state import attachments, volumes
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.transition import move
+
+_ERRORS = ("error", "error_deleting", "error_extending", "error_managing", "error_restoring")
+VOLUME_TARGETS = ("available", "error", "in-use")
+SNAPSHOT_TARGETS = ("available", "error")
+
+
+class StillAttached(Conflict):
+    code = "volume.still-attached"
+    sentence = "Cannot reset-state to {status} because attachments still exist: {holders}."
+    hint = "Remove them first: {remedy}."
+
+
+class NoSuchTarget(Invalid):
+    code = "reset.no-such-target"
+    sentence = "Invalid input: a {noun} can not be reset to {status}; possible are: {possible}."
+    hint = "Every other status belongs to work that is going on."
+
+
+def holder(row: Row[Any]) -> str:
+    """Who holds an attachment, in words."""
+    where = row.host_id or row.attached_host or "an unknown host"
+    by = f" for server {row.instance_id}" if row.instance_id else ""
+    return f"attachment {row.id} ({row.attach_status}) on host {where}, kept by {row.owner}{by}"
+
+
+def detach_command(row: Row[Any]) -> str:
+    """The command that ends an attachment in the right way."""
+    if row.owner == "agent":
+        return f"brickyard attachment delete {row.id}"
+    return f"openstack volume attachment delete {row.id}"
+
+
+def still_attached(status: str, live: Sequence[Row[Any]]) -> StillAttached:
+    """The refusal that names every holder."""
+    return StillAttached(
+        status=status,
+        holders="; ".join(holder(row) for row in live),
+        remedy=" and ".join(detach_command(row) for row in live),
+    )
+
+
+def reset_volume(conn: Connection, volume_id: str, status: str | None, attach_status: str | None) -> None:
+    """Correct a volume's status; `attach_status` "detached" also removes attachments that no agent keeps.
+
+    Raises StillAttached (409), NoSuchTarget and TransitionRefused (400).
+    """
+    live = attachments.of_volume(conn, volume_id)
+    if attach_status == "attached" and not live:
+        raise Invalid(reason="Cannot reset attach_status to attached because the volume has no attachments.")
+    if attach_status == "detached" and live:
+        _end(conn, live)
+        live, status = [], status or "available"
+    row = volumes.get(conn, volume_id)
+    match status:
+        case None:
+            return
+        case "available":
+            if live:
+                raise still_attached(status, live)
+            if row.status != "available":
+                _free(conn, row)
+        case "error":
+            if row.status != "error":
+                move(conn, "volume", volume_id, "damaged")
+        case "in-use":
+            if not any(item.attach_status == "attached" for item in live):
+                raise Invalid(reason="Cannot reset-state to in-use because the volume has no attachments.")
+            move(conn, "volume", volume_id, "attachment_complete", attach_status="attached")
+        case _:
+            raise NoSuchTarget(noun="volume", status=status, possible=", ".join(VOLUME_TARGETS))
+
+
+def _end(conn: Connection, live: Sequence[Row[Any]]) -> None:
+    if any(row.owner == "agent" for row in live):
+        raise still_attached("detached", live)
+    for row in live:
+        move(conn, "attachment", row.id, "gone", detach_time=utcnow())
+
+
+def _free(conn: Connection, row: Row[Any]) -> None:
+    event = "attachment_gone" if row.status in {"reserved", "attaching", "detaching", "in-use"} else "repaired"
+    guards = (volumes.has_no_attachments(row.id),)
+    move(conn, "volume", row.id, event, guards=guards, attach_status="detached", attention=None)
+
+
+def reset_snapshot(conn: Connection, snapshot_id: str, status: str) -> None:
+    """Correct a snapshot's status; raises NoSuchTarget, TransitionRefused (400)."""
+    if status not in SNAPSHOT_TARGETS:
+        raise NoSuchTarget(noun="snapshot", status=status, possible=", ".join(SNAPSHOT_TARGETS))
+    if status == "available":
+        move(conn, "snapshot", snapshot_id, "repaired", attention=None)
+    else:
+        move(conn, "snapshot", snapshot_id, "damaged")
