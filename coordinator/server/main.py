@@ -48,6 +48,7 @@ async def _serve(settings: CoordinatorSettings, opened: Opened, on_ready: Ready 
 def main() -> None:
     """The console command."""
     environment.check()
+    from agent.base.terminal.entry import run
     from coordinator.cli.service import service
 
-    service()
+    run(service, "brickyard-coordinator")

@@ -1,0 +1,1 @@
+"""What all commands share: lazy groups, forms of output, errors as sentences, exit codes."""

@@ -1,0 +1,1 @@
+"""`brickyard-agent`: the commands on a host."""

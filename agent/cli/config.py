@@ -1,0 +1,32 @@
+"""`config check` and `config reference`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agent.base.config import load
+from agent.base.terminal.config import config_options
+from agent.server.settings import DEFAULT_CONFIG, AgentSettings
+
+
+@click.group()
+def config() -> None:
+    """The agent's configuration."""
+
+
+@config.command()
+@config_options(DEFAULT_CONFIG)
+def check(config: Path | None, sets: tuple[str, ...]) -> None:
+    """Check the configuration; each problem is told with file, line, key and remedy."""
+    load(AgentSettings, config, sets)
+    click.echo(f"{config or 'The built-in defaults'}: no problem found.")
+
+
+@config.command()
+def reference() -> None:
+    """Print every key with type, default and meaning, in Markdown."""
+    from agent.base.configdoc import markdown
+
+    click.echo(markdown(AgentSettings), nl=False)

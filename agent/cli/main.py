@@ -1,0 +1,37 @@
+"""`brickyard-agent`: everything that a person does on a host."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import click
+
+from agent.base import environment
+from agent.base.terminal.entry import run
+from agent.base.terminal.group import LazyGroup
+
+COMMANDS = {
+    "serve": ("agent.cli.service:serve", "Run the agent in the foreground."),
+    "join": ("agent.cli.service:join", "Enrol this host with a one-time token or a bundle."),
+    "config": ("agent.cli.config:config", "Check the configuration; print its reference."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS)
+@click.version_option(package_name="brickyard")
+def cli() -> None:
+    """Brickyard on this host: the agent, and what it does here."""
+
+
+def main() -> NoReturn:
+    """The console command."""
+    try:
+        environment.check()
+    except environment.ForeignPackage as error:
+        raise SystemExit(_refused(error)) from None
+    run(cli, "brickyard-agent")
+
+
+def _refused(error: environment.ForeignPackage) -> int:
+    click.echo(f"Error: {error}\n{error.remedy}", err=True)
+    return error.exit_code

@@ -1,0 +1,109 @@
+"""`db check`, `db backup`, `db upgrade`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from agent.base.config import load
+from agent.base.errors import Conflict, Permanent
+from agent.base.files import sync_folder
+from agent.base.terminal.config import config_options
+from coordinator.cli.offline.site import become_owner, beside, checked, in_its_place
+from coordinator.server.settings import DEFAULT_CONFIG, CoordinatorSettings
+
+
+class Damaged(Permanent):
+    """SQLite or the comparison with the tables found something."""
+
+    code = "cli.database-damaged"
+    exit_code = 6
+    sentence = "The database {path} is not whole: {reason}."
+    hint = "Keep a copy of it as it is, then start from the last backup."
+
+
+class BackupExists(Conflict):
+    code = "cli.backup-exists"
+    sentence = "{path} exists already."
+    hint = "Name another file, or remove this one."
+
+
+@click.group()
+def db() -> None:
+    """The state database."""
+
+
+@db.command()
+@config_options(DEFAULT_CONFIG)
+def check(config: Path | None, sets: tuple[str, ...]) -> None:
+    """Check that the database is whole and has this release's schema; a coordinator may be running."""
+    from coordinator.state.upgrade import differences
+
+    settings = load(CoordinatorSettings, config, sets)
+    checked(settings)
+    with closing(_reader(settings.database_file)) as conn:
+        found = [str(row[0]) for row in conn.execute("PRAGMA integrity_check(20)")]
+        found = [] if found == ["ok"] else found
+        found += [f"row {row[1]} of {row[0]} names a missing row of {row[2]}" for row in _dangling(conn)]
+    if not found:
+        with beside(settings) as database:
+            found = [str(each) for each in database.read_now(differences)]
+    if found:
+        raise Damaged(path=str(settings.database_file), reason="; ".join(found[:20]))
+    click.echo(f"{settings.database_file}: no problem found.")
+
+
+@db.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@config_options(DEFAULT_CONFIG)
+def backup(file: Path, config: Path | None, sets: tuple[str, ...]) -> None:
+    """Write a copy of the database to FILE; a coordinator may be running.
+
+    Secrets in it stay sealed: keep a copy of the key-encryption key, apart from this one.
+    """
+    settings = load(CoordinatorSettings, config, sets)
+    checked(settings)
+    if file.exists():
+        raise BackupExists(path=str(file))
+    temp = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    os.close(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    try:
+        with closing(_reader(settings.database_file)) as source, closing(sqlite3.connect(temp)) as copy:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")
+        with temp.open("rb") as written:
+            os.fsync(written.fileno())
+        os.link(temp, file)
+    except FileExistsError:
+        raise BackupExists(path=str(file)) from None
+    finally:
+        temp.unlink(missing_ok=True)
+    sync_folder(file.parent)
+    click.echo(f"{file}: {file.stat().st_size} bytes.")
+
+
+@db.command()
+@config_options(DEFAULT_CONFIG)
+def upgrade(config: Path | None, sets: tuple[str, ...]) -> None:
+    """Bring the database to this release's schema. Stop the coordinator and make a backup first."""
+    from coordinator.state.upgrade import upgrade as apply
+
+    settings = load(CoordinatorSettings, config, sets)
+    checked(settings)
+    become_owner(settings)
+    with in_its_place(settings) as database:
+        before, after = database.write_now(apply)
+    click.echo(f"Schema {after} already." if before == after else f"Schema {before or 'none'} upgraded to {after}.")
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+
+
+def _dangling(conn: sqlite3.Connection) -> list[tuple[str, int, str, int]]:
+    return conn.execute("PRAGMA foreign_key_check").fetchmany(20)

@@ -1,0 +1,71 @@
+"""Opening a state directory from a command: as the user that owns it, beside a running coordinator or in its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from agent.base.errors import NotFound
+from coordinator.server.settings import CoordinatorSettings
+
+if TYPE_CHECKING:
+    from coordinator.state.database import Database
+
+
+class NoSite(NotFound):
+    """The state directory holds no database."""
+
+    code = "cli.no-site"
+    sentence = "There is no state database {path}."
+    hint = "Start the coordinator once, or name its configuration with --config or --set coordinator.state_dir=DIR."
+
+
+def checked(settings: CoordinatorSettings) -> None:
+    """Raise `NoSite` unless there is a database."""
+    if not settings.database_file.is_file():
+        raise NoSite(path=str(settings.database_file))
+
+
+def become_owner(settings: CoordinatorSettings) -> None:
+    """Root becomes the owner of the state directory for good, so that the service can use what is written."""
+    status = settings.state_dir.stat()
+    if os.geteuid() == 0 and status.st_uid != 0:
+        os.setgroups([])
+        os.setresgid(status.st_gid, status.st_gid, status.st_gid)
+        os.setresuid(status.st_uid, status.st_uid, status.st_uid)
+    os.umask(0o077)
+
+
+@contextmanager
+def in_its_place(settings: CoordinatorSettings) -> Iterator[Database]:
+    """The database with its lock held: no coordinator may run. Raises `DatabaseBusy`, `NoSite`."""
+    from coordinator.state.database import Database
+
+    checked(settings)
+    db = Database.sqlite(settings.database_file)
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+@contextmanager
+def beside(settings: CoordinatorSettings) -> Iterator[Database]:
+    """The database while a coordinator may be running: for short transactions on rows that nobody keeps in memory."""
+    from sqlalchemy import create_engine, event
+
+    from coordinator.state.database import Database
+    from coordinator.state.schema import check, version
+
+    checked(settings)
+    arguments = {"timeout": 10, "check_same_thread": False, "isolation_level": None}
+    engine = create_engine(f"sqlite:///{settings.database_file}", connect_args=arguments)
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON").close())
+    db = Database(engine, writers=1)
+    try:
+        db.read_now(lambda conn: check(version(conn) or "none"))
+        yield db
+    finally:
+        db.close()
