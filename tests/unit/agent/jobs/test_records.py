@@ -1,0 +1,113 @@
+"""Any order of posts, cancels, ends and acknowledgements, told by any epoch: what may never happen, never does."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from sqlite_utils import Database
+
+from agent.jobs import records
+from agent.jobs.errors import KeyReused, StaleEpoch, Tombstoned
+from agent.jobs.schema import migrations
+from tests.unit.agent.jobs.support import create
+
+keys = st.builds(lambda operation, attempt: f"{operation}/make/{attempt}", st.sampled_from("ab"), st.integers(1, 3))
+epochs = st.integers(1, 4)
+
+
+class Jobs(RuleBasedStateMachine):
+    """`begun` counts how often a key was stored as a new job; `highest` is what each operation was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.db = Database(sqlite3.connect(":memory:"), execute_plugins=False, strict=True)
+        migrations.apply(self.db)
+        self.begun: dict[str, int] = {}
+        self.dead: set[str] = set()
+        self.highest: dict[str, int] = {}
+
+    def told(self, key: str, epoch: int) -> bool:
+        """Whether a call with this epoch is in time; it then counts."""
+        operation = key.split("/", maxsplit=1)[0]
+        if epoch < self.highest.get(operation, 0):
+            return False
+        self.highest[operation] = epoch
+        return True
+
+    @rule(key=keys, epoch=epochs, size=st.sampled_from([1, 2]))
+    def post(self, key: str, epoch: int, size: int) -> None:
+        before = records.find(self.db, key)
+        try:
+            with self.db.atomic():
+                stored = records.accept(self.db, records.fresh(create(key, epoch, size=size), 1, "boot"))
+        except StaleEpoch:
+            assert epoch < self.highest[key.split("/", maxsplit=1)[0]]
+            return
+        except Tombstoned:
+            assert key in self.dead
+            return
+        except KeyReused:
+            assert before is not None
+            assert before.args["size_bytes"] != size
+            return
+        assert self.told(key, epoch)
+        assert key not in self.dead
+        assert stored.args["size_bytes"] == size
+        if before is None:
+            self.begun[key] = self.begun.get(key, 0) + 1
+
+    @rule(key=keys, epoch=epochs)
+    def cancel(self, key: str, epoch: int) -> None:
+        try:
+            with self.db.atomic():
+                known = records.cancel(self.db, key, epoch)
+        except StaleEpoch:
+            assert epoch < self.highest[key.split("/", maxsplit=1)[0]]
+            return
+        assert self.told(key, epoch)
+        after = records.find(self.db, key)
+        if known is None:
+            self.dead.add(key)
+            assert after is None
+        else:
+            assert after is not None
+            assert after.terminal or after.cancel_requested
+
+    @rule(key=keys, state=st.sampled_from(["done", "failed", "cancelled"]))
+    def end(self, key: str, state: str) -> None:
+        known = records.find(self.db, key)
+        if known is not None and not known.terminal:
+            ended = replace(known, state=state, seq=known.seq + 1)  # type: ignore[arg-type]
+            records.finish(self.db, ended)
+            assert records.find(self.db, key) == replace(ended, updated_at=records.find(self.db, key).updated_at)  # type: ignore[union-attr]
+
+    @rule(key=keys)
+    def acknowledge(self, key: str) -> None:
+        known = records.find(self.db, key)
+        dropped = records.acknowledge(self.db, [key])
+        assert bool(dropped) == (known is not None and known.terminal)
+        if dropped:
+            self.dead.add(key)
+
+    @invariant()
+    def each_key_begins_once(self) -> None:
+        assert all(count == 1 for count in self.begun.values())
+
+    @invariant()
+    def the_highest_epoch_is_kept(self) -> None:
+        kept = dict(self.db.execute("SELECT operation, epoch FROM epochs").fetchall())
+        assert kept == self.highest
+
+    @invariant()
+    def unfinished_ones_are_found_in_order(self) -> None:
+        found = records.unfinished(self.db)
+        assert all(not record.terminal for record in found)
+        assert len({record.key for record in found}) == len(found)
+
+
+Jobs.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestJobs = Jobs.TestCase
