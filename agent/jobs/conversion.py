@@ -10,7 +10,7 @@ from agent.wire.jobs import TransferRef
 
 if TYPE_CHECKING:
     from agent.images.config import ImagesConfig
-    from agent.images.spool import Spool
+    from agent.images.spool import MemorySpool, Spool
 
 Fetch = Callable[[TransferRef, int, int, Callable[[int], None]], Awaitable[int]]
 """Fetch a transfer of at most so many bytes into a descriptor; told how far it has come; returns its size."""
@@ -18,8 +18,9 @@ Fetch = Callable[[TransferRef, int, int, Callable[[int], None]], Awaitable[int]]
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """`spool` is for bytes as they are in an image; clear bytes of encrypted ones are never kept anywhere."""
+    """`spool` is a folder; `memory` takes the clear images of encrypted volumes, whose bytes must not touch a disk."""
 
     spool: Spool
+    memory: MemorySpool
     config: ImagesConfig
     fetch: Fetch

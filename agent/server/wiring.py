@@ -119,14 +119,14 @@ class Agent:
         )
 
     def _conversion(self, identity: Identity) -> Conversion:
-        from agent.images.spool import Spool
+        from agent.images.spool import MemorySpool, Spool
 
         config = self.settings.images
         spool = Spool(self.settings.spool_dir, config.spool_max_bytes)
         removed = spool.open()
         if removed:
             log.info("half-fetched images removed", files=removed)
-        return Conversion(spool, config, _fetcher(identity))
+        return Conversion(spool, MemorySpool(config.memory_spool_bytes), config, _fetcher(identity))
 
     def _image_store(self) -> ImageStore | None:
         if self.settings.images_dir is None:

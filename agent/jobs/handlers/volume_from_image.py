@@ -82,8 +82,11 @@ async def _image(context: Context, args: VolumeFromImage) -> AsyncIterator[int]:
         finally:
             await asyncio.to_thread(os.close, fd)
         return
+    from agent.images.spool import room_for
+
     means: Conversion = context.services.conversion_means()
-    async with means.spool.room(image.size_bytes) as fd:
+    clear = args.encryption is not None and not image.encrypted
+    async with room_for(image.size_bytes, clear=clear, disk=means.spool, memory=means.memory) as fd:
         await means.fetch(image.transfer, fd, image.size_bytes, _meter(context, "fetch", image.size_bytes))
         yield fd
 

@@ -15,7 +15,7 @@ from agent.backends.file import FileBackend
 from agent.base.errors import Invalid, NotFound
 from agent.base.ids import new_id
 from agent.images.config import ImagesConfig
-from agent.images.spool import Spool
+from agent.images.spool import MemorySpool, Spool
 from agent.images.store import ImageStore
 from agent.jobs import registry
 from agent.jobs.conversion import Conversion
@@ -52,7 +52,7 @@ class Host:
     """One host's services; `fetched` is what a transfer would give."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.fetched = folder, b""
+        self.folder, self.fetched, self.fetched_into = folder, b"", ""
         self.journal = Journal(folder / "journal.db")
         self.backend = FileBackend("files", FileBackendConfig(path=folder / "files"))
         self.store = ImageStore(folder / "images")
@@ -65,12 +65,13 @@ class Host:
             journal=self.journal,
             backends={"files": self.backend},
             passphrase_iterations=1000,
-            conversion=Conversion(spool, config, self._fetch),
+            conversion=Conversion(spool, MemorySpool(8 << 20), config, self._fetch),
             images=self.store,
         )
         self.told: list[Progress] = []
 
     async def _fetch(self, ref: TransferRef, fd: int, size: int, tell: Callable[[int], None]) -> int:
+        self.fetched_into = os.readlink(f"/proc/self/fd/{fd}")
         os.pwrite(fd, self.fetched, 0)
         tell(len(self.fetched))
         return len(self.fetched)
@@ -262,3 +263,20 @@ def test_a_delete_waits_for_who_reads_the_volume() -> None:
     assert set(snapping.shared) <= set(removing.exclusive)
     assert not set(reading.shared) & set(registry.KINDS["volume.extend"].needs(
         VolumeExtend(backend="files", volume_id=volume, size_bytes=1)).exclusive)  # fmt: skip
+
+
+@needs_cryptsetup
+async def test_the_clear_image_of_an_encrypted_volume_is_fetched_into_memory_alone(host: Host) -> None:
+    host.fetched = b"\0" * (2 * MIB)
+    image = {
+        "image_id": new_id(), "disk_format": "raw", "container_format": "bare", "size_bytes": 2 * MIB,
+        "transfer": {"host": "host-z", "address": "127.0.0.1", "port": 1, "name": "x" * 20},
+    }  # fmt: skip
+    plain = {"backend": "files", "volume_id": new_id(), "size_bytes": 4 * MIB, "image": image}
+    await host.do(VolumeFromImage.model_validate(plain))
+    assert str(host.folder) in host.fetched_into
+    await host.do(
+        VolumeFromImage.model_validate({**plain, "volume_id": new_id(), "encryption": {"format": "luks1"}}),
+        volume=SECRET,
+    )
+    assert host.fetched_into.startswith("/memfd:")
