@@ -24,7 +24,7 @@ from tests.integration.apiserver import PASSWORD, running
 TABLES = (types(), type_specs(), quotas(), messages(), services(), site(), *identity_resources())
 ROUTES = [(resource, route) for resource in TABLES for route in resource.routes if route.method != "DELETE"]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=8,
 )
