@@ -1,0 +1,1 @@
+"""The side of the commands that speaks to the API."""
