@@ -41,14 +41,14 @@ class Hidden:
 class Body(BaseModel):
     """A request body (or the object below its key). Unknown keys are refused from 3.`unknown_refused_from` on."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=False, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
     unknown_refused_from: ClassVar[int] = 0
 
 
 class Answer(BaseModel):
     """An answer (or the object below its key). Handlers return plain dicts; this is what they are checked against."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, arbitrary_types_allowed=True, defer_build=True)
 
 
 class OpenAnswer(Answer):
