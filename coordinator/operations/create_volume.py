@@ -29,6 +29,9 @@ from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import move, move_if
 
+# The host that keeps the image was started anew and knows the ticket no more: a fresh one is opened.
+_TICKET_LOST = frozenset({"transfer.unknown"})
+
 
 class ImageHostAway(Temporary):
     code = "volume.image-host-away"
@@ -56,7 +59,14 @@ def workflow(keys: KeyStore) -> Workflow:
         steps=(
             LocalStep("place", _place, undo=_unplace),
             JobStep("open_image", _open_image, undo=_close_image),
-            JobStep("make", make, undo=delete_call, retry_from="open_image", elsewhere="place"),
+            JobStep(
+                "make",
+                make,
+                undo=delete_call,
+                retry_from="open_image",
+                again_on=_TICKET_LOST,
+                elsewhere="place",
+            ),
             JobStep("close_image", _close_image),
         ),
         finished=_finished,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from agent.base.faults import declare, fault_point
 from agent.base.log import bound, get_logger
 from coordinator.operations.acknowledge import Acknowledger
-from coordinator.operations.errors import NotCancellable
+from coordinator.operations.errors import NotCancellable, NotRetryable
 from coordinator.operations.jobs import AWAY_DEADLINE_S, Agents, Conversation
 from coordinator.operations.run import Run
 from coordinator.operations.watch import Watchers
@@ -26,6 +26,8 @@ T = TypeVar("T")
 log = get_logger(__name__)
 RENEW_S = 3.0
 SCAN_S = 5.0
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
 declare("coordinator.accepted")
 
 
@@ -113,6 +115,15 @@ class Engine:
         if operation_id in self._cancels:
             self._cancels[operation_id].set()
 
+    async def retry(self, operation_id: str) -> Operation:
+        """Undo again what could not be undone before. Raises NotRetryable when there is nothing of that kind."""
+        operation = await self.db.write(lambda conn: operations.retake(conn, operation_id, self.owner))
+        if operation is None:
+            current = await self.db.read(lambda conn: operations.get(conn, operation_id))
+            raise NotRetryable(operation=operation_id, state=current.state if current else "unknown")
+        self.start(operation)
+        return operation
+
     def progress(self, operation_id: str, progress: Mapping[str, Any]) -> None:
         self.watchers.progress(operation_id, progress)
 
@@ -131,10 +142,31 @@ class Engine:
         async with self._slots:
             with bound(operation=operation.id, request_id=operation.request_id, resource=operation.resource_id):
                 conversation = Conversation(self.agents, self, cancel, self._away_deadline_s)
-                try:
-                    await Run(self.db, workflow, conversation, self).go(operation)
-                except LeaseLost:
-                    log.warning("operation was taken over by another coordinator")
+                pause_s = _FIRST_PAUSE_S
+                while True:
+                    try:
+                        await Run(self.db, workflow, conversation, self).go(operation)
+                    except LeaseLost:
+                        log.warning("operation was taken over by another coordinator")
+                    except Exception as error:
+                        log.exception("operation can not go on for now", kind=operation.kind, reason=str(error))
+                        await asyncio.sleep(pause_s)
+                        pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+                        fresh = await self._reread(operation)
+                        if fresh is not None:
+                            operation = fresh
+                            continue
+                    return
+
+    async def _reread(self, operation: Operation) -> Operation | None:
+        """The row as it is now, while it is still ours to work on; what we have in hand when it can not be read."""
+        try:
+            row = await self.db.read(lambda conn: operations.get(conn, operation.id))
+        except Exception:
+            log.exception("the database can not be read")
+            return operation
+        ours = row is not None and row.state in operations.ACTIVE and row.epoch == operation.epoch
+        return row if ours else None
 
     def _forget(self, operation_id: str) -> None:
         self._tasks.pop(operation_id, None)

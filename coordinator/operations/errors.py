@@ -41,6 +41,11 @@ class NotCancellable(Conflict):
     sentence = "Operation {operation} is {state}; only running work can be cancelled."
 
 
+class NotRetryable(Conflict):
+    code = "operation.not-retryable"
+    sentence = "Operation {operation} is {state}; only one that needs attention can be retried."
+
+
 class UnknownHost(Permanent):
     code = "operation.unknown-host"
     status = 409

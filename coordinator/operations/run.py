@@ -25,7 +25,7 @@ from coordinator.operations.errors import Cancelled, WaitedTooLong
 from coordinator.operations.jobs import Conversation, NotDelivered
 from coordinator.operations.workflow import JobStep, WaitStep, Workflow
 from coordinator.state.database import Database
-from coordinator.state.errors import LeaseLost
+from coordinator.state.errors import DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
 
 log = get_logger(__name__)
@@ -123,7 +123,7 @@ class Run:
         workflow = self._workflow
         if error.code == "stale-epoch":
             raise LeaseLost(id=operation.id, epoch=operation.epoch)
-        retry_after = getattr(error, "retry_after", None)
+        retry_after = 1.0 if error.code in step.again_on else getattr(error, "retry_after", None)
         attempt = operation.attempt(step.name)
         if retry_after is not None and attempt < MAX_ATTEMPTS:
             log.info("step failed for now", step=step.name, attempt=attempt, code=error.code, reason=str(error))
@@ -178,7 +178,7 @@ class Run:
         """One fenced transaction; a defect in a step fails the operation instead of leaving it stuck."""
         try:
             return await self._db.write(fn)
-        except LeaseLost:
+        except (LeaseLost, DatabaseUnavailable):
             raise
         except Exception as error:
             log.exception("a step has a defect", kind=operation.kind)

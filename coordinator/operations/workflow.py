@@ -48,6 +48,7 @@ class JobStep:
     """Runs on a host. `call` (and `undo`) return None when there is nothing to do.
 
     `retry_from` names an earlier step to go back to after a temporary failure (its work is made anew).
+    `again_on` holds error codes after which going back helps, though the host itself sees nothing temporary in them.
     `elsewhere` names the step to go back to when the job was provably not delivered.
     """
 
@@ -55,6 +56,7 @@ class JobStep:
     call: CallBuilder
     undo: CallBuilder | None = None
     retry_from: str | None = None
+    again_on: frozenset[str] = frozenset()
     elsewhere: str | None = None
 
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
-from coordinator.state.errors import DatabaseBusy
+from coordinator.state.errors import DatabaseBusy, DatabaseUnavailable
 
 T = TypeVar("T")
 _READERS = 4
@@ -58,22 +60,22 @@ class Database:
 
     def read_now(self, fn: Callable[[Connection], T]) -> T:
         """The blocking form of `read`, for commands and start-up."""
-        with self.engine.connect() as conn:
+        with _told(), self.engine.connect() as conn:
             conn.exec_driver_sql("BEGIN")
             try:
                 return fn(conn)
             finally:
-                conn.exec_driver_sql("ROLLBACK")
+                _roll_back(conn)
 
     def write_now(self, fn: Callable[[Connection], T]) -> T:
         """The blocking form of `write`."""
-        with self.engine.connect() as conn:
+        with _told(), self.engine.connect() as conn:
             conn.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 result = fn(conn)
                 conn.exec_driver_sql("COMMIT")
             except BaseException:
-                conn.exec_driver_sql("ROLLBACK")
+                _roll_back(conn)
                 raise
             return result
 
@@ -85,6 +87,24 @@ class Database:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A full disk, a locked file or a server that is away is told as such, and is worth another try."""
+    try:
+        yield
+    except OperationalError as error:
+        reason = str(error.orig)
+        if reason.startswith("no such "):
+            raise
+        raise DatabaseUnavailable(reason=reason) from error
+
+
+def _roll_back(conn: Connection) -> None:
+    """SQLite ends the transaction by itself on some failures; a second end would hide what happened."""
+    if getattr(conn.connection.dbapi_connection, "in_transaction", True):
+        conn.exec_driver_sql("ROLLBACK")
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

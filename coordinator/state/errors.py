@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.base.errors import Conflict, Permanent
+from agent.base.errors import Conflict, Permanent, Temporary
 
 
 class DatabaseBusy(Permanent):
@@ -11,6 +11,17 @@ class DatabaseBusy(Permanent):
     exit_code = 6
     sentence = "The database {path} is in use by process {pid}."
     hint = "Stop that coordinator first, or give this one a state directory of its own."
+
+
+class DatabaseUnavailable(Temporary):
+    """The disk is full, the file is locked by another program, the server is away: nothing was changed."""
+
+    code = "state.database-unavailable"
+    status = 503
+    exit_code = 6
+    retry_after = 2.0
+    sentence = "The database can not be used just now: {reason}."
+    hint = "Check the disk that it lies on; work that was accepted goes on by itself."
 
 
 class SchemaTooNew(Permanent):

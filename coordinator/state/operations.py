@@ -190,6 +190,49 @@ def request_cancel(conn: Connection, id: str) -> bool:
     return changed.rowcount == 1
 
 
+def revive(conn: Connection, id: str, owner: str) -> Operation | None:
+    """Take up the undo of an operation that needs attention, under a higher epoch; None when it does not need any."""
+    rule = OPERATION.rule("retry")
+    row = conn.execute(
+        update(operations)
+        .where(operations.c.id == id, operations.c.state.in_(rule.sources))
+        .values(
+            state=rule.target,
+            owner=owner,
+            epoch=operations.c.epoch + 1,
+            lease_until=database_now() + LEASE_S,
+            finished_at=None,
+            updated_at=utcnow(),
+        )
+        .returning(*_COLUMNS)
+    ).one_or_none()
+    return None if row is None else _of(row)
+
+
+def retake(conn: Connection, operation_id: str, owner: str) -> Operation | None:
+    """Take an operation that needs attention back to undoing, each undo under a fresh attempt; None: it is not so."""
+    found = get(conn, operation_id)
+    if found is None or found.state not in OPERATION.rule("retry").sources:
+        return None
+    steps = {
+        name: {**entry, "attempt": int(entry.get("attempt", 1)) + 1} if name.endswith(".undo") else entry
+        for name, entry in found.steps.items()
+    }
+    for name, entry in found.steps.items():
+        if entry.get("state") == "done":
+            steps.setdefault(f"{name}.undo", {"attempt": 2})
+    row = conn.execute(
+        update(operations)
+        .where(operations.c.id == operation_id, operations.c.state == found.state, operations.c.epoch == found.epoch)
+        .values(
+            state=OPERATION.rule("retry").target, owner=owner, epoch=found.epoch + 1, steps=steps, finished_at=None,
+            lease_until=database_now() + LEASE_S, updated_at=utcnow(),
+        )
+        .returning(*_COLUMNS)
+    ).one_or_none()  # fmt: skip
+    return None if row is None else _of(row)
+
+
 def record_event(conn: Connection, operation: Operation, type: str, payload: dict[str, Any]) -> None:
     """Add a row to the outbox in the same transaction as the change that it tells of."""
     conn.execute(

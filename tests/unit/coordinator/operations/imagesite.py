@@ -92,7 +92,7 @@ async def image_site(folder: Path) -> AsyncIterator[ImageSite]:
             conn.execute(host_rows.insert().values(id="host-a", reachable=True, keeps_images=True))  # type: ignore[attr-defined]
 
         db.write_now(enrol)
-        streams = ImageStreams(db, identity(folder, authority, COORDINATOR), limit=3)
+        streams = ImageStreams(db, identity(folder, authority, COORDINATOR), limit=3, open_s=1.0)
         engine = Engine(db, hosts, workflows(keys, streams), owner="c1", exclusive=True, away_deadline_s=0.2)
         await engine.begin()
         stack.push_async_callback(engine.close, 0.2)

@@ -43,6 +43,8 @@ class Wire:
     lose_answers: int = 0
     posted: list[JobRequest] = field(default_factory=list)
     held: asyncio.Event | None = None
+    backend: FileBackend | None = None
+    attached: list[dict[str, Any]] = field(default_factory=list)
 
     async def call(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None, timeout: float = 30.0
@@ -66,6 +68,11 @@ class Wire:
             return (await self.runner.wait_for_end(request.key, float(query.get("wait", 0)))).model_dump(mode="json")
         if path == "/v1/jobs/acknowledge":
             return {"acknowledged": await self.runner.acknowledge(body["keys"])}
+        if path == "/v1/inventory":
+            held = await self.backend.inventory() if self.backend is not None else []
+            return {"inventory": [{"backend": "files", **dataclasses.asdict(item)} for item in held]}
+        if path == "/v1/attachments":
+            return {"attachments": self.attached}
         key = path.removeprefix("/v1/jobs/")
         if method == "DELETE":
             return (await self.runner.cancel(key, int(query["epoch"]))).model_dump(mode="json")
@@ -147,7 +154,7 @@ async def site(folder: Path, names: tuple[str, ...] = ("host-a",)) -> AsyncItera
         for name in names:
             folders[name] = folder / name
             runner, backend = await stack.enter_async_context(runner_for(folder / name, name))
-            hosts.wires[name] = Wire(runner)
+            hosts.wires[name] = Wire(runner, backend=backend)
             host = EnrolledHost(name, "127.0.0.1", 1, 2, "0" * 64, utcnow())
             db.write_now(lambda conn, host=host: enrolment.put_host(conn, host))
             db.write_now(fleet.ensure_hosts)

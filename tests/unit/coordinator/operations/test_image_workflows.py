@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from agent.base.errors import BrickyardError
 from agent.wire.jobs import TransferRef
 from coordinator.images import catalog
 from coordinator.images.catalog import Caller
@@ -20,10 +21,17 @@ from coordinator.operations.delete_image import accept_delete
 from coordinator.operations.download_image import accept_download
 from coordinator.operations.engine import Engine
 from coordinator.operations.errors import Cancelled
-from coordinator.operations.image_streams import ImageStreams, StreamBroken, StreamLost, TooManyStreams, finish
+from coordinator.operations.image_streams import (
+    ImageStreams,
+    StoreSilent,
+    StreamBroken,
+    StreamLost,
+    TooManyStreams,
+    finish,
+)
 from coordinator.operations.registry import workflows
 from coordinator.operations.upload_image import accept_upload
-from coordinator.state import messages
+from coordinator.state import messages, operations
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.fleet import hosts as host_rows
@@ -213,6 +221,25 @@ async def test_what_can_not_begin_changes_nothing(site: ImageSite) -> None:
     with pytest.raises(NoImageStore):
         await upload(site, queued)
     assert site.status(queued) == "queued"
+
+
+async def test_a_silent_store_is_told_in_time_and_the_image_is_free_again(site: ImageSite) -> None:
+    image_id = site.image()
+    site.hosts.wires["host-a"].held = held = asyncio.Event()
+    with pytest.raises(StoreSilent, match="host-a"):
+        await upload(site, image_id)
+    (running,) = site.db.read_now(lambda conn: operations.listing(conn, active=True))
+    held.set()
+    ended = await site.engine.wait(running.id, 20)
+    assert ended is not None
+    assert (ended.state, site.status(image_id), site.files()) == ("failed", "queued", [])
+
+
+async def test_a_defect_in_a_transfer_ends_the_operation(site: ImageSite) -> None:
+    image_id = site.image()
+    with pytest.raises(BrickyardError, match="ZeroDivisionError"):
+        await upload(site, image_id, error=ZeroDivisionError("a defect"))
+    assert (site.status(image_id), site.files()) == ("queued", [])
 
 
 async def test_only_so_many_streams_at_once(site: ImageSite) -> None:

@@ -13,13 +13,14 @@ from agent.base.errors import Invalid, NotFound
 from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
 from coordinator.operations.delete_snapshot import accept_snapshot_delete
 from coordinator.operations.delete_volume import VolumeHasSnapshots, accept_delete
+from coordinator.operations.errors import NotRetryable
 from coordinator.operations.extend_volume import accept_extend
 from coordinator.operations.new_volume import NewVolume, accept_volume
 from coordinator.quota import limits
 from coordinator.quota.errors import GigabytesLimit, VolumeLimit
 from coordinator.quota.usage import used
 from coordinator.state import messages, snapshots, volumes
-from coordinator.state.errors import TransitionRefused
+from coordinator.state.errors import DatabaseUnavailable, TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.fleet import pools
 from tests.unit.coordinator.operations.support import REQUESTER, Site, new_engine, site
@@ -204,3 +205,52 @@ async def test_states_refuse_what_the_table_does_not_have(tmp_path: Path) -> Non
         with pytest.raises((TransitionRefused, NotFound)):
             await here.db.write(lambda conn: accept_delete(conn, REQUESTER, row.id))
         await ended(here, operation)
+
+
+async def test_what_could_not_be_undone_needs_attention_and_can_be_retried(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        wire = here.hosts.wires["host-a"]
+        folder = here.folders["host-a"] / "volumes" / "volumes"
+        wire.held = asyncio.Event()
+        new = NewVolume(size=1)
+        operation, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
+        await asyncio.sleep(0.05)
+        wire.held.set()
+        wire.lose_answers, wire.lose_requests = 1, 1 << 30
+        here.hosts.away.add("host-a")
+        done = await ended(here, operation)
+        assert done.state == "needs-attention"
+        assert done.error is not None
+        assert "could not be reached" in done.error["message"]
+        assert "brickyard operation retry" in done.error["hint"]
+        volume = await here.db.read(lambda conn: volumes.get(conn, row.id))
+        assert volume.status == "error"
+        assert "could not be reached" in volume.attention
+        here.hosts.away.clear()
+        wire.lose_requests = 0
+        again = await here.engine.retry(operation.id)
+        assert (await ended(here, again)).state == "failed"
+        assert not list(folder.iterdir())
+        assert (await here.db.read(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one())) == 0
+        with pytest.raises(NotRetryable, match="is failed"):
+            await here.engine.retry(operation.id)
+
+
+async def test_a_database_that_fails_for_a_while_does_not_strand_operations(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        broken = 3
+        write = here.db.write
+
+        async def failing(fn: Any) -> Any:
+            nonlocal broken
+            if broken:
+                broken -= 1
+                raise DatabaseUnavailable(reason="database or disk is full")
+            return await write(fn)
+
+        new = NewVolume(size=1)
+        operation, _ = await write(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
+        here.db.write = failing
+        here.engine.start(operation)
+        assert (await ended(here, operation)).state == "done"
+        assert broken == 0

@@ -17,7 +17,7 @@ from coordinator.lifecycle.table import PREVIOUS
 from coordinator.lifecycle.volume import VOLUME
 from coordinator.state import volumes
 from coordinator.state.database import Database
-from coordinator.state.errors import DatabaseBusy, SchemaTooNew, TransitionRefused
+from coordinator.state.errors import DatabaseBusy, DatabaseUnavailable, SchemaTooNew, TransitionRefused
 from coordinator.state.schema import HEAD, check, prepare, version
 from coordinator.state.tables.volumes import volumes as table
 from coordinator.state.transition import enter, move, move_if
@@ -131,3 +131,16 @@ def test_schema_versions(db: Database) -> None:
     db.write_now(prepare)
     with pytest.raises(SchemaTooNew, match="9999"):
         check("9999")
+
+
+def test_a_full_disk_is_told_and_changes_nothing(db: Database) -> None:
+    pages = db.read_now(lambda conn: conn.exec_driver_sql("PRAGMA page_count").scalar_one())
+
+    def fill(conn: Connection) -> None:
+        conn.exec_driver_sql(f"PRAGMA max_page_count={pages + 2}")
+        for _ in range(1000):
+            make(conn, description="x" * 250)
+
+    with pytest.raises(DatabaseUnavailable, match="full"):
+        db.write_now(fill)
+    assert db.read_now(lambda conn: conn.execute(select(table)).all()) == []
