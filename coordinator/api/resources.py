@@ -7,6 +7,8 @@ from coordinator.api.route import Resource
 
 def all_resources() -> tuple[Resource, ...]:
     """The tables; imported here and nowhere else, so that a command that serves nothing does not pay for them."""
+    from coordinator.api.brickyard import attachments as host_attachments
+    from coordinator.api.brickyard import hosts, issues, operations, repair
     from coordinator.api.brickyard.images import registered_images
     from coordinator.api.brickyard.keys import keys
     from coordinator.api.identity import identity_resources
@@ -32,6 +34,11 @@ def all_resources() -> tuple[Resource, ...]:
         services(),
         site(),
         *image_resources(),
+        hosts.resource(),
+        operations.resource(),
+        host_attachments.resource(),
+        issues.resource(),
+        repair.resource(),
         keys(),
         registered_images(),
         *identity_resources(),
