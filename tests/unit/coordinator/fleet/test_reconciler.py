@@ -1,0 +1,109 @@
+"""The three truths of one host: differences become issues, agreement closes them, and nothing is ever deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from agent.base.ids import new_id
+from agent.wire.jobs import Generation
+from agent.wire.results import HostAttachment, InventoryVolume
+from coordinator.fleet.reconciler import CODES, differences
+from coordinator.state import issues, volumes
+from coordinator.state.database import Database
+from coordinator.state.issues import Issue
+from coordinator.state.schema import prepare
+from coordinator.state.transition import enter, move
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = Database.sqlite(tmp_path / "state.db")
+    database.write_now(prepare)
+    yield database
+    database.close()
+
+
+def volume(conn: Connection, **more: object) -> str:
+    values = {"id": new_id(), "project_id": "p", "user_id": "u", "size": 1, "host_id": "h", "backend": "files", **more}
+    row = enter(conn, "volume", "create", **values)
+    move(conn, "volume", row.id, "created", device_bytes=GIB)
+    return str(row.id)
+
+
+def held(kind: str, id: str, size: int = GIB) -> InventoryVolume:
+    return InventoryVolume(backend="files", kind=kind, id=id, device_bytes=size, allocated_bytes=0)  # type: ignore[arg-type]
+
+
+def attachment(id: str, volume_id: str, state: str = "attached") -> HostAttachment:
+    return HostAttachment(
+        attachment_id=id, volume_id=volume_id, backend="files", generation=Generation(incarnation=1, sequence=1),
+        device="/dev/loop9", raw_device="/dev/loop9", state=state,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def codes(db: Database, inventory: list[InventoryVolume], attached: list[HostAttachment]) -> set[tuple[str, str]]:
+    found = db.read_now(lambda conn: differences(conn, "h", inventory, attached))
+    assert {issue.code for issue in found} <= set(CODES)
+    assert all(issue.remedy and issue.sentence for issue in found)
+    return {(issue.code, issue.resource_id) for issue in found}
+
+
+def test_agreement_finds_nothing(db: Database) -> None:
+    known = db.write_now(volume)
+    assert codes(db, [held("volume", known)], []) == set()
+
+
+def test_missing_data_another_size_and_orphans(db: Database) -> None:
+    lost, grown = db.write_now(volume), db.write_now(volume)
+    stray, snap = new_id(), new_id()
+    found = codes(db, [held("volume", grown, 5), held("volume", stray), held("snapshot", snap)], [])
+    assert found == {
+        ("volume.missing-data", lost),
+        ("volume.size-differs", grown),
+        ("volume.orphan", stray),
+        ("snapshot.orphan", snap),
+    }
+
+
+def test_what_is_in_the_middle_of_something_is_left_alone(db: Database) -> None:
+    busy = db.write_now(volume)
+    db.write_now(lambda conn: move(conn, "volume", busy, "delete"))
+    assert codes(db, [], []) == set()
+
+
+def test_attachments_on_one_side_alone(db: Database) -> None:
+    known = db.write_now(volume)
+    mine, stray = new_id(), new_id()
+
+    def attach(conn: Connection) -> None:
+        enter(conn, "attachment", "host_attach", id=mine, volume_id=known, project_id="p", owner="agent", host_id="h")
+        move(conn, "attachment", mine, "host_attached")
+
+    db.write_now(attach)
+    inventory = [held("volume", known)]
+    assert codes(db, inventory, [attachment(mine, known)]) == set()
+    assert codes(db, inventory, [attachment(stray, known)]) == {
+        ("attachment.missing", mine),
+        ("attachment.orphan", stray),
+    }
+    assert codes(db, inventory, [attachment(mine, known, "missing")]) == {("attachment.missing", mine)}
+
+
+def test_an_issue_is_one_row_until_it_no_longer_holds(db: Database) -> None:
+    lost = db.write_now(volume)
+    issue = Issue("volume.missing-data", "volume", lost, "It is gone.", "Look.", host_id="h", project_id="p")
+    for _ in range(3):
+        db.write_now(lambda conn: issues.raise_issue(conn, issue))
+    assert len(db.read_now(issues.listing)) == 1
+    db.write_now(lambda conn: issues.settle(conn, "h", CODES, {("volume.missing-data", lost)}))
+    assert len(db.read_now(issues.listing)) == 1
+    db.write_now(lambda conn: issues.settle(conn, "h", CODES, set()))
+    assert db.read_now(issues.listing) == []
+    assert len(db.read_now(lambda conn: issues.listing(conn, with_closed=True))) == 1
+    assert db.read_now(lambda conn: volumes.get(conn, lost)).status == "available"

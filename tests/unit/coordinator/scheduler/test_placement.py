@@ -1,0 +1,126 @@
+"""Placement: the first rule a pool fails is named, the freest pool is taken, and nothing is promised twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Connection, select, update
+
+from agent.wire.results import HostFacts, Pool
+from coordinator.scheduler.errors import NoPool
+from coordinator.scheduler.placement import Request, claim, place, release
+from coordinator.state import enrolment, fleet
+from coordinator.state.database import Database
+from coordinator.state.enrolment import EnrolledHost
+from coordinator.state.schema import prepare
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.fleet import pools
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = Database.sqlite(tmp_path / "state.db")
+    database.write_now(prepare)
+    yield database
+    database.close()
+
+
+def host(db: Database, name: str, total: int = 100, **pool: Any) -> str:
+    facts = HostFacts(host=name, boot_id="b", arch="x", kernel="k", version="v", started_at="", clock=0.0)
+    values = {"free_bytes": total * GIB, "thin": False, "driver": "file", "allocated_bytes": 0, **pool}
+    made = Pool.model_validate({"backend": "files", "name": "files", "total_bytes": total * GIB, **values})
+
+    def enter(conn: Connection) -> None:
+        enrolment.put_host(conn, EnrolledHost(name, "127.0.0.1", 1, 2, "0" * 64, utcnow()))
+        fleet.ensure_hosts(conn)
+        fleet.report(conn, name, facts, [made])
+
+    db.write_now(enter)
+    return f"{name}@files#files"
+
+
+def why(db: Database, request: Request) -> str:
+    with pytest.raises(NoPool) as refused:
+        db.write_now(lambda conn: place(conn, request))
+    return str(refused.value)
+
+
+def test_the_freest_pool_is_taken(db: Database) -> None:
+    host(db, "small", 50)
+    big = host(db, "big", 100)
+    db.write_now(lambda conn: claim(conn, big, 10 * GIB))
+    taken = [db.write_now(lambda conn: place(conn, Request(device_bytes=10 * GIB))).host_id for _ in range(4)]
+    assert taken[0] == "small"
+    assert set(taken) == {"small", "big"}
+
+
+def test_each_pool_is_named_with_the_first_rule_that_it_fails(db: Database) -> None:
+    for name in ("off", "away", "tight", "zone", "plain"):
+        host(db, name, 10 if name == "tight" else 100)
+    db.write_now(lambda conn: fleet.set_enabled(conn, "off", enabled=False, reason="repair"))
+    db.write_now(lambda conn: fleet.set_reachable(conn, "away", reachable=False))
+    from coordinator.state.tables.fleet import hosts
+
+    db.write_now(lambda conn: conn.execute(update(hosts).where(hosts.c.id == "zone").values(availability_zone="z2")))
+    told = why(db, Request(device_bytes=20 * GIB, availability_zone="nova", extra_specs={"color": "red"}))
+    assert "off@files#files is disabled (repair)" in told
+    assert "away@files#files can not be reached" in told
+    assert "zone@files#files is in availability zone z2" in told
+    assert "plain@files#files lacks color=red" in told
+
+
+def test_no_host_is_said_plainly(db: Database) -> None:
+    assert "no host is enrolled" in why(db, Request(device_bytes=1))
+
+
+def test_a_backend_is_chosen_by_its_name(db: Database) -> None:
+    host(db, "h1")
+    ok = Request(device_bytes=GIB, extra_specs={"volume_backend_name": "files", "capabilities:reflink": "<is> False"})
+    assert db.write_now(lambda conn: place(conn, ok)).backend == "files"
+    assert "lacks volume_backend_name=gold" in why(db, Request(GIB, extra_specs={"volume_backend_name": "gold"}))
+    assert db.write_now(lambda conn: place(conn, Request(GIB, extra_specs={"qos:weight": "7"}))).host_id == "h1"
+
+
+def test_threads_never_promise_more_than_there_is(db: Database) -> None:
+    pool = host(db, "h1", 10)
+    got: list[bool] = []
+
+    def one() -> None:
+        got.append(db.write_now(lambda conn: claim(conn, pool, 3 * GIB)))
+
+    threads = [threading.Thread(target=one) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(got) == 3
+
+
+@given(st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=12))
+def test_claims_and_releases_come_out_even(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
+    database = Database.sqlite(tmp_path_factory.mktemp("db") / "state.db")
+    try:
+        database.write_now(prepare)
+        pool = host(database, "h1", 100)
+        kept = [size for size in sizes if database.write_now(lambda conn, s=size: claim(conn, pool, s * GIB))]
+        promised = database.read_now(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one())
+        assert promised == sum(kept) * GIB <= 100 * GIB
+        for size in kept:
+            database.write_now(lambda conn, s=size: release(conn, pool, s * GIB))
+        assert database.read_now(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one()) == 0
+    finally:
+        database.close()
+
+
+def test_a_thin_pool_may_promise_more_but_not_without_bound(db: Database) -> None:
+    host(db, "thin", 10, thin=True)
+    assert db.write_now(lambda conn: place(conn, Request(device_bytes=150 * GIB))).host_id == "thin"
+    assert "over-committed" in why(db, Request(device_bytes=100 * GIB))
