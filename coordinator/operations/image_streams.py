@@ -64,6 +64,7 @@ class Stream:
 
     name: str
     transfer: Transfer
+    open_s: float
     started: asyncio.Event = field(default_factory=asyncio.Event)
     ended: bool = False
     task: asyncio.Future[Result] | None = None
@@ -75,10 +76,13 @@ class Stream:
 
 
 class ImageStreams:
-    """All transfers that this process carries; use from one event loop."""
+    """All transfers that this process carries; use from one event loop. `open_s` is how long a store may be silent."""
 
-    def __init__(self, db: Database, identity: TlsIdentity, limit: int = MAX_STREAMS) -> None:
+    def __init__(
+        self, db: Database, identity: TlsIdentity, *, limit: int = MAX_STREAMS, open_s: float = OPEN_S
+    ) -> None:
         self._db = db
+        self._open_s = open_s
         self._identity = identity
         self._limit = limit
         self._streams: dict[str, Stream] = {}
@@ -88,7 +92,7 @@ class ImageStreams:
         """Offer a transfer for as long as the block lasts; leaving it ends a running one. Raises TooManyStreams."""
         if len(self._streams) >= self._limit:
             raise TooManyStreams(limit=self._limit)
-        stream = Stream(new_id(), transfer)
+        stream = Stream(new_id(), transfer, self._open_s)
         self._streams[stream.name] = stream
         try:
             yield stream
@@ -148,7 +152,7 @@ async def finish(engine: Engine, operation: Operation, stream: Stream, timeout: 
     started = asyncio.ensure_future(stream.started.wait())
     try:
         first: set[asyncio.Future[Any]] = {ended, started}
-        await asyncio.wait(first, timeout=OPEN_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(first, timeout=stream.open_s, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done() and not started.done():
             raise StoreSilent(host=operation.args["host_id"])
         if stream.task is not None:
