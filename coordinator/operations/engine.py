@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from agent.base.errors import NotFound
 from agent.base.faults import declare, fault_point
 from agent.base.log import bound, get_logger
 from coordinator.operations.acknowledge import Acknowledger
@@ -120,7 +121,9 @@ class Engine:
         operation = await self.db.write(lambda conn: operations.retake(conn, operation_id, self.owner))
         if operation is None:
             current = await self.db.read(lambda conn: operations.get(conn, operation_id))
-            raise NotRetryable(operation=operation_id, state=current.state if current else "unknown")
+            if current is None:
+                raise NotFound(noun="Operation", id=operation_id)
+            raise NotRetryable(operation=operation_id, state=current.state)
         self.start(operation)
         return operation
 

@@ -190,25 +190,6 @@ def request_cancel(conn: Connection, id: str) -> bool:
     return changed.rowcount == 1
 
 
-def revive(conn: Connection, id: str, owner: str) -> Operation | None:
-    """Take up the undo of an operation that needs attention, under a higher epoch; None when it does not need any."""
-    rule = OPERATION.rule("retry")
-    row = conn.execute(
-        update(operations)
-        .where(operations.c.id == id, operations.c.state.in_(rule.sources))
-        .values(
-            state=rule.target,
-            owner=owner,
-            epoch=operations.c.epoch + 1,
-            lease_until=database_now() + LEASE_S,
-            finished_at=None,
-            updated_at=utcnow(),
-        )
-        .returning(*_COLUMNS)
-    ).one_or_none()
-    return None if row is None else _of(row)
-
-
 def retake(conn: Connection, operation_id: str, owner: str) -> Operation | None:
     """Take an operation that needs attention back to undoing, each undo under a fresh attempt; None: it is not so."""
     found = get(conn, operation_id)

@@ -15,7 +15,6 @@ from coordinator.api.fields import Answer, Time
 from coordinator.api.paging import flag
 from coordinator.api.route import Resource, get, post
 from coordinator.operations.engine import Engine
-from coordinator.operations.retry import accept_retry
 from coordinator.state import operations, site_lists
 from coordinator.state.operations import ACTIVE, Operation
 from coordinator.state.tables.operations import operations as table
@@ -131,14 +130,7 @@ async def cancel(call: Call) -> dict[str, Any]:
 
 
 async def retry(call: Call) -> dict[str, Any]:
-    engine = call.services.get(Engine)
-
-    def accept(conn: Connection) -> tuple[Operation, Operation]:
-        revived = accept_retry(conn, call.params["operation_id"], engine.owner)
-        return revived, revived
-
-    _, operation = await engine.submit(accept)
-    return view(call, operation)
+    return view(call, await call.services.get(Engine).retry(call.params["operation_id"]))
 
 
 def resource() -> Resource:
