@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": ("agent.cli.service:serve", "Run the agent in the foreground."),
     "join": ("agent.cli.service:join", "Enrol this host with a one-time token or a bundle."),
     "config": ("agent.cli.config:config", "Check the configuration; print its reference."),
+    "completion": ("agent.base.terminal.completion:completion", "Print the completion script of a shell."),
 }
 
 

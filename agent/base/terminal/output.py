@@ -53,6 +53,8 @@ def shown(function: F) -> F:
         if isinstance(result, Iterator):
             _follow(result, form, column)
             return 0
+        if result is None and form == "json":
+            _write("{}")
         return result
 
     for option in (

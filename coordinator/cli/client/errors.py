@@ -46,6 +46,12 @@ class Ambiguous(Permanent):
     hint = "Give the id of the one that is meant: {ids}."
 
 
+class NotAttached(NotFound):
+    code = "cli.not-attached"
+    sentence = "The volume {name} is not attached to {host}."
+    hint = "List the attachments: brickyard attachment list"
+
+
 class Refused(Remote):
     """The API refused, in its own words."""
 

@@ -56,7 +56,8 @@ class Session:
             answer = self.get(path, marker=marker, **query)
             items = answer[key]
             yield from items
-            more = answer.get("next_marker") or answer.get(f"{key}_links") or answer.get("next")
+            links = [value for name, value in answer.items() if name.endswith("_links")]
+            more = answer.get("next_marker") or answer.get("next") or any(links)
             if not more or not items:
                 return
             marker = answer.get("next_marker") or items[-1]["id"]
@@ -75,6 +76,11 @@ class Session:
         self._log_in()
         answer = self._send("GET", self._base(path) + path, None, self._headers)
         return answer, answer.length
+
+    def own_project(self) -> str:
+        """The id of the project that the session is for; empty when it is for none."""
+        self._log_in()
+        return self.project_id
 
     def close(self) -> None:
         for connection in self._connections.values():

@@ -1,0 +1,88 @@
+"""`brickyard host`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from agent.base.terminal.output import Record, Table, shown
+from agent.base.terminal.sizes import size
+from coordinator.cli.client.context import connected
+from coordinator.cli.client.session import Session
+from coordinator.cli.client.waiting import frames, watch_option
+
+PATH = "/brickyard/v1/hosts"
+LISTED = ("id", "state", "enabled", "keeps_images", "address", "availability_zone", "last_seen")
+
+
+@click.group()
+def host() -> None:
+    """Hosts of the fleet."""
+
+
+@host.command("list")
+@watch_option
+@shown
+@connected
+def list_hosts(session: Session, watch: bool) -> Table | Iterator[Table]:
+    """List hosts."""
+
+    def read() -> Table:
+        rows = [{**row, "state": "up" if row["reachable"] else "down"} for row in session.pages(PATH, "hosts")]
+        return Table(rows, LISTED)
+
+    return frames(read) if watch else read()
+
+
+@host.command()
+@click.argument("name")
+@shown
+@connected
+def show(session: Session, name: str) -> Record:
+    """Show the host NAME with its pools and what it told of itself."""
+    found = session.get(f"{PATH}/{name}")["host"]
+    found["free"] = {
+        pool["id"]: f"{size(pool['free_bytes'])} of {size(pool['total_bytes'])}" for pool in found["pools"]
+    }
+    names = ("id", "reachable", "enabled", "disabled_reason", "last_seen", "address", "control_port", "data_port",
+             "keeps_images", "availability_zone", "free", "facts")  # fmt: skip
+    return Record(found, names)
+
+
+@host.command()
+@click.argument("name", required=False)
+@click.option("--address", help="Address at which the host reaches this coordinator; default: the one of the API.")
+@click.option("--lifetime", type=click.IntRange(60, 7 * 86400), default=3600, show_default=True, help="Seconds.")
+@shown
+@connected
+def token(session: Session, name: str | None, address: str | None, lifetime: int) -> Record:
+    """Make a one-time join token; with NAME for that host alone, which may then be set up anew.
+
+    On the host: brickyard-agent join TOKEN
+    """
+    body = {"host": name, "address": address, "lifetime_s": lifetime}
+    given = {key: value for key, value in body.items() if value is not None}
+    return Record(session.call("POST", f"{PATH}/enrol-token", given), value="token")
+
+
+@host.command()
+@click.argument("name")
+@click.option("--reason", help="Told to those who look.")
+@shown
+@connected
+def disable(session: Session, name: str, reason: str | None) -> Record:
+    """Place no new volumes on the host NAME; what is there goes on."""
+    return Record(session.call("POST", f"{PATH}/{name}/disable", {"reason": reason})["host"], LISTED_STATE)
+
+
+@host.command()
+@click.argument("name")
+@shown
+@connected
+def enable(session: Session, name: str) -> Record:
+    """Place volumes on the host NAME again."""
+    return Record(session.call("POST", f"{PATH}/{name}/enable")["host"], LISTED_STATE)
+
+
+LISTED_STATE = ("id", "enabled", "disabled_reason", "reachable")

@@ -1,0 +1,205 @@
+"""`brickyard volume`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from agent.base.terminal.output import Record, Table, shown
+from coordinator.cli.client.context import confirm, connected, found, pairs, yes_option
+from coordinator.cli.client.errors import NotAttached
+from coordinator.cli.client.session import Session
+from coordinator.cli.client.waiting import follow, follow_resource, frames, wait_option, watch_option
+
+PATH = "/v3/volumes"
+LISTED = ("id", "name", "status", "size", "volume_type", "bootable", "encrypted")
+SHOWN = (
+    "id", "name", "description", "status", "size", "volume_type", "encrypted", "bootable", "multiattach", "snapshot_id",
+    "source_volid", "metadata", "attachments", "availability_zone", "created_at", "os-vol-host-attr:host",
+)  # fmt: skip
+
+
+@click.group()
+def volume() -> None:
+    """Volumes."""
+
+
+def find(session: Session, name: str) -> dict[str, Any]:
+    """The volume with this name or id."""
+    return found(session, "volume", PATH, "volumes", name)
+
+
+def record(volume: dict[str, Any]) -> Record:
+    return Record(volume, tuple(name for name in SHOWN if name in volume))
+
+
+@volume.command("list")
+@click.option("--all-projects", is_flag=True, help="Volumes of every project (administrators).")
+@click.option("--name", help="Only volumes of this name.")
+@click.option("--status", help="Only volumes in this status.")
+@watch_option
+@shown
+@connected
+def list_volumes(
+    session: Session, all_projects: bool, name: str | None, status: str | None, watch: bool
+) -> Table | Iterator[Table]:
+    """List volumes."""
+    query = {"name": name, "status": status, "all_tenants": "1" if all_projects else None}
+
+    def read() -> Table:
+        return Table(list(session.pages(f"{PATH}/detail", "volumes", **query)), LISTED)
+
+    return frames(read) if watch else read()
+
+
+@volume.command()
+@click.argument("name")
+@shown
+@connected
+def show(session: Session, name: str) -> Record:
+    """Show the volume NAME (or id)."""
+    return record(find(session, name))
+
+
+@volume.command()
+@click.argument("name", required=False)
+@click.option("--size", type=click.IntRange(1), help="GiB; default: the size of what it is made from.")
+@click.option("--type", "type_name", help="Volume type.")
+@click.option("--image", help="Make it from this image.")
+@click.option("--snapshot", help="Make it from this snapshot.")
+@click.option("--source", help="Make it a copy of this volume.")
+@click.option("--description", help="Free text.")
+@click.option("--property", "properties", multiple=True, metavar="KEY=VALUE", help="Metadata; may be given often.")
+@wait_option
+@shown
+@connected
+def create(
+    session: Session, *, name: str | None, size: int | None, type_name: str | None, image: str | None,
+    snapshot: str | None, source: str | None, description: str | None, properties: tuple[str, ...], wait: bool,
+) -> Record:  # fmt: skip
+    """Create a volume: empty, or from an image, a snapshot or another volume."""
+    if sum(item is not None for item in (image, snapshot, source)) > 1:
+        raise click.UsageError("Give only one of --image, --snapshot and --source.")
+    body: dict[str, Any] = {"size": size, "name": name, "description": description}
+    if type_name is not None:
+        body["volume_type"] = type_name
+    if properties:
+        body["metadata"] = pairs(properties, "--property")
+    if image is not None:
+        from coordinator.cli.nouns.image import find as find_image
+
+        body["imageRef"] = find_image(session, image)["id"]
+    elif snapshot is not None:
+        body["snapshot_id"] = found(session, "snapshot", "/v3/snapshots", "snapshots", snapshot)["id"]
+    elif source is not None:
+        body["source_volid"] = find(session, source)["id"]
+    elif size is None:
+        raise click.UsageError("Give --size in GiB.")
+    made = session.call("POST", PATH, {"volume": body})["volume"]
+    if wait:
+        follow_resource(session, made["id"])
+        made = session.get(f"{PATH}/{made['id']}")["volume"]
+    return record(made)
+
+
+@volume.command("set")
+@click.argument("name")
+@click.option("--name", "new_name", help="A new name.")
+@click.option("--description", help="Free text.")
+@click.option("--property", "properties", multiple=True, metavar="KEY=VALUE", help="Add metadata; may be given often.")
+@click.option("--bootable/--no-bootable", default=None, help="Whether a server can boot from it.")
+@click.option("--read-only/--read-write", default=None, help="Whether attachments may write.")
+@shown
+@connected
+def set_volume(
+    session: Session, *, name: str, new_name: str | None, description: str | None, properties: tuple[str, ...],
+    bootable: bool | None, read_only: bool | None,
+) -> Record:  # fmt: skip
+    """Change the volume NAME (or id)."""
+    path = f"{PATH}/{find(session, name)['id']}"
+    given = {"name": new_name, "description": description}
+    changes = {key: value for key, value in given.items() if value is not None}
+    if changes:
+        session.call("PUT", path, {"volume": changes})
+    if properties:
+        session.call("POST", f"{path}/metadata", {"metadata": pairs(properties, "--property")})
+    if bootable is not None:
+        session.call("POST", f"{path}/action", {"os-set_bootable": {"bootable": bootable}})
+    if read_only is not None:
+        session.call("POST", f"{path}/action", {"os-update_readonly_flag": {"readonly": read_only}})
+    return record(session.get(path)["volume"])
+
+
+@volume.command()
+@click.argument("name")
+@click.argument("size", type=click.IntRange(1))
+@wait_option
+@shown
+@connected
+def extend(session: Session, name: str, size: int, wait: bool) -> Record:
+    """Make the volume NAME (or id) SIZE GiB large."""
+    path = f"{PATH}/{find(session, name)['id']}"
+    session.call("POST", f"{path}/action", {"os-extend": {"new_size": size}})
+    if wait:
+        follow_resource(session, path.rpartition("/")[2])
+    return record(session.get(path)["volume"])
+
+
+@volume.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Whatever its status (administrators).")
+@wait_option
+@yes_option
+@shown
+@connected
+def delete(session: Session, names: tuple[str, ...], force: bool, wait: bool, yes: bool) -> None:
+    """Delete the volumes NAMES (or ids)."""
+    victims = [find(session, name) for name in names]
+    listed = ", ".join(f"{item['name'] or item['id']} ({item['size']} GiB)" for item in victims)
+    confirm(f"Delete {listed} with all data?", yes)
+    for item in victims:
+        session.call("DELETE", f"{PATH}/{item['id']}", force="true" if force else None)
+    for item in victims if wait else ():
+        follow_resource(session, item["id"])
+
+
+@volume.command()
+@click.argument("name")
+@click.argument("host")
+@click.option("--read-only", is_flag=True, help="Allow no writes.")
+@wait_option
+@shown
+@connected
+def attach(session: Session, name: str, host: str, read_only: bool, wait: bool) -> Record:
+    """Attach the volume NAME (or id) to the host HOST."""
+    return attach_to(session, name, host, "ro" if read_only else "rw", wait)
+
+
+def attach_to(session: Session, name: str, host: str, mode: str, wait: bool) -> Record:
+    """Make a host attachment; with `wait` the answer names the device."""
+    body = {"volume_id": find(session, name)["id"], "host_id": host, "mode": mode}
+    answer = session.call("POST", "/brickyard/v1/attachments", body)
+    made = answer["attachment"]
+    if wait:
+        follow(session, answer["operation"])
+        made = session.get(f"/brickyard/v1/attachments/{made['id']}")["attachment"]
+    return Record(made)
+
+
+@volume.command()
+@click.argument("name")
+@click.argument("host", required=False)
+@wait_option
+@shown
+@connected
+def detach(session: Session, name: str, host: str | None, wait: bool) -> None:
+    """Detach the volume NAME (or id) from the host HOST, or from all."""
+    query = {"volume_id": find(session, name)["id"], "host_id": host}
+    there = list(session.pages("/brickyard/v1/attachments", "attachments", **query))
+    if not there:
+        raise NotAttached(name=name, host=host or "any host")
+    begun = [session.call("DELETE", f"/brickyard/v1/attachments/{item['id']}")["operation"] for item in there]
+    for operation in begun if wait else ():
+        follow(session, operation)
