@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from agent.base.errors import Invalid
 from coordinator.quota.errors import GigabytesLimit, OverQuota, SnapshotLimit, VolumeLimit, VolumeSizeLimit
@@ -11,6 +11,9 @@ from coordinator.state.tables.quotas import quota_limits
 from coordinator.state.tables.types import volume_types
 
 UNLIMITED = -1
+_LIMITS = select(quota_limits.c.resource, quota_limits.c.hard_limit).where(
+    quota_limits.c.project_id == bindparam("project")
+)
 DEFAULT_CLASS = "class:default"
 SHIPPED: dict[str, int] = {
     "volumes": 10,
@@ -82,8 +85,7 @@ def check(
 
 
 def _rows(conn: Connection, project_id: str) -> dict[str, int]:
-    table = quota_limits
-    found = conn.execute(select(table.c.resource, table.c.hard_limit).where(table.c.project_id == project_id))
+    found = conn.execute(_LIMITS, {"project": project_id})
     return {row.resource: row.hard_limit for row in found}
 
 

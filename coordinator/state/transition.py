@@ -25,14 +25,15 @@ _NOUNS: dict[str, tuple[Lifecycle, Table, str]] = {
     "attachment": (ATTACHMENT, attachments, "attach_status"),
     "image": (IMAGE, images, "status"),
 }
+_INSERTS = {noun: insert(table).returning(table) for noun, (_, table, _) in _NOUNS.items()}
 
 
 def enter(conn: Connection, noun: str, event: str, **values: Any) -> Row[Any]:
     """Insert a new row in the status that `event` gives it; returns the row."""
-    lifecycle, table, column = _NOUNS[noun]
+    lifecycle, _, column = _NOUNS[noun]
     rule = lifecycle.rule(event)
     assert rule.sources == (NEW,), f"{noun}: {event} does not make a new row"
-    return conn.execute(insert(table).values(**{column: rule.target}, **values).returning(table)).one()
+    return conn.execute(_INSERTS[noun], {column: rule.target, **values}).one()
 
 
 def move(
