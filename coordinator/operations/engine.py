@@ -15,6 +15,7 @@ from coordinator.operations.acknowledge import Acknowledger
 from coordinator.operations.errors import NotCancellable, NotRetryable
 from coordinator.operations.jobs import AWAY_DEADLINE_S, Agents, Conversation
 from coordinator.operations.run import Run
+from coordinator.operations.slots import Slot
 from coordinator.operations.watch import Watchers
 from coordinator.operations.workflow import Workflows
 from coordinator.state import operations
@@ -142,9 +143,9 @@ class Engine:
 
     async def _run(self, operation: Operation, cancel: asyncio.Event) -> None:
         workflow = self.workflows.of(operation)
-        async with self._slots:
+        async with Slot(self._slots) as slot:
             with bound(operation=operation.id, request_id=operation.request_id, resource=operation.resource_id):
-                conversation = Conversation(self.agents, self, cancel, self._away_deadline_s)
+                conversation = Conversation(self.agents, self, cancel, slot, self._away_deadline_s)
                 pause_s = _FIRST_PAUSE_S
                 while True:
                     try:
@@ -153,7 +154,8 @@ class Engine:
                         log.warning("operation was taken over by another coordinator")
                     except Exception as error:
                         log.exception("operation can not go on for now", kind=operation.kind, reason=str(error))
-                        await asyncio.sleep(pause_s)
+                        async with slot.given_up():
+                            await asyncio.sleep(pause_s)
                         pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
                         fresh = await self._reread(operation)
                         if fresh is not None:

@@ -18,6 +18,7 @@ from agent.wire.client import AgentClient
 from agent.wire.errors import OutcomeUnknown, Undelivered
 from agent.wire.jobs import JobRequest, JobStatus, request_for
 from coordinator.operations.errors import Cancelled, UnknownHost, WaitedTooLong
+from coordinator.operations.slots import Slot
 from coordinator.operations.workflow import JobCall
 from coordinator.state.operations import Operation
 
@@ -56,6 +57,7 @@ class Conversation:
     agents: Agents
     listener: Listener
     cancelled: asyncio.Event
+    slot: Slot
     away_deadline_s: float = AWAY_DEADLINE_S
 
     async def run(self, operation: Operation, key: str, call: JobCall, *, may_move: bool) -> dict[str, Any] | None:
@@ -118,7 +120,8 @@ class Conversation:
         follow = asyncio.ensure_future(client.get_job(status.key, FOLLOW_WAIT_S, status.seq))
         stop = asyncio.ensure_future(self.cancelled.wait())
         try:
-            await asyncio.wait({follow, stop}, return_when=asyncio.FIRST_COMPLETED)
+            async with self.slot.given_up():
+                await asyncio.wait({follow, stop}, return_when=asyncio.FIRST_COMPLETED)
             if stop.done() and operation.state == "running":
                 return await client.cancel(status.key, operation.epoch)
             return await follow
@@ -149,7 +152,9 @@ class Conversation:
         if await self.agents.reachable(host_id, 1.0):
             return
         await self.listener.waiting(operation, f"outcome_unknown: host {host_id} can not be reached")
-        if not await self.agents.reachable(host_id, self.away_deadline_s):
+        async with self.slot.given_up():
+            back = await self.agents.reachable(host_id, self.away_deadline_s)
+        if not back:
             raise WaitedTooLong(host=host_id, seconds=int(time.monotonic() - started))
         await self.listener.waiting(operation, None)
 

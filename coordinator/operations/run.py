@@ -103,7 +103,8 @@ class Run:
         waiting = asyncio.ensure_future(step.wait(operation))
         stop = asyncio.ensure_future(self._talk.cancelled.wait())
         try:
-            await asyncio.wait({waiting, stop}, return_when=asyncio.FIRST_COMPLETED)
+            async with self._talk.slot.given_up():
+                await asyncio.wait({waiting, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
                 raise Cancelled
             result = waiting.result()
@@ -169,10 +170,11 @@ class Run:
 
     async def _pause(self, seconds: float) -> None:
         """Back off before another attempt, unless the work is cancelled meanwhile."""
-        try:
-            await asyncio.wait_for(self._talk.cancelled.wait(), seconds)
-        except TimeoutError:
-            return
+        async with self._talk.slot.given_up():
+            try:
+                await asyncio.wait_for(self._talk.cancelled.wait(), seconds)
+            except TimeoutError:
+                return
 
     async def _write(self, operation: Operation, fn: Callable[[Connection], Moved]) -> Moved:
         """One fenced transaction; a defect in a step fails the operation instead of leaving it stuck."""

@@ -137,12 +137,12 @@ async def report_pools(db: Database, name: str, backend: FileBackend) -> None:
     await db.write(lambda conn: fleet.report(conn, name, facts, [pool]))
 
 
-def new_engine(db: Database, hosts: Hosts, keys: KeyStore, owner: str = "c1") -> Engine:
-    return Engine(db, hosts, workflows(keys), owner=owner, exclusive=True, away_deadline_s=0.2)
+def new_engine(db: Database, hosts: Hosts, keys: KeyStore, owner: str = "c1", **options: Any) -> Engine:
+    return Engine(db, hosts, workflows(keys), owner=owner, exclusive=True, **{"away_deadline_s": 0.2, **options})
 
 
 @asynccontextmanager
-async def site(folder: Path, names: tuple[str, ...] = ("host-a",)) -> AsyncIterator[Site]:
+async def site(folder: Path, names: tuple[str, ...] = ("host-a",), **options: Any) -> AsyncIterator[Site]:
     """A database, an engine and agents, all real but for the wire between them."""
     async with AsyncExitStack() as stack:
         db = Database.sqlite(folder / "state.db")
@@ -159,7 +159,7 @@ async def site(folder: Path, names: tuple[str, ...] = ("host-a",)) -> AsyncItera
             db.write_now(lambda conn, host=host: enrolment.put_host(conn, host))
             db.write_now(fleet.ensure_hosts)
             await report_pools(db, name, backend)
-        engine = new_engine(db, hosts, keys)
+        engine = new_engine(db, hosts, keys, **options)
         await engine.begin()
         stack.push_async_callback(engine.close, 0.2)
         yield Site(db, engine, hosts, keys, folders)

@@ -19,7 +19,7 @@ from coordinator.operations.new_volume import NewVolume, accept_volume
 from coordinator.quota import limits
 from coordinator.quota.errors import GigabytesLimit, VolumeLimit
 from coordinator.quota.usage import used
-from coordinator.state import messages, snapshots, volumes
+from coordinator.state import fleet, messages, snapshots, volumes
 from coordinator.state.errors import DatabaseUnavailable, TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.fleet import pools
@@ -119,8 +119,6 @@ async def test_a_create_that_was_not_delivered_goes_elsewhere(tmp_path: Path) ->
         here.hosts.wires["host-b"].lose_requests = 0
 
         def lost(host_id: str) -> None:
-            from coordinator.state import fleet
-
             here.db.write_now(lambda conn: fleet.set_reachable(conn, host_id, reachable=False))
 
         here.hosts.lost = lost
@@ -255,3 +253,19 @@ async def test_a_database_that_fails_for_a_while_does_not_strand_operations(tmp_
         here.engine.start(operation)
         assert (await ended(here, operation)).state == "done"
         assert broken == 0
+
+
+async def test_operations_that_wait_for_a_dead_host_leave_room_for_others(tmp_path: Path) -> None:
+    async with site(tmp_path, ("host-a", "host-b"), parallel=2, away_deadline_s=30.0) as here:
+        dead = here.hosts.wires["host-a"]
+        row = await create(here)
+        while row.host_id != "host-a":
+            row = await create(here)
+        rows = [row, *[await create(here, source_volid=row.id) for _ in range(3)]]
+        dead.lose_requests = 1 << 30
+        here.hosts.away.add("host-a")
+        for each in rows:
+            await here.engine.submit(lambda conn, each=each: (accept_delete(conn, REQUESTER, each.id), None))
+        await asyncio.sleep(1.5)
+        await here.db.write(lambda conn: fleet.set_reachable(conn, "host-a", reachable=False))
+        assert (await create(here)).status == "available"
