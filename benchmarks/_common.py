@@ -1,0 +1,363 @@
+"""What the benchmarks share: a site of real processes on its shipped defaults, a small HTTP client, what it costs.
+
+The site runs as its units would: the coordinator as an ordinary user, the agent as root that forks its privileged
+daemon and then drops (where the benchmark itself is not root: everything as this user, saying so).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import pwd
+import re
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+BIN = Path(sys.executable).parent
+GIB = 1 << 30
+_START_S = 30.0
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def arguments(text: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=text)
+    parser.add_argument("--quick", action="store_true", help="at most a minute")
+    parser.add_argument("--dir", type=Path, help="folder on the disk to measure on; default: a temporary one")
+    return parser.parse_args()
+
+
+def goals(name: str, figures: list[tuple[str, bool]], goal: str) -> int:
+    """Print the last line; the exit code."""
+    met = all(good for _, good in figures)
+    print(f"{name}: {', '.join(text for text, _ in figures)}; goal {goal}: {'met' if met else 'NOT met'}")
+    return 0 if met else 1
+
+
+def machine() -> str:
+    """What this ran on, for the reader of the figures."""
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    cores = len(os.sched_getaffinity(0))
+    busy = os.getloadavg()[0]
+    name = model[1] if model else platform.machine()
+    return f"{cores} cores ({name}), Python {platform.python_version()}, load {busy:.1f} before"
+
+
+@contextmanager
+def folder(at: Path | None) -> Iterator[Path]:
+    """A folder that the unprivileged parts can enter, gone afterwards."""
+    made = Path(tempfile.mkdtemp(prefix="brickyard-bench-", dir=at))
+    made.chmod(0o711)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+@dataclass
+class Site:
+    """`started` is the monotonic time of the first process. Use as a context manager; `ready` tells when it is."""
+
+    folder: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    endpoint: str = ""
+    password: str = field(default="", repr=False)
+    volumes: Path = Path()
+    started: float = 0.0
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for process in reversed(self.processes):
+            process.send_signal(signal.SIGTERM)
+        for process in reversed(self.processes):
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if error is not None:
+            for log in sorted(self.folder.glob("*.log")):
+                print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
+
+    @property
+    def pids(self) -> list[int]:
+        return sorted({pid for process in self.processes for pid in tree(process.pid)})
+
+    def run(self, name: str, *command: str, user: str | None = None) -> subprocess.Popen[bytes]:
+        """Start one process; stdout is a pipe, stderr the file NAME.log."""
+        account: dict[str, Any] = {}
+        if user is not None and os.geteuid() == 0:
+            entry = pwd.getpwnam(user)
+            account = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [str(BIN / command[0]), *command[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+                cwd="/", env=_environment(), **account,
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+
+def dev(at: Path) -> Site:
+    """`brickyard dev` with one agent; returned when it said ready."""
+    site = Site(at)
+    state = at / "site"
+    site.started = time.monotonic()
+    process = site.run("dev", "brickyard", "dev", "--state-dir", str(state), "--port", "0")
+    site.volumes = state / "host-a" / "volumes" / "volumes"
+    try:
+        line = _line(process, lambda text: "http://" in text)
+        site.endpoint = re.search(r"(http://[0-9.:]+)", line)[1]  # type: ignore[index]
+        _line(process, lambda text: text == "ready")
+        site.password = (state / "coordinator" / "admin-password").read_text().strip()
+    except BaseException as error:
+        site.__exit__(type(error), error, None)
+        raise
+    return site
+
+
+def units(at: Path) -> Site:
+    """Coordinator and agent as two services, on their defaults but for folders, ports and users of this machine."""
+    site = Site(at)
+    port, enrolment, control, data = free_ports(4)
+    user = _service_user()
+    owner = pwd.getpwnam(user) if os.geteuid() == 0 else None
+    for name in ("coordinator", "agent"):
+        (at / name).mkdir(mode=0o700)
+        if owner is not None:
+            os.chown(at / name, owner.pw_uid, owner.pw_gid)
+    for_coordinator = [
+        "--set", f"coordinator.state_dir={at}/coordinator", "--set", f"coordinator.port={port}",
+        "--set", "coordinator.listen=127.0.0.1", "--set", "enrolment.listen=127.0.0.1",
+        "--set", f"enrolment.port={enrolment}", "--set", "enrolment.address=127.0.0.1",
+    ]  # fmt: skip
+    for_agent = [
+        "--set", f"agent.state_dir={at}/agent/state", "--set", f"agent.port={control}", "--set", "agent.host=bench",
+        "--set", f"agent.data_port={data}", "--set", "agent.listen=127.0.0.1", "--set", "agent.address=127.0.0.1",
+        "--set", f"privsep.user={user}", "--set", f"backends.files.path={at}/agent/volumes",
+    ]  # fmt: skip
+    site.endpoint = f"http://127.0.0.1:{port}"
+    site.volumes = at / "agent" / "volumes" / "volumes"
+    site.started = time.monotonic()
+    try:
+        site.run("coordinator", "brickyard-coordinator", "serve", *for_coordinator, user=user)
+        _listens(enrolment)
+        token = _output("brickyard-coordinator", "host", "token", "bench", *for_coordinator)
+        _output("brickyard-agent", "join", "-", *for_agent, stdin=token)
+        site.run("agent", "brickyard-agent", "serve", *for_agent)
+        _listens(control)
+        site.password = (at / "coordinator" / "admin-password").read_text().strip()
+    except BaseException as error:
+        site.__exit__(type(error), error, None)
+        raise
+    return site
+
+
+def _service_user() -> str:
+    if os.geteuid() != 0:
+        print("not root: the agent runs without privileged daemons, so this is not quite what a site has")
+        return pwd.getpwuid(os.geteuid()).pw_name
+    with suppress(KeyError):
+        return pwd.getpwnam("brickyard").pw_name
+    return "nobody"
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/nonexistent"}
+
+
+def _output(*command: str, stdin: str = "") -> str:
+    done = subprocess.run(
+        [str(BIN / command[0]), *command[1:]], input=stdin, capture_output=True, text=True, cwd="/",
+        env=_environment(), check=False, timeout=_START_S,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} {command[1]} failed: {done.stderr}")
+    return done.stdout
+
+
+def _line(process: subprocess.Popen[bytes], wanted: Callable[[str], bool]) -> str:
+    assert process.stdout is not None
+    fd, deadline = process.stdout.fileno(), time.monotonic() + _START_S
+    text = b""
+    while select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        byte = os.read(fd, 1)  # not more than the line: the next call wants the rest
+        if not byte:
+            break
+        text += byte
+        if byte == b"\n":
+            if wanted(text.decode().strip()):
+                return text.decode().strip()
+            text = b""
+    raise RuntimeError("the site did not start")
+
+
+def _listens(port: int) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        time.sleep(0.01)
+    raise RuntimeError(f"nothing listens on port {port}")
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that it started."""
+    found = [pid]
+    for at in found:
+        with suppress(OSError):
+            for task in Path(f"/proc/{at}/task").iterdir():
+                found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def pss_mib(pids: list[int]) -> dict[str, float]:
+    """Proportional set size of each process in MiB, by `PID name`."""
+    sizes = {}
+    for pid in pids:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        kib = int(re.search(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[1])  # type: ignore[index]
+        argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        named = " ".join(Path(word.decode(errors="replace")).name for word in argv[1:3])
+        sizes[f"{pid} {named}"] = kib / 1024
+    return sizes
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """User and system seconds of these processes so far, with those of their ended children."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            total += sum(int(part) for part in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:15])
+    return total / _TICK
+
+
+class Client:
+    """Keep-alive HTTP/1.1 over one connection per worker: as little of the machine as can be, it shares the cores."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._host, _, port = endpoint.removeprefix("http://").partition(":")
+        self._port = int(port)
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self.token = ""
+        self.project = ""
+
+    async def login(self, password: str) -> None:
+        """A token for the admin, in its own project."""
+        user = {"name": "admin", "domain": {"name": "Default"}, "password": password}
+        scope = {"project": {"name": "admin", "domain": {"name": "Default"}}}
+        auth = {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}
+        body, headers = await self._call("POST", "/identity/v3/auth/tokens", {"auth": auth})
+        self.token, self.project = headers["x-subject-token"], body["token"]["project"]["id"]
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        """A call of /v3/PROJECT; the decoded answer."""
+        return (await self._call(method, f"/v3/{self.project}{path}", body))[0]
+
+    async def unlimited(self) -> None:
+        """The admin raises its own quota."""
+        quota = {"volumes": -1, "gigabytes": -1}
+        await self.call("PUT", f"/os-quota-sets/{self.project}", {"quota_set": quota})
+
+    async def close(self) -> None:
+        for _, writer in self._idle:
+            writer.close()
+
+    async def _call(self, method: str, path: str, body: Any = None) -> tuple[Any, dict[str, str]]:
+        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
+        data = b"" if body is None else json.dumps(body).encode()
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nX-Auth-Token: {self.token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        )
+        writer.write(head.encode() + data)
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        status = int(lines[0].split()[1])
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:-2])}
+        raw = await reader.readexactly(int(headers.get("content-length", 0)))
+        self._idle.append((reader, writer))
+        if status >= 300:
+            raise RuntimeError(f"{method} {path}: {status} {raw.decode(errors='replace')}")
+        return json.loads(raw) if raw else None, headers
+
+
+async def create(client: Client) -> str:
+    """POST one volume of 1 GiB; its id."""
+    body = {"volume": {"size": 1, "name": f"bench-{secrets.token_hex(4)}"}}
+    return str((await client.call("POST", "/volumes", body))["volume"]["id"])
+
+
+async def available(client: Client, volume_id: str, pause_s: float = 0.002) -> None:
+    """Ask until the volume is available."""
+    while True:
+        status = (await client.call("GET", f"/volumes/{volume_id}"))["volume"]["status"]
+        if status == "available":
+            return
+        if status != "creating":
+            raise RuntimeError(f"volume {volume_id} is {status}")
+        await asyncio.sleep(pause_s)
+
+
+async def none_in(client: Client, status: str, pause_s: float = 0.05) -> None:
+    """Ask until no volume is in this status."""
+    while (await client.call("GET", f"/volumes?status={status}&limit=1"))["volumes"]:
+        await asyncio.sleep(pause_s)
+
+
+async def can_create(client: Client) -> None:
+    """Ask until a pool is there to put volumes in."""
+    while not (await client.call("GET", "/scheduler-stats/get_pools"))["pools"]:
+        await asyncio.sleep(0.005)
+
+
+def check_file(site: Site, volume_id: str) -> None:
+    """The volume's file is there, of the right size, and takes no space."""
+    found = os.stat(site.volumes / volume_id)
+    if found.st_size != GIB:
+        raise RuntimeError(f"the file of volume {volume_id} has {found.st_size} bytes")
+
+
+async def checked_and_deleted(site: Site, client: Client, ids: list[str]) -> None:
+    """Each volume is available with its file; then all are deleted, and their files are gone."""
+    limit = asyncio.Semaphore(16)
+
+    async def remove(volume_id: str) -> None:
+        async with limit:
+            await available(client, volume_id)
+            check_file(site, volume_id)
+            await client.call("DELETE", f"/volumes/{volume_id}")
+
+    await asyncio.gather(*(remove(volume_id) for volume_id in ids))
+    await none_in(client, "deleting")
+    left = [volume_id for volume_id in ids if (site.volumes / volume_id).exists()]
+    if left:
+        raise RuntimeError(f"{len(left)} files are left over")
