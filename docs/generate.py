@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -112,13 +113,14 @@ def described(command: Any, path: tuple[str, ...]) -> Iterator[str]:
 
     context = click.Context(command, info_name=" ".join(path))
     yield f"## {' '.join(path)}\n" if len(path) == 1 else f"### {' '.join(path)}\n"
-    yield (command.help or command.short_help or "").split("\f")[0].strip() + "\n"
+    yield inspect.cleandoc((command.help or command.short_help or "").split("\f")[0]) + "\n"
     arguments = " ".join(command.collect_usage_pieces(context))
     yield f"```\n{' '.join(path)} {arguments}\n```\n"
     records = [p.get_help_record(context) for p in command.params if isinstance(p, click.Option) and not p.hidden]
-    options = [f"| `{record[0]}` | {record[1]} |" for record in records if record]
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in record] for record in records if record]
+    options = [f"| `{names}` | {meaning} |" for names, meaning in cells]
     if options:
-        yield "\n".join(["| Option | Meaning |", "|---|---|", *(row.replace("\n", " ") for row in options)]) + "\n"
+        yield "\n".join(["| Option | Meaning |", "|---|---|", *options]) + "\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             below = command.get_command(context, name)
@@ -142,6 +144,21 @@ def exists(module: str) -> bool:
         return False
 
 
+def exit_codes() -> str:
+    """What each exit code means, and the errors that end with it."""
+    from agent.base.errors import known_errors
+    from agent.base.terminal.exitcodes import MEANINGS
+
+    by_code: dict[int, list[str]] = {}
+    for code, error in sorted(known_errors().items()):
+        if error.__module__.startswith(("agent.", "coordinator.")):
+            by_code.setdefault(error.exit_code, []).append(f"`{code}`")
+    rows = ["| Exit | Meaning | Errors |", "|---|---|---|"]
+    rows += [f"| {code} | {words} | {', '.join(by_code.get(code, []))} |" for code, words in MEANINGS.items()]
+    words = "The same for all commands. With `--json` the code stands in the error object, too.\n\n"
+    return "# Exit codes\n\n" + words + "\n".join(rows) + "\n"
+
+
 PAGES: dict[str, tuple[str, Callable[[], str | None]]] = {
     "configuration-agent.md": ("Configuration of the agent", lambda: configuration("agent")),
     "configuration-coordinator.md": ("Configuration of the coordinator", lambda: configuration("coordinator")),
@@ -149,6 +166,7 @@ PAGES: dict[str, tuple[str, Callable[[], str | None]]] = {
     "calls.md": ("Calls of the API", calls),
     "not-served.md": ("Calls of Block Storage v3 that are not served", not_served),
     "errors.md": ("Errors", errors),
+    "exit-codes.md": ("Exit codes", exit_codes),
 }
 
 

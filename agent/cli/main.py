@@ -13,6 +13,12 @@ from agent.base.terminal.group import LazyGroup
 COMMANDS = {
     "serve": ("agent.cli.service:serve", "Run the agent in the foreground."),
     "join": ("agent.cli.service:join", "Enrol this host with a one-time token or a bundle."),
+    "doctor": ("agent.cli.look:doctor", "Check this host; each finding comes with a remedy."),
+    "facts": ("agent.cli.look:facts", "Show what this host is, and how others reach it."),
+    "jobs": ("agent.cli.look:jobs", "List the jobs of this host."),
+    "attachments": ("agent.cli.look:attachments", "List what is attached here."),
+    "explain": ("agent.cli.look:explain", "Show where a volume is: files, devices, holders."),
+    "support-bundle": ("agent.cli.look:support_bundle", "Write what support needs, without secrets."),
     "config": ("agent.cli.config:config", "Check the configuration; print its reference."),
     "completion": ("agent.base.terminal.completion:completion", "Print the completion script of a shell."),
 }

@@ -36,7 +36,7 @@ class NoSuch(NotFound):
 
     code = "cli.no-such"
     sentence = "There is no {noun} {name}."
-    hint = "List them: brickyard {noun} list"
+    hint = "`brickyard {noun} list` shows those there are."
 
 
 class Ambiguous(Permanent):
@@ -49,7 +49,7 @@ class Ambiguous(Permanent):
 class NotAttached(NotFound):
     code = "cli.not-attached"
     sentence = "The volume {name} is not attached to {host}."
-    hint = "List the attachments: brickyard attachment list"
+    hint = "`brickyard attachment list` shows the attachments."
 
 
 class Refused(Remote):
@@ -91,7 +91,7 @@ _BY_STATUS: dict[int, type[Refused]] = {
     413: RefusedQuota, 429: RefusedCaller, 503: RefusedLater, 504: RefusedLater,
 }  # fmt: skip
 _BY_CODE: dict[str, type[Refused]] = {
-    "quota.exceeded": RefusedQuota, "scheduler.no-pool": RefusedPlace, "operation.cancelled": RefusedLater,
+    "scheduler.no-pool": RefusedPlace, "operation.cancelled": RefusedLater,
     "state.transition-refused": RefusedState,
 }  # fmt: skip
 
@@ -113,5 +113,10 @@ def refused(status: int, raw: bytes) -> BrickyardError:
 
 def of_body(body: Mapping[str, Any]) -> BrickyardError:
     """The error that another process has told (`to_body()`), with the exit code of its class."""
-    kind = _BY_CODE.get(str(body.get("code"))) or _BY_STATUS.get(int(body.get("status") or 500), Refused)
+    code = str(body.get("code"))
+    kind = (
+        RefusedQuota
+        if code.startswith("quota.")
+        else _BY_CODE.get(code) or _BY_STATUS.get(int(body.get("status") or 500), Refused)
+    )
     return kind(body=dict(body))

@@ -137,13 +137,16 @@ def transfer(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def frames(make: Callable[[], Any], every_s: float = 2.0) -> Iterator[Any]:
-    """What `make()` gives, anew every few seconds until Ctrl-C."""
+    """What `make()` gives, anew every few seconds until Ctrl-C, which is the usual end."""
     from threading import Event
 
     never = Event()
-    while True:
-        yield make()
-        never.wait(every_s)
+    try:
+        while True:
+            yield make()
+            never.wait(every_s)
+    except KeyboardInterrupt:
+        return
 
 
 watch_option = click.option("--watch", is_flag=True, help="Show the list anew every two seconds, until Ctrl-C.")

@@ -1,0 +1,25 @@
+"""From the configuration to the place that the diagnostics look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.base.config import load
+from agent.diagnostics.place import Place
+from agent.server.settings import AgentSettings
+
+
+def settings_of(config: Path | None, sets: tuple[str, ...]) -> AgentSettings:
+    return load(AgentSettings, config, sets)
+
+
+def place_of(settings: AgentSettings) -> Place:
+    return Place(
+        host=settings.agent.host,
+        state_dir=settings.state_dir,
+        spool_dir=settings.spool_dir,
+        user=settings.privsep.user,
+        limits_file=settings.privsep.limits_file,
+        backends={name: backend.path for name, backend in settings.backends.items()},
+        images_dir=settings.images_dir,
+    )

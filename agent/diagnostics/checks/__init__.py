@@ -1,0 +1,1 @@
+"""One check a module: `check(place)` yields findings. The table stands in `agent.diagnostics.table`."""

@@ -1,0 +1,46 @@
+"""Where an agent lives on this host, as the diagnostics need it; filled from the configuration by the commands."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Paths of one agent. `backends` maps a name to its folder; `root` is / except in tests."""
+
+    host: str
+    state_dir: Path
+    spool_dir: Path
+    user: str
+    limits_file: Path
+    backends: Mapping[str, Path] = field(default_factory=dict)
+    images_dir: Path | None = None
+    root: Path = Path("/")
+
+    @property
+    def identity_dir(self) -> Path:
+        return self.state_dir / "identity"
+
+    @property
+    def journal_file(self) -> Path:
+        return self.state_dir / "journal.db"
+
+    def running(self) -> int | None:
+        """The process that holds the state directory; 0 when it can not be told which, None when none does."""
+        try:
+            fd = os.open(self.state_dir / "agent.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = os.pread(fd, 32, 0).decode(errors="replace").strip()
+            return int(text) if text.isdecimal() else 0
+        finally:
+            os.close(fd)
+        return None
