@@ -131,7 +131,7 @@ class Place:
         files = [self.image] if self.on_loop else [path for path in self.home.rglob("*") if path.is_file()]
         pieces = [(path, start, stop) for path in files for start, stop in _allocated(path)]
         with ThreadPoolExecutor(4) as pool:
-            hits = [hit for found in pool.map(lambda piece: _find(*piece, patterns), pieces) for hit in found]
+            hits = [hit for found in pool.map(lambda piece: _find(piece, patterns), pieces) for hit in found]
         return sum(stop - start for _, start, stop in pieces), hits
 
 
@@ -160,8 +160,9 @@ def _allocated(path: Path) -> Iterator[tuple[int, int]]:
                 yield piece, min(piece + _PIECE, at)
 
 
-def _find(path: Path, start: int, stop: int, patterns: Sequence[bytes]) -> list[str]:
+def _find(piece: tuple[Path, int, int], patterns: Sequence[bytes]) -> list[str]:
     """Hits of a piece; one that begins in it and ends in the next counts here."""
+    path, start, stop = piece
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.pread(fd, stop - start + max(map(len, patterns)) - 1, start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 from demo.api import Refused
 from demo.place import DemoFailed
@@ -26,7 +27,7 @@ def _delete(story: Story) -> None:
         for volume in story.kept:
             story.api.delete(f"/v3/volumes/{volume}")
         for volume in list(story.kept):
-            wait_until(f"volume {volume} gone", 60, lambda volume=volume: _gone(story, volume), story.site.check)
+            wait_until(f"volume {volume} gone", 60, partial(_gone, story, volume), story.site.check)
             del story.kept[volume]
         for image in story.images:
             _delete_image(story, image)

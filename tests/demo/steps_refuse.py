@@ -79,7 +79,7 @@ def _bad_images(story: Story, marks: list[Path]) -> list[Bad]:
     decoys = {"qcow2": folder / "good.qcow2", "raw": folder / "good.raw"}
     run("qemu-img", "create", "-q", "-f", "qcow2", str(decoys["qcow2"]), "64M")
     decoys["raw"].write_bytes(b"plain " * MiB)
-    found = []
+    found: list[Bad] = []
     for name, disk_format, rule, options in (
         ("qcow2 with a backing file", "qcow2", "backing file", ("-b", str(backing), "-F", "raw")),
         ("qcow2 with a data file", "qcow2", "external file", ("-o", f"data_file={data},data_file_raw=on")),
