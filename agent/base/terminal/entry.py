@@ -28,7 +28,7 @@ def run(command: click.Command, name: str) -> NoReturn:
 
 def outcome(command: click.Command, name: str, arguments: Sequence[str]) -> int:
     """Run the command; returns the exit code. Errors are told on stderr, and as JSON where JSON was asked for."""
-    as_json = wants_json(arguments)
+    as_json, output = wants_json(arguments), sys.stdout
     try:
         result = command.main(list(arguments), prog_name=name, standalone_mode=False)
     except BrickyardError as error:
@@ -39,8 +39,11 @@ def outcome(command: click.Command, name: str, arguments: Sequence[str]) -> int:
         return _tell(_body("failed", error.format_message()), FAILED, as_json)
     except (click.Abort, KeyboardInterrupt):
         return _tell(_body("interrupted", "Interrupted."), INTERRUPTED, as_json)
-    except BrokenPipeError:
-        return _reader_gone()
+    except SystemExit:
+        # click ends the process itself when nobody reads any more, and wraps what is left of the output.
+        if sys.stdout is not output:
+            return BROKEN_PIPE
+        raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _tell(_body("os-error", f"{where}{error.strerror or error}."), FAILED, as_json)

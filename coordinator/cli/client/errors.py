@@ -57,6 +57,10 @@ class Refused(Remote):
 
     exit_code = 1
 
+    def to_body(self) -> dict[str, Any]:
+        """What the API said, without the form in which it is kept here."""
+        return {**super().to_body(), "context": self.context["body"].get("context", {})}
+
 
 class RefusedValue(Refused):
     exit_code = 2

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from agent.base.terminal.group import LazyGroup
 from agent.base.terminal.output import Record, Table, shown
 from coordinator.cli.client.context import confirm, connected, found, pairs, yes_option
 from coordinator.cli.client.errors import NotAttached
@@ -21,7 +22,10 @@ SHOWN = (
 )  # fmt: skip
 
 
-@click.group()
+LAZY = {"repair": ("coordinator.cli.nouns.repair:repair", "Compare what is said of a volume, and make it agree.")}
+
+
+@click.group(cls=LazyGroup, lazy=LAZY)
 def volume() -> None:
     """Volumes."""
 
