@@ -14,13 +14,13 @@ from agent.base.terminal.config import set_option
 @click.option("--port", type=click.IntRange(0, 65535), default=8776, show_default=True, help="Port of the API.")
 @click.option("--agents", type=click.IntRange(1, 64), default=1, show_default=True, help="Hosts to simulate.")
 @set_option
-def dev(state_dir: Path | None, port: int, agents: int, sets: tuple[str, ...]) -> int:
+def dev(state_dir: Path | None, port: int, agents: int, sets: tuple[str, ...]) -> None:
     """Run a whole site in the foreground: a coordinator and its agents, each as a process of its own.
 
     STATE_DIR/openrc holds the exports for the clients. Ctrl-C stops everything.
     """
-    from coordinator.dev.main import run_dev, say_to_terminal
+    from coordinator.dev.main import run_dev
     from coordinator.dev.site import DevSite, default_folder
 
     site = DevSite(folder=(state_dir or default_folder()).absolute(), port=port, agents=agents)
-    return run_dev(site, sets, say_to_terminal)
+    run_dev(site, sets)

@@ -86,8 +86,8 @@ class DevSite:
         taken.append(probe)
         return int(probe.getsockname()[1])
 
-    def write_openrc(self, endpoint: str, password: str) -> None:
-        """The exports that make `openstack` and `cinder` work at once; readable by its owner alone."""
+    def openrc_text(self, endpoint: str, password: str) -> str:
+        """The exports that make `openstack` and `cinder` work at once."""
         values = {
             "OS_AUTH_URL": f"{endpoint}/identity/v3",
             "OS_IDENTITY_API_VERSION": "3",
@@ -99,8 +99,7 @@ class DevSite:
             "OS_REGION_NAME": "RegionOne",
             "OS_VOLUME_API_VERSION": "3.71",
         }
-        text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
-        write_whole(self.openrc, text.encode(), 0o600)
+        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
 
 
 def default_folder() -> Path:

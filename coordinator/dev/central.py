@@ -1,0 +1,63 @@
+"""The process of the coordinator in a development site."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from agent.base.config import load
+from agent.privsep import account as accounts
+from coordinator.dev.child import Parent
+from coordinator.dev.site import DevSite
+from coordinator.server.main import run_coordinator
+from coordinator.server.settings import CoordinatorSettings
+from coordinator.server.wiring import Coordinator
+
+
+def run(site: DevSite, name: str, sets: tuple[str, ...], parent: Parent) -> int:
+    """Serve, as an ordinary user; make the tokens of the agents and tell when the first volume can be made."""
+    settings = load(CoordinatorSettings, site.coordinator_file, sets)
+    if os.geteuid() == 0:
+        account = accounts.choose(dev=True)
+        _give(settings, account)
+        accounts.drop(account, settings.state_dir)
+
+    def on_ready(coordinator: Coordinator) -> None:
+        parent.follow()
+        announcing = asyncio.get_running_loop().create_task(_announce(coordinator, site, parent))
+        coordinator.background.add(announcing)
+
+    return run_coordinator(settings, on_ready)
+
+
+async def _announce(coordinator: Coordinator, site: DevSite, parent: Parent) -> None:
+    section = coordinator.settings.enrolment
+    tokens = {}
+    for host in site.hosts:
+        token = await coordinator.enrolment.token(
+            section.address or section.listen, coordinator.listener.port, host=host
+        )
+        tokens[host] = token.line()
+    endpoint = f"http://{site.address}:{coordinator.port}"
+    password = (coordinator.settings.state_dir / "admin-password").read_text().strip()
+    parent.tell(
+        tokens=tokens, openrc=[str(site.openrc), site.openrc_text(endpoint, password)], say=_greeting(site, endpoint)
+    )
+    await coordinator.directory.all_up(frozenset(site.hosts))
+    parent.tell(say=["ready"], again=True)
+
+
+def _greeting(site: DevSite, endpoint: str) -> list[str]:
+    return [
+        f"Block Storage API: {endpoint}/v3   (state in {site.folder})",
+        "Try, in another terminal:",
+        f"  . {site.openrc}",
+        "  openstack volume create --size 1 first",
+        "  openstack volume list",
+    ]
+
+
+def _give(settings: CoordinatorSettings, account: accounts.Account) -> None:
+    """Make the coordinator's state directory and give it to the user that it becomes."""
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chown(settings.state_dir, account.uid, account.gid)
