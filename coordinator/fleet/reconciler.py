@@ -16,7 +16,7 @@ from coordinator.lifecycle.volume import VOLUME
 from coordinator.state import issues
 from coordinator.state.database import Database
 from coordinator.state.issues import Issue
-from coordinator.state.operations import ACTIVE
+from coordinator.state.operations import is_active
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.images import images
 from coordinator.state.tables.operations import operations
@@ -69,7 +69,7 @@ class Reconciler:
 def _busy(conn: Connection) -> set[str]:
     """Resources that an operation was at work on before the host was asked: what it said of them may be old."""
 
-    rows = conn.execute(select(operations.c.resource_id).where(operations.c.state.in_(ACTIVE)))
+    rows = conn.execute(select(operations.c.resource_id).where(is_active()))
     return set(rows.scalars())
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, case, func, select
 
+from coordinator.state.operations import is_active
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.fleet import hosts, issues, pools
 from coordinator.state.tables.operations import operations
@@ -26,10 +27,9 @@ class Gauges:
 def gauges(conn: Connection) -> Gauges:
     """All of them."""
     now, held = utcnow(), operations
-    active = held.c.state.in_(("running", "undoing"))
     counted = select(
         held.c.kind, held.c.state, func.count(), func.min(held.c.created_at), func.count(held.c.waiting)
-    ).where(active).group_by(held.c.kind, held.c.state)  # fmt: skip
+    ).where(is_active()).group_by(held.c.kind, held.c.state)  # fmt: skip
     rows = conn.execute(counted).all()
     waiting: dict[str, int] = {}
     for kind, _, _, _, stuck in rows:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, insert, literal_column, or_, select, update
 
 from coordinator.lifecycle.operation import OPERATION
 from coordinator.state.clock import database_now
@@ -56,6 +57,11 @@ class Operation:
 _COLUMNS = [operations.c[name] for name in Operation.__dataclass_fields__]
 
 
+def is_active() -> ColumnElement[bool]:
+    """At work now; written out, for only so SQLite sees that the index of active operations holds them all."""
+    return operations.c.state.in_([literal_column(f"'{state}'") for state in ACTIVE])
+
+
 def _of(row: Row[Any]) -> Operation:
     return Operation(**row._mapping)
 
@@ -92,11 +98,17 @@ def active_of(conn: Connection, resource_id: str) -> Operation | None:
     """The operation that is at work on a resource now, newest first."""
     row = conn.execute(
         select(*_COLUMNS)
-        .where(operations.c.resource_id == resource_id, operations.c.state.in_(ACTIVE))
+        .where(operations.c.resource_id == resource_id, is_active())
         .order_by(operations.c.created_at.desc())
         .limit(1)
     ).first()
     return None if row is None else _of(row)
+
+
+def ended_among(conn: Connection, ids: Collection[str]) -> set[str]:
+    """Which of these operations are known and have ended."""
+    query = select(operations.c.id).where(operations.c.id.in_(ids), operations.c.state.not_in(ACTIVE))
+    return set(conn.execute(query).scalars())
 
 
 def listing(
@@ -110,7 +122,7 @@ def listing(
     if resource_id is not None:
         query = query.where(operations.c.resource_id == resource_id)
     if active:
-        query = query.where(operations.c.state.in_(ACTIVE))
+        query = query.where(is_active())
     return [_of(row) for row in conn.execute(query)]
 
 
@@ -120,7 +132,7 @@ def claim(conn: Connection, owner: str, *, all_of_them: bool, known: frozenset[t
     Each claim raises the epoch. Operations of a (kind, version) not in `known` are left for a coordinator that has it.
     """
     free = or_(operations.c.lease_until < database_now(), operations.c.lease_until.is_(None))
-    condition = operations.c.state.in_(ACTIVE) if all_of_them else and_(operations.c.state.in_(ACTIVE), free)
+    condition = is_active() if all_of_them else and_(is_active(), free)
     rows = conn.execute(select(operations.c.id, operations.c.kind, operations.c.version).where(condition)).all()
     mine = [row.id for row in rows if (row.kind, row.version) in known]
     claimed: list[Operation] = []
@@ -139,9 +151,7 @@ def claim(conn: Connection, owner: str, *, all_of_them: bool, known: frozenset[t
 def renew(conn: Connection, owner: str) -> int:
     """Renew every lease of this owner; returns how many."""
     return conn.execute(
-        update(operations)
-        .where(operations.c.owner == owner, operations.c.state.in_(ACTIVE))
-        .values(lease_until=database_now() + LEASE_S)
+        update(operations).where(operations.c.owner == owner, is_active()).values(lease_until=database_now() + LEASE_S)
     ).rowcount
 
 
@@ -153,7 +163,7 @@ def fenced(conn: Connection, operation: Operation, **values: Any) -> Operation:
             operations.c.id == operation.id,
             operations.c.owner == operation.owner,
             operations.c.epoch == operation.epoch,
-            operations.c.state.in_(ACTIVE),
+            is_active(),
         )
         .values(updated_at=utcnow(), **values)
         .returning(*_COLUMNS)

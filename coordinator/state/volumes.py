@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, literal_column, select, update
 
 from agent.base.errors import NotFound
 from coordinator.state.tables.attachments import attachments
@@ -74,11 +74,15 @@ def is_no_source(*, volume_id: str | None = None, snapshot_id: str | None = None
     """Guard: nothing is being made from this volume or snapshot just now."""
     made = volumes.alias("made")
     origin = made.c.source_volid == volume_id if volume_id is not None else made.c.snapshot_id == snapshot_id
-    return ~exists(select(made.c.id).where(origin, made.c.status.in_(("creating", "downloading")), ~made.c.deleted))
+    # The second condition follows from the first; it is what the index of busy volumes is made for.
+    busy = made.c.status.not_in([literal_column("'available'"), literal_column("'in-use'")])
+    unfinished = made.c.status.in_(("creating", "downloading"))
+    return ~exists(select(made.c.id).where(origin, unfinished, busy, ~made.c.deleted))
 
 
 def in_pool(conn: Connection, pool_id: str) -> int:
     """Bytes that live volumes and snapshots hold, or will hold, in a pool (device sizes, not allocated ones)."""
     held = func.coalesce(volumes.c.device_bytes, volumes.c.size * GIB)
-    own = conn.execute(select(func.coalesce(func.sum(held), 0)).where(volumes.c.pool_id == pool_id, ~volumes.c.deleted))
+    there = (volumes.c.host_id == pool_id.partition("@")[0], volumes.c.pool_id == pool_id, ~volumes.c.deleted)
+    own = conn.execute(select(func.coalesce(func.sum(held), 0)).where(*there))
     return int(own.scalar_one())

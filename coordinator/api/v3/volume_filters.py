@@ -104,18 +104,20 @@ def time_condition(column: ColumnElement[Any], name: str, value: str) -> ColumnE
             raise BadRequest(
                 reason=f"Invalid value for filter {name}: {part[:64]!r} is not like gt:2026-01-31T12:00:00."
             )
-        try:
-            moment = datetime.datetime.fromisoformat(text.strip())
-        except ValueError:
-            raise BadRequest(reason=f"Invalid value for filter {name}: {text[:64]!r} is not a time.") from None
-        if moment.tzinfo is not None:
-            moment = moment.astimezone(datetime.UTC).replace(tzinfo=None)
-        wanted.append(_compared(column, word, moment))
+        wanted.append(_compared(column, word, _moment(name, text.strip())))
     return and_(*wanted)
 
 
+def _moment(name: str, text: str) -> datetime.datetime:
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+        return moment if moment.tzinfo is None else moment.astimezone(datetime.UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        raise BadRequest(reason=f"Invalid value for filter {name}: {text[:64]!r} is not a time.") from None
+
+
 def _compared(column: ColumnElement[Any], word: str, moment: datetime.datetime) -> ColumnElement[bool]:
-    if moment.microsecond == 0:
+    if moment.microsecond == 0 and moment.year < datetime.MAXYEAR:
         next_second = moment + datetime.timedelta(seconds=1)
         match word:
             case "eq":
