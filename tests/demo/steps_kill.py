@@ -28,16 +28,16 @@ def tell(story: Story) -> None:
 
 def _killed(story: Story, what: str, title: str, kill: Callable[[], str]) -> None:
     image, name = story.images[what == "coordinator"], f"killed-{what}"
-    with story.report.step(title) as step, story.report.progress(name) as tellers:
-        volume = story.api.create_volume(name, size=1, imageRef=image.id, volume_type=ENCRYPTED)
-        story.kept[volume] = 1
-        _until_in_the_middle(story, volume, tellers[name])
-        partial = story.site.volumes / "partial" / volume
-        if not partial.exists() or story.path(volume).exists():
-            raise DemoFailed("the volume was not being made at the moment of the kill")
-        told = kill()
-        story.report.note(f"{told} killed in the middle, and another is in its place")
-        story.api.done(volume, tellers[name])
+    with story.report.step(title) as step:
+        with story.report.progress(name) as tellers:
+            volume = story.api.create_volume(name, size=1, imageRef=image.id, volume_type=ENCRYPTED)
+            story.kept[volume] = 1
+            _until_in_the_middle(story, volume, tellers[name])
+            if not (story.site.volumes / "partial" / volume).exists() or story.path(volume).exists():
+                raise DemoFailed("the volume was not being made at the moment of the kill")
+            told = kill()
+            story.report.note(f"{told} killed in the middle, and another is in its place")
+            story.api.done(volume, tellers[name])
         shown = [each for each in story.api.volumes() if each["name"] == name]
         if [(each["id"], each["status"]) for each in shown] != [(volume, "available")]:
             raise DemoFailed(f"after the kill there are: {shown}")
