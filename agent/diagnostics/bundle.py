@@ -44,7 +44,7 @@ def write(place: Place, settings: dict[str, Any], path: Path) -> list[str]:
     try:
         with os.fdopen(fd, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as bundle:
             for name, text in parts(place, settings):
-                data = _cut(redacted_text(text)).encode("utf-8", "replace")
+                data = _cut(text).encode("utf-8", "replace")
                 member = tarfile.TarInfo(f"brickyard-support/{name}")
                 member.size, member.mtime, member.mode = len(data), int(time.time()), 0o600
                 bundle.addfile(member, io.BytesIO(data))
@@ -57,7 +57,7 @@ def write(place: Place, settings: dict[str, Any], path: Path) -> list[str]:
 
 
 def parts(place: Place, settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and text of each part, secrets already hidden by name; what can not be told says why."""
+    """Name and text of each part, without secrets; what can not be told says why."""
     made: dict[str, Callable[[], Any]] = {
         "doctor.json": lambda: [asdict(finding) for finding in examine(place)],
         "facts.json": lambda: asdict(facts.host_facts(place.root)),
@@ -75,8 +75,8 @@ def parts(place: Place, settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
             value = {"not_told": str(error)}
         yield name, json.dumps(value, indent=1, default=str)
     for name in _PROC:
-        yield f"proc/{name}", sysfs.text(place.root / "proc" / name) or ""
-    yield "log.txt", _log()
+        yield f"proc/{name}", redacted_text(sysfs.text(place.root / "proc" / name) or "")
+    yield "log.txt", redacted_text(_log())
 
 
 def _files(place: Place) -> Iterator[dict[str, Any]]:
