@@ -199,8 +199,11 @@ def acknowledge(db: Database, keys: Iterable[str]) -> list[str]:
 
 
 def prune(db: Database) -> None:
-    """Forget epochs and tombstones after 30 days, of operations without a job here."""
+    """Forget finished jobs, epochs and tombstones after 30 days; epochs only of operations without a job here."""
     before = time.time() - KEEP_EPOCHS_S
+    db.execute(
+        "DELETE FROM jobs WHERE updated_at < ? AND state IN ('done', 'failed', 'cancelled', 'fenced')", (before,)
+    )
     db.execute("DELETE FROM epochs WHERE updated_at < ? AND operation NOT IN (SELECT operation FROM jobs)", (before,))
     db.execute("DELETE FROM tombstones WHERE created_at < ?", (before,))
 

@@ -54,6 +54,10 @@ class AgentClient:
         """Cancel; a key the agent never saw becomes a tombstone, so that a late POST of it is refused."""
         return self._read(JobStatus, await self._transport.call("DELETE", f"/v1/jobs/{key}", query={"epoch": epoch}))
 
+    async def jobs(self) -> list[JobStatus]:
+        """The newest thousand jobs, finished or not."""
+        return self._rows(JobStatus, "jobs", await self._transport.call("GET", "/v1/jobs"))
+
     async def acknowledge(self, keys: Iterable[str]) -> None:
         """Let the agent drop these finished jobs."""
         await self._transport.call("POST", "/v1/jobs/acknowledge", body={"keys": list(keys)})

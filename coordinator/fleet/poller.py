@@ -8,6 +8,7 @@ from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
 from coordinator.enrolment.renewal import Renewal
 from coordinator.fleet.directory import Directory, Known
+from coordinator.fleet.forgetting import forget_finished
 from coordinator.fleet.reconciler import Reconciler
 from coordinator.state import enrolment, fleet, issues
 from coordinator.state.database import Database
@@ -84,6 +85,7 @@ class Poller:
         await self._db.write(lambda conn: issues.settle(conn, name, ["host.unreachable"], set()))
         await self._renewal.give_denied(name, known.client)
         await self._reconciler.examine(known)
+        await forget_finished(self._db, known.client)
 
     async def _down(self, known: Known, error: BrickyardError) -> None:
         name = known.host.name

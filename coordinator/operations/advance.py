@@ -40,6 +40,16 @@ def _key(operation: Operation, step: str, attempt: int) -> str:
     return f"{operation.id}/{step}/{attempt}"
 
 
+def jobs_of(operation: Operation) -> list[tuple[str, str]]:
+    """(host, key) of the jobs that it gave out. One tried on another host before is found when that host is polled."""
+    return [
+        (entry["host"], _key(operation, name, attempt))
+        for name, entry in operation.steps.items()
+        if "host" in entry
+        for attempt in range(1, operation.attempt(name) + 1)
+    ]
+
+
 def _store(conn: Connection, operation: Operation, **values: Any) -> Operation:
     return operations.fenced(
         conn, operation, steps=operation.steps, step=operation.step, waiting=None, waiting_since=None, **values
@@ -62,6 +72,7 @@ def advance(
                 if isinstance(step, JobStep):
                     call = step.call(conn, operation)
                     if call is not None:
+                        operation = _mark(operation, step.name, state="running", host=call.host_id)
                         key = _key(operation, step.name, operation.attempt(step.name))
                         return _store(conn, operation), Next(step.name, call, key)
                     result = None
@@ -104,6 +115,8 @@ def retreat(
             if call is not None or tombstone is not None:
                 undo = f"{step.name}.undo"
                 key = _key(operation, undo, operation.attempt(undo))
+                if call is not None:
+                    operation = replace(_mark(operation, undo, host=call.host_id), step=operation.step)
                 return _store(conn, operation), Next(step.name, call, key, tombstone)
         elif step.undo is not None:
             step.undo(conn, operation)

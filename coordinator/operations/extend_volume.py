@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from agent.base.errors import BrickyardError, Invalid
 from agent.wire.jobs import VolumeExtend
@@ -56,13 +56,22 @@ def _more(operation: Operation) -> int:
 
 def _claim(conn: Connection, operation: Operation) -> dict[str, Any]:
     row = volume_row(conn, operation)
-    if row.pool_id is not None and not claim(conn, row.pool_id, _more(operation)):
-        raise NoPool(reasons=f"{row.pool_id} has no room for {_more(operation) >> 30} GiB more")
-    return {"claimed": _more(operation)}
+    more = _more(operation)
+    if row.pool_id is not None and not claim(conn, row.pool_id, more):
+        raise NoPool(reasons=f"{row.pool_id} has no room for {more >> 30} GiB more")
+    # A poll in the meantime sums up the rows anew: what is claimed must be in the row from now on.
+    volumes.set_values(conn, row.id, device_bytes=_held(row) + more)
+    return {"claimed": more}
 
 
 def _unclaim(conn: Connection, operation: Operation) -> None:
-    release(conn, volume_row(conn, operation).pool_id, _more(operation))
+    row, more = volume_row(conn, operation), _more(operation)
+    release(conn, row.pool_id, more)
+    volumes.set_values(conn, row.id, device_bytes=_held(row) - more)
+
+
+def _held(row: Row[Any]) -> int:
+    return int(row.device_bytes if row.device_bytes is not None else sizes.usable_bytes(row.size))
 
 
 def _grow(conn: Connection, operation: Operation) -> JobCall | None:
@@ -77,7 +86,8 @@ def _grow(conn: Connection, operation: Operation) -> JobCall | None:
 
 
 def _finished(conn: Connection, operation: Operation) -> None:
-    grown = operation.results["grow"]
+    grown, row = operation.results["grow"], volume_row(conn, operation)
+    release(conn, row.pool_id, _held(row) - int(grown["device_bytes"]))
     move(
         conn,
         "volume",

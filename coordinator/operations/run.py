@@ -18,6 +18,7 @@ from coordinator.operations.advance import (
     again,
     fail,
     give_up_undo,
+    jobs_of,
     retreat,
     undo_again,
 )
@@ -53,7 +54,6 @@ class Run:
         self._workflow = workflow
         self._talk = conversation
         self._engine = engine
-        self._jobs: list[tuple[str, str]] = []
         self._resumed = False
 
     async def go(self, operation: Operation) -> None:
@@ -66,7 +66,7 @@ class Run:
             moved = await (self._forward(moved[0], todo) if forward else self._backward(moved[0], todo))
             fault_point("coordinator.step.committed")
         fault_point("coordinator.operation.ended")
-        self._engine.finished(moved[0], self._jobs)
+        self._engine.finished(moved[0], jobs_of(moved[0]))
 
     async def _first(self, operation: Operation) -> Moved:
         workflow = self._workflow
@@ -88,13 +88,11 @@ class Run:
             fault_point("coordinator.job.before-post")
             may_move = step.elsewhere is not None and not self._resumed
             result = await self._talk.run(operation, todo.key, call, may_move=may_move)
-            self._jobs.append((call.host_id, todo.key))
             fault_point("coordinator.job.result-in-hand")
         except NotDelivered:
             elsewhere = step.elsewhere
             return await self._write(operation, lambda conn: again(conn, workflow, operation, step, elsewhere))
         except BrickyardError as error:
-            self._jobs.append((call.host_id, todo.key))
             return await self._after_error(operation, step, error)
         return await self._write(operation, lambda conn: advance(conn, workflow, operation, (step.name, result)))
 
@@ -143,7 +141,6 @@ class Run:
             if todo.call is not None:
                 fault_point("coordinator.undo.before-post")
                 await self._talk.run(operation, todo.key, todo.call, may_move=False)
-                self._jobs.append((todo.call.host_id, todo.key))
         except BrickyardError as error:
             return await self._undo_error(operation, todo, error)
         return await self._write(operation, lambda conn: retreat(conn, workflow, operation, step.name))
@@ -154,7 +151,6 @@ class Run:
         call = await self._db.read(lambda conn: step.call(conn, operation))
         if call is not None:
             await self._talk.tombstone(operation, call.host_id, key)
-            self._jobs.append((call.host_id, key))
 
     async def _undo_error(self, operation: Operation, todo: Next, error: BrickyardError) -> Moved:
         workflow = self._workflow

@@ -89,6 +89,11 @@ class Forked:
         self.pid, self._reap, self._code = pid, reap, None
         self._pidfd = os.pidfd_open(pid)
 
+    @property
+    def fd(self) -> int:
+        """Readable once the process has ended."""
+        return self._pidfd
+
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""
         return self._code if self._code is not None or not _ended([self._pidfd], 0) else self._end()

@@ -111,3 +111,16 @@ class Jobs(RuleBasedStateMachine):
 
 Jobs.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestJobs = Jobs.TestCase
+
+
+def test_what_nobody_acknowledged_expires() -> None:
+    db = Database(sqlite3.connect(":memory:"), execute_plugins=False, strict=True)
+    migrations.apply(db)
+    old = replace(records.fresh(create("a/make/1"), 1, ""), state="done", created_at=1.0, updated_at=1.0)
+    running = replace(records.fresh(create("b/make/1"), 1, ""), created_at=1.0, updated_at=1.0)
+    for record in (old, running):
+        records.accept(db, record)
+    db.execute("UPDATE epochs SET updated_at = 1.0")
+    records.prune(db)
+    assert [record.key for record in records.everything(db)] == ["b/make/1"]
+    assert [row[0] for row in db.execute("SELECT operation FROM epochs")] == ["b"]

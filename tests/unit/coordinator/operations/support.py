@@ -61,6 +61,8 @@ class Wire:
         return answer
 
     async def _answer(self, method: str, path: str, query: Mapping[str, Any], body: Any) -> Any:
+        if path == "/v1/jobs" and method == "GET":
+            return {"jobs": [status.model_dump(mode="json") for status in await self.runner.listing()]}
         if path == "/v1/jobs":
             request = JobRequest.model_validate(body)
             self.posted.append(request)

@@ -23,7 +23,7 @@ from coordinator.state import fleet, messages, snapshots, volumes
 from coordinator.state.errors import DatabaseUnavailable, TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.fleet import pools
-from tests.unit.coordinator.operations.support import REQUESTER, Site, new_engine, site
+from tests.unit.coordinator.operations.support import REQUESTER, Site, new_engine, report_pools, site
 
 GIB = 1 << 30
 
@@ -78,6 +78,34 @@ async def test_extend_grows_file_row_and_claim(tmp_path: Path) -> None:
         assert path_of(here, row).stat().st_size == 3 * GIB
         with pytest.raises(Invalid, match="must be greater"):
             await here.db.write(lambda conn: accept_extend(conn, REQUESTER, row.id, 3, attached=False))
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_poll_in_the_middle_of_an_extend_loses_no_claim(tmp_path: Path, refused: bool) -> None:
+    async with site(tmp_path) as here:
+        row, wire = await create(here), here.hosts.wires["host-a"]
+        assert wire.backend is not None
+        if refused:
+            path_of(here, row).unlink()
+        wire.held = asyncio.Event()
+        operation, _ = await here.engine.submit(
+            lambda conn: (accept_extend(conn, REQUESTER, row.id, 3, attached=False), None)
+        )
+        async with asyncio.timeout(10):
+            while await claimed(here) == GIB:
+                await asyncio.sleep(0)
+        await report_pools(here.db, "host-a", wire.backend)
+        assert await claimed(here) == 3 * GIB
+        wire.held.set()
+        await ended(here, operation)
+        left = await here.db.read(lambda conn: volumes.get(conn, row.id))
+        assert await claimed(here) == left.device_bytes == (1 if refused else 3) * GIB
+        await report_pools(here.db, "host-a", wire.backend)
+        assert await claimed(here) == left.device_bytes
+
+
+async def claimed(here: Site) -> int:
+    return int(await here.db.read(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one()))
 
 
 async def test_snapshot_clone_and_the_order_of_deletion(tmp_path: Path) -> None:

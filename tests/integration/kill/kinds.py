@@ -1,0 +1,290 @@
+"""The operations that are killed at every fault point: what each needs, does, and must have done in the end."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.api import AWAY
+from tests.support.images import MIB, content_of, decrypted, encrypted_qcow2
+from tests.support.site import Site
+
+GIB = 1 << 30
+PASSPHRASE = b"correct horse battery staple"
+Ctx = dict[str, Any]
+_numbers = itertools.count()
+
+
+@dataclass
+class World:
+    """A site, and what its tests share: images and a type, made when they are first needed."""
+
+    site: Site
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self.shared:
+            self.shared[name] = make()
+        return self.shared[name]
+
+    def encrypted_type(self) -> str:
+        return str(self.once("type", self.site.api.encrypted_type))
+
+    def content(self) -> bytes:
+        return bytes(self.once("content", content_of))
+
+    def qcow2(self) -> bytes:
+        return bytes(self.once("qcow2", lambda: encrypted_qcow2(self.site.folder, self.content(), PASSPHRASE)))
+
+    def image(self, passphrase: bytes = PASSPHRASE) -> str:
+        """An encrypted image, registered with this passphrase, right or wrong."""
+        secret = {"type": "passphrase", "payload_b64": base64.b64encode(passphrase).decode()}
+
+        def register() -> str:
+            size = len(self.content())
+            return self.site.api.image("disk", "qcow2", self.qcow2(), secret=secret, decrypt_size=size)
+
+        return str(self.once(f"image-{passphrase!r}", register))
+
+    def data(self) -> str:
+        """A volume with data in it."""
+
+        def make() -> str:
+            volume_id = self.site.api.made("data")
+            with self.file(volume_id).open("r+b") as out:
+                for at in range(0, 256 * MIB, 64 * MIB):
+                    out.seek(at)
+                    out.write(os.urandom(MIB) * 64)
+            return volume_id
+
+        return str(self.once("data", make))
+
+    def file(self, volume_id: str) -> Path:
+        return self.site.layout.volumes(self.site.volume_host) / "volumes" / volume_id
+
+    def head(self, volume_id: str) -> bytes:
+        with self.file(volume_id).open("rb") as data:
+            return data.read(256 * MIB)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`prepare` before a fault is armed, `act` asks for the operation, `ended` checks what it came to."""
+
+    name: str
+    prepare: Callable[[World], Ctx]
+    act: Callable[[World, Ctx], None]
+    ended: Callable[[World, Ctx], None]
+    root: bool = False
+
+
+def named(world: World) -> Ctx:
+    return {"name": f"v{next(_numbers)}"}
+
+
+def a_volume(world: World) -> Ctx:
+    return {"volume": world.site.api.made(f"v{next(_numbers)}")}
+
+
+def _asked(call: Callable[[], Any]) -> None:
+    """The coordinator may die before it answers; what it accepted it does all the same."""
+    with suppress(*AWAY):
+        call()
+
+
+def _the_one(world: World, ctx: Ctx) -> dict[str, Any]:
+    found = [volume for volume in world.site.api.volumes() if volume["name"] == ctx["name"]]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def _create(**fields: Callable[[World], Any]) -> Callable[[World, Ctx], None]:
+    def act(world: World, ctx: Ctx) -> None:
+        given = {name: value(world) for name, value in fields.items()}
+        _asked(lambda: world.site.api.create_volume(ctx["name"], **given))
+
+    return act
+
+
+def _ready(*needs: Callable[[World], Any]) -> Callable[[World], Ctx]:
+    def prepare(world: World) -> Ctx:
+        for need in needs:
+            need(world)
+        return named(world)
+
+    return prepare
+
+
+def _available(world: World, ctx: Ctx) -> None:
+    volume = _the_one(world, ctx)
+    assert (volume["status"], volume["size"]) == ("available", 1), volume
+
+
+def _from_image(world: World, ctx: Ctx) -> None:
+    _available(world, ctx)
+    file = world.file(_the_one(world, ctx)["id"])
+    found = decrypted(world.site.folder, file, PASSPHRASE, len(world.content()))
+    assert found == world.content()
+    world.site.api.delete(f"/v3/volumes/{file.name}")
+    world.site.api.settle()
+
+
+def _refused(world: World, ctx: Ctx) -> None:
+    volume = _the_one(world, ctx)
+    assert volume["status"] == "error", volume
+    said = world.site.api.get("/v3/messages?limit=1000")["messages"]
+    assert [one for one in said if one["resource_uuid"] == volume["id"]], said
+    world.site.api.delete(f"/v3/volumes/{volume['id']}")
+    world.site.api.settle()
+
+
+def _cloned(world: World, ctx: Ctx) -> None:
+    _available(world, ctx)
+    volume_id = _the_one(world, ctx)["id"]
+    assert world.head(volume_id) == world.head(world.data())
+    world.site.api.delete(f"/v3/volumes/{volume_id}")
+    world.site.api.settle()
+
+
+def _extend(world: World, ctx: Ctx) -> None:
+    _asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", {"os-extend": {"new_size": 3}}))
+
+
+def _extended(world: World, ctx: Ctx) -> None:
+    volume = world.site.api.volume(ctx["volume"])
+    assert (volume["status"], volume["size"]) == ("available", 3), volume
+    assert world.file(ctx["volume"]).stat().st_size == 3 * GIB
+
+
+def _snapshot(world: World, ctx: Ctx) -> None:
+    body = {"snapshot": {"volume_id": ctx["volume"], "name": ctx["volume"]}}
+    _asked(lambda: world.site.api.post("/v3/snapshots", body))
+
+
+def _snapshots(world: World, ctx: Ctx) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = world.site.api.get(f"/v3/snapshots?volume_id={ctx['volume']}")["snapshots"]
+    return found
+
+
+def _has_snapshot(world: World, ctx: Ctx) -> None:
+    assert [one["status"] for one in _snapshots(world, ctx)] == ["available"]
+
+
+def a_snapshot(world: World) -> Ctx:
+    ctx = a_volume(world)
+    _snapshot(world, ctx)
+    world.site.api.settle()
+    return ctx | {"snapshot": _snapshots(world, ctx)[0]["id"]}
+
+
+def _delete_snapshot(world: World, ctx: Ctx) -> None:
+    _asked(lambda: world.site.api.delete(f"/v3/snapshots/{ctx['snapshot']}"))
+
+
+def _no_snapshot(world: World, ctx: Ctx) -> None:
+    assert _snapshots(world, ctx) == []
+
+
+def _delete(world: World, ctx: Ctx) -> None:
+    _asked(lambda: world.site.api.delete(f"/v3/volumes/{ctx['volume']}"))
+
+
+def _deleted(world: World, ctx: Ctx) -> None:
+    assert ctx["volume"] not in {volume["id"] for volume in world.site.api.volumes()}
+    assert not world.file(ctx["volume"]).exists()
+
+
+def _attach(world: World, ctx: Ctx) -> None:
+    body = {"volume_id": ctx["volume"], "host_id": world.site.volume_host}
+    _asked(lambda: world.site.api.post("/brickyard/v1/attachments", body))
+
+
+def _of(world: World, ctx: Ctx) -> list[dict[str, Any]]:
+    return [one for one in world.site.api.attachments() if one["volume_id"] == ctx["volume"]]
+
+
+def _attached(world: World, ctx: Ctx) -> None:
+    found = _of(world, ctx)
+    assert [one["status"] for one in found] == ["attached"], found
+    assert Path(found[0]["device"]["device"]).is_block_device()
+    assert world.site.api.volume(ctx["volume"])["status"] == "in-use"
+    world.site.api.delete(f"/brickyard/v1/attachments/{found[0]['id']}")
+    world.site.api.settle()
+
+
+def an_attachment(world: World) -> Ctx:
+    ctx = a_volume(world)
+    _attach(world, ctx)
+    world.site.api.settle()
+    return ctx | {"attachment": _of(world, ctx)[0]["id"]}
+
+
+def _detach(world: World, ctx: Ctx) -> None:
+    _asked(lambda: world.site.api.delete(f"/brickyard/v1/attachments/{ctx['attachment']}"))
+
+
+def _detached(world: World, ctx: Ctx) -> None:
+    assert _of(world, ctx) == []
+    assert world.site.api.volume(ctx["volume"])["status"] == "available"
+
+
+def _upload(world: World, ctx: Ctx) -> None:
+    _asked(lambda: world.site.api.call("PUT", f"/image/v2/images/{ctx['image']}/file", b"x" * MIB))
+
+
+def a_queued_image(world: World) -> Ctx:
+    body = {"image": {"name": "raw", "disk_format": "raw"}}
+    return {"image": world.site.api.post("/brickyard/v1/images", body)["image"]["id"]}
+
+
+def _all_or_nothing(world: World, ctx: Ctx) -> None:
+    """A user's connection does not outlive the coordinator; then the image waits for its bytes again."""
+    path = f"/image/v2/images/{ctx['image']}"
+    if world.site.api.get(path)["status"] == "queued":
+        world.site.api.call("PUT", f"{path}/file", b"x" * MIB, patient=10)
+    assert world.site.api.get(path)["status"] == "active"
+
+
+def an_image(world: World) -> Ctx:
+    return {"image": world.site.api.image("raw", "raw", b"x" * MIB)}
+
+
+def _delete_image(world: World, ctx: Ctx) -> None:
+    _asked(lambda: world.site.api.delete(f"/image/v2/images/{ctx['image']}"))
+
+
+def _no_image(world: World, ctx: Ctx) -> None:
+    assert ctx["image"] not in {one["id"] for one in world.site.api.get("/image/v2/images")["images"]}
+
+
+_SECRET, _IMAGE = World.encrypted_type, World.image
+
+
+def _wrong(world: World) -> str:
+    return world.image(b"not this one")
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("create", named, _create(), _available),
+        Kind("create-encrypted", _ready(_SECRET), _create(volume_type=_SECRET), _available),
+        Kind("from-image", _ready(_SECRET, _IMAGE), _create(volume_type=_SECRET, imageRef=_IMAGE), _from_image),
+        Kind("refused", _ready(_SECRET, _wrong), _create(volume_type=_SECRET, imageRef=_wrong), _refused),
+        Kind("clone", _ready(World.data), _create(source_volid=World.data), _cloned),
+        Kind("extend", a_volume, _extend, _extended),
+        Kind("snapshot", a_volume, _snapshot, _has_snapshot),
+        Kind("delete-snapshot", a_snapshot, _delete_snapshot, _no_snapshot),
+        Kind("delete", a_volume, _delete, _deleted),
+        Kind("attach", a_volume, _attach, _attached, root=True),
+        Kind("detach", an_attachment, _detach, _detached, root=True),
+        Kind("upload", a_queued_image, _upload, _all_or_nothing),
+        Kind("delete-image", an_image, _delete_image, _no_image),
+    )
+}
