@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from agent.base.ids import is_id
 from coordinator.api.acting import owned_volume, requester, scope, target
@@ -31,6 +31,9 @@ from coordinator.state.tables.types import volume_types
 from coordinator.state.volume_lists import Detail
 
 _QUERY = ("limit", "marker", "offset", "sort", "all_tenants", "with_count", "name", "status", "metadata", "bootable")
+_DEFAULT_TYPE: Select[Any] = select(volume_types.c.id, volume_types.c.name).where(
+    volume_types.c.name == bindparam("name"), ~volume_types.c.deleted, volume_types.c.is_public
+)
 _UNSUPPORTED = ("consistencygroup_id", "group_id", "backup_id")
 
 
@@ -101,8 +104,11 @@ async def create(call: Call) -> dict[str, Any]:
     def accept(conn: Connection) -> tuple[Operation, Detail]:
         if wanted.availability_zone is not None:
             _check_zone(conn, wanted.availability_zone)
-        chosen = _type(conn, type_name, who.project_id) or _default_type(conn, wanted, default)
-        operation, row = accept_volume(conn, who, keys, replace(wanted, volume_type_id=chosen))
+        of_type = _type(conn, wanted, type_name, default, who.project_id)
+        chosen = replace(wanted, volume_type_id=of_type.id if of_type is not None else None)
+        operation, row = accept_volume(conn, who, keys, chosen)
+        if of_type is not None or row.volume_type_id is None:
+            return operation, Detail(row, of_type.name if of_type is not None else None, wanted.metadata)
         names = volume_lists.type_names(conn, {row.volume_type_id})
         return operation, Detail(row, names.get(row.volume_type_id), wanted.metadata)
 
@@ -145,18 +151,13 @@ async def _image(call: Call, reference: str | None) -> ImageInfo | None:
     return await LocalImages(call.services.db).for_volume(image_id, caller)
 
 
-def _type(conn: Connection, name: str | None, project_id: str) -> str | None:
-    """The id of the type that was asked for."""
-    return str(types.find(conn, name, project_id).id) if name else None
-
-
-def _default_type(conn: Connection, wanted: NewVolume, name: str) -> str | None:
-    """The id of the site's default type, where it has one; what has a source gets the type of its source."""
+def _type(conn: Connection, wanted: NewVolume, name: str | None, default: str, project_id: str) -> Row[Any] | None:
+    """The type that was asked for, else the site's default type; what has a source gets the type of its source."""
+    if name:
+        return types.find(conn, name, project_id)
     if wanted.snapshot_id is not None or wanted.source_volid is not None:
         return None
-    table = volume_types
-    query = select(table.c.id).where(table.c.name == name, ~table.c.deleted, table.c.is_public)
-    return conn.execute(query).scalar_one_or_none()
+    return conn.execute(_DEFAULT_TYPE, {"name": default}).one_or_none()
 
 
 def _check_zone(conn: Connection, zone: str) -> None:
