@@ -10,7 +10,7 @@ import click
 from agent.base.config import load
 from agent.base.errors import NotFound
 from agent.base.terminal.config import config_options
-from coordinator.cli.offline.site import in_its_place
+from coordinator.cli.offline.site import checked, in_its_place
 from coordinator.server.settings import DEFAULT_CONFIG, CoordinatorSettings
 
 
@@ -36,6 +36,7 @@ def rotate(config: Path | None, sets: tuple[str, ...]) -> None:
     from coordinator.keys.store import KeyStore
 
     settings = load(CoordinatorSettings, config, sets)
+    checked(settings)
     path = settings.keys.kek_file or settings.state_dir / "kek"
     if not path.exists():
         raise NoKeyFile(path=str(path))
@@ -46,7 +47,7 @@ def rotate(config: Path | None, sets: tuple[str, ...]) -> None:
         _write(path, (fresh, *former), owner)
         moved = database.write_now(lambda conn: KeyStore(fresh, *former, path=str(path)).rotate(conn, fresh))
         _write(path, (fresh,), owner)
-    click.echo(f"{moved} secrets sealed with the new key in {path}. Keep a copy of it in a safe place.")
+    click.echo(f"Sealed with the new key in {path}: {moved}. Keep a copy of it in a safe place.")
 
 
 def _write(path: Path, keys: tuple[object, ...], owner: os.stat_result) -> None:

@@ -1,0 +1,161 @@
+"""`brickyard-coordinator` on a real state directory."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.base.terminal.entry import outcome
+from agent.wire.joining import HostBundle, JoinToken
+from coordinator.cli.service import service
+from coordinator.keys import kek
+from coordinator.server.settings import CoordinatorSection, CoordinatorSettings
+from coordinator.server.start import open_state
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> CoordinatorSettings:
+    made = CoordinatorSettings(coordinator=CoordinatorSection(state_dir=tmp_path / "state", listen="127.0.0.1"))
+    opened = open_state(made)
+    opened.db.write_now(
+        lambda conn: opened.keys.create(conn, project_id="p", user_id="u", type="passphrase", value=b"open sesame")
+    )
+    opened.db.close()
+    return made
+
+
+@pytest.fixture
+def running(settings: CoordinatorSettings) -> Iterator[None]:
+    """A coordinator has the database, as far as its lock tells."""
+    opened = open_state(settings)
+    yield
+    opened.db.close()
+
+
+def run(settings: CoordinatorSettings, *arguments: str) -> int:
+    where = f"coordinator.state_dir={settings.state_dir}"
+    return outcome(service, "brickyard-coordinator", [*arguments, "--set", where])
+
+
+def secret(settings: CoordinatorSettings) -> bytes:
+    """The value of the one secret, opened by the key file as it is now."""
+    opened = open_state(settings)
+    try:
+        (row,) = opened.db.read_now(lambda conn: opened.keys.listing(conn, None))
+        return opened.db.read_now(lambda conn: opened.keys.get(conn, row.id)).value
+    finally:
+        opened.db.close()
+
+
+@pytest.mark.usefixtures("running")
+def test_check_beside_a_running_coordinator(settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(settings, "db", "check") == 0
+    assert "no problem found" in capsys.readouterr().out
+
+
+def test_check_finds_what_differs(settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    with sqlite3.connect(settings.database_file) as db:
+        db.execute("DROP INDEX ix_operations_resource")
+    assert run(settings, "db", "check") == 6
+    assert "ix_operations_resource" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("running")
+def test_a_backup_is_whole_and_never_overwrites(
+    settings: CoordinatorSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "backup.db"
+    assert run(settings, "db", "backup", str(copy)) == 0
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(copy) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.execute("SELECT count(*) FROM secrets").fetchone() == (1,)
+    before = copy.read_bytes()
+    assert run(settings, "db", "backup", str(copy)) == 5
+    assert copy.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup.db", "state"]
+
+
+def test_upgrade_of_what_is_new_does_nothing(settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(settings, "db", "upgrade") == 0
+    assert "already" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("running")
+@pytest.mark.parametrize("arguments", [("db", "upgrade"), ("key", "rotate")])
+def test_what_needs_the_database_alone_is_refused(
+    settings: CoordinatorSettings, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(settings, *arguments) == 6
+    assert "in use by process" in capsys.readouterr().err
+
+
+def test_rotation_seals_everything_anew(settings: CoordinatorSettings) -> None:
+    path = settings.state_dir / "kek"
+    (former,) = kek.load(path)
+    assert run(settings, "key", "rotate") == 0
+    (fresh,) = kek.load(path)
+    assert fresh.id != former.id
+    assert secret(settings) == b"open sesame"
+
+
+def test_rotation_goes_on_after_a_kill_between_file_and_database(settings: CoordinatorSettings) -> None:
+    path = settings.state_dir / "kek"
+    kek.store(path, (kek.Kek.generate(), *kek.load(path)))
+    assert secret(settings) == b"open sesame"
+    assert run(settings, "key", "rotate") == 0
+    assert len(kek.load(path)) == 1
+    assert secret(settings) == b"open sesame"
+
+
+@pytest.mark.usefixtures("running")
+def test_a_token_is_one_line_for_the_enrolment_port(
+    settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(settings, "host", "token", "host-x", "--address", "192.0.2.7") == 0
+    token = JoinToken.parse(capsys.readouterr().out)
+    assert (token.address, token.port) == ("192.0.2.7", settings.enrolment.port)
+
+
+@pytest.mark.usefixtures("running")
+def test_a_bundle_is_for_its_owner_alone(
+    settings: CoordinatorSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bundle.json"
+    assert run(settings, "host", "bundle", "host-x", str(file), "--address", "192.0.2.7") == 0
+    assert HostBundle.model_validate_json(file.read_bytes()).name == "host-x"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "PRIVATE KEY" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [("db", "check"), ("db", "backup", "x"), ("db", "upgrade"), ("key", "rotate"), ("host", "token")]
+)
+def test_without_a_site_it_is_said(
+    tmp_path: Path, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = CoordinatorSettings(coordinator=CoordinatorSection(state_dir=tmp_path / "none"))
+    assert run(empty, *arguments) == 4
+    assert "Start the coordinator once" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_config_check_and_reference(
+    settings: CoordinatorSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(settings, "config", "check") == 0
+    file = tmp_path / "c.toml"
+    file.write_text("[coordinator]\nprt = 1\n")
+    assert outcome(service, "x", ["config", "check", "--config", str(file)]) == 2
+    assert f"{file}:2: coordinator.prt" in capsys.readouterr().err
+    assert outcome(service, "x", ["config", "reference"]) == 0
+    assert "| `coordinator.port` |" in capsys.readouterr().out
+
+
+def test_a_missing_configuration_file_under_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(service, "x", ["config", "check", "--config", str(tmp_path / "none.toml")]) == 2
+    assert json.dumps(str(tmp_path / "none.toml")).strip('"') in capsys.readouterr().err
