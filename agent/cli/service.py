@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from agent.base import lean
 from agent.base.config import load
 from agent.base.errors import Invalid
 from agent.base.terminal.config import config_options
@@ -20,6 +21,7 @@ from agent.server.settings import DEFAULT_CONFIG, AgentSettings
 @config_options(DEFAULT_CONFIG)
 def serve(config: Path | None, sets: tuple[str, ...]) -> int:
     """Run the agent in the foreground, until Ctrl-C or SIGTERM."""
+    lean.prepare()
     settings = load(AgentSettings, config, sets)
     from agent.server.main import run_agent
 

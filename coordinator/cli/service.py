@@ -29,6 +29,9 @@ def service() -> None:
 @config_options(DEFAULT_CONFIG)
 def serve(config: Path | None, sets: tuple[str, ...]) -> int:
     """Run the coordinator in the foreground, until Ctrl-C or SIGTERM."""
+    from agent.base import lean
+
+    lean.prepare()
     from agent.base.config import load
     from coordinator.server.main import run_coordinator
     from coordinator.server.settings import CoordinatorSettings

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from agent.base import lean
 from agent.base.errors import BrickyardError
 from coordinator.dev.site import DevSite
 
@@ -83,6 +84,7 @@ def become(site: DevSite, name: str, sets: tuple[str, ...], connection: socket.s
 
 def _body(name: str) -> Callable[[DevSite, str, tuple[str, ...], Parent], int]:
     gc.disable()
+    lean.prepare()
     if name == COORDINATOR:
         from coordinator.dev.central import run
     else:

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from agent.base import lean
 from coordinator.dev import supervisor
 from coordinator.dev.child import COORDINATOR, become
 from coordinator.dev.site import DevSite
@@ -28,6 +29,7 @@ _COMMON = ("aiohttp.web", "agent.base.metrics", "agent.wire.client", "cryptograp
 def run_dev(site: DevSite, sets: tuple[str, ...]) -> NoReturn:
     """Run until Ctrl-C or SIGTERM. `sets` go to the part whose table they name (`log`: both). Does not return."""
     gc.disable()
+    lean.prepare()
     site.write()
     for_coordinator = tuple(item for item in sets if _table(item) not in _AGENT_TABLES)
     for_agents = tuple(item for item in sets if _table(item) in _AGENT_TABLES | {"log"})

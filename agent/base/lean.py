@@ -1,0 +1,61 @@
+"""Keeping out of memory what our libraries load and we never use. Called by commands that serve, before other imports.
+
+Nothing depends on it: a process without it works the same, only larger and started later.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+# Loaded when something of them is used for the first time.
+_SELDOM = ("netaddr", "rfc3986", "dateutil.tz", "dateutil.parser", "stevedore")
+
+
+def prepare() -> None:
+    """Put off libraries that are seldom used, and load the HTTP library without the system's certificates."""
+    for name in _SELDOM:
+        _put_off(name)
+    # It would look through every installed distribution for plug-ins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    _http_without_certificates()
+
+
+class _Later(ModuleType):
+    """Stands for a module until something of it is asked for. (importlib's LazyLoader would load at each `import`.)"""
+
+    def __getattr__(self, name: str) -> Any:
+        own = self.__name__
+        if sys.modules.get(own) is self:
+            del sys.modules[own]
+        real = importlib.import_module(own)
+        self.__dict__.update(real.__dict__)
+        return getattr(real, name)
+
+
+def _put_off(name: str) -> None:
+    if name not in sys.modules:
+        sys.modules[name] = _Later(name)
+
+
+def _http_without_certificates() -> None:
+    """aiohttp reads all of them twice when it is imported (70 ms, 2 MiB); each client of ours brings its own context.
+
+    A client that brought none would trust nobody.
+    """
+    if "aiohttp" in sys.modules:
+        return
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, os.devnull))
+    try:
+        importlib.import_module("aiohttp")
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

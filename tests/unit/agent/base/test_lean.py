@@ -1,0 +1,54 @@
+"""What a serving process does not load; in a process of its own, as it changes what is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+_AFTER = """
+import os, sys
+from agent.base import lean
+lean.prepare()
+"""
+
+
+def _run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", _AFTER + code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("main", ["agent.server.main", "coordinator.server.main"])
+def test_a_service_loads_nothing_that_it_does_not_use(main: str) -> None:
+    said = _run(
+        f"import {main}\n"
+        "loaded = set(sys.modules)\n"
+        "print(*sorted({'eventlet', 'alembic', 'os_brick', 'rich', 'pyroute2', 'pyudev', 'oslo_policy'} & loaded))\n"
+        "print(*sorted({'netaddr.ip', 'rfc3986.api', 'dateutil.tz.tz', 'stevedore.driver'} & loaded))"
+    )
+    assert said.split() == []
+
+
+def test_what_was_put_off_is_there_when_it_is_used() -> None:
+    said = _run(
+        "import netaddr, rfc3986, dateutil.parser, stevedore\n"
+        "from netaddr.core import INET_ATON\n"
+        "from dateutil import tz\n"
+        "import stevedore.driver\n"
+        "print(netaddr.IPAddress('192.0.2.1'), rfc3986.is_valid_uri('http://example.org'), tz.UTC,\n"
+        "      dateutil.parser.parse('2026-01-02').year, stevedore.driver.DriverManager.__name__)"
+    )
+    assert said.split() == ["192.0.2.1", "True", "tzutc()", "2026", "DriverManager"]
+
+
+def test_the_certificates_of_the_system_are_left_to_others() -> None:
+    said = _run(
+        "import aiohttp.connector, ssl\n"
+        "print(len(aiohttp.connector._SSL_CONTEXT_VERIFIED.get_ca_certs()), os.environ.get('SSL_CERT_FILE'),\n"
+        "      aiohttp.connector._SSL_CONTEXT_VERIFIED.verify_mode == ssl.CERT_REQUIRED)"
+    )
+    assert said.split() == ["0", "None", "True"]
