@@ -10,6 +10,7 @@ import pytest
 _AFTER = """
 import os, sys
 from agent.base import lean
+before = os.environ.get("SSL_CERT_FILE")
 lean.prepare()
 """
 
@@ -26,7 +27,7 @@ def _run(code: str) -> str:
 def test_a_service_loads_nothing_that_it_does_not_use(main: str) -> None:
     said = _run(
         f"import {main}\n"
-        "loaded = set(sys.modules)\n"
+        "loaded = {name for name, module in sys.modules.items() if module is not None}\n"
         "print(*sorted({'eventlet', 'alembic', 'os_brick', 'rich', 'pyroute2', 'pyudev', 'oslo_policy'} & loaded))\n"
         "print(*sorted({'netaddr.ip', 'rfc3986.api', 'dateutil.tz.tz', 'stevedore.driver'} & loaded))"
     )
@@ -48,7 +49,7 @@ def test_what_was_put_off_is_there_when_it_is_used() -> None:
 def test_the_certificates_of_the_system_are_left_to_others() -> None:
     said = _run(
         "import aiohttp.connector, ssl\n"
-        "print(len(aiohttp.connector._SSL_CONTEXT_VERIFIED.get_ca_certs()), os.environ.get('SSL_CERT_FILE'),\n"
+        "print(len(aiohttp.connector._SSL_CONTEXT_VERIFIED.get_ca_certs()), before == os.environ.get('SSL_CERT_FILE'),\n"
         "      aiohttp.connector._SSL_CONTEXT_VERIFIED.verify_mode == ssl.CERT_REQUIRED)"
     )
-    assert said.split() == ["0", "None", "True"]
+    assert said.split() == ["0", "True", "True"]
