@@ -9,12 +9,13 @@ import stat
 from pathlib import Path
 
 from demo.place import DemoFailed, Place
-from demo.prepare import Secret, Source
+from demo.prepare import SOURCE_BYTES, Secret, Source
 from demo.running import Site
 from demo.tools import by_fd, run
 
 GiB = 1 << 30
 _CHUNK = 4 << 20
+BRIEF = SOURCE_BYTES + (16 << 20)
 
 
 def own_secret(site: Site, key_id: str) -> Secret:
@@ -67,7 +68,7 @@ def inside(path: Path, secret: Secret) -> int:
     return int(json.loads(text)["virtual-size"])
 
 
-def content(place: Place, path: Path, secret: Secret, source: Source, size: int) -> int:
+def content(place: Place, path: Path, secret: Secret, source: Source, size: int = BRIEF) -> int:
     """The first clear bytes have the sha256 of the source, and zeros follow up to `size`; returns the bytes read.
 
     The clear bytes are written to memory alone.

@@ -35,8 +35,8 @@ def _copy(story: Story, origin: str) -> None:
             story.api.done(clone, tellers["clone"])
         secret = proof.own_secret(story.site, story.api.volume(origin)["encryption_key_id"])
         path = story.site.volumes / "snapshots" / snapshot
-        step.bytes = 2 * GiB + proof.content(story.place, path, secret, story.source, GiB)
-        step.bytes += prove_volume(story, clone, image)
+        step.bytes = 2 * GiB + proof.content(story.place, path, secret, story.source)
+        step.bytes += prove_volume(story, clone, image, brief=True)
         if len({story.api.volume(volume)["encryption_key_id"] for volume in story.kept}) != len(story.kept):
             raise DemoFailed("two volumes share a secret")
         story.check_books()
@@ -50,7 +50,7 @@ def _extend(story: Story, volume: str) -> None:
         story.kept[volume] = 2
         if story.api.volume(volume)["size"] != 2:
             raise DemoFailed("the volume was not extended")
-        step.bytes = prove_volume(story, volume, story.images[1], gib=2)
+        step.bytes = prove_volume(story, volume, story.images[1], gib=2, brief=True)
         story.check_books()
         story.report.proved("2 GiB inside; the first bytes are as before")
 
@@ -74,7 +74,7 @@ def _attach(story: Story, volume: str) -> None:
         if device["raw"]:
             story.report.note(f"no dm-crypt in this kernel: {raw} is the raw device, decrypted here by qemu-img")
             secret = proof.own_secret(story.site, story.api.volume(volume)["encryption_key_id"])
-            step.bytes = proof.content(story.place, raw, secret, story.source, GiB)
+            step.bytes = proof.content(story.place, raw, secret, story.source)
         else:
             step.bytes = _read_clear(story, Path(device["device"]))
         story.report.proved(f"{device['device']} gives the source's bytes")
