@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -39,6 +40,19 @@ class Record:
     exit_code: int = 0
 
 
+class Endless:
+    """Frames of a display that goes on until Ctrl-C, which is its usual end."""
+
+    def __init__(self, frames: Iterator[Table]) -> None:
+        self._frames = frames
+
+    def __iter__(self) -> Iterator[Table]:
+        return self._frames
+
+    def __next__(self) -> Table:
+        return next(self._frames)
+
+
 def shown(function: F) -> F:
     """Adds `--output`, `--json` and `--column`, and prints what the command returns."""
 
@@ -51,7 +65,8 @@ def shown(function: F) -> F:
             emit(result, form, column)
             return result.exit_code if isinstance(result, Record) else 0
         if isinstance(result, Iterator):
-            _follow(result, form, column)
+            with suppress(KeyboardInterrupt) if isinstance(result, Endless) else nullcontext():
+                _follow(result, form, column)
             return 0
         if result is None and form == "json":
             _write("{}")

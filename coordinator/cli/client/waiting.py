@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from agent.base.terminal.output import form
+from agent.base.terminal.output import Endless, Table, form
 from agent.base.terminal.sizes import duration, size
 from coordinator.cli.client.errors import of_body
 from coordinator.cli.client.session import Session
@@ -136,17 +136,18 @@ def transfer(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda done: tell(told(done))
 
 
-def frames(make: Callable[[], Any], every_s: float = 2.0) -> Iterator[Any]:
-    """What `make()` gives, anew every few seconds until Ctrl-C, which is the usual end."""
-    from threading import Event
+def frames(make: Callable[[], Table], every_s: float = 2.0) -> Endless:
+    """What `make()` gives, anew every few seconds until Ctrl-C."""
 
-    never = Event()
-    try:
+    def endless() -> Iterator[Table]:
+        from threading import Event
+
+        never = Event()
         while True:
             yield make()
             never.wait(every_s)
-    except KeyboardInterrupt:
-        return
+
+    return Endless(endless())
 
 
 watch_option = click.option("--watch", is_flag=True, help="Show the list anew every two seconds, until Ctrl-C.")

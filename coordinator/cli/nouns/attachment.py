@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
 
-from agent.base.terminal.output import Record, Table, shown
+from agent.base.terminal.output import Endless, Record, Table, shown
 from coordinator.cli.client.context import confirm, connected, yes_option
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import follow, frames, wait_option, watch_option
@@ -31,7 +29,7 @@ def attachment() -> None:
 @connected
 def list_attachments(
     session: Session, volume_name: str | None, host: str | None, all_projects: bool, watch: bool
-) -> Table | Iterator[Table]:
+) -> Table | Endless:
     """List attachments to hosts."""
     of = find_volume(session, volume_name)["id"] if volume_name else None
     query = {"volume_id": of, "host_id": host, "all_projects": "1" if all_projects else None}

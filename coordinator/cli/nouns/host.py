@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
 
-from agent.base.terminal.output import Record, Table, shown
+from agent.base.terminal.output import Endless, Record, Table, shown
 from agent.base.terminal.sizes import size
 from coordinator.cli.client.context import connected
 from coordinator.cli.client.session import Session
@@ -25,7 +23,7 @@ def host() -> None:
 @watch_option
 @shown
 @connected
-def list_hosts(session: Session, watch: bool) -> Table | Iterator[Table]:
+def list_hosts(session: Session, watch: bool) -> Table | Endless:
     """List hosts."""
 
     def read() -> Table:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from agent.base.terminal.output import Record, Table, for_people, form, shown
+from agent.base.terminal.output import Endless, Record, Table, for_people, form, shown
 from coordinator.cli.client.context import confirm, connected, yes_option
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import follow, frames, wait_option, watch_option, watched, words
@@ -41,7 +41,7 @@ def _get(session: Session, operation_id: str) -> dict[str, Any]:
 def list_operations(
     session: Session, *, active: bool, resource_id: str | None, state: str | None, all_projects: bool, limit: int,
     watch: bool,
-) -> Table | Iterator[Table]:  # fmt: skip
+) -> Table | Endless:  # fmt: skip
     """List operations, the newest first."""
     query = {
         "active": "1" if active else None, "resource_id": resource_id, "state": state, "limit": limit,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
 
-from agent.base.terminal.output import Record, Table, shown
+from agent.base.terminal.output import Endless, Record, Table, shown
 from coordinator.cli.client.context import connected, found
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import frames, watch_option
@@ -27,7 +25,7 @@ def issue() -> None:
 @watch_option
 @shown
 @connected
-def list_issues(session: Session, closed: bool, resource_id: str | None, watch: bool) -> Table | Iterator[Table]:
+def list_issues(session: Session, closed: bool, resource_id: str | None, watch: bool) -> Table | Endless:
     """List issues, the oldest first."""
 
     def read() -> Table:
@@ -87,7 +85,7 @@ def service() -> None:
 @watch_option
 @shown
 @connected
-def list_services(session: Session, watch: bool) -> Table | Iterator[Table]:
+def list_services(session: Session, watch: bool) -> Table | Endless:
     """List the coordinator and the back ends of all hosts."""
 
     def read() -> Table:

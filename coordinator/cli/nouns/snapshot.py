@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from agent.base.terminal.output import Record, Table, shown
+from agent.base.terminal.output import Endless, Record, Table, shown
 from coordinator.cli.client.context import confirm, connected, found, yes_option
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import follow_resource, frames, wait_option, watch_option
@@ -32,9 +31,7 @@ def _find(session: Session, name: str) -> dict[str, Any]:
 @watch_option
 @shown
 @connected
-def list_snapshots(
-    session: Session, volume_name: str | None, all_projects: bool, watch: bool
-) -> Table | Iterator[Table]:
+def list_snapshots(session: Session, volume_name: str | None, all_projects: bool, watch: bool) -> Table | Endless:
     """List snapshots."""
     of = find_volume(session, volume_name)["id"] if volume_name else None
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from agent.base.terminal.group import LazyGroup
-from agent.base.terminal.output import Record, Table, shown
+from agent.base.terminal.output import Endless, Record, Table, shown
 from coordinator.cli.client.context import confirm, connected, found, pairs, yes_option
 from coordinator.cli.client.errors import NotAttached
 from coordinator.cli.client.session import Session
@@ -48,7 +47,7 @@ def record(volume: dict[str, Any]) -> Record:
 @connected
 def list_volumes(
     session: Session, all_projects: bool, name: str | None, status: str | None, watch: bool
-) -> Table | Iterator[Table]:
+) -> Table | Endless:
     """List volumes."""
     query = {"name": name, "status": status, "all_tenants": "1" if all_projects else None}
 
