@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from demo.place import Place
+from demo.place import DemoFailed, Place
 
 _PR_SET_CHILD_SUBREAPER = 36
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -35,7 +35,9 @@ def main() -> int:
     code = 1
     try:
         place.make_folders()
-        code = _watch(_fork_story(place), place)
+        code = _watch(_fork_story(place))
+    except (DemoFailed, OSError) as failure:
+        sys.stderr.write(f"demo: FAILED: {failure}\n")
     finally:
         found = sweep(place)
         found += sorted(product_paths() - before)
@@ -70,7 +72,7 @@ def _fork_story(place: Place) -> int:
         os._exit(code)
 
 
-def _watch(story: int, place: Place) -> int:
+def _watch(story: int) -> int:
     """Wait for the story's end or for a signal to stop."""
     while True:
         number = signal.sigwait({*_STOP, signal.SIGCHLD})
