@@ -159,12 +159,57 @@ def exit_codes() -> str:
     return "# Exit codes\n\n" + words + "\n".join(rows) + "\n"
 
 
+def lifecycles() -> str:
+    """What may happen to each resource: a picture and the rules, from the transition tables themselves."""
+    from coordinator.lifecycle.attachment import ATTACHMENT
+    from coordinator.lifecycle.image import IMAGE
+    from coordinator.lifecycle.operation import OPERATION, UNREACHABLE
+    from coordinator.lifecycle.snapshot import SNAPSHOT
+    from coordinator.lifecycle.volume import VOLUME
+
+    words = (
+        "# Lifecycles\n\nA status moves only along these tables. One marked with `*` belongs to an operation that is "
+        "at work; every other one is at rest. `(before)` is the status that the transient one was entered from.\n"
+    )
+    text = [words, *(_lifecycle(each) for each in (VOLUME, SNAPSHOT, ATTACHMENT, IMAGE, OPERATION))]
+    rows = [f"| `{kind}` | {meaning.replace('-', ' ')} |" for kind, meaning in sorted(UNREACHABLE.items())]
+    text.append(
+        "## When the host can not be reached\n\n| Operation | What it does |\n|---|---|\n" + "\n".join(rows) + "\n"
+    )
+    return "\n".join(text)
+
+
+def _lifecycle(table: Any) -> str:
+    from coordinator.lifecycle.table import NEW, PREVIOUS
+
+    def named(status: str) -> str:
+        return {NEW: "(new)", PREVIOUS: "(before)"}.get(status, status + ("*" if status in table.transient else ""))
+
+    def drawn(status: str) -> str:
+        return "[*]" if status == NEW else status.replace("-", "_")
+
+    arrows = [
+        f"    {drawn(source)} --> {drawn(rule.target)}: {rule.event}"
+        for rule in table.rules
+        if rule.target != PREVIOUS
+        for source in rule.sources
+    ]
+    rows = [
+        f"| `{rule.event}` | {', '.join(map(named, rule.sources))} | {named(rule.target)} | {rule.help} |"
+        for rule in table.rules
+    ]
+    picture = "```mermaid\nstateDiagram-v2\n" + "\n".join(arrows) + "\n```\n"
+    head = "| Event | From | To | When refused |\n|---|---|---|---|\n"
+    return f"## {table.noun.capitalize()}\n\n{picture}\n{head}" + "\n".join(rows) + "\n"
+
+
 PAGES: dict[str, tuple[str, Callable[[], str | None]]] = {
     "configuration-agent.md": ("Configuration of the agent", lambda: configuration("agent")),
     "configuration-coordinator.md": ("Configuration of the coordinator", lambda: configuration("coordinator")),
     "commands.md": ("Commands", commands),
     "calls.md": ("Calls of the API", calls),
     "not-served.md": ("Calls of Block Storage v3 that are not served", not_served),
+    "lifecycles.md": ("Lifecycles: what may happen to each resource", lifecycles),
     "errors.md": ("Errors", errors),
     "exit-codes.md": ("Exit codes", exit_codes),
 }
@@ -174,7 +219,8 @@ def pages() -> dict[str, str]:
     """Every page that can be made, and the index of them."""
     made = {name: MARK + text for name, (_, make) in PAGES.items() if (text := make()) is not None}
     index = "# Reference\n\nGenerated from the code; a test fails when a page is not fresh.\n\n"
-    made["index.md"] = MARK + index + "".join(f"- [{PAGES[name][0]}]({name})\n" for name in made)
+    links = "".join(f"- [{PAGES[name][0]}]({name})\n" for name in made)
+    made["index.md"] = f"{MARK}{index}{links}\nWritten by hand: [decisions](decisions.md).\n"
     return made
 
 
