@@ -84,15 +84,17 @@ async def verify(path: Path, attachment_id: str, size: int, read_only: bool = Fa
     if loop is None:
         raise NotAttached(noun="attachment", id=attachment_id, attachment=attachment_id)
     seen = sysfs.loop_device(loop["number"])
-    wanted = (_real(path), size, loop["diskseq"], read_only)
-    found = None if seen is None else (seen.backing_file, seen.size, seen.diskseq or loop["diskseq"], seen.read_only)
+    wanted = (_identity(_real(path)), size, loop["diskseq"], read_only)
+    # The path that sysfs tells is no proof: after a restart of the unit it may be that of mounts which are gone.
+    file = (loop["file_device"], loop["file_inode"])
+    found = None if seen is None else (file, seen.size, seen.diskseq or loop["diskseq"], seen.read_only)
     if found != wanted:
         raise DeviceMismatch(
             device=loop["device"],
             attachment=attachment_id,
             reason=f"file, size, DISKSEQ, read-only are {found}, wanted {wanted}",
         )
-    return _device(loop)
+    return replace(_device(loop), backing_file=_real(path))
 
 
 async def current() -> tuple[LocalDevice, ...]:
@@ -143,6 +145,15 @@ def _real(path: Path) -> str:
     return os.path.realpath(path)
 
 
+def _identity(path: str) -> tuple[int, int] | None:
+    """Device and inode, which is how the kernel knows the file of a loop device."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _size(path: str) -> int | None:
     try:
         return Path(path).stat().st_size
@@ -182,7 +193,7 @@ async def _unbind(loop: dict[str, Any], attachment_id: str, deadline: float) -> 
 
 async def _listed() -> list[dict[str, Any]]:
     """Our loop devices. An agent without privileges can say "none" only where no volume's file is bound at all."""
-    if mode() == "none" and not any(is_id(Path(loop.backing_file).name) for loop in sysfs.loop_devices()):
+    if mode() == "none" and not any(is_id(loop.file_name) for loop in sysfs.loop_devices()):
         return []
     return list(await call(block.loop_list))
 

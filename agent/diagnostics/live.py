@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,11 @@ class VolumeUnknown(NotFound):
 def attachments(place: Place) -> list[dict[str, Any]]:
     """The table of attachments, each row with `state`: attached, missing or stale."""
     rows = journal.attachments(place.journal_file)
-    bound = {f"/dev/{loop.name}": _real(loop.backing_file) for loop in sysfs.loop_devices(place.root / "sys")}
+    bound = {f"/dev/{loop.name}": loop.file_name for loop in sysfs.loop_devices(place.root / "sys")}
     for row in rows:
-        there = bool(row["raw_device"]) and bound.get(row["raw_device"]) == row["identifiers"].get("path", "")
+        there = (
+            bool(row["raw_device"]) and bound.get(row["raw_device"]) == Path(row["identifiers"].get("path", "")).name
+        )
         row["state"] = "stale" if not row["wanted"] else "attached" if there else "missing"
     return rows
 
@@ -56,8 +57,7 @@ def _file(place: Place, backend: str, path: Path, *, half: bool) -> dict[str, An
     words = f"back end {backend}, {size(status.st_size)}, {size(status.st_blocks * 512)} on disk"
     words += ", half-made" if half else ""
     sys = place.root / "sys"
-    real = _real(str(path))
-    loops = [loop for loop in sysfs.loop_devices(sys) if _real(loop.backing_file) == real]
+    loops = [loop for loop in sysfs.loop_devices(sys) if loop.file_name == path.name]
     return _node("file", str(path), words, [_device(sys, loop.name, size(loop.size)) for loop in loops])
 
 
@@ -83,7 +83,3 @@ def lines(node: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
     yield f"{'  ' * depth}{node['kind']} {node['name']}{about}"
     for below in node["below"]:
         yield from lines(below, depth + 1)
-
-
-def _real(path: str) -> str:
-    return os.path.realpath(path.removesuffix(" (deleted)"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 SYS = Path("/sys")
 PROC = Path("/proc")
@@ -22,6 +22,12 @@ class LoopDevice:
     size: int
     diskseq: int | None
     read_only: bool
+
+    @property
+    def file_name(self) -> str:
+        """The file's own name. The folders above it are told as the mounts of the binding process had them: once
+        that process and its mount namespace are gone (a restarted unit), they lead nowhere."""
+        return PurePosixPath(self.backing_file.removesuffix(" (deleted)")).name
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,16 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from sqlite_utils import Database
 
+from agent.host import sysfs
 from agent.jobs.errors import StaleGeneration
 from agent.wire.jobs import Generation, LuksFormat, WantedAttachment
 
+State = Literal["attached", "missing", "needs-secret", "stale"]
 _COLUMNS = (
     "attachment_id, volume_id, backend, incarnation, sequence, mode, wanted, encryption, device, raw_device, raw, "
     "identifiers, boot_id, created_at, updated_at"
@@ -134,6 +137,26 @@ def of_volume(db: Database, volume_id: str) -> list[Row]:
 
 def all_rows(db: Database) -> list[Row]:
     return [_row(found) for found in db.execute(f"{_SELECT} ORDER BY rowid")]
+
+
+def state_of(row: Row, boot_id: str, sys: Path = sysfs.SYS) -> State:
+    """What the kernel says about a row now; what was attached under another boot id is gone. Blocking reads."""
+    if not row.wanted:
+        return "stale"
+    if row.boot_id == boot_id and _there(row, sys):
+        return "attached"
+    return "needs-secret" if row.encryption is not None and row.device and not row.raw else "missing"
+
+
+def _there(row: Row, sys: Path) -> bool:
+    number = row.raw_device.removeprefix("/dev/loop")
+    loop = sysfs.loop_device(int(number), sys) if number.isdigit() else None
+    if loop is None or loop.file_name != PurePosixPath(row.identifiers.get("path", "")).name:
+        return False
+    if None not in {loop.diskseq, row.identifiers.get("diskseq")} and loop.diskseq != row.identifiers["diskseq"]:
+        return False  # the same file, bound anew by somebody else
+    title = row.device.removeprefix("/dev/mapper/")
+    return title == row.device or sysfs.mapper_device(title, sys) is not None
 
 
 def _row(found: tuple[Any, ...]) -> Row:

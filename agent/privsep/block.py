@@ -39,7 +39,7 @@ def loop_attach(path: str, read_only: bool, attachment_id: str) -> dict[str, Any
 
 @privileged(block)
 def loop_list() -> list[dict[str, Any]]:
-    """Our bound loop devices: {number, device, diskseq, size, read_only, attachment_id, backing_file}."""
+    """Our bound loop devices: {number, device, diskseq, size, read_only, file_device, file_inode, ...}."""
     found = []
     with _devices:
         for loop in sysfs.loop_devices():
@@ -166,6 +166,8 @@ def _told(fd: int, number: int, status: loopctl.Status, *, created: bool) -> dic
         "diskseq": loopctl.diskseq(fd),
         "size": loopctl.size(fd),
         "read_only": bool(status.flags & loopctl.READ_ONLY),
+        "file_device": status.device,
+        "file_inode": status.inode,
         "created": created,
     }
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from agent.base.metrics import registry
 from agent.host import facts as hostfacts
-from agent.host import sysfs
 from agent.jobs import desired, records
 from agent.wire.results import HostAttachment, HostFacts, HostIssue, InventoryVolume, Pool
 
@@ -26,8 +24,6 @@ _SECRET_PATIENCE_S = 60.0
 _live = registry.gauge("brickyard_agent_jobs_live", "Jobs that were accepted and have not ended")
 _oldest = registry.gauge("brickyard_agent_jobs_oldest_seconds", "Age of the oldest job that has not ended")
 _days = registry.gauge("brickyard_agent_certificate_days", "Days until the certificate of this host ends")
-
-AttachmentState = Literal["attached", "missing", "needs-secret", "stale"]
 
 
 def _now() -> str:
@@ -108,7 +104,8 @@ class Views:
 
     async def attachments(self) -> list[HostAttachment]:
         rows = await self.services.journal.read(desired.all_rows)
-        bound = await asyncio.to_thread(_bound) if rows else {}
+        boot = self.services.boot_id
+        states = await asyncio.to_thread(lambda: [desired.state_of(row, boot) for row in rows])
         return [
             HostAttachment(
                 attachment_id=row.attachment_id,
@@ -120,9 +117,9 @@ class Views:
                 raw=row.raw,
                 mode=row.mode,
                 boot_id=row.boot_id,
-                state=_state(row, bound),
+                state=state,
             )
-            for row in rows
+            for row, state in zip(rows, states, strict=True)
         ]
 
     async def exports(self) -> list[dict[str, Any]]:
@@ -165,24 +162,6 @@ def _days_left(certificate: Path) -> float:
 
     leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
     return (leaf.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
-
-
-def _bound() -> dict[str, str]:
-    """Loop devices in use: device to the file below."""
-    return {
-        f"/dev/{loop.name}": os.path.realpath(loop.backing_file.removesuffix(" (deleted)"))
-        for loop in sysfs.loop_devices()
-    }
-
-
-def _state(row: desired.Row, bound: dict[str, str]) -> AttachmentState:
-    path = row.identifiers.get("path", "")
-    there = bool(row.raw_device) and bound.get(row.raw_device) == path
-    if row.wanted and there:
-        return "attached"
-    if not row.wanted:
-        return "stale"
-    return "needs-secret" if row.encryption is not None and row.device and not row.raw else "missing"
 
 
 def _attachment_issues(found: list[HostAttachment]) -> list[HostIssue]:

@@ -92,9 +92,11 @@ async def _detach(row: Row) -> None:
 
 def _may_be_there(row: Row) -> bool:
     """What sysfs tells everyone; spares an agent without privileges a question that only root may ask."""
-    path = Path(row.identifiers.get("path") or "/")
-    bound = {loop.backing_file.removesuffix(" (deleted)") for loop in sysfs.loop_devices()}
-    return str(path.resolve()) in bound or sysfs.mapper_device(_PREFIX + row.attachment_id) is not None
+    name = Path(row.identifiers.get("path") or row.volume_id).name
+    return (
+        any(loop.file_name == name for loop in sysfs.loop_devices())
+        or sysfs.mapper_device(_PREFIX + row.attachment_id) is not None
+    )
 
 
 KIND = Kind(

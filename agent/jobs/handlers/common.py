@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -74,9 +73,9 @@ async def refuse_if_in_use(context: Context, backend: Backend, volume_id: str) -
         f"attachment {row.attachment_id}" + (f" ({row.device})" if row.device else " (being attached)") for row in rows
     ]
     if not holders and await backend.size(volume_id) is not None:
-        real = await asyncio.to_thread(os.path.realpath, await backend.path(volume_id))
+        name = (await backend.path(volume_id)).name
         for loop in sysfs.loop_devices():
-            if loop.backing_file == real:
+            if loop.file_name == name:
                 users = ", ".join(sysfs.users_of(loop.name))
                 holders.append(f"/dev/{loop.name}" + (f" ({users})" if users else ""))
     if holders:
