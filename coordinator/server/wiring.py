@@ -32,6 +32,7 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations.engine import Engine
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.registry import workflows
+from coordinator.server.errors import PortTaken
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.start import Opened
 from coordinator.state import issues
@@ -60,18 +61,27 @@ class Coordinator:
 
     async def start(self) -> None:
         """Listen, take over what a former life left, then watch the hosts."""
-        await self.listener.start()
+        section = self.settings.coordinator
+        bound = _bound(section.listen, section.port)
+        await self._enrolment_port()
         await self.poller.begin()
         await self.engine.begin()
         self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False)
         await self._runner.setup()
-        section = self.settings.coordinator
         tls = self.settings.api.tls
-        site = web.TCPSite(
-            self._runner, section.listen, section.port, backlog=256, ssl_context=tls.context() if tls else None
-        )
+        site = web.SockSite(self._runner, bound, backlog=256, ssl_context=tls.context() if tls else None)
         await site.start()
         self.port = self._runner.addresses[0][1]
+
+    async def _enrolment_port(self) -> None:
+        section = self.settings.enrolment
+        try:
+            await self.listener.start()
+        except OSError as error:
+            raise PortTaken(
+                purpose="enrolment", address=section.listen, port=section.port, key="enrolment.port",
+                reason=error.strerror or str(error),
+            ) from error  # fmt: skip
 
     async def stop(self) -> None:
         """Stop accepting, let running steps end for a while, hand the rest back."""
@@ -85,6 +95,20 @@ class Coordinator:
         await self.directory.close()
         self.identity.close()
         await asyncio.to_thread(self.opened.db.close)
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    """The API's socket, before anything is begun: a taken port must leave no work half taken over."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((address, port))
+    except OSError as error:
+        made.close()
+        reason = error.strerror or str(error)
+        raise PortTaken(purpose="API", address=address, port=port, key="coordinator.port", reason=reason) from error
+    return made
 
 
 def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
