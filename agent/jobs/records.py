@@ -14,6 +14,8 @@ from agent.jobs.errors import KeyReused, StaleEpoch, Tombstoned
 from agent.wire.jobs import TERMINAL, ErrorBody, JobRequest, JobState, JobStatus, Progress
 
 KEEP_EPOCHS_S = 30 * 86400.0
+# What is told while a job runs may come to the journal after its end, and must not take that back.
+_GOING_ON = "state NOT IN ('done', 'failed', 'cancelled', 'fenced')"
 
 _COLUMNS = (
     "key, operation, step, attempt, epoch, kind, version, args, secret_names, state, seq, progress, checkpoint, "
@@ -157,21 +159,21 @@ def note_progress(db: Database, notes: Iterable[tuple[str, int, dict[str, Any] |
     now = time.time()
     for key, seq, progress in notes:
         db.execute(
-            "UPDATE jobs SET state = 'running', seq = ?, progress = ?, updated_at = ? WHERE key = ?",
+            f"UPDATE jobs SET state = 'running', seq = ?, progress = ?, updated_at = ? WHERE key = ? AND {_GOING_ON}",  # noqa: S608
             (seq, _json(progress), now, key),
         )
 
 
 def note_checkpoint(db: Database, key: str, checkpoint: dict[str, Any]) -> None:
     db.execute(
-        "UPDATE jobs SET state = 'running', checkpoint = ?, updated_at = ? WHERE key = ?",
+        f"UPDATE jobs SET state = 'running', checkpoint = ?, updated_at = ? WHERE key = ? AND {_GOING_ON}",  # noqa: S608
         (_json(checkpoint), time.time(), key),
     )
 
 
 def note_waiting(db: Database, key: str, seq: int) -> None:
     """The job waits for its secrets to be posted again."""
-    db.execute("UPDATE jobs SET state = 'needs-secret', seq = ? WHERE key = ?", (seq, key))
+    db.execute(f"UPDATE jobs SET state = 'needs-secret', seq = ? WHERE key = ? AND {_GOING_ON}", (seq, key))  # noqa: S608
 
 
 def finish(db: Database, ended: Record) -> None:

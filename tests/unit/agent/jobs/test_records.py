@@ -124,3 +124,19 @@ def test_what_nobody_acknowledged_expires() -> None:
     records.prune(db)
     assert [record.key for record in records.everything(db)] == ["b/make/1"]
     assert [row[0] for row in db.execute("SELECT operation FROM epochs")] == ["b"]
+
+
+def test_a_late_word_of_progress_does_not_undo_the_end() -> None:
+    """Progress is written by a task of its own, which may come to the journal after the end of its job."""
+    db = Database(sqlite3.connect(":memory:"), execute_plugins=False, strict=True)
+    migrations.apply(db)
+    record = records.fresh(create("a/make/1"), 1, "")
+    records.accept(db, record)
+    records.finish(db, replace(record, state="done", seq=9))
+    records.note_progress(db, [(record.key, 5, {"phase": "copy", "done": 1, "total": 2})])
+    records.note_checkpoint(db, record.key, {"copied": 1})
+    records.note_waiting(db, record.key, 5)
+    kept = records.find(db, record.key)
+    assert kept is not None
+    assert (kept.state, kept.seq, kept.progress, kept.checkpoint) == ("done", 9, None, None)
+    assert records.acknowledge(db, [record.key]) == [record.key]
