@@ -43,7 +43,8 @@ def rotate(config: Path | None, sets: tuple[str, ...]) -> None:
     with in_its_place(settings) as database:
         former, fresh = kek.load(path), kek.Kek.generate()
         database.write_now(KeyStore(*former, path=str(path)).check)
-        owner = path.stat()
+        # Killed between write and chown, the file is root's: the folder still tells whose it should be.
+        owner = (path.parent if path.parent == settings.state_dir else path).stat()
         _write(path, (fresh, *former), owner)
         moved = database.write_now(lambda conn: KeyStore(fresh, *former, path=str(path)).rotate(conn, fresh))
         _write(path, (fresh,), owner)
