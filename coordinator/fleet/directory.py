@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 from agent.base.log import get_logger
@@ -55,15 +56,16 @@ class Directory:
             known.doubted.set()
 
     async def reachable(self, host_id: str, timeout: float) -> bool:
-        """Wait up to `timeout` seconds until the host answers; False when it did not, or is not enrolled."""
-        known = self._known.get(host_id)
-        if known is None:
-            return False
-        try:
-            await asyncio.wait_for(known.up.wait(), timeout)
-        except TimeoutError:
-            return False
-        return True
+        """Wait up to `timeout` seconds until the host answers; False when it did not, or is not enrolled (any more)."""
+        deadline = time.monotonic() + timeout
+        while (known := self._known.get(host_id)) is not None:
+            try:
+                await asyncio.wait_for(known.up.wait(), max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                return False
+            if self._known.get(host_id) is known:
+                return True
+        return False
 
     def all(self) -> list[Known]:
         return list(self._known.values())
@@ -78,16 +80,22 @@ class Directory:
             known = self._known.get(host.name)
             if known is not None and known.host == host:
                 continue
-            if known is not None:
-                await known.client.close()
             client = AgentClient.https(host.name, host.address, host.control_port, self._identity)
             self._known[host.name] = Known(host, client)
             fresh.append(self._known[host.name])
+            if known is not None:
+                await _retire(known)
         for gone in self._known.keys() - {host.name for host in enrolled}:
-            await self._known.pop(gone).client.close()
+            await _retire(self._known.pop(gone))
         return fresh
 
     async def close(self) -> None:
         for known in self._known.values():
             await known.client.close()
         self._known.clear()
+
+
+async def _retire(known: Known) -> None:
+    """Wake those who wait for an entry that nobody polls any more; they look for the one in its place."""
+    known.up.set()
+    await known.client.close()

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
+from agent.wire.errors import BadAnswer, OutcomeUnknown, PeerRefused, Undelivered
 from coordinator.enrolment.renewal import Renewal
 from coordinator.fleet.directory import Directory, Known
 from coordinator.fleet.forgetting import forget_finished
 from coordinator.fleet.reconciler import Reconciler
 from coordinator.state import enrolment, fleet, issues
 from coordinator.state.database import Database
+from coordinator.state.errors import DatabaseUnavailable
 from coordinator.state.issues import Issue
 
 log = get_logger(__name__)
 _FIRST_RETRY_S = 0.05
 _SLOWEST_RETRY_S = 5.0
 _RENEW_S = 3600.0
+_RENEW_AGAIN_S = 60.0
+_MOST_SKEW_S = 60.0
+_SILENT = (Undelivered, OutcomeUnknown, BadAnswer, PeerRefused)
 
 
 class Poller:
@@ -33,6 +39,7 @@ class Poller:
         self._interval_s = interval_s
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._renewing: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
 
     async def begin(self) -> None:
         await self.enrolled()
@@ -40,15 +47,16 @@ class Poller:
 
     async def enrolled(self) -> None:
         """Called at start, and whenever a host was enrolled or evicted."""
-        await self._db.write(fleet.ensure_hosts)
-        rows = await self._db.read(enrolment.hosts)
-        for known in await self._directory.sync(rows):
-            old = self._tasks.pop(known.host.name, None)
-            if old is not None:
-                old.cancel()
-            self._tasks[known.host.name] = asyncio.create_task(self._watch(known))
-        for gone in self._tasks.keys() - {row.name for row in rows}:
-            self._tasks.pop(gone).cancel()
+        async with self._changing:  # An older list of hosts must not be followed after a newer one.
+            await self._db.write(fleet.ensure_hosts)
+            rows = await self._db.read(enrolment.hosts)
+            for known in await self._directory.sync(rows):
+                old = self._tasks.pop(known.host.name, None)
+                if old is not None:
+                    old.cancel()
+                self._tasks[known.host.name] = asyncio.create_task(self._watch(known))
+            for gone in self._tasks.keys() - {row.name for row in rows}:
+                self._tasks.pop(gone).cancel()
 
     async def close(self) -> None:
         tasks = [*self._tasks.values(), *([self._renewing] if self._renewing else [])]
@@ -60,10 +68,7 @@ class Poller:
         retry_s = _FIRST_RETRY_S
         while True:
             known.doubted.clear()
-            try:
-                await self.poll(known)
-            except BrickyardError as error:
-                await self._down(known, error)
+            if not await self._polled(known):
                 retry_s = min(_SLOWEST_RETRY_S, retry_s * 1.5)
                 await asyncio.sleep(retry_s)
                 continue
@@ -73,19 +78,53 @@ class Poller:
             except TimeoutError:
                 continue
 
+    async def _polled(self, known: Known) -> bool:
+        """Poll once. A database that fails, or a defect, says nothing of the host, and must not end the polling."""
+        try:
+            try:
+                await self.poll(known)
+            except _SILENT as error:
+                await self._down(known, error)
+                return False
+        except DatabaseUnavailable as error:
+            log.warning("what a host told can not be stored", host=known.host.name, reason=str(error))
+            return False
+        except Exception:
+            log.exception("a host can not be polled", host=known.host.name)
+            return False
+        return True
+
     async def poll(self, known: Known) -> None:
         """Ask once; raises what the wire raises. The host is up, and its pools known, when this returns."""
         name = known.host.name
+        asked = time.time()
         facts = await known.client.host()
+        skew = max(facts.clock - time.time(), 0.0) + min(facts.clock - asked, 0.0)
         pools = await known.client.pools()
         await self._db.write(lambda conn: fleet.report(conn, name, facts, pools))
         if not known.up.is_set():
             log.info("host answers", host=name)
         self._directory.found(known)
-        await self._db.write(lambda conn: issues.settle(conn, name, ["host.unreachable"], set()))
-        await self._renewal.give_denied(name, known.client)
-        await self._reconciler.examine(known)
-        await forget_finished(self._db, known.client)
+        await self._note(name, "host.unreachable", None)
+        await self._note(name, "host.clock-skew", _skewed(name, skew) if abs(skew) > _MOST_SKEW_S else None)
+        try:
+            await self._renewal.give_denied(name, known.client)
+            await self._reconciler.examine(known)
+            await forget_finished(self._db, known.client)
+        except (*_SILENT, DatabaseUnavailable):
+            raise
+        except BrickyardError as error:
+            log.warning("host not compared", host=name, reason=str(error))
+            await self._note(name, "host.not-compared", _not_compared(name, error))
+        else:
+            await self._note(name, "host.not-compared", None)
+
+    async def _note(self, name: str, code: str, issue: Issue | None) -> None:
+        """Open or keep a host's issue of this code, or close it."""
+        if issue is not None:
+            await self._db.write(lambda conn: issues.raise_issue(conn, issue))
+        elif await self._db.read(lambda conn: issues.is_open(conn, code, name)):
+            await self._db.write(lambda conn: issues.settle(conn, name, [code], set()))
 
     async def _down(self, known: Known, error: BrickyardError) -> None:
         name = known.host.name
@@ -105,8 +144,38 @@ class Poller:
 
     async def _renew(self) -> None:
         while True:
-            if await self._renewal.renew_own():
-                log.info("own certificate renewed")
-            for host, error in (await self._renewal.renew_due()).items():
-                log.warning("certificate not renewed", host=host, reason=str(error))
-            await asyncio.sleep(_RENEW_S)
+            pause_s = _RENEW_S
+            try:
+                if await self._renewal.renew_own():
+                    log.info("own certificate renewed")
+                for host, error in (await self._renewal.renew_due()).items():
+                    log.warning("certificate not renewed", host=host, reason=str(error))
+            except Exception:
+                log.exception("certificates can not be renewed just now")
+                pause_s = _RENEW_AGAIN_S
+            await asyncio.sleep(pause_s)
+
+
+def _skewed(name: str, skew: float) -> Issue:
+    return Issue(
+        code="host.clock-skew",
+        resource_type="host",
+        resource_id=name,
+        host_id=name,
+        sentence=f"The clock of host {name} is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} "
+        "that of the coordinator.",
+        remedy="Set both clocks by the network (timedatectl set-ntp true): certificates and tokens are refused when "
+        "clocks differ.",
+        details={"seconds": round(skew)},
+    )
+
+
+def _not_compared(name: str, error: BrickyardError) -> Issue:
+    return Issue(
+        code="host.not-compared",
+        resource_type="host",
+        resource_id=name,
+        host_id=name,
+        sentence=f"Host {name} answers, but what it holds can not be compared with the rows: {error}",
+        remedy=error.remedy or f"Run on host {name}: brickyard-agent doctor",
+    )

@@ -5,9 +5,10 @@ Differences become issues with a remedy. Nothing is repaired silently, and no da
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, or_, select
 
 from agent.base.errors import NotFound
 from agent.wire.results import HostAttachment, InventoryVolume
@@ -18,6 +19,7 @@ from coordinator.state.database import Database
 from coordinator.state.issues import Issue
 from coordinator.state.operations import is_active
 from coordinator.state.tables.attachments import attachments
+from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.images import images
 from coordinator.state.tables.operations import operations
 from coordinator.state.tables.snapshots import snapshots
@@ -48,19 +50,26 @@ class Reconciler:
     async def examine(self, known: Known) -> list[Issue]:
         """Compare, and store the issues found; those that no longer hold are closed."""
         host_id = known.host.name
+        began = utcnow()
         before = await self._db.read(_busy)
         try:
             inventory = await known.client.inventory()
             attached = await known.client.attachments()
         except NotFound:
             return []
-        found = await self._db.read(lambda conn: differences(conn, host_id, inventory, attached))
-        settled = [issue for issue in found if issue.resource_id not in before]
+
+        def compared(conn: Connection) -> tuple[list[Issue], set[str]]:
+            found = differences(conn, host_id, inventory, attached)
+            return found, before | _moved(conn, [issue.resource_id for issue in found], began)
+
+        found, unsure = await self._db.read(compared)
+        settled = [issue for issue in found if issue.resource_id not in unsure]
 
         def store(conn: Connection) -> None:
             for issue in settled:
                 issues.raise_issue(conn, issue)
-            issues.settle(conn, host_id, CODES, {(issue.code, issue.resource_id) for issue in settled})
+            # An open issue of what can not be judged this time is neither confirmed nor closed.
+            issues.settle(conn, host_id, CODES, {(issue.code, issue.resource_id) for issue in found})
 
         await self._db.write(store)
         return settled
@@ -71,6 +80,17 @@ def _busy(conn: Connection) -> set[str]:
 
     rows = conn.execute(select(operations.c.resource_id).where(is_active()))
     return set(rows.scalars())
+
+
+def _moved(conn: Connection, asked: list[str], since: datetime.datetime) -> set[str]:
+    """Which of these were made, changed or deleted while the host was asked: what it said of them may be old."""
+    moved: set[str] = set()
+    for start in range(0, len(asked), _CHUNK):
+        chunk = asked[start : start + _CHUNK]
+        for table in (volumes, snapshots, images, attachments):
+            changed = or_(table.c.created_at >= since, table.c.updated_at >= since)
+            moved.update(conn.execute(select(table.c.id).where(table.c.id.in_(chunk), changed)).scalars())
+    return moved
 
 
 def differences(

@@ -13,6 +13,8 @@ from agent.base.ids import new_id
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.fleet import issues
 
+_AT_ONCE = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Issue:
@@ -44,6 +46,14 @@ def raise_issue(conn: Connection, issue: Issue) -> None:
         conn.execute(insert(issues).values(id=new_id(), first_seen=now, last_seen=now, **values))
 
 
+def is_open(conn: Connection, code: str, resource_id: str) -> bool:
+    """Whether there is an open issue of this code on a resource."""
+    query = select(issues.c.id).where(
+        issues.c.code == code, issues.c.resource_id == resource_id, issues.c.closed_at.is_(None)
+    )
+    return conn.execute(query.limit(1)).first() is not None
+
+
 def settle(conn: Connection, host_id: str | None, codes: Sequence[str], still: set[tuple[str, str]]) -> None:
     """Close open issues of these codes (of a host, where given) that are not among `still` (code, resource id)."""
     query = select(issues.c.id, issues.c.code, issues.c.resource_id).where(
@@ -52,8 +62,9 @@ def settle(conn: Connection, host_id: str | None, codes: Sequence[str], still: s
     if host_id is not None:
         query = query.where(issues.c.host_id == host_id)
     gone = [row.id for row in conn.execute(query) if (row.code, row.resource_id) not in still]
-    if gone:
-        conn.execute(update(issues).where(issues.c.id.in_(gone)).values(closed_at=utcnow()))
+    for start in range(0, len(gone), _AT_ONCE):
+        some = gone[start : start + _AT_ONCE]
+        conn.execute(update(issues).where(issues.c.id.in_(some)).values(closed_at=utcnow()))
 
 
 def listing(conn: Connection, *, with_closed: bool = False, project_id: str | None = None) -> Sequence[Row[Any]]:

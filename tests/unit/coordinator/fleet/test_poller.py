@@ -1,0 +1,218 @@
+"""Polling goes on whatever happens, says only what is so, and wakes those who wait for a host that moved or is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from agent.base.errors import Permanent
+from agent.base.ids import new_id
+from agent.wire.client import AgentClient
+from agent.wire.errors import Undelivered
+from agent.wire.results import HostFacts, Pool
+from coordinator.enrolment.ca import Authority, FileCaStore
+from coordinator.enrolment.own import own_identity
+from coordinator.enrolment.renewal import Renewal
+from coordinator.enrolment.service import Enrolment
+from coordinator.fleet.directory import Directory
+from coordinator.fleet.poller import Poller
+from coordinator.fleet.reconciler import Reconciler
+from coordinator.state import enrolment, issues
+from coordinator.state import fleet as state
+from coordinator.state.database import Database
+from coordinator.state.enrolment import EnrolledHost
+from coordinator.state.errors import DatabaseUnavailable
+from coordinator.state.schema import prepare
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.transition import enter, move
+
+
+class BackEndBroken(Permanent):
+    code = "test.broken"
+    sentence = "The back end is broken."
+
+
+class HostWire:
+    """What a host answers to a poll."""
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+        self.asked = 0
+        self.away = False
+        self.broken = False
+        self.meanwhile: Callable[[], None] | None = None
+
+    async def call(self, method: str, path: str, **_: Any) -> Any:
+        if self.away:
+            raise Undelivered(peer="host:h", address="test", reason="no route")
+        if path == "/v1/host":
+            self.asked += 1
+            clock = time.time() + self.offset
+            facts = HostFacts(host="h", boot_id="b", arch="x", kernel="k", version="v", started_at="", clock=clock)
+            return facts.model_dump(mode="json")
+        if path == "/v1/pools":
+            pool = Pool(backend="files", name="files", driver="file", total_bytes=1 << 40, free_bytes=1 << 40,
+                        allocated_bytes=0)  # fmt: skip
+            return {"pools": [pool.model_dump(mode="json")]}
+        if path == "/v1/inventory":
+            if self.broken:
+                raise BackEndBroken
+            if self.meanwhile is not None:
+                await asyncio.to_thread(self.meanwhile)
+            return {"inventory": []}
+        return {"attachments": []} if path == "/v1/attachments" else {"jobs": []}
+
+    async def close(self) -> None:
+        return None
+
+
+class Fleet:
+    def __init__(self, db: Database, folder: Path) -> None:
+        self.db, self.wire = db, HostWire()
+        authority = Authority.open(FileCaStore(folder / "ca"))
+        tls = own_identity(folder / "identity", authority)
+        self.directory = Directory(tls)
+        self.poller = Poller(db, self.directory, Reconciler(db), Renewal(Enrolment(authority, db), tls), 0.05)
+
+    async def enrol(self, port: int = 1) -> None:
+        host = EnrolledHost("h", "127.0.0.1", port, 2, "0" * 64, utcnow())
+        await self.db.write(lambda conn: enrolment.put_host(conn, host))
+        await self.db.write(state.ensure_hosts)
+
+    async def watch(self) -> None:
+        """Poll the host on this wire."""
+        await self.enrol()
+        await self.poller.enrolled()
+        known = self.directory.get("h")
+        assert known is not None
+        known.client = AgentClient(self.wire, "h")
+
+    async def issues(self) -> set[str]:
+        return {row.code for row in await self.db.read(issues.listing)}
+
+    async def until(self, true: Callable[[], bool], seconds: float = 5.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not true():
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    db = Database.sqlite(tmp_path / "state.db")
+    db.write_now(prepare)
+    made = Fleet(db, tmp_path)
+    yield made
+    await made.poller.close()
+    await made.directory.close()
+    db.close()
+
+
+async def test_a_database_that_fails_for_a_while_ends_no_polling(fleet: Fleet) -> None:
+    write, broken = fleet.db.write, 4
+
+    async def failing(fn: Any) -> Any:
+        nonlocal broken
+        if broken > 0:
+            broken -= 1
+            raise DatabaseUnavailable(reason="database or disk is full")
+        return await write(fn)
+
+    await fleet.watch()
+    fleet.db.write = failing  # type: ignore[method-assign]
+    assert await fleet.directory.reachable("h", 5.0)
+    assert broken == 0
+    await fleet.until(lambda: fleet.wire.asked > 6)
+    assert await fleet.issues() == set()
+
+
+async def test_an_answer_with_a_defect_ends_no_polling(fleet: Fleet) -> None:
+    def defect() -> None:
+        raise ZeroDivisionError
+
+    fleet.wire.meanwhile = defect
+    await fleet.watch()
+    await fleet.until(lambda: fleet.wire.asked > 2)
+
+
+async def test_a_host_that_answers_is_not_called_silent(fleet: Fleet) -> None:
+    fleet.wire.broken = True
+    await fleet.watch()
+    await fleet.until(lambda: fleet.wire.asked > 2)
+    assert await fleet.issues() == {"host.not-compared"}
+    assert await fleet.directory.reachable("h", 0.5)
+    fleet.wire.broken = False
+    asked = fleet.wire.asked
+    await fleet.until(lambda: fleet.wire.asked > asked + 2)
+    assert await fleet.issues() == set()
+
+
+@pytest.mark.parametrize("offset", [90.0, -90.0])
+async def test_a_clock_that_differs_is_an_issue(fleet: Fleet, offset: float) -> None:
+    fleet.wire.offset = offset
+    await fleet.watch()
+    await fleet.until(lambda: fleet.wire.asked > 2)
+    (row,) = await fleet.db.read(issues.listing)
+    assert (row.code, row.resource_id, row.host_id) == ("host.clock-skew", "h", "h")
+    assert f"90 s {'ahead' if offset > 0 else 'behind'}" in row.sentence
+    assert "timedatectl" in row.remedy
+    fleet.wire.offset = 1.0
+    asked = fleet.wire.asked
+    await fleet.until(lambda: fleet.wire.asked > asked + 2)
+    assert await fleet.issues() == set()
+
+
+async def test_who_waits_for_a_host_follows_it_to_its_new_address(fleet: Fleet) -> None:
+    await fleet.enrol()
+    await fleet.directory.sync(await fleet.db.read(enrolment.hosts))
+    waiting = asyncio.create_task(fleet.directory.reachable("h", 5.0))
+    await asyncio.sleep(0.01)
+    await fleet.enrol(port=3)
+    await fleet.directory.sync(await fleet.db.read(enrolment.hosts))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    known = fleet.directory.get("h")
+    assert known is not None
+    fleet.directory.found(known)
+    assert await waiting
+
+
+async def test_who_waits_for_a_host_hears_when_it_is_evicted(fleet: Fleet) -> None:
+    await fleet.enrol()
+    await fleet.directory.sync(await fleet.db.read(enrolment.hosts))
+    waiting = asyncio.create_task(fleet.directory.reachable("h", 30.0))
+    await asyncio.sleep(0.01)
+    await fleet.directory.sync([])
+    assert not await asyncio.wait_for(waiting, 1.0)
+
+
+async def test_what_changes_while_the_host_is_asked_is_no_difference(fleet: Fleet) -> None:
+    """A volume made after the back end was listed is not in that list, and nothing is wrong."""
+    before: list[set[str]] = []
+
+    def make(conn: Connection) -> None:
+        values = {"id": new_id(), "project_id": "p", "user_id": "u", "size": 1, "host_id": "h", "backend": "files"}
+        row = enter(conn, "volume", "create", **values)
+        move(conn, "volume", row.id, "created", device_bytes=1 << 30)
+
+    def meanwhile() -> None:
+        fleet.db.write_now(make)
+        before.append({row.code for row in fleet.db.read_now(issues.listing)})
+        fleet.wire.meanwhile = None
+
+    fleet.wire.meanwhile = meanwhile
+    await fleet.enrol()
+    await fleet.directory.sync(await fleet.db.read(enrolment.hosts))
+    known = fleet.directory.get("h")
+    assert known is not None
+    known.client = AgentClient(fleet.wire, "h")
+    await fleet.poller.poll(known)
+    assert before == [set()]
+    assert await fleet.issues() == set()
+    await fleet.poller.poll(known)
+    assert await fleet.issues() == {"volume.missing-data"}
