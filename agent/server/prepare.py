@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from agent.base.errors import Permanent
 from agent.privsep.account import Account
 from agent.server.errors import AgentRunning
 from agent.server.settings import AgentSettings
+
+_MAX_LINKS = 40
 
 
 class FolderUnusable(Permanent):
@@ -44,9 +47,13 @@ def make_folders(settings: AgentSettings, account: Account | None) -> None:
             _make(path, account)
         except OSError as error:
             raise FolderUnusable(path=str(path), key=key, reason=error.strerror or str(error)) from error
-    if account is not None:
-        _give_files(settings.identity_dir, account)
-        _give_files(settings.state_dir, account)
+    if account is None:
+        return
+    for path in (settings.identity_dir, settings.state_dir):
+        try:
+            _give_files(path, account)
+        except OSError as error:
+            raise FolderUnusable(path=str(path), key="agent.state_dir", reason=error.strerror or str(error)) from error
 
 
 def lock_state(state_dir: Path) -> int:
@@ -64,12 +71,9 @@ def lock_state(state_dir: Path) -> int:
 
 
 def _make(path: Path, account: Account | None) -> None:
-    missing = [path, *(parent for parent in path.parents if not parent.exists())] if not path.exists() else []
-    for folder in reversed(missing):
-        folder.mkdir(mode=0o700 if folder == path else 0o755, exist_ok=True)
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd, made = _reach(path, trusting=account is None)
     try:
-        if account is not None and os.fstat(fd).st_uid == 0 and (missing or not os.listdir(fd)):  # noqa: PTH208
+        if account is not None and os.fstat(fd).st_uid == 0 and (made or not os.listdir(fd)):  # noqa: PTH208
             os.fchown(fd, account.uid, account.gid)
     finally:
         os.close(fd)
@@ -77,16 +81,56 @@ def _make(path: Path, account: Account | None) -> None:
 
 def _give_files(folder: Path, account: Account) -> None:
     """Root's own plain files directly in the folder. A second hard link may be somebody's trap: left alone."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-    for name in sorted(names):
-        fd = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            found = os.fstat(fd)
-            if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1:
-                os.fchown(fd, account.uid, account.gid)
-        finally:
-            os.close(fd)
-    status = folder.stat()
-    if status.st_uid == 0:
-        os.chown(folder, account.uid, account.gid, follow_symlinks=False)
+    folder_fd, _ = _reach(folder, trusting=False)
+    try:
+        with os.scandir(folder_fd) as entries:
+            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        for name in sorted(names):
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder_fd)
+            try:
+                found = os.fstat(fd)
+                if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1:
+                    os.fchown(fd, account.uid, account.gid)
+            finally:
+                os.close(fd)
+        if os.fstat(folder_fd).st_uid == 0:
+            os.fchown(folder_fd, account.uid, account.gid)
+    finally:
+        os.close(folder_fd)
+
+
+def _reach(path: Path, *, trusting: bool) -> tuple[int, bool]:
+    """A descriptor of the folder, made where it is missing, and whether the last part was made.
+
+    Walked name by name: parts of the way belong to the agent's user, who could lead root elsewhere by a symbolic
+    link. Not `trusting`, only root's own links are followed (ELOOP).
+    """
+    parts = list(reversed(path.absolute().parts[1:]))
+    here, made, links = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), False, 0
+    try:
+        while parts:
+            name = parts.pop()
+            made = _mkdir(here, name, 0o755 if parts else 0o700)
+            there = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            found = os.fstat(there)
+            if stat.S_ISLNK(found.st_mode):
+                target = PurePosixPath(os.readlink("", dir_fd=there))
+                os.close(there)
+                links += 1
+                if links > _MAX_LINKS or not (trusting or found.st_uid == 0):
+                    raise OSError(errno.ELOOP, f"{name} is a symbolic link that is not root's")
+                there = os.open("/" if target.is_absolute() else ".", os.O_PATH | os.O_CLOEXEC, dir_fd=here)
+                parts += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+            here, last = there, here
+            os.close(last)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here), made
+    finally:
+        os.close(here)
+
+
+def _mkdir(folder_fd: int, name: str, mode: int) -> bool:
+    try:
+        os.mkdir(name, mode, dir_fd=folder_fd)
+    except FileExistsError:
+        return False
+    return True

@@ -60,3 +60,36 @@ def test_one_agent_per_state_directory(tmp_path: Path) -> None:
         lock_state(tmp_path)
     os.close(held)
     os.close(lock_state(tmp_path))
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("where", ["state/identity", "state", "one", "images"])
+def test_root_gives_away_nothing_through_a_link_that_is_not_its_own(tmp_path: Path, where: str) -> None:
+    """The state directory belongs to the agent's user, who may put links there before the next start as root."""
+    settings = settings_at(tmp_path)
+    make_folders(settings, NOBODY)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    for full in (False, True):
+        if full:
+            (precious / "shadow").write_text("root's")
+        place = tmp_path / where
+        place.rename(tmp_path / f"away-{full}")
+        place.symlink_to(precious)
+        os.chown(place, NOBODY.uid, NOBODY.gid, follow_symlinks=False)
+        with pytest.raises(FolderUnusable, match="link"):
+            make_folders(settings, NOBODY)
+        assert {path.stat().st_uid for path in (precious, *precious.iterdir())} == {0}
+        place.unlink()
+        (tmp_path / f"away-{full}").rename(place)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_links_of_root_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "state").symlink_to("disk")
+    make_folders(settings_at(tmp_path), NOBODY)
+    assert (tmp_path / "disk").stat().st_uid == NOBODY.uid
+    assert (tmp_path / "disk" / "identity").stat().st_uid == NOBODY.uid
