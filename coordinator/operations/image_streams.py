@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from agent.base.errors import Permanent, Temporary, from_body
 from agent.base.ids import new_id
+from agent.wire.errors import TicketUnknown
 from agent.wire.jobs import Progress, TransferRef
 from agent.wire.tls import TlsIdentity
 from coordinator.operations.engine import Engine
@@ -116,6 +117,9 @@ class ImageStreams:
             if stream.ended:
                 raise StreamLost from None
             raise
+        except TicketUnknown as error:
+            # The store was started anew in between; to the user the image itself is not missing.
+            raise StreamLost from error
         except (OSError, TimeoutError) as error:
             raise StreamBroken(reason=str(error) or type(error).__name__) from error
 
