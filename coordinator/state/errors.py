@@ -29,7 +29,7 @@ class SchemaTooNew(Permanent):
     status = 503
     exit_code = 6
     sentence = "The database has schema {found}; this release knows schemas up to {known}."
-    hint = "Start the newer release, or restore a backup made by this one (brickyard-coordinator db restore)."
+    hint = "Start the newer release; or stop, and put a backup that this release made in the place of the file."
 
 
 class TransitionRefused(Conflict):

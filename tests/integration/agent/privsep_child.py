@@ -69,7 +69,14 @@ def run(code: str, base: Path, *, user: str | None = None) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def bound() -> dict[str, str]:
-    """What losetup would list."""
-    files = sorted(Path("/sys/block").glob("loop*/loop/backing_file"))
-    return {path.parts[3]: path.read_text().strip() for path in files}
+def bound(below: Path) -> dict[str, str]:
+    """What losetup would list of files below a folder; other tests have devices of their own meanwhile."""
+    found = {}
+    for path in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
+        try:
+            file = path.read_text().strip()
+        except OSError:
+            continue
+        if file.startswith(str(below)):
+            found[path.parts[3]] = file
+    return found

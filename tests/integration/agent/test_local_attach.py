@@ -40,12 +40,12 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 async def nothing_left(root: Path) -> AsyncIterator[None]:
-    before = bound()
+    before = bound(root)
     yield
     for device in await local.current():
         if device.backing_file.startswith(str(root)):
             await local.detach(device.attachment_id)
-    assert bound() == before
+    assert bound(root) == before
 
 
 def _volume(root: Path, size: int = SIZE) -> Path:
@@ -61,7 +61,7 @@ def _id() -> str:
 
 async def test_bytes_written_to_the_device_are_in_the_file(root: Path) -> None:
     path, attachment = _volume(root), _id()
-    before = bound()
+    before = bound(root)
     device = await local.attach(path, attachment, SIZE)
     assert (device.size, device.raw, device.raw_device, device.read_only) == (SIZE, False, device.device, False)
     sysfs_diskseq = Path(f"/sys/block/{Path(device.device).name}/diskseq")
@@ -70,7 +70,7 @@ async def test_bytes_written_to_the_device_are_in_the_file(root: Path) -> None:
         out.seek(1 << 20)
         out.write(b"brickyard" * 1000)
     assert await local.detach(attachment)
-    assert bound() == before
+    assert bound(root) == before
     assert path.read_bytes()[1 << 20 : (1 << 20) + 9000] == b"brickyard" * 1000
 
 
@@ -180,7 +180,7 @@ async def test_a_loop_device_of_someone_else_is_left_alone(root: Path) -> None:
         assert device not in [found.device for found in await local.current()]
         number = int(device.removeprefix("/dev/loop"))
         assert not await client.call(block.loop_detach, number, None, _id())
-        assert bound()[Path(device).name] == str(path)
+        assert bound(root)[Path(device).name] == str(path)
     finally:
         subprocess.run(["losetup", "-d", device], check=True)
         if udev.udevd_runs():
@@ -241,12 +241,11 @@ async def main():
 ident, same, detached = asyncio.run(main())
 told(ident=ident, same=same, detached=detached)
 """
-    before = bound()
     with traversable() as base:
         first = run(code, base)
-        assert list(bound().values()).count(first["path"]) == 1
+        assert list(bound(base).values()) == [first["path"]]
         assert run(again, base) == {"ident": first["ident"], "same": True, "detached": True}
-    assert bound() == before
+        assert bound(base) == {}
 
 
 @pytest.mark.skipif(not crypt.dm_crypt_available(), reason="this kernel has no dm-crypt")
