@@ -8,6 +8,7 @@ roots = ["/var/lib/brickyard/volumes"]   # loop devices are made of files beneat
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tomllib
@@ -38,11 +39,22 @@ def of_roots(roots: Sequence[str | Path], path: str = "the command line") -> Lim
         plain = str(root)
         if "\0" in plain or not plain.startswith("/") or ".." in PurePosixPath(plain).parts:
             raise LimitsInvalid(path=path, reason=f"root {plain[:200]!r} is not an absolute path")
+        _refuse_foreign_links(plain, path)
         real = os.path.realpath(plain)
         if real == "/":
             raise LimitsInvalid(path=path, reason="the whole file system is no limit")
         resolved.append(real)
     return Limits(tuple(resolved))
+
+
+def _refuse_foreign_links(root: str, path: str) -> None:
+    """Who owns a folder above a root may put a link in its place: a limit is only where root's own links lead."""
+    whole = PurePosixPath(root)
+    for part in (*reversed(whole.parents), whole):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = Path(part).lstat()
+            if stat.S_ISLNK(found.st_mode) and found.st_uid not in {0, os.geteuid()}:
+                raise LimitsInvalid(path=path, reason=f"{part} is a symbolic link that is not root's")
 
 
 def read(path: Path, owner: int = 0) -> Limits:

@@ -74,3 +74,16 @@ def test_any_root_is_absolute_or_refused(text: str) -> None:
     except LimitsInvalid:
         return
     assert all(root.startswith("/") and root != "/" for root in made.roots)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_root_can_not_be_led_elsewhere_by_who_owns_the_folder_above(tmp_path: Path) -> None:
+    """The agent's user owns the state directory; a link there must not widen what the next daemon may touch."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "others").mkdir()
+    (tmp_path / "state" / "volumes").symlink_to(tmp_path / "others")
+    os.chown(tmp_path / "state" / "volumes", 65534, 65534, follow_symlinks=False)
+    path = _file(tmp_path, f'[block]\nroots = ["{tmp_path}/state/volumes"]\n')
+    with pytest.raises(LimitsInvalid, match="link"):
+        limits.read(path)
