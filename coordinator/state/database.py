@@ -2,7 +2,8 @@
 
 `fn` takes a SQLAlchemy `Connection` and is plain synchronous code; it runs in a thread, never on the event loop.
 SQLite (WAL, full sync) has one writer thread and a few readers; a write begins IMMEDIATE, so that what it reads
-can not change before it commits. `fn` may run again after a serialisation failure: it must have no other effect.
+can not change before it commits. `fn` may run again (after a serialisation failure, or when a neighbour in its
+transaction broke it): it must have no other effect.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from coordinator.state.errors import DatabaseBusy, DatabaseUnavailable
+from coordinator.state.writer import Writer
 
 T = TypeVar("T")
 _READERS = 4
@@ -29,10 +31,10 @@ _READERS = 4
 class Database:
     """Owns the engine and its threads. Open with `Database.sqlite(path)`; close with `close()`."""
 
-    def __init__(self, engine: Engine, *, writers: int, lock_fd: int | None = None) -> None:
+    def __init__(self, engine: Engine, *, lock_fd: int | None = None) -> None:
         self.engine = engine
         self._lock_fd = lock_fd
-        self._writer = ThreadPoolExecutor(writers, thread_name_prefix="db-write")
+        self._writer = Writer(self)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
 
     @classmethod
@@ -47,16 +49,18 @@ class Database:
             connect_args={"timeout": 10, "check_same_thread": False, "isolation_level": None},
         )
         event.listen(engine, "connect", _prepare_sqlite)
-        return cls(engine, writers=1, lock_fd=lock_fd)
+        return cls(engine, lock_fd=lock_fd)
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` against one consistent snapshot."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, fn)
 
     async def write(self, fn: Callable[[Connection], T]) -> T:
-        """Run `fn` in one write transaction: committed when it returns, rolled back when it raises."""
-        task = asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, fn)
-        return await asyncio.shield(task)
+        """Run `fn` in a write transaction: on disk when this returns, nothing of it when it raises.
+
+        Calls that wait for the disk together share one transaction, each in a savepoint.
+        """
+        return await self._writer.write(fn)
 
     def read_now(self, fn: Callable[[Connection], T]) -> T:
         """The blocking form of `read`, for commands and start-up."""
@@ -79,9 +83,21 @@ class Database:
                 raise
             return result
 
+    def write_together(self, fns: list[Callable[[Connection], Any]]) -> list[tuple[Any, Exception | None]]:
+        """Run all in one transaction; each one's result, or the error that undid it alone. Raises when none is kept."""
+        with _told(), self.engine.connect() as conn:
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                outcomes = [_apart(conn, fn) for fn in fns]
+                conn.exec_driver_sql("COMMIT")
+            except BaseException:
+                _roll_back(conn)
+                raise
+        return outcomes
+
     def close(self) -> None:
         """Wait for running calls, then let go of file and lock."""
-        self._writer.shutdown()
+        self._writer.close()
         self._readers.shutdown()
         self.engine.dispose()
         if self._lock_fd is not None:
@@ -101,9 +117,31 @@ def _told() -> Iterator[None]:
         raise DatabaseUnavailable(reason=reason) from error
 
 
+def _apart(conn: Connection, fn: Callable[[Connection], Any]) -> tuple[Any, Exception | None]:
+    """Run `fn` in a savepoint. Raises only when its failure ended the whole transaction."""
+    conn.exec_driver_sql("SAVEPOINT apart")
+    failure: Exception | None = None
+    value = None
+    try:
+        with _told():
+            value = fn(conn)
+    except Exception as error:
+        if not _in_transaction(conn):
+            raise
+        failure = error
+        conn.exec_driver_sql("ROLLBACK TO apart")
+    conn.exec_driver_sql("RELEASE apart")
+    return value, failure
+
+
+def _in_transaction(conn: Connection) -> bool:
+    """SQLite ends the transaction by itself on some failures."""
+    return bool(getattr(conn.connection.dbapi_connection, "in_transaction", True))
+
+
 def _roll_back(conn: Connection) -> None:
-    """SQLite ends the transaction by itself on some failures; a second end would hide what happened."""
-    if getattr(conn.connection.dbapi_connection, "in_transaction", True):
+    """A second end of a transaction would hide what happened."""
+    if _in_transaction(conn):
         conn.exec_driver_sql("ROLLBACK")
 
 

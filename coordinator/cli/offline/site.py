@@ -63,7 +63,7 @@ def beside(settings: CoordinatorSettings) -> Iterator[Database]:
     arguments = {"timeout": 10, "check_same_thread": False, "isolation_level": None}
     engine = create_engine(f"sqlite:///{settings.database_file}", connect_args=arguments)
     event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON").close())
-    db = Database(engine, writers=1)
+    db = Database(engine)
     try:
         db.read_now(lambda conn: check(version(conn) or "none"))
         yield db

@@ -1,0 +1,101 @@
+"""One thread that writes: whatever arrives while the disk syncs shares the next transaction.
+
+Each function runs in a savepoint of its own, so that one which raises takes nothing of its neighbours with it. What
+was asked for has been synced to disk when its caller hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+Write = Callable[[Connection], Any]
+_MAX_BATCH = 64
+
+
+class Target(Protocol):
+    """Where it is written to, blocking."""
+
+    def write_now(self, fn: Callable[[Connection], T]) -> T: ...
+    def write_together(self, fns: list[Write]) -> list[tuple[Any, Exception | None]]: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    fn: Write
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Writer:
+    """`await write(fn)` from any event loop; `close()` when nothing more will come: it finishes what is queued."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._queue: deque[_Call] = deque()
+        self._lock = threading.Lock()
+        self._working = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="db-write")
+
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        """What `fn` returned, once it is on disk. A caller that is cancelled leaves the write to be done."""
+        loop = asyncio.get_running_loop()
+        call = _Call(fn, loop, loop.create_future())
+        with self._lock:
+            self._queue.append(call)
+            start, self._working = not self._working, True
+        if start:
+            self._thread.submit(self._work)
+        result: T = await call.future
+        return result
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                batch = [self._queue.popleft() for _ in range(min(_MAX_BATCH, len(self._queue)))]
+                if not batch:
+                    self._working = False
+                    return
+            self._run(batch)
+            with suppress(RuntimeError):  # the loop may be gone when the process ends in a hurry
+                batch[0].loop.call_soon_threadsafe(_deliver, batch)
+
+    def _run(self, batch: list[_Call]) -> None:
+        if len(batch) > 1:
+            try:
+                outcomes = self._target.write_together([call.fn for call in batch])
+            except Exception:  # noqa: BLE001 - each is tried alone, and gets the error that is its own
+                outcomes = []
+            for call, (value, error) in zip(batch, outcomes, strict=False):
+                call.value, call.error = value, error
+            if outcomes:
+                return
+        for call in batch:
+            try:
+                call.value = self._target.write_now(call.fn)
+            except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+                call.error = error
+
+
+def _deliver(batch: list[_Call]) -> None:
+    for call in batch:
+        if call.future.done():
+            continue
+        if call.error is None:
+            call.future.set_result(call.value)
+        else:
+            call.future.set_exception(call.error)
