@@ -1,0 +1,176 @@
+"""No secret where others can read it: a whole site at log level debug uses marked secrets, and everything is searched.
+
+Searched: arguments and environment of every process all the time, logs, databases with their write-ahead files, answers
+of the API, support bundle, all state folders. Each mark is looked for as it is, in hexadecimal and in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.api import Refused
+from tests.support.images import content_of, decrypted, encrypted_qcow2
+from tests.support.site import Site, running
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(
+        not (shutil.which("qemu-img") and shutil.which("cryptsetup")), reason="needs qemu-img, cryptsetup"
+    ),
+]
+LOOP = os.geteuid() == 0 and Path("/dev/loop-control").exists()
+
+
+def marks(secret: bytes) -> list[bytes]:
+    """A secret in each form in which it could be found; base64 at each of the three alignments."""
+    found = [secret, secret.hex().encode(), secret.hex().upper().encode(), repr(secret)[2:-1].encode()]
+    for shift in range(3):
+        text = base64.b64encode(b"\0" * shift + secret).decode().rstrip("=")
+        middle = text[4 if shift else 0 : len(text) - 4]
+        found += [middle.encode(), middle.replace("+", "-").replace("/", "_").encode()]
+    return found
+
+
+class Watcher:
+    """Reads arguments and environment of all processes over and over in a thread of its own."""
+
+    def __init__(self, wanted: list[bytes]) -> None:
+        self._wanted, self._stop = wanted, threading.Event()
+        self.found: set[str] = set()
+        self.tools: set[str] = set()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for process in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    with suppress(OSError):
+                        data = (process / name).read_bytes()
+                        if name == "cmdline":
+                            self.tools.add(Path(data.split(b"\0")[0].decode(errors="replace")).name)
+                        self.found |= {f"{name} of {data[:200]!r}" for mark in self._wanted if mark in data}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            self._thread.join()
+
+
+def key(type: str, value: bytes) -> dict[str, str]:
+    return {"type": type, "payload_b64": base64.b64encode(value).decode()}
+
+
+def refused(site: Site, path: str, body: object) -> None:
+    with pytest.raises(Refused):
+        site.api.post(path, body)
+
+
+def use(site: Site, passphrase: bytes, symmetric: bytes, wrong: bytes) -> None:
+    """Both kinds of secrets, a restart that needs the secret again, an attachment, and errors about secrets."""
+    api, content = site.api, content_of()
+    size = len(content)
+    secret_type = api.encrypted_type()
+    first, second = (encrypted_qcow2(site.folder, content, value) for value in (passphrase, symmetric.hex().encode()))
+    images = [
+        api.image("passphrase", "qcow2", first, secret=key("passphrase", passphrase), decrypt_size=size),
+        api.image("symmetric", "qcow2", second, secret=key("symmetric", symmetric), decrypt_size=size),
+    ]
+    kept = site.layout.volumes(site.volume_host) / "volumes"
+    for image, opens in zip(images, (passphrase, symmetric.hex().encode()), strict=True):
+        volume = api.made(f"of-{image}", volume_type=secret_type, imageRef=image)
+        assert decrypted(site.folder, kept / volume, opens, size) == content
+    host = site.agents[site.volume_host]
+    host.arm("agent.job.started")
+    again = api.create_volume("again", volume_type=secret_type, imageRef=images[0])
+    assert host.died() == -signal.SIGKILL
+    site.restart(host.name)
+    api.settle(60)
+    assert api.volume(again)["status"] == "available"
+    if LOOP:
+        body = {"volume_id": again, "host_id": site.volume_host}
+        attachment = api.post("/brickyard/v1/attachments", body)["attachment"]["id"]
+        api.settle()
+        api.post(f"/v3/volumes/{again}/action", {"os-extend": {"new_size": 2}})
+        api.settle()
+        api.delete(f"/brickyard/v1/attachments/{attachment}")
+        api.settle()
+    # What fails: a wrong secret, bodies that are refused, a type without encryption.
+    misfit = api.image("wrong", "qcow2", first, secret=key("passphrase", wrong), decrypt_size=size)
+    failed = api.create_volume("failed", volume_type=secret_type, imageRef=misfit)
+    api.settle()
+    assert api.volume(failed)["status"] == "error"
+    refused(site, "/v3/volumes", {"volume": {"size": 1, "imageRef": images[0]}})
+    encryption = {"secret": key("passphrase", passphrase), "decrypt_size": "many"}
+    refused(site, "/brickyard/v1/images", {"image": {"disk_format": "qcow2", "encryption": encryption}})
+    refused(site, "/brickyard/v1/keys", {"key": {**key("passphrase", passphrase), "surplus": 1}})
+    refused(site, "/brickyard/v1/keys", {"key": {"type": "pass", "payload_b64": passphrase.decode() + "!"}})
+    api.get("/v3/messages")
+    api.get("/brickyard/v1/operations?all_projects=true")
+    api.get("/brickyard/v1/keys")
+
+
+def bundle(site: Site) -> dict[str, bytes]:
+    """What the agent's support bundle holds."""
+    file = site.folder / "support.tar.gz"
+    command = Path(sys.executable).with_name("brickyard-agent")
+    config = site.layout.agent_file(site.volume_host)
+    subprocess.run([command, "support-bundle", file, "--config", config], check=True, capture_output=True)
+    with tarfile.open(file) as archive:
+        names = [one.name for one in archive if one.isfile()]
+        found = {f"support bundle: {name}": archive.extractfile(name).read() for name in names}  # type: ignore[union-attr]
+    file.unlink()
+    return found
+
+
+def everything(site: Site) -> dict[str, bytes]:
+    """All files of the site but the volumes, which are encrypted and large."""
+    found = {}
+    for path in site.folder.rglob("*"):
+        if path.is_file() and "volumes" not in path.parts:
+            found[str(path.relative_to(site.folder))] = path.read_bytes()
+    return found
+
+
+def test_no_secret_is_where_others_can_read_it() -> None:
+    passphrase = f"Canary-{os.urandom(9).hex()}-passphrase".encode()
+    wrong = f"Canary-{os.urandom(9).hex()}-wrong".encode()
+    symmetric = os.urandom(32)
+    wanted = [mark for secret in (passphrase, wrong, symmetric) for mark in marks(secret)]
+    watcher = Watcher(wanted)
+    debug = ("log.level=debug",)
+    with watcher.watching(), running(sets=debug, agent_sets=debug) as site:
+        use(site, passphrase, symmetric, wrong)
+        site.clean()
+        password = site.layout.coordinator_state / "admin-password"
+        places = {**everything(site), **bundle(site), "answers of the API": b"\0".join(site.api.bodies)}
+        logs = places["coordinator.log"] + places["host-a.log"] + places["host-b.log"]
+        seen = {name for name, data in places.items() for mark in wanted if mark in data}
+        password_name = str(password.relative_to(site.folder))
+        told = [name for name, data in places.items() if password.read_bytes().strip() in data]
+    assert not seen
+    assert set(told) <= {password_name, "site/openrc"}
+    assert not watcher.found
+    # The search itself must have looked at what it is about.
+    assert "qemu-img" in watcher.tools
+    assert b"debug" in logs
+    assert {"site/coordinator/coordinator.db", "site/coordinator/coordinator.db-wal"} <= places.keys()
+    assert "site/host-b/state/journal.db" in places
+    assert any(name.startswith("support bundle") for name in places)
+    assert b"does not open" in places["answers of the API"]
