@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
 from coordinator.operations.jobs import Agents
 
@@ -41,5 +40,5 @@ class Acknowledger:
                 continue
             try:
                 await client.acknowledge(keys)
-            except BrickyardError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next batch must be sent
                 log.info("acknowledgement lost", host=host_id, jobs=len(keys), reason=str(error))

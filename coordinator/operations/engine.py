@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from agent.base.errors import NotFound
+from agent.base.errors import BrickyardError, NotFound
 from agent.base.faults import declare, fault_point
 from agent.base.log import bound, get_logger
+from coordinator.operations import waits
 from coordinator.operations.acknowledge import Acknowledger
 from coordinator.operations.errors import NotCancellable, NotRetryable
 from coordinator.operations.jobs import AWAY_DEADLINE_S, Agents, Conversation
 from coordinator.operations.run import Run
 from coordinator.operations.slots import Slot
 from coordinator.operations.watch import Watchers
-from coordinator.operations.workflow import Workflows
+from coordinator.operations.workflow import Workflow, Workflows
 from coordinator.state import operations
 from coordinator.state.database import Database
-from coordinator.state.errors import LeaseLost
+from coordinator.state.errors import DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 
@@ -56,6 +58,7 @@ class Engine:
         self._away_deadline_s = away_deadline_s
         self._slots = asyncio.Semaphore(parallel)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._epochs: dict[str, int] = {}
         self._cancels: dict[str, asyncio.Event] = {}
         self._busy = asyncio.Event()
         self._acknowledger = Acknowledger(agents)
@@ -87,13 +90,17 @@ class Engine:
 
     def start(self, operation: Operation) -> None:
         """Run an operation that this coordinator owns."""
-        if operation.id in self._tasks:
+        running = self._tasks.get(operation.id)
+        if running is not None:
+            if self._epochs.get(operation.id, 0) < operation.epoch:
+                running.add_done_callback(lambda _: self.start(operation))
             return
         cancel = self._cancels[operation.id] = asyncio.Event()
         if operation.cancel_requested:
             cancel.set()
         task = asyncio.create_task(self._run(operation, cancel), name=f"operation-{operation.id}")
         self._tasks[operation.id] = task
+        self._epochs[operation.id] = operation.epoch
         self._busy.set()
         task.add_done_callback(lambda _: self._forget(operation.id))
 
@@ -101,8 +108,10 @@ class Engine:
         """The operation once it has ended; None when `timeout` seconds were not enough."""
         ended = self.watchers.ended(operation_id)
         current = await self.db.read(lambda conn: operations.get(conn, operation_id))
-        if current is None or current.state not in operations.ACTIVE:
-            self.watchers.drop(operation_id)
+        if current is None:
+            return None
+        if current.state not in operations.ACTIVE:
+            self.watchers.end(current)
             return current
         try:
             return await asyncio.wait_for(asyncio.shield(ended), timeout)
@@ -132,9 +141,14 @@ class Engine:
         self.watchers.progress(operation_id, progress)
 
     async def waiting(self, operation: Operation, reason: str | None) -> None:
-        """Make a wait visible on the row, with its beginning."""
+        """Make a wait visible on the row and as an issue, with its beginning."""
         since = utcnow() if reason else None
-        await self.db.write(lambda conn: operations.fenced(conn, operation, waiting=reason, waiting_since=since))
+
+        def store(conn: Connection) -> None:
+            operations.fenced(conn, operation, waiting=reason, waiting_since=since)
+            waits.told(conn, operation, reason)
+
+        await self.db.write(store)
 
     def finished(self, operation: Operation, jobs: list[tuple[str, str]]) -> None:
         """Called by `Run` when an operation ended; `jobs` are (host, key) that the hosts may now forget."""
@@ -146,22 +160,46 @@ class Engine:
         async with Slot(self._slots) as slot:
             with bound(operation=operation.id, request_id=operation.request_id, resource=operation.resource_id):
                 conversation = Conversation(self.agents, self, cancel, slot, self._away_deadline_s)
-                pause_s = _FIRST_PAUSE_S
-                while True:
-                    try:
-                        await Run(self.db, workflow, conversation, self).go(operation)
-                    except LeaseLost:
-                        log.warning("operation was taken over by another coordinator")
-                    except Exception as error:
-                        log.exception("operation can not go on for now", kind=operation.kind, reason=str(error))
-                        async with slot.given_up():
-                            await asyncio.sleep(pause_s)
-                        pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
-                        fresh = await self._reread(operation)
-                        if fresh is not None:
-                            operation = fresh
-                            continue
-                    return
+                await self._run_on(operation, workflow, conversation)
+
+    async def _run_on(self, operation: Operation, workflow: Workflow, conversation: Conversation) -> None:
+        """Run it to its end, however often the database or a defect gets in the way."""
+        pause_s, more = _FIRST_PAUSE_S, 1
+        while True:
+            try:
+                return await Run(self.db, workflow, conversation, self).go(operation)
+            except LeaseLost:
+                fresh = await self._taken_back(operation, more)
+                more *= 2
+                if fresh is None:
+                    log.warning("operation was taken over by another coordinator")
+                    return None
+            except Exception as error:
+                log.exception("operation can not go on for now", kind=operation.kind, reason=str(error))
+                async with conversation.slot.given_up():
+                    await self._show_wait(operation, error)
+                    await asyncio.sleep(pause_s)
+                pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+                fresh = await self._reread(operation)
+                if fresh is None:
+                    return None
+            operation = fresh
+
+    async def _taken_back(self, operation: Operation, more: int) -> Operation | None:
+        """Ours still, but a host knows of a higher epoch (the database was restored): raise ours. None: not ours."""
+        if not self._exclusive:
+            return None
+        try:
+            return await self.db.write(lambda conn: operations.raise_epoch(conn, operation, more))
+        except DatabaseUnavailable:
+            log.exception("the database can not be written")
+            return operation
+
+    async def _show_wait(self, operation: Operation, error: Exception) -> None:
+        """Best effort: what keeps it from going on may be the database itself."""
+        why = error.code if isinstance(error, BrickyardError) else type(error).__name__
+        with suppress(Exception):
+            await self.waiting(operation, f"it is tried again after {why}")
 
     async def _reread(self, operation: Operation) -> Operation | None:
         """The row as it is now, while it is still ours to work on; what we have in hand when it can not be read."""
@@ -175,6 +213,7 @@ class Engine:
 
     def _forget(self, operation_id: str) -> None:
         self._tasks.pop(operation_id, None)
+        self._epochs.pop(operation_id, None)
         self._cancels.pop(operation_id, None)
         if not self._tasks:
             self._busy.clear()
@@ -190,10 +229,17 @@ class Engine:
         while True:
             await self._busy.wait()
             await asyncio.sleep(RENEW_S)
-            if self._tasks:
+            if not self._tasks:
+                continue
+            try:
                 await self.db.write(lambda conn: operations.renew(conn, self.owner))
+            except Exception:
+                log.exception("leases can not be renewed just now")
 
     async def _scan(self) -> None:
         while True:
             await asyncio.sleep(SCAN_S)
-            await self._claim(all_of_them=False)
+            try:
+                await self._claim(all_of_them=False)
+            except Exception:
+                log.exception("operations can not be claimed just now")

@@ -117,12 +117,15 @@ class Conversation:
         return fresh
 
     async def _follow(self, client: AgentClient, status: JobStatus, operation: Operation) -> JobStatus:
+        if operation.state != "running":
+            async with self.slot.given_up():
+                return await client.get_job(status.key, FOLLOW_WAIT_S, status.seq)
         follow = asyncio.ensure_future(client.get_job(status.key, FOLLOW_WAIT_S, status.seq))
         stop = asyncio.ensure_future(self.cancelled.wait())
         try:
             async with self.slot.given_up():
                 await asyncio.wait({follow, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if stop.done() and operation.state == "running":
+            if stop.done():
                 return await client.cancel(status.key, operation.epoch)
             return await follow
         finally:
@@ -154,6 +157,8 @@ class Conversation:
         await self.listener.waiting(operation, f"outcome_unknown: host {host_id} can not be reached")
         async with self.slot.given_up():
             back = await self.agents.reachable(host_id, self.away_deadline_s)
+        if self.agents.client(host_id) is None:
+            raise UnknownHost(host=host_id)
         if not back:
             raise WaitedTooLong(host=host_id, seconds=int(time.monotonic() - started))
         await self.listener.waiting(operation, None)

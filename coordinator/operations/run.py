@@ -120,8 +120,7 @@ class Run:
 
     async def _after_error(self, operation: Operation, step: JobStep, error: BrickyardError) -> Moved:
         workflow = self._workflow
-        if error.code == "stale-epoch":
-            raise LeaseLost(id=operation.id, epoch=operation.epoch)
+        _not_of_the_job(operation, error)
         retry_after = 1.0 if error.code in step.again_on else getattr(error, "retry_after", None)
         attempt = operation.attempt(step.name)
         if retry_after is not None and attempt < MAX_ATTEMPTS:
@@ -154,19 +153,21 @@ class Run:
 
     async def _undo_error(self, operation: Operation, todo: Next, error: BrickyardError) -> Moved:
         workflow = self._workflow
-        if error.code == "stale-epoch":
-            raise LeaseLost(id=operation.id, epoch=operation.epoch)
+        _not_of_the_job(operation, error)
         attempt = operation.attempt(f"{todo.step}.undo")
         if isinstance(error, WaitedTooLong) or attempt >= MAX_ATTEMPTS:
             ended = await self._db.write(lambda conn: give_up_undo(conn, workflow, operation, todo.step, error))
             return ended, None
-        await self._pause(min(30.0, 2.0 ** (attempt - 1)))
+        await self._pause(min(30.0, 2.0 ** (attempt - 1)), undoing=True)
         marked = await self._db.write(lambda conn: undo_again(conn, operation, todo.step))
         return await self._write(marked, lambda conn: retreat(conn, workflow, marked))
 
-    async def _pause(self, seconds: float) -> None:
-        """Back off before another attempt, unless the work is cancelled meanwhile."""
+    async def _pause(self, seconds: float, *, undoing: bool = False) -> None:
+        """Back off before another attempt, unless the work is cancelled meanwhile; an undo can not be cancelled."""
         async with self._talk.slot.given_up():
+            if undoing:
+                await asyncio.sleep(seconds)
+                return
             try:
                 await asyncio.wait_for(self._talk.cancelled.wait(), seconds)
             except TimeoutError:
@@ -190,3 +191,11 @@ class Run:
             return await self._db.write(lambda conn: fail(conn, workflow, operation, step, error))
         step = operation.step or workflow.steps[0].name
         return await self._db.write(lambda conn: give_up_undo(conn, workflow, operation, step, error)), None
+
+
+def _not_of_the_job(operation: Operation, error: BrickyardError) -> None:
+    """Raise what is no word of the job's end: the job goes on, and a new attempt of it would be a second one."""
+    if error.code == "stale-epoch":
+        raise LeaseLost(id=operation.id, epoch=operation.epoch)
+    if isinstance(error, (LeaseLost, DatabaseUnavailable)):
+        raise error

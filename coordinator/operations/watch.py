@@ -54,13 +54,10 @@ class Watchers:
         return watched.ended
 
     def end(self, operation: Operation) -> None:
+        """Tell all who wait; also by whoever finds that it had ended before they came."""
         watched = self._by_id.pop(operation.id, None)
         if watched is None:
             return
         if watched.ended is not None and not watched.ended.done():
             watched.ended.set_result(operation)
         watched.changed.set()
-
-    def drop(self, operation_id: str) -> None:
-        """Forget watchers of an operation that had ended before they came."""
-        self._by_id.pop(operation_id, None)

@@ -54,6 +54,12 @@ def is_open(conn: Connection, code: str, resource_id: str) -> bool:
     return conn.execute(query.limit(1)).first() is not None
 
 
+def close(conn: Connection, code: str, resource_id: str) -> None:
+    """Close the open issue of this code on a resource, where there is one."""
+    same = (issues.c.code == code, issues.c.resource_id == resource_id, issues.c.closed_at.is_(None))
+    conn.execute(update(issues).where(*same).values(closed_at=utcnow()))
+
+
 def settle(conn: Connection, host_id: str | None, codes: Sequence[str], still: set[tuple[str, str]]) -> None:
     """Close open issues of these codes (of a host, where given) that are not among `still` (code, resource id)."""
     query = select(issues.c.id, issues.c.code, issues.c.resource_id).where(

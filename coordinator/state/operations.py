@@ -138,6 +138,14 @@ def claim(conn: Connection, owner: str, *, all_of_them: bool, known: frozenset[t
     return claimed
 
 
+def raise_epoch(conn: Connection, operation: Operation, more: int) -> Operation | None:
+    """Claim an operation of one's own anew, `more` epochs on; None when it has ended or another has it."""
+    try:
+        return fenced(conn, operation, epoch=operation.epoch + more)
+    except LeaseLost:
+        return None
+
+
 def renew(conn: Connection, owner: str) -> int:
     """Renew every lease of this owner; returns how many."""
     return conn.execute(

@@ -108,7 +108,7 @@ async def _watched(call: Call, operation: Operation, wait: float) -> Operation:
         # Read only once the watch is on: an end in between would else be missed.
         now = await call.services.db.read(lambda conn: _mine(conn, call))
         if now.state not in ACTIVE:
-            watchers.drop(operation.id)
+            watchers.end(now)
             return now
         await change
     finally:

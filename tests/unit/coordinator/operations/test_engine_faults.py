@@ -1,0 +1,146 @@
+"""The engine when things go wrong around it: nothing done twice, nobody waiting for ever, nothing given up early."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from agent.base.errors import Temporary
+from coordinator.operations.new_volume import NewVolume, accept_volume
+from coordinator.state import issues, operations
+from coordinator.state.errors import DatabaseUnavailable
+from coordinator.state.operations import Operation
+from tests.unit.coordinator.operations.support import REQUESTER, Site, site
+
+NEW = NewVolume(size=1)
+
+
+class Busy(Temporary):
+    code = "test.busy"
+    sentence = "A tool is still at work on it."
+    retry_after = 0.1
+
+
+async def accepted(here: Site) -> Operation:
+    operation, _ = await here.db.write(lambda conn: accept_volume(conn, REQUESTER, here.keys, NEW))
+    return operation
+
+
+async def ended(here: Site, operation: Operation, seconds: float = 20) -> Operation:
+    last = await here.engine.wait(operation.id, seconds)
+    assert last is not None
+    return last
+
+
+async def test_a_cancelled_operation_has_patience_with_its_undo(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        wire = here.hosts.wires["host-a"]
+        call, busy_until = wire.call, 0.0
+
+        async def busy(method: str, path: str, *, body: Any = None, **more: Any) -> Any:
+            if path == "/v1/jobs" and method == "POST" and ".undo/" in body["key"] and time.monotonic() < busy_until:
+                raise Busy
+            return await call(method, path, body=body, **more)
+
+        wire.call = busy  # type: ignore[method-assign]
+        operation = dataclasses.replace(await accepted(here), cancel_requested=True)
+        busy_until = time.monotonic() + 0.8
+        here.engine.start(operation)
+        assert (await ended(here, operation)).state == "cancelled"
+
+
+async def test_a_database_that_fails_while_a_host_is_away_makes_no_second_job(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        wire, write = here.hosts.wires["host-a"], here.db.write
+
+        async def failing(fn: Any) -> Any:
+            if "host-a" in here.hosts.away:
+                here.hosts.away.clear()
+                raise DatabaseUnavailable(reason="database or disk is full")
+            return await write(fn)
+
+        operation = await accepted(here)
+        here.db.write = failing  # type: ignore[method-assign]
+        wire.lose_answers = 1
+        wire.held = asyncio.Event()
+        here.engine.start(operation)
+        await asyncio.sleep(0.05)
+        here.hosts.away.add("host-a")
+        wire.held.set()
+        assert (await ended(here, operation)).state == "done"
+        assert {request.key for request in wire.posted} == {f"{operation.id}/make/1"}
+
+
+async def test_two_who_wait_both_hear_of_the_end(tmp_path: Path) -> None:
+    """The second comes after the end was stored, and before it was told."""
+    async with site(tmp_path) as here:
+        operation = await accepted(here)
+        first = here.engine.watchers.ended(operation.id)
+        await here.db.write(
+            lambda conn: operations.finish(conn, operations.finish(conn, operation, "fail"), "undone", {"code": "x"})
+        )
+        second = await here.engine.wait(operation.id, 5)
+        assert second is not None
+        assert (await asyncio.wait_for(first, 1)).state == second.state == "failed"
+
+
+async def test_what_is_started_again_before_its_task_has_ended_goes_on(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        wire = here.hosts.wires["host-a"]
+        wire.held = asyncio.Event()
+        operation = await accepted(here)
+        here.engine.start(operation)
+        await asyncio.sleep(0.05)
+        known = here.engine.workflows.known
+        (again,) = await here.db.write(lambda conn: operations.claim(conn, "c1", all_of_them=True, known=known))
+        here.engine.start(again)
+        wire.held.set()
+        last = await ended(here, operation)
+        assert (last.state, last.epoch) == ("done", 2)
+
+
+async def test_an_epoch_that_a_host_has_seen_passed_is_passed(tmp_path: Path) -> None:
+    """The database was restored from a backup: the host knows of a higher epoch than the row does."""
+    async with site(tmp_path) as here:
+        client = here.hosts.client("host-a")
+        assert client is not None
+        operation = await accepted(here)
+        await client.cancel(f"{operation.id}/other/1", 6)
+        here.engine.start(operation)
+        last = await ended(here, operation)
+        assert last.state == "done"
+        assert last.epoch > 6
+
+
+async def test_waiting_for_a_host_is_an_issue_with_its_age(tmp_path: Path) -> None:
+    async with site(tmp_path, away_deadline_s=30.0) as here:
+        wire = here.hosts.wires["host-a"]
+        wire.held = asyncio.Event()
+        operation = await accepted(here)
+        here.engine.start(operation)
+        await asyncio.sleep(0.05)
+        back = asyncio.Event()
+
+        async def reachable(host_id: str, timeout: float) -> bool:
+            if timeout <= 1.0:
+                return False
+            await back.wait()
+            return True
+
+        here.hosts.reachable = reachable  # type: ignore[method-assign]
+        wire.lose_answers = 1
+        wire.held.set()
+        async with asyncio.timeout(5):
+            while not (rows := await here.db.read(issues.listing)):
+                await asyncio.sleep(0.01)
+        (row,) = rows
+        assert (row.code, row.resource_id) == ("operation.waiting", operation.id)
+        assert "host-a" in row.sentence
+        assert f"brickyard operation show {operation.id}" in row.remedy
+        assert row.project_id == "p1"
+        back.set()
+        assert (await ended(here, operation)).state == "done"
+        assert not await here.db.read(issues.listing)
