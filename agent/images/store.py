@@ -82,7 +82,11 @@ class ImageStore:
         """Where a transfer may put an image's bytes; raises ImageDiffers when it is kept already."""
         if (self._images / checked_id(image_id, "image")).exists():
             raise ImageDiffers(id=image_id)
-        return self._incoming / image_id
+        return self.arriving_path(image_id)
+
+    def arriving_path(self, image_id: str) -> Path:
+        """Where an image's bytes lie until they are committed, whether there are any or not."""
+        return self._incoming / checked_id(image_id, "image")
 
     async def commit(self, image_id: str, declared: Declared) -> Committed:
         """Sync, hash and inspect the bytes that arrived, then keep them.

@@ -18,6 +18,7 @@ from aiohttp import web
 from agent.base.errors import BrickyardError, Invalid
 from agent.base.log import get_logger
 from agent.base.metrics import registry
+from agent.host.run import uninterrupted
 from agent.targets.tickets import Direction, Ticket, Tickets
 from agent.wire.errors import TransferDenied, TransferMismatch, TransferTooLarge
 from agent.wire.tls import TlsIdentity, peer_of
@@ -78,6 +79,10 @@ class DataPort:
         """End a ticket; True when a write on it had been completed and synced. A name that is gone is fine."""
         ticket = await self._tickets.close(name)
         return ticket is not None and ticket.complete
+
+    async def close_writers(self, path: Path) -> None:
+        """End the tickets to write a file that is about to be judged: nothing touches it afterwards."""
+        await self._tickets.close_writers(path)
 
     def _find(self, request: web.Request, direction: Direction | None) -> Ticket:
         peer = peer_of(request.transport)
@@ -163,11 +168,7 @@ def _guarded(
 
 async def _in_thread(function: Callable[..., T], *args: Any) -> T:
     """Like `asyncio.to_thread`, but a cancelled caller still waits: the descriptor is in use until the thread ends."""
-    work = asyncio.get_running_loop().run_in_executor(None, function, *args)
-    try:
-        return await asyncio.shield(work)
-    finally:
-        await asyncio.wait([work])
+    return await uninterrupted(asyncio.to_thread(function, *args))
 
 
 async def _send(fd: int, start: int, stop: int, response: web.StreamResponse) -> None:
@@ -186,7 +187,7 @@ async def _send(fd: int, start: int, stop: int, response: web.StreamResponse) ->
             _moved.inc(len(block), direction="read")
     finally:
         # The descriptor may be closed, and its number reused, only when no thread reads it any more.
-        await asyncio.wait([ahead])
+        await uninterrupted(_ended(ahead))
 
 
 async def _receive(ticket: Ticket, offset: int, request: web.Request) -> None:
@@ -204,7 +205,11 @@ async def _receive(ticket: Ticket, offset: int, request: web.Request) -> None:
             offset += size
     finally:
         if pending is not None:
-            await asyncio.wait([pending])
+            await uninterrupted(_ended(pending))
+
+
+async def _ended(work: asyncio.Future[Any]) -> None:
+    await asyncio.wait([work])
 
 
 async def _gather_block(request: web.Request) -> tuple[list[bytes], int]:

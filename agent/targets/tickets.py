@@ -23,6 +23,7 @@ class Ticket:
     """`received` counts bytes that lie in the file from its start without a gap; `complete`: synced and closed off."""
 
     name: str
+    path: Path
     fd: int
     direction: Direction
     peer: str
@@ -32,6 +33,9 @@ class Ticket:
     unsynced: int = 0
     user: asyncio.Task[object] | None = None
     free: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def writes(self, path: Path) -> bool:
+        return self.direction == "write" and self.path == path
 
     @asynccontextmanager
     async def use(self, take_over: bool) -> AsyncIterator[None]:
@@ -65,14 +69,18 @@ class Tickets:
     ) -> Ticket:
         """A new ticket on a regular file (made empty for writing, 0600; never through a symbolic link).
 
+        Earlier tickets to write the same file end: what a lost upload still sends must not mix with the next one.
+
         Raises `Invalid` for anything else than a regular file, OSError when it can not be opened.
         """
         if len(self._open) >= MAX_TICKETS:
             raise TicketBusy
         if lifetime_s <= 0:
             raise Invalid(reason="A transfer's lifetime must be positive.")
+        if direction == "write":
+            await self.close_writers(path)
         fd = await asyncio.to_thread(_open, path, direction)
-        ticket = Ticket(secrets.token_urlsafe(24), fd, direction, peer, max_bytes)
+        ticket = Ticket(secrets.token_urlsafe(24), path, fd, direction, peer, max_bytes)
         self._open[ticket.name] = ticket
         self._timers[ticket.name] = asyncio.get_running_loop().call_later(lifetime_s, self._expire, ticket.name)
         return ticket
@@ -96,6 +104,11 @@ class Tickets:
             await ticket.free.wait()
         await asyncio.to_thread(os.close, fd)
         return ticket
+
+    async def close_writers(self, path: Path) -> None:
+        """End every ticket to write this file; nothing touches it afterwards."""
+        for name in [ticket.name for ticket in self._open.values() if ticket.writes(path)]:
+            await self.close(name)
 
     async def close_all(self) -> None:
         for name in list(self._open):

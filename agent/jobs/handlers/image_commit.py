@@ -11,7 +11,11 @@ async def run(context: Context, args: ImageCommit) -> ImageResult:
     from agent.images.inspect import Declared
 
     declared = Declared(args.disk_format, args.container_format, args.encrypted)
-    kept = await context.services.image_store().commit(args.image_id, declared)
+    store, port = context.services.image_store(), context.services.data_port
+    if port is not None:
+        # Bytes that come after the inspection would be bytes that nobody inspected.
+        await port.close_writers(store.arriving_path(args.image_id))
+    kept = await store.commit(args.image_id, declared)
     return ImageResult(
         image_id=args.image_id,
         size_bytes=kept.size,
