@@ -37,7 +37,8 @@ class Spool:
     @contextlib.asynccontextmanager
     async def room(self, size: int) -> AsyncIterator[int]:
         """A descriptor (read and write) of an empty nameless file with `size` bytes set aside; SpoolFull else."""
-        free = min(self._max - self._admitted, await asyncio.to_thread(self._free) - self._admitted)
+        there = await asyncio.to_thread(self._free)  # from here to the admission nobody else comes in between
+        free = min(self._max, there) - self._admitted
         if size > free:
             raise SpoolFull(free=max(0, free), wanted=size)
         self._admitted += size

@@ -11,9 +11,10 @@ import asyncio
 import os
 import secrets
 
+from agent.copying.errors import translated
 from agent.luks.convert import Node, Watch, convert
 from agent.luks.model import STRONG_KEY_ITERATIONS, Format, Secret, header_bytes, passphrase
-from agent.luks.tool import format_header
+from agent.luks.tool import format_header, sync
 from agent.luks.window import whole_file
 
 _ROOM = 1 << 20
@@ -43,7 +44,7 @@ async def fill_luks2(
     await format_header(
         target_fd, fmt, secret, iterations=iterations, volume_key=key, payload_there=True, lock_fd=watch.lock_fd
     )
-    await asyncio.to_thread(os.fsync, target_fd)
+    await asyncio.to_thread(sync, target_fd)
 
 
 async def _bridge(fmt: Format, secret: Secret, key: bytes, lock_fd: int | None) -> bytes:
@@ -58,6 +59,9 @@ async def _bridge(fmt: Format, secret: Secret, key: bytes, lock_fd: int | None) 
 
 def _write(fd: int, data: bytes, offset: int) -> None:
     view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        view, offset = view[count:], offset + count
+    try:
+        while view:
+            count = os.pwrite(fd, view, offset)
+            view, offset = view[count:], offset + count
+    except OSError as failure:
+        raise translated(failure, "destination") from failure

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent.copying.errors import translated
 from agent.host.run import run
 from agent.luks import header
 from agent.luks.errors import ConversionFailed, FormatRefused, TargetInUse, WrongSecret
@@ -63,10 +64,11 @@ async def format_header(
     """Write a LUKS header with one PBKDF2 key slot; the payload begins at `header_bytes(fmt)`, in sectors of 512.
 
     The file must be empty, or with `payload_there` at least the place of the header. `volume_key` is the master
-    key (made by cryptsetup when None). Raises TargetInUse, FormatRefused, BadSecret, ConversionFailed.
+    key (made by cryptsetup when None). Raises TargetInUse, FormatRefused, BadSecret, DestinationFull, ConversionFailed.
     """
     check_format(fmt)
     await asyncio.to_thread(_must_be_empty, target_fd, header_bytes(fmt) if payload_there else None)
+    await asyncio.to_thread(_make_room, target_fd, header_bytes(fmt))
     argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", fmt.format, "--hash", "sha256"]
     argv += ["--cipher", fmt.cipher, "--key-size", str(fmt.key_size), "--offset", str(header_bytes(fmt) // _SECTOR)]
     argv += ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", str(iterations), "--key-file", "{secret:key}"]
@@ -95,9 +97,26 @@ async def make_blank(
     fd = await asyncio.to_thread(fresh, path, device_bytes(usable, fmt))
     try:
         await format_header(fd, fmt, secret, iterations=iterations, lock_fd=lock_fd)
-        await asyncio.to_thread(os.fsync, fd)
+        await asyncio.to_thread(sync, fd)
     finally:
         os.close(fd)
+
+
+def sync(fd: int) -> None:
+    """Make what was written durable. DestinationFull and its kin. Blocking."""
+    try:
+        os.fsync(fd)
+    except OSError as failure:
+        raise translated(failure, "destination") from failure
+
+
+def _make_room(fd: int, count: int) -> None:
+    """Set the header's place aside: a tool would only say that it could not write there, not why."""
+    try:
+        os.posix_fallocate(fd, 0, count)
+    except OSError as failure:
+        if failure.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
+            raise translated(failure, "destination") from failure
 
 
 def _must_be_empty(fd: int, length: int | None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.backends.errors import VolumeExists
+from agent.backends.errors import NoSpace, VolumeExists
+from agent.copying.errors import DestinationFull
 from agent.jobs.handlers.common import format_of, one_volume, secret_of
 from agent.jobs.kinds import Context, Kind
 from agent.luks.model import Format, device_bytes, iterations_for
@@ -35,7 +36,10 @@ async def _encrypted(context: Context, backend: Backend, args: VolumeCreate, fmt
         secret = secret_of(context, "volume")
         path = await backend.prepare(args.volume_id, size)
         iterations = iterations_for(secret, None, context.services.passphrase_iterations)
-        await make_blank(path, args.size_bytes, fmt, secret, iterations=iterations, lock_fd=context.lock_fd)
+        try:
+            await make_blank(path, args.size_bytes, fmt, secret, iterations=iterations, lock_fd=context.lock_fd)
+        except DestinationFull as full:
+            raise NoSpace(backend=args.backend) from full
         await backend.publish(args.volume_id)
     elif have != size:
         raise VolumeExists(noun="Volume", id=args.volume_id, backend=args.backend, have=have, need=size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -82,12 +83,18 @@ async def _image(context: Context, args: VolumeFromImage) -> AsyncIterator[int]:
         finally:
             await asyncio.to_thread(os.close, fd)
         return
+    from agent.images.errors import SpoolFull
     from agent.images.spool import room_for
 
     means: Conversion = context.services.conversion_means()
     clear = args.encryption is not None and not image.encrypted
     async with room_for(image.size_bytes, clear=clear, disk=means.spool, memory=means.memory) as fd:
-        await means.fetch(image.transfer, fd, image.size_bytes, _meter(context, "fetch", image.size_bytes))
+        try:
+            await means.fetch(image.transfer, fd, image.size_bytes, _meter(context, "fetch", image.size_bytes))
+        except OSError as failure:
+            if failure.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise SpoolFull(free=0, wanted=image.size_bytes) from failure
         yield fd
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.backends.config import FileBackendConfig
+from agent.backends.errors import NoSpace
 from agent.backends.file import FileBackend
 from agent.base.errors import Invalid, NotFound
 from agent.base.ids import new_id
 from agent.images.config import ImagesConfig
+from agent.images.errors import SpoolFull
 from agent.images.spool import MemorySpool, Spool
 from agent.images.store import ImageStore
 from agent.jobs import registry
@@ -26,6 +30,7 @@ from agent.jobs.services import Services
 from agent.wire.jobs import (
     ImageCommit,
     ImageDelete,
+    ImageSource,
     JobArgs,
     LuksFormat,
     Progress,
@@ -280,3 +285,52 @@ async def test_the_clear_image_of_an_encrypted_volume_is_fetched_into_memory_alo
         volume=SECRET,
     )
     assert host.fetched_into.startswith("/memfd:")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
+@needs_cryptsetup
+@pytest.mark.parametrize("luks", ["luks1", "luks2"])
+async def test_a_full_file_system_is_told_as_that_and_nothing_stays(host: Host, tmp_path: Path, luks: str) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", small], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    backend = FileBackend("files", FileBackendConfig(path=small / "files", max_over_subscription=1000))
+    host.services = replace(host.services, backends={"files": backend})
+    try:
+        encryption = LuksFormat.model_validate({"format": luks})
+        host.store.incoming_path(image := new_id()).write_bytes(data := os.urandom(4 * MIB))
+        await host.do(ImageCommit(image_id=image, disk_format="raw", container_format="bare"))
+        source = ImageSource(image_id=image, disk_format="raw", container_format="bare", size_bytes=len(data))
+        asked: list[VolumeCreate | VolumeFromImage] = [
+            VolumeCreate(backend="files", volume_id=new_id(), size_bytes=4 * MIB, encryption=encryption),
+            VolumeFromImage(
+                backend="files", volume_id=new_id(), size_bytes=4 * MIB, image=source, encryption=encryption
+            ),
+            VolumeFromImage(backend="files", volume_id=new_id(), size_bytes=4 * MIB, image=source),
+        ]
+        for args in asked:
+            with pytest.raises(NoSpace):
+                await host.do(args, **({"volume": SECRET} if args.encryption else {}))
+            await host.abandon(args)
+            assert [path for path in small.rglob("*") if path.is_file()] == []
+    finally:
+        backend.close()
+        subprocess.run(["umount", small], check=True)
+
+
+async def test_a_spool_that_fills_up_meanwhile_is_tried_again(host: Host) -> None:
+    async def fetch(ref: TransferRef, fd: int, size: int, tell: Callable[[int], None]) -> int:
+        full = os.open("/dev/full", os.O_WRONLY)
+        try:
+            return os.write(full, b"x")
+        finally:
+            os.close(full)
+
+    assert host.services.conversion is not None
+    host.services = replace(host.services, conversion=replace(host.services.conversion, fetch=fetch))
+    ref = TransferRef(host="host-b", address="127.0.0.1", port=1, name="n" * 32)
+    source = ImageSource(image_id=new_id(), disk_format="raw", container_format="bare", size_bytes=MIB, transfer=ref)
+    with pytest.raises(SpoolFull):
+        await host.do(VolumeFromImage(backend="files", volume_id=new_id(), size_bytes=MIB, image=source))
