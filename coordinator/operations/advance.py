@@ -17,6 +17,7 @@ from coordinator.operations.errors import Cancelled, UndoFailed
 from coordinator.operations.workflow import JobCall, JobStep, WaitStep, Workflow
 from coordinator.state import operations
 from coordinator.state.operations import Operation
+from coordinator.state.savepoint import savepoint
 from coordinator.state.tables.columns import utcnow
 
 MAX_ATTEMPTS = 5
@@ -68,7 +69,7 @@ def advance(
         if isinstance(step, WaitStep):
             return _store(conn, operation), Next(step.name, None, "")
         try:
-            with conn.begin_nested():
+            with savepoint(conn):
                 if isinstance(step, JobStep):
                     call = step.call(conn, operation)
                     if call is not None:

@@ -6,13 +6,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, case, select, update
 
 from coordinator.scheduler.errors import NoPool
 from coordinator.state.tables.fleet import hosts, pools
 
 _OWN_SPECS = frozenset({"volume_backend_name"})
 _MAX_NAMED = 20
+
+
+def _limit() -> ColumnElement[Any]:
+    usable = pools.c.total_bytes * (100 - pools.c.reserved_percent) / 100
+    return case((pools.c.thin, usable * pools.c.max_over_subscription), else_=usable)
+
+
+# Built once: putting a statement together costs more than running it, and these run in every create.
+_ALL = (
+    select(pools, hosts.c.reachable, hosts.c.enabled, hosts.c.availability_zone, hosts.c.disabled_reason)
+    .join(hosts, hosts.c.id == pools.c.host_id)
+    .order_by(pools.c.id)
+)
+_MORE = pools.c.provisioned_bytes + bindparam("more", type_=BigInteger)
+_LEFT = pools.c.provisioned_bytes - bindparam("less", type_=BigInteger)
+_CLAIM = (
+    update(pools)
+    .where(pools.c.id == bindparam("wanted"), pools.c.present, ~pools.c.disabled, _limit() >= _MORE)
+    .values(provisioned_bytes=_MORE)
+)
+_RELEASE = (
+    update(pools).where(pools.c.id == bindparam("wanted")).values(provisioned_bytes=case((_LEFT > 0, _LEFT), else_=0))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,34 +75,19 @@ def place(conn: Connection, request: Request) -> Placement:
 
 def claim(conn: Connection, pool_id: str, more: int) -> bool:
     """Promise `more` bytes of a pool, if it has them; the condition and the change are one statement."""
-    statement = (
-        update(pools)
-        .where(pools.c.id == pool_id, pools.c.present, ~pools.c.disabled, _limit() >= pools.c.provisioned_bytes + more)
-        .values(provisioned_bytes=pools.c.provisioned_bytes + more)
-    )
-    return conn.execute(statement).rowcount == 1
+    return conn.execute(_CLAIM, {"wanted": pool_id, "more": more}).rowcount == 1
 
 
 def release(conn: Connection, pool_id: str | None, less: int) -> None:
     """Give back a promise; the fleet recomputes the sum from rows at each poll."""
     if pool_id is None:
         return
-    left = pools.c.provisioned_bytes - less
-    conn.execute(update(pools).where(pools.c.id == pool_id).values(provisioned_bytes=case((left > 0, left), else_=0)))
-
-
-def _limit() -> ColumnElement[Any]:
-    usable = pools.c.total_bytes * (100 - pools.c.reserved_percent) / 100
-    return case((pools.c.thin, usable * pools.c.max_over_subscription), else_=usable)
+    if less:
+        conn.execute(_RELEASE, {"wanted": pool_id, "less": less})
 
 
 def _pools(conn: Connection) -> Sequence[Row[Any]]:
-    query = (
-        select(pools, hosts.c.reachable, hosts.c.enabled, hosts.c.availability_zone, hosts.c.disabled_reason)
-        .join(hosts, hosts.c.id == pools.c.host_id)
-        .order_by(pools.c.id)
-    )
-    return conn.execute(query).all()
+    return conn.execute(_ALL).all()
 
 
 def _refusal(row: Row[Any], request: Request) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, insert, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, literal_column, or_, select, update
 
 from coordinator.lifecycle.operation import OPERATION
 from coordinator.state.clock import database_now
@@ -67,6 +67,18 @@ _COLUMNS = [operations.c[name] for name in Operation.__dataclass_fields__]
 def is_active() -> ColumnElement[bool]:
     """At work now; written out, for only so SQLite sees that the index of active operations holds them all."""
     return operations.c.state.in_([literal_column(f"'{state}'") for state in ACTIVE])
+
+
+_FENCED = (
+    update(operations)
+    .where(
+        operations.c.id == bindparam("our_id"),
+        operations.c.owner == bindparam("our_owner"),
+        operations.c.epoch == bindparam("our_epoch"),
+        is_active(),
+    )
+    .returning(*_COLUMNS)
+)
 
 
 def _of(row: Row[Any]) -> Operation:
@@ -155,17 +167,8 @@ def renew(conn: Connection, owner: str) -> int:
 
 def fenced(conn: Connection, operation: Operation, **values: Any) -> Operation:
     """Write to a row only while its (owner, epoch) is still ours; raises LeaseLost otherwise."""
-    row = conn.execute(
-        update(operations)
-        .where(
-            operations.c.id == operation.id,
-            operations.c.owner == operation.owner,
-            operations.c.epoch == operation.epoch,
-            is_active(),
-        )
-        .values(updated_at=utcnow(), **values)
-        .returning(*_COLUMNS)
-    ).one_or_none()
+    ours = {"our_id": operation.id, "our_owner": operation.owner, "our_epoch": operation.epoch}
+    row = conn.execute(_FENCED, {**ours, "updated_at": utcnow(), **values}).one_or_none()
     if row is None:
         raise LeaseLost(id=operation.id, epoch=operation.epoch)
     return _of(row)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, bindparam, insert, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from agent.base.errors import NotFound
 from coordinator.lifecycle.attachment import ATTACHMENT
@@ -50,24 +52,34 @@ def move(
     Raises NotFound, or TransitionRefused naming the present status, the rule and what would help. `guards` are
     further conditions; when they alone fail, TransitionRefused is raised as well.
     """
-    lifecycle, table, column = _NOUNS[noun]
-    rule = lifecycle.rule(event)
-    status = table.c[column]
-    if rule.remember:
-        values["previous_status"] = status
-    if rule.target == "deleted":
-        values |= {"deleted": True, "deleted_at": utcnow()}
-    target = table.c.previous_status if rule.target == PREVIOUS else rule.target
-    statement = (
-        update(table)
-        .where(table.c.id == id, status.in_(rule.sources), ~table.c.deleted, *guards)
-        .values(**{column: target}, **{"updated_at": utcnow(), **values})
-        .returning(table)
-    )
-    row = conn.execute(statement).one_or_none()
+    now = utcnow()
+    if _NOUNS[noun][0].rule(event).target == "deleted":
+        values |= {"deleted": True, "deleted_at": now}
+    statement = _update(noun, event)
+    expressions = {name: value for name, value in values.items() if isinstance(value, ColumnElement)}
+    if guards or expressions:
+        statement = statement.where(*guards).values(**expressions)
+    plain = {name: value for name, value in values.items() if name not in expressions}
+    row = conn.execute(statement, {"wanted": id, "updated_at": now, **plain}).one_or_none()
     if row is None:
         raise refusal(conn, noun, id, event)
     return row
+
+
+@cache
+def _update(noun: str, event: str) -> ReturningUpdate[Any]:
+    """The statement of one rule; putting it together costs more than running it."""
+    lifecycle, table, column = _NOUNS[noun]
+    rule = lifecycle.rule(event)
+    status = table.c[column]
+    target = table.c.previous_status if rule.target == PREVIOUS else rule.target
+    remembered = {"previous_status": status} if rule.remember else {}
+    return (
+        update(table)
+        .where(table.c.id == bindparam("wanted"), status.in_(rule.sources), ~table.c.deleted)
+        .values(**{column: target}, **remembered)
+        .returning(table)
+    )
 
 
 def move_if(conn: Connection, noun: str, id: str, event: str, **values: Any) -> Row[Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, exists, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, insert, or_, select, update
 
 from agent.base.errors import Conflict, NotFound
 from agent.base.ids import new_id
@@ -14,6 +14,11 @@ from coordinator.state.tables.types import type_access, type_encryption, type_ex
 from coordinator.state.tables.volumes import volumes
 
 DEFAULT_NAME = "__DEFAULT__"
+
+_SPECS = select(type_extra_specs.c.key, type_extra_specs.c.value).where(
+    type_extra_specs.c.volume_type_id == bindparam("type")
+)
+_ENCRYPTION = select(type_encryption).where(type_encryption.c.volume_type_id == bindparam("type"))
 
 
 class TypeExists(Conflict):
@@ -99,8 +104,7 @@ def remove(conn: Connection, type_id: str) -> None:
 
 
 def extra_specs(conn: Connection, type_id: str) -> dict[str, str]:
-    table = type_extra_specs
-    rows = conn.execute(select(table.c.key, table.c.value).where(table.c.volume_type_id == type_id)).all()
+    rows = conn.execute(_SPECS, {"type": type_id}).all()
     return {row.key: row.value for row in rows}
 
 
@@ -123,7 +127,7 @@ def encryption(conn: Connection, type_id: str | None) -> Row[Any] | None:
     """The encryption of a type; None when it has none."""
     if type_id is None:
         return None
-    return conn.execute(select(type_encryption).where(type_encryption.c.volume_type_id == type_id)).one_or_none()
+    return conn.execute(_ENCRYPTION, {"type": type_id}).one_or_none()
 
 
 def put_encryption(conn: Connection, type_id: str, values: dict[str, Any]) -> Row[Any]:

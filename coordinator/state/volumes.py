@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, func, insert, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from agent.base.errors import NotFound
 from coordinator.state.tables.attachments import attachments
@@ -13,28 +25,29 @@ from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volume_admin_metadata, volume_image_metadata, volume_metadata, volumes
 
 GIB = 1 << 30
+# Built once: putting a statement together costs more than running it, and these run in every operation.
+_ANY = select(volumes).where(volumes.c.id == bindparam("wanted"))
+_LIVE = _ANY.where(~volumes.c.deleted)
+_SET = update(volumes).where(volumes.c.id == bindparam("wanted"))
 
 
 def get(conn: Connection, volume_id: str, project_id: str | None = None) -> Row[Any]:
     """A live volume; `project_id` None sees all. Raises NotFound, also for a foreign project's volume."""
-    query = select(volumes).where(volumes.c.id == volume_id, ~volumes.c.deleted)
-    if project_id is not None:
-        query = query.where(volumes.c.project_id == project_id)
-    row = conn.execute(query).one_or_none()
-    if row is None:
+    row = conn.execute(_LIVE, {"wanted": volume_id}).one_or_none()
+    if row is None or (project_id is not None and row.project_id != project_id):
         raise NotFound(noun="Volume", id=volume_id)
     return row
 
 
 def with_any_state(conn: Connection, volume_id: str) -> Row[Any] | None:
     """A volume row whether deleted or not, for the end of operations."""
-    return conn.execute(select(volumes).where(volumes.c.id == volume_id)).one_or_none()
+    return conn.execute(_ANY, {"wanted": volume_id}).one_or_none()
 
 
 def set_values(conn: Connection, volume_id: str, **values: Any) -> None:
     """Set columns other than the status."""
     assert not {"status", "deleted"} & values.keys(), "a status moves only along its table"
-    conn.execute(update(volumes).where(volumes.c.id == volume_id).values(updated_at=utcnow(), **values))
+    conn.execute(_SET, {"wanted": volume_id, "updated_at": utcnow(), **values})
 
 
 def put_metadata(conn: Connection, volume_id: str, values: dict[str, str], *, admin: bool = False) -> None:
