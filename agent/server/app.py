@@ -69,6 +69,7 @@ async def _told(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
         except BrickyardError as error:
+            log.info("call refused", method=request.method, path=request.path, code=error.code, reason=str(error))
             return _error(error)
         except web.HTTPException as error:
             if error.status < 400:

@@ -212,7 +212,13 @@ class Site:
 @contextmanager
 def running(agents: int = 2, sets: tuple[str, ...] = (), agent_sets: tuple[str, ...] = ()) -> Iterator[Site]:
     """A site that is up; removed at the end, whatever happened."""
-    site = Site(agents, sets, agent_sets)
+    with started(Site(agents, sets, agent_sets)) as site:
+        yield site
+
+
+@contextmanager
+def started(site: Site) -> Iterator[Site]:
+    """The same, of a site that was prepared in some way."""
     failed = True
     try:
         site.start()

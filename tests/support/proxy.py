@@ -1,0 +1,135 @@
+"""A TCP relay whose traffic towards the server can be held back, and let go when nobody waits for it any more."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class Pair:
+    """One connection: bytes from `near` (the client) to `far` (the server) and back."""
+
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+        self.near, self.far = near, far
+        self.held: bytes | None = None
+        self.near_gone = False
+        self.answered_after = 0
+
+
+class Proxy:
+    """Relays to `target`. `hold()` keeps back what clients send on the connections that are open now."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._door.getsockname()[1])
+        self._pairs: list[Pair] = []
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run)
+
+    def hold(self, quiet: float = 0.5) -> None:
+        """Begins when nothing has flowed for `quiet` seconds, so that the connections are idle."""
+        with self._changed:
+            while self._changed.wait(quiet):
+                continue
+            for pair in self._pairs:
+                pair.held = b""
+
+    def wait_held(self, seconds: float = 10) -> int:
+        """Bytes kept back, once there are any."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._held() > 0, seconds)
+            return self._held()
+
+    def release(self, seconds: float = 10) -> int:
+        """Deliver what was kept back; returns how many bytes the server answered to it."""
+        with self._changed:
+            late = [pair for pair in self._pairs if pair.held]
+            for pair in late:
+                data, pair.held = pair.held or b"", None
+                pair.far.sendall(data)
+            self._changed.wait_for(lambda: all(pair.answered_after for pair in late), seconds)
+            return sum(pair.answered_after for pair in late)
+
+    def _held(self) -> int:
+        return sum(len(pair.held or b"") for pair in self._pairs)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            with self._lock:
+                near = {pair.near: pair for pair in self._pairs if not pair.near_gone}
+                far = {pair.far: pair for pair in self._pairs}
+            ready, _, _ = select.select([self._door, self._wake_read, *near, *far], [], [])
+            for one in ready:
+                if one is self._door:
+                    self._meet(self._door.accept()[0])
+                elif one in near:
+                    self._from_client(near[one])
+                elif one in far:
+                    self._from_server(far[one])
+
+    def _meet(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(("127.0.0.1", self._target))
+        except OSError:
+            client.close()
+            return
+        with self._lock:
+            self._pairs.append(Pair(client, server))
+
+    def _from_client(self, pair: Pair) -> None:
+        data = _read(pair.near)
+        with self._changed:
+            if pair.held is not None:
+                pair.held += data
+                pair.near_gone = not data
+                self._changed.notify_all()
+            elif data:
+                with suppress(OSError):
+                    pair.far.sendall(data)
+            else:
+                self._end(pair)
+
+    def _from_server(self, pair: Pair) -> None:
+        data = _read(pair.far)
+        with self._changed:
+            if data and pair.near_gone:
+                pair.answered_after += len(data)
+            elif data:
+                with suppress(OSError):
+                    pair.near.sendall(data)
+            else:
+                self._end(pair)
+            self._changed.notify_all()
+
+    def _end(self, pair: Pair) -> None:
+        if pair in self._pairs:
+            self._pairs.remove(pair)
+        pair.near.close()
+        pair.far.close()
+
+    @contextmanager
+    def relaying(self) -> Iterator[Proxy]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._stopping = True
+            self._wake_write.send(b"x")
+            self._thread.join()
+            for pair in list(self._pairs):
+                self._end(pair)
+            for one in (self._door, self._wake_read, self._wake_write):
+                one.close()
+
+
+def _read(one: socket.socket) -> bytes:
+    with suppress(OSError):
+        return one.recv(65536)
+    return b""
