@@ -19,6 +19,7 @@ from agent.wire.tls import TlsIdentity
 from coordinator.enrolment.service import Enrolment
 
 _MAX_BODY = 32 * 1024
+_STOP_S = 1.0
 _log = get_logger(__name__)
 
 
@@ -41,7 +42,7 @@ class EnrolmentListener:
         app = web.Application(client_max_size=_MAX_BODY)
         app.router.add_get("/ca", self._ca)
         app.router.add_post("/enrol", self._enrol)
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=5)
+        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=5, shutdown_timeout=_STOP_S)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._bind, self.port, ssl_context=self._identity.open_context(), backlog=16)
         await site.start()

@@ -42,6 +42,20 @@ class FleetSection(Section):
     )
 
 
+class HousekeepingSection(Section):
+    """`[housekeeping]`"""
+
+    interval_s: float = Field(3600.0, gt=0, description="Seconds between two rounds of dropping old rows.")
+    operations_days: float = Field(
+        30.0, ge=1, description="Days that operations are kept after their end; those that need attention stay."
+    )
+    events_days: float = Field(30.0, ge=1, description="Days that events are kept.")
+    issues_days: float = Field(30.0, ge=1, description="Days that issues are kept after they were closed.")
+    deleted_days: float = Field(
+        90.0, ge=1, description="Days that the rows of deleted volumes, snapshots, attachments and images are kept."
+    )
+
+
 class KeysSection(Section):
     """`[keys]`"""
 
@@ -60,6 +74,9 @@ class CoordinatorSettings(Section):
     identity: IdentitySettings = Field(default_factory=IdentitySettings, description="Who may call.")
     enrolment: EnrolmentSection = Field(default_factory=EnrolmentSection, description="How hosts join.")
     fleet: FleetSection = Field(default_factory=FleetSection, description="Watching the hosts.")
+    housekeeping: HousekeepingSection = Field(
+        default_factory=HousekeepingSection, description="How long rows are kept that nobody works with any more."
+    )
     keys: KeysSection = Field(default_factory=KeysSection, description="Where secrets are sealed.")
     log: LogConfig = Field(default_factory=LogConfig, description="Log lines.")
     testing: TestingConfig = Field(default_factory=TestingConfig, description="Only for tests.")

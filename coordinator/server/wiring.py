@@ -66,7 +66,10 @@ class Coordinator:
         await self._enrolment_port()
         await self.poller.begin()
         await self.engine.begin()
-        self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False)
+        section = self.settings.coordinator
+        self._runner = web.AppRunner(
+            self.app, access_log=None, handle_signals=False, shutdown_timeout=section.stop_grace_s
+        )
         await self._runner.setup()
         tls = self.settings.api.tls
         site = web.SockSite(self._runner, bound, backlog=256, ssl_context=tls.context() if tls else None)

@@ -1,4 +1,4 @@
-"""`db check`, `db backup`, `db upgrade`."""
+"""`db check`, `db backup`, `db purge`, `db upgrade`."""
 
 from __future__ import annotations
 
@@ -85,6 +85,31 @@ def backup(file: Path, config: Path | None, sets: tuple[str, ...]) -> None:
         temp.unlink(missing_ok=True)
     sync_folder(file.parent)
     click.echo(f"{file}: {file.stat().st_size} bytes.")
+
+
+@db.command()
+@config_options(DEFAULT_CONFIG)
+def purge(config: Path | None, sets: tuple[str, ...]) -> None:
+    """Drop old rows now, as long kept as [housekeeping] says; a coordinator may be running (it does so by itself)."""
+    from coordinator.server.housekeeping import kept
+    from coordinator.state.purge import drop, due
+
+    settings = load(CoordinatorSettings, config, sets)
+    checked(settings)
+    become_owner(settings)
+    limits = kept(settings.housekeeping)
+    dropped: dict[str, int] = {}
+    with beside(settings) as database:
+        while found := database.read_now(lambda conn: due(conn, limits)):
+            counts = database.write_now(lambda conn, found=found: drop(conn, limits, found))  # type: ignore[misc]
+            if not any(counts.values()):
+                break
+            for name, count in counts.items():
+                dropped[name] = dropped.get(name, 0) + count
+    for name, count in dropped.items():
+        click.echo(f"{name}: {count} dropped")
+    if not dropped:
+        click.echo("Nothing is past its time.")
 
 
 @db.command()

@@ -159,3 +159,14 @@ def test_config_check_and_reference(
 def test_a_missing_configuration_file_under_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome(service, "x", ["config", "check", "--config", str(tmp_path / "none.toml")]) == 2
     assert json.dumps(str(tmp_path / "none.toml")).strip('"') in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("running")
+def test_purge_beside_a_running_coordinator(settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(settings, "db", "purge") == 0
+    assert "Nothing is past its time" in capsys.readouterr().out
+    with sqlite3.connect(settings.database_file) as conn:
+        conn.execute("INSERT INTO identity_revoked (token_id, expires) VALUES ('old', 1.0)")
+    conn.close()
+    assert run(settings, "db", "purge") == 0
+    assert capsys.readouterr().out == "revoked tokens: 1 dropped\n"

@@ -1,0 +1,62 @@
+"""What a coordinator does now and then beside its work: old rows dropped in small bites, waits shown with their age."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import time
+
+from agent.base.log import get_logger
+from coordinator.operations import waits
+from coordinator.server.settings import HousekeepingSection
+from coordinator.state import purge
+from coordinator.state.database import Database
+from coordinator.state.purge import Kept
+
+log = get_logger(__name__)
+LOOK_S = 30.0
+_BREATHER_S = 0.1
+
+
+def kept(section: HousekeepingSection) -> Kept:
+    """How long rows are kept, from the configuration."""
+    return Kept(
+        operations=datetime.timedelta(days=section.operations_days),
+        events=datetime.timedelta(days=section.events_days),
+        issues=datetime.timedelta(days=section.issues_days),
+        deleted=datetime.timedelta(days=section.deleted_days),
+    )
+
+
+class Housekeeper:
+    """`await run()` until cancelled; neither a failing database nor a defect ends it."""
+
+    def __init__(self, db: Database, section: HousekeepingSection, look_s: float = LOOK_S) -> None:
+        self._db, self._kept = db, kept(section)
+        self._interval_s, self._look_s = section.interval_s, look_s
+
+    async def run(self) -> None:
+        purged = time.monotonic()
+        while True:
+            await asyncio.sleep(min(self._look_s, self._interval_s))
+            try:
+                await self._db.write(waits.follow)
+                if time.monotonic() - purged >= self._interval_s:
+                    purged = time.monotonic()
+                    await self.purge()
+            except Exception:
+                log.exception("housekeeping is put off")
+
+    async def purge(self) -> dict[str, int]:
+        """Drop all that is past its time; between bites others get to write. Returns how many rows of what."""
+        dropped: dict[str, int] = {}
+        while found := await self._db.read(lambda conn: purge.due(conn, self._kept)):
+            counts = await self._db.write(lambda conn, found=found: purge.drop(conn, self._kept, found))  # type: ignore[misc]
+            if not any(counts.values()):
+                break
+            for name, count in counts.items():
+                dropped[name] = dropped.get(name, 0) + count
+            await asyncio.sleep(_BREATHER_S)
+        if dropped:
+            log.info("old rows dropped", **{name.replace(" ", "_"): count for name, count in dropped.items()})
+        return dropped
