@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -42,6 +43,8 @@ def run_agent(
     settings.log.apply()
     settings.testing.apply()
     os.umask(0o077)
+    # Secrets are in memory, here, in the daemons and in the tools: none of them may leave them in a core file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     account = accounts.choose(settings.privsep.user, dev=dev) if os.geteuid() == 0 else None
     make_folders(settings, account)
     granted = privsep.enter(

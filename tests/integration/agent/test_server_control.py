@@ -199,3 +199,14 @@ async def test_an_ordinary_user_does_all_that_needs_no_privilege(site: Site) -> 
             assert (await finish(client, "op-4/remove/1", 1, remove)).state == "done"
     finally:
         await agent.kill()
+
+
+async def test_no_process_of_an_agent_leaves_a_core_file(agent: AgentProcess) -> None:
+    """Keys are in the memory of the agent, of its daemons and of its tools."""
+    assert agent.process is not None
+    family = [agent.process.pid]
+    children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
+    family += [int(pid) for pid in children.read_text().split()] if children.exists() else []
+    for pid in family:
+        (line,) = [line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core file" in line]
+        assert line.split()[4:6] == ["0", "0"], line
