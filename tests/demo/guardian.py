@@ -97,13 +97,13 @@ def sweep(place: Place) -> list[str]:
     for device, backing in place.loops():
         if backing != str(place.image):
             found.append(f"{device} on {backing}")
-        subprocess.run(["losetup", "-d", device], check=False, stderr=subprocess.DEVNULL)
+        _quietly("losetup", "-d", device)
     deadline = time.monotonic() + 10
     while place.mounts() and time.monotonic() < deadline:
         for mount in reversed(place.mounts()):
-            subprocess.run(["umount", mount], check=False, stderr=subprocess.DEVNULL)
+            _quietly("umount", mount)
     for device, _ in place.loops():
-        subprocess.run(["losetup", "-d", device], check=False, stderr=subprocess.DEVNULL)
+        _quietly("losetup", "-d", device)
     if not place.mounts():
         for folder in (place.root, place.memory):
             with contextlib.suppress(FileNotFoundError):
@@ -161,7 +161,13 @@ def _close_mappings(place: Place) -> Iterator[str]:
         if loops & {below.name for below in (mapping / "slaves").glob("*")}:
             name = (mapping / "dm" / "name").read_text().strip()
             yield name
-            subprocess.run(["dmsetup", "remove", "--force", name], check=False)
+            _quietly("cryptsetup", "close", name)
+
+
+def _quietly(*argv: str) -> None:
+    """What a tool could not do shows in what is left."""
+    with contextlib.suppress(FileNotFoundError):
+        subprocess.run(argv, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _marked(tag: str) -> Iterator[int]:
