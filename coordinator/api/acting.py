@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from coordinator.api.call import Call
+from coordinator.api.errors import NeedsProject
 from coordinator.operations.accept import Requester
 from coordinator.operations.engine import Engine
 from coordinator.state import attachments, snapshots, volumes
@@ -18,10 +19,17 @@ def scope(call: Call) -> str | None:
     return None if call.context.is_admin else call.context.project_id
 
 
+def own_project(call: Call) -> str:
+    """The project that something new belongs to; raises NeedsProject (400) for a scope without one."""
+    if not call.context.project_id:
+        raise NeedsProject
+    return call.context.project_id
+
+
 def requester(call: Call, project_id: str | None = None) -> Requester:
     """Who asks. `project_id` is that of the resource worked on, where it may be another's (an administrator's work)."""
     return Requester(
-        project_id=project_id if project_id is not None else call.context.project_id,
+        project_id=project_id if project_id is not None else own_project(call),
         user_id=call.context.user_id,
         request_id=call.context.request_id,
         owner=call.services.get(Engine).owner,

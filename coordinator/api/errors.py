@@ -16,6 +16,14 @@ class InvalidField(Invalid):
     sentence = "Invalid input for field/attribute {field}. Value: {value}. {reason}"
 
 
+class NeedsProject(Invalid):
+    """The credentials are for the system or a domain, and what is made must belong to a project."""
+
+    code = "api.needs-project"
+    sentence = "Invalid input received: the credentials name no project that this could belong to."
+    hint = "Log in to a project: set OS_PROJECT_NAME, and unset OS_SYSTEM_SCOPE."
+
+
 class MalformedBody(Invalid):
     code = "api.malformed-body"
     sentence = "Malformed message body: {reason}"

@@ -56,6 +56,8 @@ def create(conn: Connection, caller: Caller, values: Mapping[str, Any], *, image
     given = {name: checked(name, value) for name, value in values.items() if name in WRITABLE}
     properties = checked_properties({key: value for key, value in values.items() if key not in WRITABLE})
     owner = caller.project_id
+    if not owner:
+        raise ImageInvalid(reason="the credentials name no project that it could belong to; log in to a project")
     given.setdefault("tags", [])
     given.setdefault("visibility", "private")
     _may_publish(caller, given["visibility"])

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from sqlalchemy import Row
 
+from coordinator.api.acting import own_project
 from coordinator.api.call import Call
 from coordinator.api.fields import Answer, Body, Hidden, Name, Positive, Time
 from coordinator.api.route import Resource, delete, get, post
@@ -80,7 +81,7 @@ def key_view(row: Row[Any]) -> dict[str, Any]:
 
 async def _create(call: Call) -> dict[str, Any]:
     wanted, store = call.valid(NewKey), call.services.get(KeyStore)
-    owner = {"project_id": call.context.project_id, "user_id": call.context.user_id}
+    owner = {"project_id": own_project(call), "user_id": call.context.user_id}
 
     def run(conn: Any) -> Row[Any]:
         if wanted.payload_b64 is None:

@@ -133,7 +133,13 @@ class ByName:
     """Callers by the name in X-Auth-Token."""
 
     def __init__(self) -> None:
-        people = (("root", P1, "admin"), ("worker", P1, "member"), ("looker", P1, "reader"), ("other", P2, "member"))
+        people: tuple[tuple[str, str | None, str], ...] = (
+            ("system", None, "admin"),
+            ("root", P1, "admin"),
+            ("worker", P1, "member"),
+            ("looker", P1, "reader"),
+            ("other", P2, "member"),
+        )
         self.callers = {
             name: Principal(name, name, project, name, expanded(frozenset({role}))) for name, project, role in people
         }

@@ -104,6 +104,19 @@ async def test_foreign_volumes_do_not_exist(tmp_path: Path) -> None:
         assert (await api("DELETE", path, who="looker")).status == 403
 
 
+async def test_what_is_made_belongs_to_a_project(tmp_path: Path) -> None:
+    """An administrator of the system sees and mends everything; what he makes would be nobody's."""
+    async with volume_api(tmp_path) as api:
+        volume = await api.volume()
+        for path, body in (("/volumes", {"volume": {"size": 1}}), ("/brickyard/v1/keys", {"key": {}})):
+            refused = await api("POST", path, who="system", json=body)
+            assert refused.status == 400
+            assert "OS_PROJECT_NAME" in str(refused.body)
+        assert (await api("GET", f"/volumes/{volume['id']}", who="system")).status == 200
+        assert (await api("DELETE", f"/volumes/{volume['id']}", who="system")).status == 202
+        await api.settled()
+
+
 async def test_clones_and_snapshots(tmp_path: Path) -> None:
     async with volume_api(tmp_path) as api:
         volume = await api.volume(name="source")
