@@ -176,7 +176,7 @@ class Run:
     async def _write(self, operation: Operation, fn: Callable[[Connection], Moved]) -> Moved:
         """One fenced transaction; a defect in a step fails the operation instead of leaving it stuck."""
         try:
-            return await self._db.write(fn)
+            return await self._db.write(fn, patient=True)
         except (LeaseLost, DatabaseUnavailable):
             raise
         except Exception as error:

@@ -55,12 +55,13 @@ class Database:
         """Run `fn` against one consistent snapshot."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, fn)
 
-    async def write(self, fn: Callable[[Connection], T]) -> T:
+    async def write(self, fn: Callable[[Connection], T], *, patient: bool = False) -> T:
         """Run `fn` in a write transaction: on disk when this returns, nothing of it when it raises.
 
-        Calls that wait for the disk together share one transaction, each in a savepoint.
+        Calls that wait for the disk together share one transaction, each in a savepoint; a `patient` one lets others
+        go first.
         """
-        return await self._writer.write(fn)
+        return await self._writer.write(fn, patient=patient)
 
     def read_now(self, fn: Callable[[Connection], T]) -> T:
         """The blocking form of `read`, for commands and start-up."""

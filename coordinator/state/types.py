@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, exists, insert, or_, select, update
 
 from agent.base.errors import Conflict, NotFound
 from agent.base.ids import new_id
@@ -32,21 +32,23 @@ class TypeInUse(Conflict):
     sentence = "Volume Type {id} is in use; its volumes must be deleted or retyped first."
 
 
+def _granted(project: Any) -> ColumnElement[bool]:
+    mine = (type_access.c.volume_type_id == volume_types.c.id, type_access.c.project_id == project)
+    return or_(volume_types.c.is_public, exists(select(type_access.c.project_id).where(*mine)))
+
+
+_ONE = select(volume_types).where(~volume_types.c.deleted, volume_types.c.id == bindparam("type"))
+_VISIBLE_ONE = _ONE.where(_granted(bindparam("project")))
+
+
 def _visible(project_id: str | None) -> Select[Any]:
     query = select(volume_types).where(~volume_types.c.deleted)
-    if project_id is None:
-        return query
-    granted = exists(
-        select(type_access.c.project_id).where(
-            type_access.c.volume_type_id == volume_types.c.id, type_access.c.project_id == project_id
-        )
-    )
-    return query.where(or_(volume_types.c.is_public, granted))
+    return query if project_id is None else query.where(_granted(project_id))
 
 
 def get(conn: Connection, type_id: str, project_id: str | None = None) -> Row[Any]:
     """A live type that the project may see; raises NotFound."""
-    row = conn.execute(_visible(project_id).where(volume_types.c.id == type_id)).one_or_none()
+    row = conn.execute(_VISIBLE_ONE if project_id else _ONE, {"type": type_id, "project": project_id}).one_or_none()
     if row is None:
         raise NotFound(noun="Volume type", id=type_id)
     return row

@@ -1,5 +1,8 @@
 """One thread that writes: whatever arrives while the disk syncs shares the next transaction.
 
+Callers of the API come first. What runs in the background is patient: of it a few go along with each transaction, and
+some more when nobody else waits (a caller who comes then should not wait long).
+
 Each function runs in a savepoint of its own, so that one which raises takes nothing of its neighbours with it. What
 was asked for has been synced to disk when its caller hears of it.
 """
@@ -20,6 +23,7 @@ from sqlalchemy import Connection
 T = TypeVar("T")
 Write = Callable[[Connection], Any]
 _MAX_BATCH = 64
+_PATIENT_ALONG, _PATIENT_ALONE = 4, 16
 
 
 class Target(Protocol):
@@ -44,16 +48,17 @@ class Writer:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._queue: deque[_Call] = deque()
+        self._patient: deque[_Call] = deque()
         self._lock = threading.Lock()
         self._working = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="db-write")
 
-    async def write(self, fn: Callable[[Connection], T]) -> T:
+    async def write(self, fn: Callable[[Connection], T], *, patient: bool = False) -> T:
         """What `fn` returned, once it is on disk. A caller that is cancelled leaves the write to be done."""
         loop = asyncio.get_running_loop()
         call = _Call(fn, loop, loop.create_future())
         with self._lock:
-            self._queue.append(call)
+            (self._patient if patient else self._queue).append(call)
             start, self._working = not self._working, True
         if start:
             self._thread.submit(self._work)
@@ -67,6 +72,8 @@ class Writer:
         while True:
             with self._lock:
                 batch = [self._queue.popleft() for _ in range(min(_MAX_BATCH, len(self._queue)))]
+                room = _PATIENT_ALONG if batch else _PATIENT_ALONE
+                batch += [self._patient.popleft() for _ in range(min(room, len(self._patient)))]
                 if not batch:
                     self._working = False
                     return

@@ -96,3 +96,21 @@ async def test_a_caller_that_goes_away_leaves_its_write(db: Database) -> None:
         await task
     await db.write(_insert(6))
     assert await db.read(_numbers) == [5, 6]
+
+
+async def test_the_patient_wait_for_others_but_not_for_ever(db: Database) -> None:
+    order: list[str] = []
+
+    def note(what: str) -> Any:
+        return lambda conn: order.append(what)
+
+    async def callers() -> None:
+        for _ in range(20):
+            await db.write(note("call"))
+
+    background = asyncio.gather(*(db.write(note("patient"), patient=True) for _ in range(400)))
+    await asyncio.gather(*(callers() for _ in range(8)), background)
+    assert order.count("call") == 160
+    assert order.count("patient") == 400
+    last_call = len(order) - order[::-1].index("call")
+    assert 10 <= order[:last_call].count("patient") < 400
