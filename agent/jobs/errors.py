@@ -95,6 +95,15 @@ class VolumeInUse(Conflict):
     hint = "Detach it first."
 
 
+class VolumeWritten(Conflict):
+    code = "volume.written"
+    sentence = (
+        "Volume {volume_id} can be written to on this host by {holder}, and the back end {backend} can not keep one "
+        "moment of it."
+    )
+    hint = "Detach it first, or attach it read-only; a back end on XFS or Btrfs can do it at any time."
+
+
 class NoImageStore(NotFound):
     code = "image.no-store"
     sentence = "Host {host} keeps no images."

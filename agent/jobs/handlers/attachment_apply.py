@@ -15,8 +15,8 @@ from agent.base.faults import declare, fault_point
 from agent.host import sysfs
 from agent.jobs import desired
 from agent.jobs.desired import Row, Wish
-from agent.jobs.handlers.common import one_volume, secret_of
-from agent.jobs.kinds import Context, Kind
+from agent.jobs.handlers.common import secret_of, still_lock, volume_lock
+from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import AttachmentApply
 from agent.wire.results import AttachedDevice, AttachmentsResult
 
@@ -99,9 +99,14 @@ def _may_be_there(row: Row) -> bool:
     )
 
 
+def needs(args: AttachmentApply) -> Needs:
+    still = (still_lock(args.volume_id),) if args.wanted else ()
+    return Needs(exclusive=(volume_lock(args.volume_id), *still))
+
+
 KIND = Kind(
     "attachment.apply",
     run,
-    lambda args: one_volume(args.volume_id),
+    needs,
     secrets=lambda args: frozenset({"volume"} if args.encryption and args.wanted else ()),
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent.copying.model import CopyProgress
 from agent.host import sysfs
 from agent.jobs import desired
-from agent.jobs.errors import VolumeInUse
+from agent.jobs.errors import VolumeInUse, VolumeWritten
 from agent.jobs.kinds import Context, Needs
 from agent.luks.model import Format, Secret
 from agent.wire.jobs import LuksFormat, Progress
@@ -27,6 +27,11 @@ def volume_lock(volume_id: str) -> str:
 def content_lock(thing_id: str) -> str:
     """Held shared while a volume or snapshot is read from, alone while it goes away."""
     return f"content-{thing_id}"
+
+
+def still_lock(volume_id: str) -> str:
+    """Held shared while a volume is copied from, alone while it is given to somebody who may write to it."""
+    return f"still-{volume_id}"
 
 
 def one_volume(volume_id: str) -> Needs:
@@ -68,15 +73,35 @@ def header_size(path: Path) -> int:
 
 async def refuse_if_in_use(context: Context, backend: Backend, volume_id: str) -> None:
     """VolumeInUse when this host has, or was told to have, the volume attached; names what holds it."""
+    holders = await _holders(context, backend, volume_id, writers=False)
+    if holders:
+        raise VolumeInUse(volume_id=volume_id, holder=" and ".join(holders))
+
+
+async def refuse_if_written(context: Context, backend: Backend, volume_id: str) -> None:
+    """VolumeWritten when the volume may change while it is copied: the copy would be of no one moment.
+
+    A back end that shares data keeps a moment of a volume in use. The caller holds the still lock, so that
+    nothing is attached during the copy.
+    """
+    if all(pool.reflink for pool in await backend.pools()):
+        return
+    holders = await _holders(context, backend, volume_id, writers=True)
+    if holders:
+        raise VolumeWritten(volume_id=volume_id, holder=" and ".join(holders), backend=backend.name)
+
+
+async def _holders(context: Context, backend: Backend, volume_id: str, *, writers: bool) -> list[str]:
     rows = await context.services.journal.read(lambda db: desired.of_volume(db, volume_id))
     holders = [
-        f"attachment {row.attachment_id}" + (f" ({row.device})" if row.device else " (being attached)") for row in rows
+        f"attachment {row.attachment_id}" + (f" ({row.device})" if row.device else " (being attached)")
+        for row in rows
+        if not writers or row.mode == "rw"
     ]
     if not holders and await backend.size(volume_id) is not None:
         name = (await backend.path(volume_id)).name
         for loop in sysfs.loop_devices():
-            if loop.file_name == name:
+            if loop.file_name == name and not (writers and loop.read_only):
                 users = ", ".join(sysfs.users_of(loop.name))
                 holders.append(f"/dev/{loop.name}" + (f" ({users})" if users else ""))
-    if holders:
-        raise VolumeInUse(volume_id=volume_id, holder=" and ".join(holders))
+    return holders

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from agent.backends.base import Work
+from agent.backends.base import CloneSource, Work
+from agent.backends.errors import VolumeNotFound
 from agent.copying.model import CopyOptions
-from agent.jobs.handlers.common import content_lock, reporter
+from agent.jobs.handlers.common import content_lock, refuse_if_written, reporter, still_lock
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import SnapshotCreate
 from agent.wire.results import SnapshotResult
@@ -12,6 +13,10 @@ from agent.wire.results import SnapshotResult
 
 async def run(context: Context, args: SnapshotCreate) -> SnapshotResult:
     backend = context.services.backend(args.backend)
+    try:
+        await backend.source_path(CloneSource("snapshot", args.snapshot_id))
+    except VolumeNotFound:
+        await refuse_if_written(context, backend, args.volume_id)
     # No checkpoint: a snapshot is of one moment, so a copy that was cut off begins anew.
     work = Work(
         options=CopyOptions(rate_limit=context.services.rate_limit, phase="snapshot"),
@@ -30,6 +35,9 @@ async def abandon(context: Context, args: SnapshotCreate) -> None:
 KIND = Kind(
     "snapshot.create",
     run,
-    lambda args: Needs(exclusive=(content_lock(args.snapshot_id),), shared=(content_lock(args.volume_id),)),
+    lambda args: Needs(
+        exclusive=(content_lock(args.snapshot_id),),
+        shared=(content_lock(args.volume_id), still_lock(args.volume_id)),
+    ),
     abandon,
 )

@@ -9,7 +9,7 @@ from agent.backends.base import CloneSource, Work
 from agent.backends.errors import VolumeExists
 from agent.base.errors import Invalid
 from agent.copying.model import Checkpoint, CopyOptions
-from agent.jobs.handlers.common import content_lock, header_size, reporter, volume_lock
+from agent.jobs.handlers.common import content_lock, header_size, refuse_if_written, reporter, still_lock, volume_lock
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import VolumeClone
 from agent.wire.results import VolumeResult
@@ -28,6 +28,8 @@ async def run(context: Context, args: VolumeClone) -> VolumeResult:
     if have is not None and have != size:
         raise VolumeExists(noun="Volume", id=args.volume_id, backend=args.backend, have=have, need=size)
     if have is None:
+        if source.kind == "volume":
+            await refuse_if_written(context, backend, source.id)
         work = Work(
             options=CopyOptions(rate_limit=context.services.rate_limit, phase="clone"),
             progress=reporter(context),
@@ -57,7 +59,8 @@ async def abandon(context: Context, args: VolumeClone) -> None:
 
 def needs(args: VolumeClone) -> Needs:
     source = args.source_volume_id or args.source_snapshot_id or ""
-    return Needs(exclusive=(volume_lock(args.volume_id),), shared=(content_lock(source),))
+    still = (still_lock(source),) if args.source_volume_id else ()
+    return Needs(exclusive=(volume_lock(args.volume_id),), shared=(content_lock(source), *still))
 
 
 KIND = Kind("volume.clone", run, needs, abandon, lane="heavy")

@@ -16,6 +16,9 @@ from agent.wire.jobs import (
     AttachmentApply,
     Generation,
     LuksFormat,
+    SnapshotCreate,
+    SnapshotDelete,
+    VolumeClone,
     VolumeCreate,
     VolumeDelete,
     VolumeExtend,
@@ -187,3 +190,25 @@ async def test_a_device_that_vanished_is_told_as_an_issue(agent: AgentProcess) -
         assert (await finish(client, "b/attach/2", 1, volume.apply(attachment))).state == "done"
         assert await client.issues() == []
         assert (await finish(client, "c/detach/1", 1, volume.apply())).state == "done"
+
+
+async def test_what_is_written_meanwhile_is_no_source_of_a_copy(agent: AgentProcess) -> None:
+    """Where data can not be shared a copy takes its time; of a volume in use it would be of no one moment."""
+    volume, attachment = Volume(), new_id()
+    async with agent.client() as client:
+        if (await client.pools())[0].reflink:
+            pytest.skip("this file system keeps a moment of a volume in use")
+        await finish(client, "a/make/1", 1, volume.create())
+        assert (await finish(client, "b/attach/1", 1, volume.apply(attachment))).state == "done"
+        snapshot = SnapshotCreate(backend="files", volume_id=volume.id, snapshot_id=new_id())
+        clone = VolumeClone(backend="files", volume_id=new_id(), size_bytes=4 * MIB, source_volume_id=volume.id)
+        for key, asked in (("c/snapshot", snapshot), ("d/clone", clone)):
+            refused = await finish(client, f"{key}/1", 1, asked)
+            assert refused.error is not None
+            assert (refused.error.code, attachment in refused.error.message) == ("volume.written", True)
+        assert (await finish(client, "b/attach/2", 1, volume.apply(attachment, mode="ro"))).state == "done"
+        assert (await finish(client, "c/snapshot/2", 1, snapshot)).state == "done"
+        assert (await finish(client, "d/clone/2", 1, clone)).state == "done"
+        gone = SnapshotDelete(backend="files", snapshot_id=snapshot.snapshot_id)
+        assert (await finish(client, "e/unsnap/1", 1, gone)).state == "done"
+        assert (await finish(client, "f/detach/1", 1, volume.apply())).state == "done"

@@ -28,6 +28,8 @@ from agent.jobs.journal import Journal
 from agent.jobs.kinds import Context
 from agent.jobs.services import Services
 from agent.wire.jobs import (
+    AttachmentApply,
+    Generation,
     ImageCommit,
     ImageDelete,
     ImageSource,
@@ -44,6 +46,7 @@ from agent.wire.jobs import (
     VolumeDelete,
     VolumeExtend,
     VolumeFromImage,
+    WantedAttachment,
     WireSecret,
     job_args,
 )
@@ -256,7 +259,7 @@ def test_secrets_are_asked_for_where_they_are_needed() -> None:
     assert kinds["volume.from_image"].secrets(both) == {"image", "volume"}
 
 
-def test_a_delete_waits_for_who_reads_the_volume() -> None:
+def test_a_delete_or_an_attach_waits_for_who_reads_the_volume() -> None:
     volume = new_id()
     clone = VolumeClone(backend="files", volume_id=new_id(), size_bytes=1, source_volume_id=volume)
     reading = registry.KINDS["volume.clone"].needs(clone)
@@ -264,8 +267,15 @@ def test_a_delete_waits_for_who_reads_the_volume() -> None:
     snapping = registry.KINDS["snapshot.create"].needs(
         SnapshotCreate(backend="files", volume_id=volume, snapshot_id=new_id())
     )
-    assert set(reading.shared) <= set(removing.exclusive)
-    assert set(snapping.shared) <= set(removing.exclusive)
+    wanted = (WantedAttachment(attachment_id=new_id()),)
+    generation = Generation(incarnation=1, sequence=1)
+    apply = AttachmentApply(backend="files", volume_id=volume, generation=generation, wanted=wanted)
+    attaching = registry.KINDS["attachment.apply"].needs(apply)
+    detaching = registry.KINDS["attachment.apply"].needs(apply.model_copy(update={"wanted": ()}))
+    for source in (set(reading.shared), set(snapping.shared)):
+        assert source & set(removing.exclusive)
+        assert source & set(attaching.exclusive)
+        assert not source & set(detaching.exclusive)
     assert not set(reading.shared) & set(registry.KINDS["volume.extend"].needs(
         VolumeExtend(backend="files", volume_id=volume, size_bytes=1)).exclusive)  # fmt: skip
 
