@@ -268,12 +268,12 @@ async def test_a_database_that_fails_for_a_while_does_not_strand_operations(tmp_
         broken = 3
         write = here.db.write
 
-        async def failing(fn: Any) -> Any:
+        async def failing(fn: Any, **more: Any) -> Any:
             nonlocal broken
             if broken:
                 broken -= 1
                 raise DatabaseUnavailable(reason="database or disk is full")
-            return await write(fn)
+            return await write(fn, **more)
 
         new = NewVolume(size=1)
         operation, _ = await write(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
