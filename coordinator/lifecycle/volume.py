@@ -42,7 +42,7 @@ VOLUME = Lifecycle(
              "It is attached or busy; detach it first.", remember=True),
         Rule("host_attached", ("attaching",), "in-use"),
         Rule("host_attach_failed", ("attaching",), PREVIOUS),
-        Rule("host_detach", ("in-use", "attaching", "error"), "detaching", _REPAIR, remember=True),
+        Rule("host_detach", ("in-use", "attaching", "available", "error"), "detaching", _REPAIR, remember=True),
         Rule("host_detached", ("detaching",), "available"),
         Rule("host_detach_failed", ("detaching",), PREVIOUS),
         Rule("repaired", ("error", "error_extending", "error_deleting", "error_managing", "error_restoring"),

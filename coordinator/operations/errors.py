@@ -33,7 +33,7 @@ class WaitedTooLong(Permanent):
     code = "operation.host-away"
     status = 503
     sentence = "Host {host} could not be reached for {seconds} s."
-    hint = "Bring the host back or evict it; see: brickyard host show {host}."
+    hint = "Bring the host back, then try again; see: brickyard host show {host}."
 
 
 class NotCancellable(Conflict):
@@ -50,4 +50,4 @@ class UnknownHost(Permanent):
     code = "operation.unknown-host"
     status = 409
     sentence = "Host {host} is not enrolled any more."
-    hint = "Enrol it again, or evict it so that its volumes can be dealt with."
+    hint = "Enrol it again under the same name, then try again."

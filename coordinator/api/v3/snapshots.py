@@ -173,7 +173,11 @@ def _condition(name: str, value: str) -> ColumnElement[bool]:
         case "display_name":
             return table.c.name == value
         case "volume_size":
-            return table.c.volume_size == int(value) if value.isascii() and value.isdigit() else false()
+            return (
+                table.c.volume_size == int(value)
+                if value.isascii() and value.isdigit() and len(value) < 10
+                else false()
+            )
         case "availability_zone":
             return table.c.volume_id.in_(snapshot_lists.volumes_in_zone(value))
     return table.c[name] == value

@@ -139,6 +139,13 @@ async def test_clones_and_snapshots(tmp_path: Path) -> None:
         assert (await api("DELETE", f"/volumes/{clone['id']}?cascade=banana")).status == 400
 
 
+async def test_a_size_that_no_snapshot_has_finds_none(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        for size in ("9" * 30, "9" * 5000, "-1", "x"):
+            found = await api("GET", f"/snapshots?volume_size={size}", who="root")
+            assert (found.status, found.body["snapshots"]) == (200, [])
+
+
 async def test_snapshot_of_a_volume_in_use_and_force(tmp_path: Path) -> None:
     async with volume_api(tmp_path) as api:
         volume = await api.volume()

@@ -116,12 +116,12 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
 async def test_a_database_that_fails_for_a_while_ends_no_polling(fleet: Fleet) -> None:
     write, broken = fleet.db.write, 4
 
-    async def failing(fn: Any) -> Any:
+    async def failing(fn: Any, **more: Any) -> Any:
         nonlocal broken
         if broken > 0:
             broken -= 1
             raise DatabaseUnavailable(reason="database or disk is full")
-        return await write(fn)
+        return await write(fn, **more)
 
     await fleet.watch()
     fleet.db.write = failing  # type: ignore[method-assign]

@@ -8,9 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from agent.base.errors import Temporary
+from coordinator.operations.advance import give_up_undo
+from coordinator.operations.attach_host import accept_attach, accept_detach
 from coordinator.operations.new_volume import NewVolume, accept_volume
-from coordinator.state import issues, operations
+from coordinator.state import attachments, issues, operations, volumes
 from coordinator.state.errors import DatabaseUnavailable
 from coordinator.state.operations import Operation
 from tests.unit.coordinator.operations.support import REQUESTER, Site, site
@@ -56,11 +60,11 @@ async def test_a_database_that_fails_while_a_host_is_away_makes_no_second_job(tm
     async with site(tmp_path) as here:
         wire, write = here.hosts.wires["host-a"], here.db.write
 
-        async def failing(fn: Any) -> Any:
+        async def failing(fn: Any, **more: Any) -> Any:
             if "host-a" in here.hosts.away:
                 here.hosts.away.clear()
                 raise DatabaseUnavailable(reason="database or disk is full")
-            return await write(fn)
+            return await write(fn, **more)
 
         operation = await accepted(here)
         here.db.write = failing  # type: ignore[method-assign]
@@ -144,3 +148,24 @@ async def test_waiting_for_a_host_is_an_issue_with_its_age(tmp_path: Path) -> No
         back.set()
         assert (await ended(here, operation)).state == "done"
         assert not await here.db.read(issues.listing)
+
+
+async def test_an_attachment_that_could_be_neither_made_nor_undone_can_be_detached(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        made, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, NEW))
+        await ended(here, made)
+        operation, attachment = await here.db.write(lambda conn: accept_attach(conn, REQUESTER, row.id, "host-a"))
+
+        def give_up(conn: Connection) -> None:
+            workflow = here.engine.workflows.of(operation)
+            failed = operations.finish(conn, operation, "fail", {"code": "x"})
+            give_up_undo(conn, workflow, failed, "apply", Busy())
+
+        await here.db.write(give_up)
+        states = await here.db.read(
+            lambda conn: (volumes.get(conn, row.id).status, attachments.get(conn, attachment.id).attach_status)
+        )
+        assert states == ("available", "error_attaching")
+        detach, _ = await here.engine.submit(lambda conn: (accept_detach(conn, REQUESTER, attachment.id), None))
+        last = await ended(here, detach)
+        assert (await here.db.read(lambda conn: volumes.get(conn, row.id))).status == "available", last.error
