@@ -107,6 +107,7 @@ class Runner:
         if missing:
             raise SecretMissing(kind=request.kind, names=", ".join(sorted(missing)))
         new = records.fresh(request, self._first_seq, self._options.boot_id)
+        await self._prune_in_time()
         known = await self._journal.write(partial(records.accept, record=new))
         fault_point("agent.job.journaled")
         entry = self._entries.get(request.key)
@@ -181,8 +182,7 @@ class Runner:
         fault_point("agent.job.acknowledged")
         for key in dropped:
             self._entries.pop(key, None)
-        if time.monotonic() - self._pruned > _PRUNE_EVERY_S:
-            await self._prune()
+        await self._prune_in_time()
         return dropped
 
     async def listing(self) -> list[JobStatus]:
@@ -248,6 +248,10 @@ class Runner:
             oldest = self._entries.get(self._ended.popleft())
             if oldest is not None and oldest.terminal:
                 del self._entries[oldest.key]
+
+    async def _prune_in_time(self) -> None:
+        if time.monotonic() - self._pruned > _PRUNE_EVERY_S:
+            await self._prune()
 
     async def _prune(self) -> None:
         self._pruned = time.monotonic()

@@ -17,6 +17,8 @@ from agent.privsep.contexts import crypt, privileged
 from agent.privsep.errors import CryptFailed, CryptUnavailable, DeviceForeign, DeviceHeld, WrongKey
 
 _NO_KEY, _BUSY = 2, 5  # exit codes of cryptsetup
+# A header may name token plugins; none of them is to be loaded as root for somebody else's header.
+_BY_KEY = ("--batch-mode", "--disable-external-tokens", "--key-file", "-")
 
 
 def dm_crypt_available() -> bool:
@@ -47,7 +49,7 @@ def crypt_open(
         there = sysfs.mapper_device(name)
         if there is None:
             mode = ["--readonly"] if checks.flag(read_only, "read_only") else []
-            options = ["--batch-mode", "--type", "luks", "--key-file", "-", *mode]
+            options = [*_BY_KEY, "--type", "luks", *mode]
             _judge(tool.run("cryptsetup", ["open", *options, "--", device, name], passphrase), "open", device)
         elif there.below != (f"loop{number}",) or not there.uuid.startswith("CRYPT-LUKS"):
             raise DeviceForeign(device=f"/dev/mapper/{name}", reason=f"it stands on {', '.join(there.below)}")
@@ -87,7 +89,7 @@ def crypt_resize(attachment_id: str, passphrase: bytes) -> int:
     name = checks.LOOP_NAME_PREFIX + checks.uuid(attachment_id, "attachment")
     checks.secret(passphrase)
     device = f"/dev/mapper/{name}"
-    arguments = ["resize", "--batch-mode", "--key-file", "-", "--", name]
+    arguments = ["resize", *_BY_KEY, "--", name]
     if sysfs.mapper_device(name) is None:
         raise DeviceForeign(device=device, reason="it is not open")
     _judge(tool.run("cryptsetup", arguments, passphrase), "resize", device)

@@ -6,6 +6,7 @@ no longer shows its device; so a kill anywhere is healed by doing the same again
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from agent.base.faults import declare, fault_point
 from agent.host import sysfs
 from agent.jobs import desired
 from agent.jobs.desired import Row, Wish
-from agent.jobs.handlers.common import secret_of, still_lock, volume_lock
+from agent.jobs.handlers.common import header_size, secret_of, still_lock, volume_lock
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import AttachmentApply
 from agent.wire.results import AttachedDevice, AttachmentsResult
@@ -51,7 +52,11 @@ async def _attach(context: Context, row: Row) -> AttachedDevice:
     if row.identifiers.get("detach_first"):
         await _detach(row)
     size = await backend.size(row.volume_id) or 0
-    key = passphrase(secret_of(context, "volume")) if row.encryption is not None else None
+    key = None
+    if row.encryption is not None:
+        key = passphrase(secret_of(context, "volume"))
+        # Who had the raw device may have changed the header, and the tool that opens it runs as root.
+        await asyncio.to_thread(header_size, await backend.path(row.volume_id))
     device = await local.attach(
         await backend.path(row.volume_id),
         row.attachment_id,

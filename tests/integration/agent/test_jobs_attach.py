@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -212,3 +213,20 @@ async def test_what_is_written_meanwhile_is_no_source_of_a_copy(agent: AgentProc
         gone = SnapshotDelete(backend="files", snapshot_id=snapshot.snapshot_id)
         assert (await finish(client, "e/unsnap/1", 1, gone)).state == "done"
         assert (await finish(client, "f/detach/1", 1, volume.apply())).state == "done"
+
+
+@pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
+async def test_a_header_that_a_guest_has_changed_is_judged_before_root_opens_it(agent: AgentProcess) -> None:
+    """Whoever had the raw device could ask for hours of work or gigabytes of memory in a tool that runs as root."""
+    volume, attachment = Volume(LuksFormat(format="luks1")), new_id()
+    async with agent.client() as client:
+        assert (await finish(client, "a/make/1", 1, volume.create(), **volume.secrets)).state == "done"
+        path = agent.volumes / "volumes" / volume.id
+        with path.open("r+b") as file:
+            file.seek(208 + 4)
+            file.write(b"\xff\xff\xff\xff")
+        status = await finish(client, "b/attach/1", 1, volume.apply(attachment), **volume.secrets)
+        assert status.error is not None
+        assert status.error.code == "image.luks-kdf-limit"
+        assert loops(agent) == []
+        assert (await finish(client, "c/detach/1", 1, volume.apply())).state == "done"
