@@ -1,4 +1,4 @@
-"""Counting failed logins per user and address, in memory and bounded."""
+"""Counting failed logins per user and address, and per address alone, in memory and bounded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from coordinator.identity.errors import TooManyFailures
 
 _KEYS = 10_000
+_USERS_PER_ADDRESS = 25
+"""One address may fail this often as much as for one user: each check of a password costs time that all share."""
 
 
 class Limiter:
@@ -21,18 +23,29 @@ class Limiter:
 
     def attempt(self, user: str, address: str | None) -> None:
         """Begin an attempt; raises TooManyFailures (429, with the seconds to wait)."""
-        key, now = (user, address or ""), self._clock()
+        now = self._clock()
+        own, shared = self._recent((user, address or ""), now), self._recent(("", address or ""), now)
+        for times, allowed in ((own, self._allowed), (shared, self._allowed * _USERS_PER_ADDRESS)):
+            if len(times) >= allowed:
+                wait = max(1.0, times[0] + self._window - now)
+                raise TooManyFailures(retry_after=wait, seconds=int(wait) + 1)
+        own.append(now)
+        shared.append(now)
+        while len(self._attempts) > _KEYS:
+            self._attempts.popitem(last=False)
+
+    def _recent(self, key: tuple[str, str], now: float) -> deque[float]:
+        """Attempts within the window, the oldest first."""
         times = self._attempts.setdefault(key, deque())
         self._attempts.move_to_end(key)
         while times and times[0] <= now - self._window:
             times.popleft()
-        if len(times) >= self._allowed:
-            wait = max(1.0, times[0] + self._window - now)
-            raise TooManyFailures(retry_after=wait, seconds=int(wait) + 1)
-        times.append(now)
-        while len(self._attempts) > _KEYS:
-            self._attempts.popitem(last=False)
+        return times
 
     def succeeded(self, user: str, address: str | None) -> None:
         """The attempt was right: forget it and the failures before it."""
-        self._attempts.pop((user, address or ""), None)
+        own = self._attempts.pop((user, address or ""), None)
+        shared = self._attempts.get(("", address or ""))
+        if own and shared:
+            for _ in range(min(len(own), len(shared))):
+                shared.pop()

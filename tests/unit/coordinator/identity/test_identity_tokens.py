@@ -112,6 +112,21 @@ def test_long_passwords_are_not_cut():
     assert not passwords.matches("x", "not a hash", 4)
 
 
+def test_one_address_can_not_try_user_after_user():
+    clock = Clock()
+    limiter = Limiter(2, 10, clock)
+    for number in range(1000):
+        limiter.attempt(f"good{number}", "a")
+        limiter.succeeded(f"good{number}", "a")
+    for number in range(50):
+        limiter.attempt(f"u{number}", "a")
+    with pytest.raises(TooManyFailures):
+        limiter.attempt("another", "a")
+    limiter.attempt("another", "b")
+    clock.now += 11
+    limiter.attempt("another", "a")
+
+
 def test_the_limiter_counts_attempts_under_way():
     clock = Clock()
     limiter = Limiter(3, 10, clock)
