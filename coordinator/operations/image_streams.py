@@ -56,7 +56,8 @@ class StoreSilent(Temporary):
 class TooManyStreams(Temporary):
     code = "images.too-many-streams"
     retry_after = 10.0
-    sentence = "This coordinator carries {limit} uploads and downloads already."
+    sentence = "This coordinator carries {limit} uploads and downloads{whose} already."
+    hint = "Try again when one of them has ended."
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class Stream:
     name: str
     transfer: Transfer
     open_s: float
+    project_id: str | None = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
     ended: bool = False
     task: asyncio.Future[Result] | None = None
@@ -89,11 +91,17 @@ class ImageStreams:
         self._streams: dict[str, Stream] = {}
 
     @contextmanager
-    def offer(self, transfer: Transfer) -> Iterator[Stream]:
-        """Offer a transfer for as long as the block lasts; leaving it ends a running one. Raises TooManyStreams."""
+    def offer(self, transfer: Transfer, project_id: str | None = None) -> Iterator[Stream]:
+        """Offer a transfer for as long as the block lasts; leaving it ends a running one. Raises TooManyStreams.
+
+        One project gets three quarters of the places at most: slow ones can last for days.
+        """
         if len(self._streams) >= self._limit:
-            raise TooManyStreams(limit=self._limit)
-        stream = Stream(new_id(), transfer, self._open_s)
+            raise TooManyStreams(limit=self._limit, whose="")
+        own = sum(project_id is not None and each.project_id == project_id for each in self._streams.values())
+        if own >= (most := max(1, self._limit - self._limit // 4)):
+            raise TooManyStreams(limit=most, whose=" of your project")
+        stream = Stream(new_id(), transfer, self._open_s, project_id)
         self._streams[stream.name] = stream
         try:
             yield stream

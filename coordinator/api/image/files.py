@@ -62,7 +62,7 @@ async def upload(call: Call) -> None:
         return {"bytes": done}
 
     caller, requester = caller_of(call), requester_of(call)
-    with streams.offer(transfer) as stream:
+    with streams.offer(transfer, requester.project_id) as stream:
         operation, _ = await engine.submit(
             lambda conn: (accept_upload(conn, requester, caller, image_id, stream=stream.name, size=size), None)
         )
@@ -103,7 +103,7 @@ async def _send(call: Call, image: Image, wanted: Range, response: web.StreamRes
         return {}
 
     caller, requester = caller_of(call), requester_of(call)
-    with streams.offer(transfer) as stream:
+    with streams.offer(transfer, requester.project_id) as stream:
         operation, _ = await engine.submit(
             lambda conn: (accept_download(conn, requester, caller, image.row.id, stream=stream.name), None)
         )

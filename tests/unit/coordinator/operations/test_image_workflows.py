@@ -253,6 +253,18 @@ async def test_only_so_many_streams_at_once(site: ImageSite) -> None:
         pass
 
 
+async def test_one_project_leaves_room_for_others(site: ImageSite) -> None:
+    async def transfer(ref: TransferRef, operation: Operation) -> dict[str, Any]:
+        return {}
+
+    streams = ImageStreams(site.db, site.streams._identity, limit=4)
+    with streams.offer(transfer, "p1"), streams.offer(transfer, "p1"), streams.offer(transfer, "p1"):
+        with pytest.raises(TooManyStreams, match="3 uploads and downloads of your project"):
+            streams.offer(transfer, "p1").__enter__()
+        with streams.offer(transfer, "p2"):
+            pass
+
+
 async def test_a_download_that_loses_its_reader_closes_the_ticket(site: ImageSite) -> None:
     image_id = site.image()
     await upload(site, image_id)
