@@ -5,6 +5,7 @@ Nothing depends on it: a process without it works the same, only larger and star
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -15,13 +16,29 @@ from typing import Any
 _SELDOM = ("netaddr", "rfc3986", "dateutil.tz", "dateutil.parser", "stevedore")
 
 
+_prepared = False
+
+
 def prepare() -> None:
-    """Put off libraries that are seldom used, and load the HTTP library without the system's certificates."""
+    """Put off libraries that are seldom used, and load the HTTP library without the system's certificates.
+
+    Until `settled` is called nothing is collected: what is being loaded now is not garbage.
+    """
+    global _prepared
+    _prepared = True
+    gc.disable()
     for name in _SELDOM:
         _put_off(name)
     # It would look through every installed distribution for plug-ins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     _http_without_certificates()
+
+
+def settled() -> None:
+    """The service is up: what it has loaded stays for good, so the collector need never look through it again."""
+    if _prepared:
+        gc.freeze()
+        gc.enable()
 
 
 class _Later(ModuleType):

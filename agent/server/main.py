@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from agent.base import sdnotify
+from agent.base import lean, sdnotify
 from agent.base.log import get_logger
 from agent.jobs.registry import LATE_MODULES
 from agent.privsep import account as accounts
@@ -82,6 +82,7 @@ async def _serve(settings: AgentSettings, on_ready: Callable[[], None] | None) -
     privsep.watch(daemon_ended)
     agent = Agent(settings)
     await agent.start()
+    lean.settled()
     sdnotify.ready(f"serving on port {settings.agent.port}")
     if on_ready is not None:
         on_ready()

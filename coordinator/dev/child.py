@@ -6,7 +6,6 @@ Its one socket leads to the parent: it says there what the parent should print o
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import signal
@@ -83,15 +82,11 @@ def become(site: DevSite, name: str, sets: tuple[str, ...], connection: socket.s
 
 
 def _body(name: str) -> Callable[[DevSite, str, tuple[str, ...], Parent], int]:
-    gc.disable()
     lean.prepare()
     if name == COORDINATOR:
         from coordinator.dev.central import run
     else:
         from coordinator.dev.agents import run
-    # What is loaded now stays for good: keep the collector away from it, so that its pages stay shared.
-    gc.freeze()
-    gc.enable()
     return run
 
 

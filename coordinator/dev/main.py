@@ -28,7 +28,6 @@ _COMMON = ("aiohttp.web", "agent.base.metrics", "agent.wire.client", "cryptograp
 
 def run_dev(site: DevSite, sets: tuple[str, ...]) -> NoReturn:
     """Run until Ctrl-C or SIGTERM. `sets` go to the part whose table they name (`log`: both). Does not return."""
-    gc.disable()
     lean.prepare()
     site.write()
     for_coordinator = tuple(item for item in sets if _table(item) not in _AGENT_TABLES)

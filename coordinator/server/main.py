@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from agent.base import environment, sdnotify
+from agent.base import environment, lean, sdnotify
 from agent.base.log import get_logger
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.start import Opened, open_state
@@ -33,6 +33,7 @@ async def _serve(settings: CoordinatorSettings, opened: Opened, on_ready: Ready 
         loop.add_signal_handler(number, stop.set)
     coordinator = build(settings, opened)
     await coordinator.start()
+    lean.settled()
     log.info("coordinator serves", port=coordinator.port, enrolment_port=coordinator.listener.port)
     sdnotify.ready(f"serving on port {coordinator.port}")
     if on_ready is not None:
