@@ -112,13 +112,11 @@ def test_what_dies_is_started_again_and_a_stop_leaves_nothing(dev: Dev) -> None:
     os.kill(agent, signal.SIGKILL)
     _gone([agent])
     deadline = time.monotonic() + 15
-    while len(dev.tree()) < len(before):
+    while len(left := dev.tree()) != len(before):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert dev.pools()
 
-    left = dev.tree()
-    assert len(left) == len(before)
     dev.process.terminate()
     assert dev.process.wait(20) == 0
     _gone(left)
