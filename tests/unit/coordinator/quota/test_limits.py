@@ -114,4 +114,7 @@ def test_usage_reads_an_index_and_no_table(db: Database) -> None:
         asked = _VOLUMES.params(project="p").compile(conn, compile_kwargs={"literal_binds": True})
         return " ".join(str(row) for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}"))
 
-    assert "ix_volumes_live_quota" in db.read_now(plan)
+    found = db.read_now(plan)
+    assert "SEARCH volumes USING" in found, "one of the indexes that begin with the project"
+    assert "(project_id=?)" in found
+    assert "SCAN" not in found
