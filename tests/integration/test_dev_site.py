@@ -118,7 +118,7 @@ def test_what_dies_is_started_again_and_a_stop_leaves_nothing(dev: Dev) -> None:
     assert dev.pools()
 
     dev.process.terminate()
-    assert dev.process.wait(20) == 0
+    assert dev.process.wait(20) == 0, Path(dev.log.name).read_text()
     _gone(left)
 
 
