@@ -25,12 +25,16 @@ MAX_ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """The job to do: forward for `step`, or (undo) after posting a tombstone for `tombstone`. A wait has no call."""
+    """The job to do: forward for `step`, or (undo) after posting a tombstone for `tombstone`. A wait has no call.
+
+    `pause_s`: a local step is to be tried again after that many seconds.
+    """
 
     step: str
     call: JobCall | None
     key: str
     tombstone: str | None = None
+    pause_s: float = 0.0
 
 
 def _mark(operation: Operation, step: str, **entry: Any) -> Operation:
@@ -80,7 +84,11 @@ def advance(
                 else:
                     result = step.run(conn, operation)
         except BrickyardError as error:
-            return fail(conn, workflow, operation, step.name, error)
+            attempt, retry_after = operation.attempt(step.name), getattr(error, "retry_after", None)
+            if isinstance(step, JobStep) or retry_after is None or attempt >= MAX_ATTEMPTS:
+                return fail(conn, workflow, operation, step.name, error)
+            operation = _mark(operation, step.name, state="again", attempt=attempt + 1)
+            return _store(conn, operation), Next(step.name, None, "", pause_s=float(retry_after) * 2 ** (attempt - 1))
         operation = _mark(operation, step.name, state="done", result=result)
     workflow.finished(conn, operation)
     operations.record_event(conn, operation, f"{workflow.kind}.end", {})
@@ -106,8 +114,10 @@ def retreat(
     failed_at = workflow.index(operation.step) if operation.step else -1
     for position in range(len(workflow.steps) - 1, -1, -1):
         step = workflow.steps[position]
-        state = operation.steps.get(step.name, {}).get("state")
-        in_doubt = position == failed_at and isinstance(step, JobStep) and state != "undone"
+        entry = operation.steps.get(step.name, {})
+        state = entry.get("state")
+        # A job that no host was named for yet can not have been given out.
+        in_doubt = position == failed_at and isinstance(step, JobStep) and state != "undone" and "host" in entry
         if state != "done" and not in_doubt:
             continue
         if isinstance(step, JobStep):

@@ -24,7 +24,7 @@ from coordinator.operations.advance import (
 )
 from coordinator.operations.errors import Cancelled, WaitedTooLong
 from coordinator.operations.jobs import Conversation, NotDelivered
-from coordinator.operations.workflow import JobStep, WaitStep, Workflow
+from coordinator.operations.workflow import JobStep, LocalStep, WaitStep, Workflow
 from coordinator.state.database import Database
 from coordinator.state.errors import DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
@@ -79,7 +79,8 @@ class Run:
         step = workflow.step(todo.step)
         if isinstance(step, WaitStep):
             return await self._outside(operation, step)
-        assert isinstance(step, JobStep)
+        if isinstance(step, LocalStep):
+            return await self._later(operation, step, todo.pause_s)
         assert todo.call is not None
         call = todo.call
         try:
@@ -95,6 +96,13 @@ class Run:
         except BrickyardError as error:
             return await self._after_error(operation, step, error)
         return await self._write(operation, lambda conn: advance(conn, workflow, operation, (step.name, result)))
+
+    async def _later(self, operation: Operation, step: LocalStep, seconds: float) -> Moved:
+        workflow = self._workflow
+        await self._pause(seconds)
+        if self._talk.cancelled.is_set():
+            return await self._write(operation, lambda conn: fail(conn, workflow, operation, step.name, Cancelled()))
+        return await self._write(operation, lambda conn: advance(conn, workflow, operation))
 
     async def _outside(self, operation: Operation, step: WaitStep) -> Moved:
         workflow = self._workflow
@@ -147,9 +155,7 @@ class Run:
     async def _bury(self, operation: Operation, step: object, key: str) -> None:
         """Post the tombstone to the host that the step's job was, or would have been, given to."""
         assert isinstance(step, JobStep)
-        call = await self._db.read(lambda conn: step.call(conn, operation))
-        if call is not None:
-            await self._talk.tombstone(operation, call.host_id, key)
+        await self._talk.tombstone(operation, str(operation.steps[step.name]["host"]), key)
 
     async def _undo_error(self, operation: Operation, todo: Next, error: BrickyardError) -> Moved:
         workflow = self._workflow

@@ -11,3 +11,11 @@ class NoPool(Permanent):
     exit_code = 9
     sentence = "No pool fits this volume: {reasons}."
     hint = "See the pools with: openstack volume backend pool list; add space, or enrol another host."
+
+
+class PoolsAway(NoPool):
+    """Raised while a pool that would fit lies on a host that does not answer just now."""
+
+    code = "scheduler.pools-away"
+    retry_after = 1.0
+    hint = "See the hosts with: brickyard host list; the volume is placed as soon as one of them answers."

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, case, select, update
 
-from coordinator.scheduler.errors import NoPool
+from coordinator.scheduler.errors import NoPool, PoolsAway
 from coordinator.state.tables.fleet import hosts, pools
 
 _OWN_SPECS = frozenset({"volume_backend_name"})
@@ -57,20 +57,26 @@ class Placement:
 
 
 def place(conn: Connection, request: Request) -> Placement:
-    """Claim the best pool; raises NoPool that names for each pool the first rule it failed."""
+    """Claim the best pool; raises NoPool that names for each pool the first rule it failed.
+
+    PoolsAway when a host that does not answer is all that is missing.
+    """
     candidates: list[Row[Any]] = []
     refused: list[str] = []
+    away = False
     for row in _pools(conn):
-        reason = _refusal(row, request)
+        reason = _refusal(row, request, reachable=row.reachable)
         if reason is None:
             candidates.append(row)
         else:
             refused.append(f"{row.id} {reason}")
+            away = away or _refusal(row, request, reachable=True) is None
     for row in sorted(candidates, key=_weight, reverse=True):
         if claim(conn, row.id, request.device_bytes):
             return Placement(row.id, row.host_id, row.backend, row.name)
         refused.append(f"{row.id} is full")
-    raise NoPool(reasons="; ".join(refused[:_MAX_NAMED]) or "no host is enrolled")
+    told = "; ".join(refused[:_MAX_NAMED]) or "no host is enrolled"
+    raise PoolsAway(reasons=told) if away else NoPool(reasons=told)
 
 
 def claim(conn: Connection, pool_id: str, more: int) -> bool:
@@ -90,12 +96,12 @@ def _pools(conn: Connection) -> Sequence[Row[Any]]:
     return conn.execute(_ALL).all()
 
 
-def _refusal(row: Row[Any], request: Request) -> str | None:
+def _refusal(row: Row[Any], request: Request, *, reachable: bool) -> str | None:
     if request.pool_id is not None and row.id != request.pool_id:
         return "does not hold the source"
     if not row.enabled or row.disabled:
         return f"is disabled ({row.disabled_reason or 'no reason given'})"
-    if not row.reachable or not row.present:
+    if not reachable or not row.present:
         return "can not be reached"
     if request.availability_zone is not None and row.availability_zone != request.availability_zone:
         return f"is in availability zone {row.availability_zone}"

@@ -95,7 +95,7 @@ _BY_STATUS: dict[int, type[Refused]] = {
     413: RefusedQuota, 429: RefusedCaller, 503: RefusedLater, 504: RefusedLater,
 }  # fmt: skip
 _BY_CODE: dict[str, type[Refused]] = {
-    "scheduler.no-pool": RefusedPlace, "operation.cancelled": RefusedLater,
+    "scheduler.no-pool": RefusedPlace, "scheduler.pools-away": RefusedPlace, "operation.cancelled": RefusedLater,
     "state.transition-refused": RefusedState,
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from coordinator.operations.new_volume import NewVolume, accept_volume
 from coordinator.quota import limits
 from coordinator.quota.errors import GigabytesLimit, VolumeLimit
 from coordinator.quota.usage import used
-from coordinator.state import fleet, messages, snapshots, volumes
+from coordinator.state import fleet, messages, operations, snapshots, volumes
 from coordinator.state.errors import DatabaseUnavailable, TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.fleet import pools
@@ -102,6 +102,30 @@ async def test_a_poll_in_the_middle_of_an_extend_loses_no_claim(tmp_path: Path, 
         assert await claimed(here) == left.device_bytes == (1 if refused else 3) * GIB
         await report_pools(here.db, "host-a", wire.backend)
         assert await claimed(here) == left.device_bytes
+
+
+async def test_a_volume_waits_for_a_host_that_is_away_for_a_moment(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        await here.db.write(lambda conn: fleet.set_reachable(conn, "host-a", reachable=False))
+        new = NewVolume(size=1)
+        operation, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
+        assert await here.engine.wait(operation.id, 0.3) is None
+        assert (await here.db.read(lambda conn: volumes.get(conn, row.id))).status == "creating"
+        await here.db.write(lambda conn: fleet.set_reachable(conn, "host-a", reachable=True))
+        assert (await ended(here, operation)).state == "done"
+        await here.db.write(lambda conn: fleet.set_reachable(conn, "host-a", reachable=False))
+        operation, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
+        async with asyncio.timeout(10):
+            while "place" not in (await _row(here, operation)).steps:
+                await asyncio.sleep(0)
+        await here.engine.cancel(operation.id)
+        assert (await ended(here, operation)).state == "cancelled"
+
+
+async def _row(here: Site, operation: Operation) -> Operation:
+    found = await here.db.read(lambda conn: operations.get(conn, operation.id))
+    assert found is not None
+    return found
 
 
 async def claimed(here: Site) -> int:
