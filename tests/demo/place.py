@@ -104,9 +104,12 @@ class Place:
 
     def unmount(self) -> None:
         if self.on_loop:
-            failed = _run("umount", str(self.home))
-            if failed:
-                raise DemoFailed(f"the demo's file system is still in use: {failed}")
+            deadline = time.monotonic() + 10
+            while failed := _run("umount", str(self.home)):
+                # Somebody who looks at all files of the machine (a search, a backup) may hold it for a moment.
+                if time.monotonic() > deadline:
+                    raise DemoFailed(f"the demo's file system is still in use: {failed}")
+                time.sleep(0.1)
             self.loops_gone()
 
     def loops_gone(self) -> None:
