@@ -94,7 +94,7 @@ def is_no_source(*, volume_id: str | None = None, snapshot_id: str | None = None
 
 
 def in_pool(conn: Connection, pool_id: str) -> int:
-    """Bytes that live volumes and snapshots hold, or will hold, in a pool (device sizes, not allocated ones)."""
+    """Bytes that live volumes hold, or will hold, in a pool (device sizes, not allocated ones; snapshots share)."""
     held = func.coalesce(volumes.c.device_bytes, volumes.c.size * GIB)
     there = (volumes.c.host_id == pool_id.partition("@")[0], volumes.c.pool_id == pool_id, ~volumes.c.deleted)
     own = conn.execute(select(func.coalesce(func.sum(held), 0)).where(*there))
