@@ -15,6 +15,7 @@ COMMANDS = {
     "config": ("coordinator.cli.offline.config:config", "Check the configuration; print its reference."),
     "db": ("coordinator.cli.offline.db:db", "Check, back up, purge or upgrade the state database."),
     "key": ("coordinator.cli.offline.key:key", "Replace the key-encryption key."),
+    "identity": ("coordinator.cli.offline.identity:identity", "Export and import users, projects and roles."),
     "host": ("coordinator.cli.offline.host:host", "Make join tokens and bundles for hosts."),
 }
 

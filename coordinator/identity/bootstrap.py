@@ -62,6 +62,8 @@ def imported(conn: Connection, content: Any) -> dict[str, int]:
     if not isinstance(content, dict) or content.get("brickyard_identity") != _FORMAT:
         raise ImportRefused(reason="it was not made by 'brickyard identity export' of this release")
     counts: dict[str, int] = {}
+    # Roles are the same where their names are; each site has ids of its own for them.
+    here: dict[str, str] = {}
     for noun, table in state.TABLES.items():
         counts[noun] = 0
         for entry in _entries(content, f"{noun}s"):
@@ -70,11 +72,16 @@ def imported(conn: Connection, content: Any) -> dict[str, int]:
             if state.by_id(conn, noun, str(values.get("id"))) is not None:
                 continue
             _checked(noun, values)
+            same = state.by_name(conn, "role", values["name"]) if noun == "role" else None
+            if same is not None:
+                here[values["id"]] = same.id
+                continue
             if state.add(conn, noun, **values) is None:
                 raise ImportRefused(reason=f"{noun} {values.get('name')!r} exists with another id")
             counts[noun] += 1
     for entry in _entries(content, "assignments"):
         user, role = str(entry.get("user_id")), str(entry.get("role_id"))
+        role = here.get(role, role)
         if state.by_id(conn, "user", user) is None or state.by_id(conn, "role", role) is None:
             raise ImportRefused(reason=f"an assignment names user {user} or role {role}, which is not there")
         state.grant(conn, user, str(entry.get("target_kind")), str(entry.get("target_id")), role)

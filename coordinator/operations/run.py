@@ -92,6 +92,8 @@ class Run:
             fault_point("coordinator.job.result-in-hand")
         except NotDelivered:
             elsewhere = step.elsewhere
+            # The poller marks the host as away in a moment; until then it would be chosen again at once.
+            await self._pause(min(1.0, 0.05 * operation.attempt(step.name)))
             return await self._write(operation, lambda conn: again(conn, workflow, operation, step, elsewhere))
         except BrickyardError as error:
             return await self._after_error(operation, step, error)

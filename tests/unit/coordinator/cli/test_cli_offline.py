@@ -170,3 +170,33 @@ def test_purge_beside_a_running_coordinator(settings: CoordinatorSettings, capsy
     conn.close()
     assert run(settings, "db", "purge") == 0
     assert capsys.readouterr().out == "revoked tokens: 1 dropped\n"
+
+
+def test_users_travel_by_file(
+    settings: CoordinatorSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, other = tmp_path / "users.json", tmp_path / "other"
+    assert run(settings, "identity", "export", str(file)) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert run(settings, "identity", "export", str(file)) == 5
+    content = json.loads(file.read_text())
+    content["users"].append({**content["users"][0], "id": "f" * 32, "name": "ann"})
+    file.write_text(json.dumps(content))
+    second = CoordinatorSettings(coordinator=CoordinatorSection(state_dir=other, listen="127.0.0.1"))
+    open_state(second).db.close()
+    capsys.readouterr()
+    assert run(second, "identity", "import", str(file)) == 0
+    assert "1 users" in capsys.readouterr().out
+    assert run(second, "identity", "import", str(file)) == 0
+    assert "0 users" in capsys.readouterr().out
+    file.write_text("[")
+    assert run(second, "identity", "import", str(file)) == 2
+    assert "is not JSON" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("running")
+def test_users_are_exported_but_not_imported_beside_a_running_coordinator(
+    settings: CoordinatorSettings, tmp_path: Path
+) -> None:
+    assert run(settings, "identity", "export", str(tmp_path / "users.json")) == 0
+    assert run(settings, "identity", "import", str(tmp_path / "users.json")) == 6
