@@ -231,10 +231,9 @@ def test_every_list_speaks_every_form(
 
 def test_ctrl_c_ends_a_watch_quietly(site: Site) -> None:
     command = [BIN / "brickyard", "host", "list", "--watch", "-o", "ndjson"]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     # A shell that starts the tests in the background makes them, and all below them, deaf to Ctrl-C.
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-    with subprocess.Popen(command, env=site.environment, preexec_fn=heard, **pipes) as child:
+    heard = ["env", "--default-signal=INT", *command]
+    with subprocess.Popen(heard, env=site.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stderr is not None
         assert json.loads(child.stdout.readline())["id"] == "host-a"
