@@ -169,7 +169,8 @@ def lifecycles() -> str:
 
     words = (
         "# Lifecycles\n\nA status moves only along these tables. One marked with `*` belongs to an operation that is "
-        "at work; every other one is at rest. `(before)` is the status that the transient one was entered from.\n"
+        "at work; every other one is at rest. `(before)` is the status that the transient one was entered from, "
+        "`(same)` that the status stays: the event only needs it.\n"
     )
     text = [words, *(_lifecycle(each) for each in (VOLUME, SNAPSHOT, ATTACHMENT, IMAGE, OPERATION))]
     rows = [f"| `{kind}` | {meaning.replace('-', ' ')} |" for kind, meaning in sorted(UNREACHABLE.items())]
@@ -180,10 +181,11 @@ def lifecycles() -> str:
 
 
 def _lifecycle(table: Any) -> str:
-    from coordinator.lifecycle.table import NEW, PREVIOUS
+    from coordinator.lifecycle.table import NEW, PREVIOUS, SAME
 
     def named(status: str) -> str:
-        return {NEW: "(new)", PREVIOUS: "(before)"}.get(status, status + ("*" if status in table.transient else ""))
+        special = {NEW: "(new)", PREVIOUS: "(before)", SAME: "(same)"}
+        return special.get(status, status + ("*" if status in table.transient else ""))
 
     def drawn(status: str) -> str:
         return "[*]" if status == NEW else status.replace("-", "_")
@@ -191,7 +193,7 @@ def _lifecycle(table: Any) -> str:
     arrows = [
         f"    {drawn(source)} --> {drawn(rule.target)}: {rule.event}"
         for rule in table.rules
-        if rule.target != PREVIOUS
+        if rule.target not in {PREVIOUS, SAME}
         for source in rule.sources
     ]
     rows = [

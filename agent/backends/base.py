@@ -29,6 +29,7 @@ class PoolState:
     byte_granular: bool
     thin: bool
     reflink: bool
+    multiattach: bool = True
     protocols: tuple[str, ...] = ("local",)
 
 

@@ -145,6 +145,14 @@ class SnapshotDelete(Wire):
     snapshot_id: UUID
 
 
+class SnapshotsDelete(Wire):
+    """Several snapshots of one back end; one that can not be removed does not keep the others."""
+
+    kind: Literal["snapshots.delete"] = "snapshots.delete"
+    backend: Name
+    snapshot_ids: tuple[UUID, ...]
+
+
 class TransferOpen(Wire):
     """A one-use ticket on the data port for `peer` (a SAN role: `host:ID` or `coordinator`)."""
 
@@ -189,6 +197,7 @@ class AttachmentApply(Wire):
 
 JobArgs = Annotated[
     VolumeCreate | VolumeClone | VolumeFromImage | VolumeExtend | VolumeDelete | SnapshotCreate | SnapshotDelete
+    | SnapshotsDelete
     | TransferOpen | TransferClose | ImageCommit | ImageDelete | AttachmentApply,
     Field(discriminator="kind"),
 ]  # fmt: skip

@@ -22,6 +22,13 @@ class SnapshotResult(Wire):
     device_bytes: Bytes
 
 
+class SnapshotsResult(Wire):
+    """What was removed, and per snapshot that was not the reason."""
+
+    deleted: tuple[UUID, ...] = ()
+    failed: dict[str, str] = Field(default_factory=dict)
+
+
 class TransferResult(Wire):
     """The opened ticket; the address is filled in by the coordinator from the host's facts."""
 
@@ -65,6 +72,7 @@ class Pool(Wire):
     byte_granular: bool = True
     thin: bool = True
     reflink: bool = False
+    multiattach: bool = False
     protocols: tuple[str, ...] = ("local",)
 
 

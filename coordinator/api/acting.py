@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row
 
@@ -11,7 +12,8 @@ from coordinator.api.call import Call
 from coordinator.api.errors import NeedsProject
 from coordinator.operations.accept import Requester
 from coordinator.operations.engine import Engine
-from coordinator.state import attachments, snapshots, volumes
+from coordinator.operations.errors import NotCancellable, StillRunning
+from coordinator.state import attachments, operations, snapshots, volumes
 
 
 def scope(call: Call) -> str | None:
@@ -55,6 +57,26 @@ def owned_attachment(conn: Connection, call: Call, attachment_id: str, rule: str
     row = attachments.get(conn, attachment_id, scope(call))
     call.require(rule, target(row))
     return row
+
+
+def owner_of(call: Call, instance_id: str | None) -> Literal["external", "compute"]:
+    """Who keeps an attachment that is asked for: the compute service, when a service vouches and names a server."""
+    return "compute" if instance_id is not None and call.context.is_service else "external"
+
+
+async def end_work(call: Call, resource_id: str) -> None:
+    """Cancel what is at work on a resource and wait until it has been undone, for `force`; no longer than a call may.
+
+    Work that can not be cancelled any more is waited for. Raises StillRunning.
+    """
+    engine = call.services.get(Engine)
+    working = await call.services.db.read(lambda conn: operations.active_of(conn, resource_id))
+    if working is None:
+        return
+    with suppress(NotCancellable):
+        await engine.cancel(working.id)
+    if await engine.wait(working.id, call.services.settings.sync_timeout) is None:
+        raise StillRunning(operation=working.id, seconds=int(call.services.settings.sync_timeout))
 
 
 def target(row: Row[Any]) -> Mapping[str, Any]:

@@ -13,7 +13,15 @@ def all_resources() -> tuple[Resource, ...]:
     from coordinator.api.brickyard.keys import keys
     from coordinator.api.identity import identity_resources
     from coordinator.api.image import image_resources
-    from coordinator.api.v3 import attachments, metadata, snapshots, volume_actions, volumes
+    from coordinator.api.v3 import (
+        attachments,
+        metadata,
+        snapshot_actions,
+        snapshots,
+        volume_actions,
+        volume_connections,
+        volumes,
+    )
     from coordinator.api.v3.messages import messages
     from coordinator.api.v3.quotas import quotas
     from coordinator.api.v3.services import services
@@ -24,8 +32,10 @@ def all_resources() -> tuple[Resource, ...]:
     return (
         volumes.resource(),
         volume_actions.resource(),
+        volume_connections.resource(),
         *metadata.resources(),
         snapshots.resource(),
+        snapshot_actions.resource(),
         attachments.resource(),
         types(),
         type_specs(),

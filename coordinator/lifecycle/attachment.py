@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.lifecycle.table import NEW, Lifecycle, Rule
+from coordinator.lifecycle.table import NEW, SAME, Lifecycle, Rule
 
 ATTACHMENT = Lifecycle(
     noun="attachment",
@@ -11,11 +11,13 @@ ATTACHMENT = Lifecycle(
     rules=(
         Rule("reserve", (NEW,), "reserved"),
         Rule("connect_now", (NEW,), "attaching"),
+        Rule("attach_now", (NEW,), "attached"),
         Rule("connect", ("reserved", "attaching"), "attaching"),
         Rule("complete", ("reserved", "attaching"), "attached"),
         Rule("host_attach", (NEW,), "connecting"),
         Rule("host_attached", ("connecting",), "attached"),
         Rule("host_attach_failed", ("connecting",), "error_attaching"),
+        Rule("disconnect", ("attaching", "attached"), SAME),
         Rule("detach", ("reserved", "attaching", "attached", "error_attaching", "error_detaching"), "detaching",
              "Wait until the running work has ended."),
         Rule("gone", ("reserved", "attaching", "attached", "detaching", "error_attaching", "error_detaching",

@@ -1,7 +1,8 @@
 """The shape of a transition table: `{(status, event): new status}`, walked by tests and drawn in the docs.
 
 A table is data: `coordinator.state.transition.move` turns one entry into one conditional UPDATE, the only way a status
-moves. `PREVIOUS` as a target means the status remembered when the transient one was entered.
+moves. `PREVIOUS` as a target means the status remembered when the transient one was entered, `SAME` that the row stays
+in the status that it must be in: a change that needs it, against all that would move it at the same time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 NEW = ""
 PREVIOUS = "<previous>"
+SAME = "<same>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from coordinator.lifecycle.table import NEW, PREVIOUS, Lifecycle, Rule
+from coordinator.lifecycle.table import NEW, PREVIOUS, SAME, Lifecycle, Rule
 
 _REST = ("available", "error", "error_deleting", "error_extending", "error_managing", "error_restoring")
+_BUSY = "It is attached or busy; detach it, or use a type that allows multiattach."
+_FREE = "Detach it first, or wait until the running work has ended."
 _REPAIR = "See what is wrong with: brickyard volume repair --dry-run VOLUME."
 
 VOLUME = Lifecycle(
@@ -18,8 +20,12 @@ VOLUME = Lifecycle(
         Rule("download", ("creating",), "downloading"),
         Rule("created", ("creating", "downloading"), "available"),
         Rule("create_failed", ("creating", "downloading"), "error"),
-        Rule("delete", _REST, "deleting", "Detach it first, or wait until the running work has ended."),
+        Rule("delete", _REST, "deleting", _FREE),
         Rule("delete_forced", (*_REST, "attaching", "detaching", "reserved"), "deleting", "Detach it first."),
+        Rule("delete_cascade", _REST, "deleting", _FREE, remember=True),
+        Rule("delete_cascade_forced", (*_REST, "attaching", "detaching", "reserved"), "deleting", "Detach it first.",
+             remember=True),
+        Rule("delete_kept", ("deleting",), PREVIOUS),
         Rule("deleted", ("deleting",), "deleted"),
         Rule("delete_failed", ("deleting",), "error_deleting"),
         Rule("extend", ("available",), "extending",
@@ -28,15 +34,21 @@ VOLUME = Lifecycle(
         Rule("extended", ("extending",), PREVIOUS),
         Rule("extend_refused", ("extending",), PREVIOUS),
         Rule("extend_failed", ("extending",), "error_extending"),
-        Rule("reserve", ("available",), "attaching",
-             "It is attached or busy; detach it, or use a type that allows multiattach."),
+        Rule("snapshot", ("available",), SAME, "A volume in use can be snapshotted with force."),
+        Rule("snapshot_attached", ("available", "in-use"), SAME, "Wait until the running work has ended."),
+        Rule("set_readonly", ("available",), SAME, _FREE),
+        Rule("retype", ("available", "in-use"), SAME, "Wait until the running work has ended."),
+        Rule("reserve", ("available",), "attaching", _BUSY),
         Rule("unreserve", ("attaching",), "available"),
-        Rule("attachment_reserve", ("available",), "reserved",
-             "It is attached or busy; detach it, or use a type that allows multiattach."),
+        Rule("attachment_reserve", ("available",), "reserved", _BUSY),
+        Rule("attachment_share", ("reserved", "attaching", "in-use"), SAME, _BUSY),
+        Rule("attachment_left", ("detaching", "in-use"), "reserved"),
+        Rule("initialize", ("available", "attaching"), "attaching", _BUSY),
+        Rule("attach", ("available", "attaching"), "in-use", _BUSY),
         Rule("attachment_connect", ("reserved", "attaching", "available"), "attaching"),
-        Rule("attachment_complete", ("attaching", "reserved", "in-use"), "in-use"),
+        Rule("attachment_complete", ("attaching", "reserved", "in-use", "detaching"), "in-use"),
         Rule("attachment_gone", ("reserved", "attaching", "detaching", "in-use", "error"), "available"),
-        Rule("begin_detaching", ("in-use",), "detaching"),
+        Rule("begin_detaching", ("in-use",), "detaching", "Only what is attached can be detached."),
         Rule("roll_detaching", ("detaching",), "in-use"),
         Rule("host_attach", ("available", "in-use"), "attaching",
              "It is attached or busy; detach it first.", remember=True),

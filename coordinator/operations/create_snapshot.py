@@ -15,7 +15,6 @@ from coordinator.operations.accept import Requester, accept
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
 from coordinator.quota import limits
 from coordinator.state import messages, snapshots, types, volumes
-from coordinator.state.errors import TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.transition import enter, move, move_if
 
@@ -34,12 +33,7 @@ def accept_snapshot(
 ) -> tuple[Operation, Row[Any]]:
     """The volume must be available, or in use with `force`."""
     row = volumes.get(conn, wanted.volume_id, requester.project_id)
-    allowed = ("available", "in-use") if wanted.force else ("available",)
-    if row.status not in allowed:
-        raise TransitionRefused(
-            noun="volume", id=row.id, status=row.status, event="snapshot", allowed=", ".join(allowed),
-            help="A volume in use can be snapshotted with force."
-        )  # fmt: skip
+    row = move(conn, "volume", row.id, "snapshot_attached" if wanted.force else "snapshot")
     type_name = types.get(conn, row.volume_type_id).name if row.volume_type_id else None
     limits.check(conn, row.project_id, type_name, snapshots=1, gigabytes=row.size)
     snapshot_id = new_id()

@@ -8,7 +8,7 @@ from agent.base.errors import BrickyardError
 from coordinator.keys.store import KeyStore
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.volume_calls import delete_call, volume_row
-from coordinator.operations.workflow import JobStep, Workflow
+from coordinator.operations.workflow import Ended, JobStep, Workflow
 from coordinator.scheduler.placement import release
 from coordinator.state import messages, snapshots, volumes
 from coordinator.state.errors import TransitionRefused
@@ -20,7 +20,7 @@ from coordinator.state.transition import move, move_if
 class VolumeHasSnapshots(TransitionRefused):
     code = "volume.has-snapshots"
     sentence = "Invalid volume: Volume {id} still has {count} dependent snapshots."
-    hint = "Delete its snapshots first."
+    hint = "Delete its snapshots first, or all together: openstack volume delete --cascade {id}."
 
 
 def accept_delete(conn: Connection, requester: Requester, volume_id: str, *, force: bool = False) -> Operation:
@@ -42,22 +42,27 @@ def accept_delete(conn: Connection, requester: Requester, volume_id: str, *, for
 
 def workflow(keys: KeyStore) -> Workflow:
     """Version 1 of the workflow."""
+    return Workflow(
+        kind="delete_volume",
+        version=1,
+        steps=(JobStep("remove", delete_call),),
+        finished=finished(keys),
+        failed=_failed,
+        attention=_attention,
+    )
 
-    def finished(conn: Connection, operation: Operation) -> None:
+
+def finished(keys: KeyStore) -> Ended:
+    """What is done when the data are gone: claim, key and row."""
+
+    def end(conn: Connection, operation: Operation) -> None:
         row = volume_row(conn, operation)
         release(conn, row.pool_id, row.device_bytes or 0)
         if row.encryption_key_id is not None:
             keys.delete(conn, row.encryption_key_id)
         move_if(conn, "volume", row.id, "deleted", terminated_at=utcnow())
 
-    return Workflow(
-        kind="delete_volume",
-        version=1,
-        steps=(JobStep("remove", delete_call),),
-        finished=finished,
-        failed=_failed,
-        attention=_attention,
-    )
+    return end
 
 
 def _failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:

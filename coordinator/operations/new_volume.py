@@ -14,6 +14,7 @@ from coordinator.images.info import ImageInfo
 from coordinator.keys.store import KeyStore
 from coordinator.operations import sizes
 from coordinator.operations.accept import Requester, accept
+from coordinator.operations.retype_volume import is_multiattach
 from coordinator.quota import limits
 from coordinator.state import snapshots, types, volumes
 from coordinator.state.operations import Operation
@@ -57,7 +58,6 @@ class NewVolume:
     source_volid: str | None = None
     image: ImageInfo | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    multiattach: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,9 @@ def accept_volume(
     type_row = types.get(conn, type_id, requester.project_id) if type_id else None
     name = type_row.name if type_row is not None else None
     encryption = _encryption(conn, wanted, source, type_id, name)
+    multiattach = type_id is not None and is_multiattach(types.extra_specs(conn, type_id))
+    if multiattach and encryption:
+        raise Invalid(reason="Invalid input received: a volume can not be both encrypted and multiattach.")
     limits.check(conn, requester.project_id, name, volumes=1, gigabytes=size, volume_size=size)
     volume_id = new_id()
     row = enter(
@@ -103,7 +106,7 @@ def accept_volume(
         snapshot_id=wanted.snapshot_id,
         source_volid=wanted.source_volid,
         image_id=wanted.image.id if wanted.image else None,
-        multiattach=wanted.multiattach,
+        multiattach=multiattach,
         bootable=False,
         encryption_key_id=_key(conn, requester, keys, encryption, source.key_id),
         **encryption,

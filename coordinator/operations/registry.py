@@ -7,6 +7,7 @@ from coordinator.operations import (
     attach_host,
     create_snapshot,
     create_volume,
+    delete_cascade,
     delete_image,
     delete_snapshot,
     delete_volume,
@@ -25,6 +26,7 @@ def workflows(keys: KeyStore, streams: ImageStreams | None = None) -> Workflows:
         (
             create_volume.workflow(keys),
             delete_volume.workflow(keys),
+            delete_cascade.workflow(keys),
             extend_volume.workflow(),
             create_snapshot.workflow(),
             delete_snapshot.workflow(keys),

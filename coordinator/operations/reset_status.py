@@ -6,12 +6,16 @@ Nothing here talks to a host; whether the data are there is for `repair_volume` 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
 from agent.base.errors import Conflict, Invalid
+from coordinator.operations.accept import Requester
+from coordinator.operations.attach_host import accept_detach
 from coordinator.state import attachments, volumes
+from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import move
 
@@ -23,7 +27,7 @@ SNAPSHOT_TARGETS = ("available", "error")
 class StillAttached(Conflict):
     code = "volume.still-attached"
     sentence = "Cannot reset-state to {status} because attachments still exist: {holders}."
-    hint = "Remove them first: {remedy}."
+    hint = 'Remove them first: {remedy}; with "force" they are cut off.'
 
 
 class NoSuchTarget(Invalid):
@@ -55,21 +59,34 @@ def still_attached(status: str, live: Sequence[Row[Any]]) -> StillAttached:
     )
 
 
-def reset_volume(conn: Connection, volume_id: str, status: str | None, attach_status: str | None) -> None:
-    """Correct a volume's status; `attach_status` "detached" also removes attachments that no agent keeps.
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """What is asked for. `force` ends what keepers still have, `vouched`: a service token came with the request."""
 
+    status: str | None = None
+    attach_status: str | None = None
+    force: bool = False
+    vouched: bool = False
+
+
+def reset_volume(conn: Connection, requester: Requester, volume_id: str, wanted: Reset) -> Operation | None:
+    """Correct a volume's status; `attach_status` "detached" also ends attachments that are in nobody's keeping.
+
+    Returns the operation that cuts off the device of a host's agent (with `force`); the status follows from it.
     Raises StillAttached (409), NoSuchTarget and TransitionRefused (400).
     """
-    live = attachments.of_volume(conn, volume_id)
-    if attach_status == "attached" and not live:
+    live, status = attachments.of_volume(conn, volume_id), wanted.status
+    if wanted.attach_status == "attached" and not live:
         raise Invalid(reason="Cannot reset attach_status to attached because the volume has no attachments.")
-    if attach_status == "detached" and live:
-        _end(conn, live)
+    if wanted.attach_status == "detached" and live:
+        begun = _end(conn, requester, live, wanted)
+        if begun is not None:
+            return begun
         live, status = [], status or "available"
     row = volumes.get(conn, volume_id)
     match status:
         case None:
-            return
+            pass
         case "available":
             if live:
                 raise still_attached(status, live)
@@ -84,13 +101,20 @@ def reset_volume(conn: Connection, volume_id: str, status: str | None, attach_st
             move(conn, "volume", volume_id, "attachment_complete", attach_status="attached")
         case _:
             raise NoSuchTarget(noun="volume", status=status, possible=", ".join(VOLUME_TARGETS))
+    return None
 
 
-def _end(conn: Connection, live: Sequence[Row[Any]]) -> None:
-    if any(row.owner == "agent" for row in live):
+def _end(conn: Connection, requester: Requester, live: Sequence[Row[Any]], wanted: Reset) -> Operation | None:
+    """End the attachments; one that a host keeps by an operation, which is returned."""
+    kept = [row for row in live if row.owner == "agent"]
+    used = [row for row in live if row.owner == "compute" and row.attach_status == "attached" and not wanted.vouched]
+    if (kept or used) and not wanted.force:
         raise still_attached("detached", live)
     for row in live:
-        move(conn, "attachment", row.id, "gone", detach_time=utcnow())
+        if row.owner != "agent":
+            move(conn, "attachment", row.id, "gone", detach_time=utcnow())
+    begun = [accept_detach(conn, requester, row.id) for row in kept]
+    return begun[0] if begun else None
 
 
 def _free(conn: Connection, row: Row[Any]) -> None:

@@ -84,6 +84,17 @@ def check(
                 raise _ERRORS[resource](resource=name, requested=more, used=now, limit=limit)
 
 
+def check_type(conn: Connection, project_id: str, type_name: str, **more: int) -> None:
+    """Like `check` for what a project has already and now counts to another type: only that type's own limits."""
+    allowed = {**_rows(conn, DEFAULT_CLASS), **_rows(conn, project_id)}
+    usage = used(conn, project_id)
+    for resource, amount in more.items():
+        name = f"{resource}_{type_name}"
+        limit, now = allowed.get(name, UNLIMITED), usage.get(name, 0)
+        if limit != UNLIMITED and now + amount > limit:
+            raise _ERRORS[resource](resource=name, requested=amount, used=now, limit=limit)
+
+
 def _rows(conn: Connection, project_id: str) -> dict[str, int]:
     found = conn.execute(_LIMITS, {"project": project_id})
     return {row.resource: row.hard_limit for row in found}

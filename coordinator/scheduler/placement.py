@@ -129,6 +129,14 @@ def _has(row: Row[Any], key: str, wanted: str) -> bool:
     return value is not None and str(value).lower() == wanted.lower()
 
 
+def lacking(conn: Connection, pool_id: str, extra_specs: Mapping[str, str]) -> str | None:
+    """What of these extra specs a pool does not have, in words; None when it has them all."""
+    row = next((row for row in _pools(conn) if row.id == pool_id), None)
+    if row is None:
+        return "is not known any more"
+    return next((f"lacks {key}={wanted}" for key, wanted in extra_specs.items() if not _has(row, key, wanted)), None)
+
+
 def _weight(row: Row[Any]) -> float:
     """Most free space first, counting what is promised but not written yet."""
     usable = row.total_bytes * (row.max_over_subscription if row.thin else 1)

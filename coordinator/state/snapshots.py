@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
@@ -26,6 +27,12 @@ def count_of(conn: Connection, volume_id: str) -> int:
     """Live snapshots of one volume."""
     query = select(func.count()).where(snapshots.c.volume_id == volume_id, ~snapshots.c.deleted)
     return int(conn.execute(query).scalar_one())
+
+
+def of_volume(conn: Connection, volume_id: str) -> Sequence[Row[Any]]:
+    """Live snapshots of one volume, oldest first."""
+    query = select(snapshots).where(snapshots.c.volume_id == volume_id, ~snapshots.c.deleted)
+    return conn.execute(query.order_by(snapshots.c.created_at, snapshots.c.id)).all()
 
 
 def put_metadata(conn: Connection, snapshot_id: str, values: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from agent.base.errors import NotFound
 from coordinator.lifecycle.attachment import ATTACHMENT
 from coordinator.lifecycle.image import IMAGE
 from coordinator.lifecycle.snapshot import SNAPSHOT
-from coordinator.lifecycle.table import NEW, PREVIOUS, Lifecycle
+from coordinator.lifecycle.table import NEW, PREVIOUS, SAME, Lifecycle
 from coordinator.lifecycle.volume import VOLUME
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.tables.attachments import attachments
@@ -72,7 +72,7 @@ def _update(noun: str, event: str) -> ReturningUpdate[Any]:
     lifecycle, table, column = _NOUNS[noun]
     rule = lifecycle.rule(event)
     status = table.c[column]
-    target = table.c.previous_status if rule.target == PREVIOUS else rule.target
+    target = {PREVIOUS: table.c.previous_status, SAME: status}.get(rule.target, rule.target)
     remembered = {"previous_status": status} if rule.remember else {}
     return (
         update(table)

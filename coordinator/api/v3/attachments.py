@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from sqlalchemy import ColumnElement, Connection, Row
 
-from coordinator.api.acting import owned_attachment, owned_volume
+from coordinator.api.acting import owned_attachment, owned_volume, owner_of, target
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Since, Time, Uuid
@@ -80,7 +80,10 @@ async def create(call: Call) -> dict[str, Any]:
 
     def change(conn: Connection) -> dict[str, Any]:
         volume = owned_volume(conn, call, body.volume_uuid, "volume:attachment_create")
-        wanted = Wanted(volume.id, body.instance_uuid, body.connector or None, str(mode))
+        if volume.multiattach and volume.bootable and volume.status == "in-use":
+            call.require("volume:multiattach_bootable_volume", target(volume))
+        owner = owner_of(call, body.instance_uuid)
+        wanted = Wanted(volume.id, body.instance_uuid, body.connector or None, str(mode), owner)
         return detailed(external_attachments.reserve(conn, volume, wanted))
 
     return await call.services.db.write(change)
@@ -112,7 +115,7 @@ async def remove(call: Call) -> dict[str, Any]:
 
     def change(conn: Connection) -> list[dict[str, Any]]:
         row = owned_attachment(conn, call, call.params["attachment_id"], "volume:attachment_delete")
-        return [summarized(left) for left in external_attachments.end(conn, row)]
+        return [summarized(left) for left in external_attachments.end(conn, row, vouched=call.context.is_service)]
 
     return {"attachments": await call.services.db.write(change)}
 

@@ -1,30 +1,28 @@
-"""Actions of volumes: extend, reserve, correct the status, flags, what is remembered of the image."""
+"""Actions of volumes: extend, correct the status, flags, what is remembered of the image."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, update
+from sqlalchemy import Connection
 
 from agent.base.errors import NotFound
-from coordinator.api.acting import owned_volume, requester
+from coordinator.api.acting import requester, target
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
-from coordinator.api.fields import Answer, Body, Boolean, Gib, Key, Metadata
+from coordinator.api.fields import Answer, Body, Boolean, Gib, Key, Metadata, RequiredName
 from coordinator.api.route import Resource, action, get
+from coordinator.api.v3.volume_connections import mine
 from coordinator.api.v3.volumes import removed
+from coordinator.operations import retype_volume
 from coordinator.operations.engine import Engine
 from coordinator.operations.extend_volume import accept_extend
-from coordinator.operations.reset_status import reset_volume
+from coordinator.operations.reset_status import Reset, reset_volume
 from coordinator.state import metadata, types, volumes
-from coordinator.state.errors import TransitionRefused
 from coordinator.state.operations import Operation
-from coordinator.state.tables.columns import utcnow
-from coordinator.state.tables.volumes import volumes as table
 from coordinator.state.transition import move
 
 _PATH = "/volumes/{volume_id}/action"
-_ACTIONS = "volume_extension:volume_actions:"
 _ADMIN = "volume_extension:volume_admin_actions:"
 _IMAGE = "volume_extension:volume_image_metadata:"
 
@@ -34,9 +32,21 @@ class Extend(Body):
 
 
 class ResetStatus(Body):
+    """`force` ends attachments that their keepers still have: a host's agent detaches first."""
+
     status: Key | None = None
     attach_status: Key | None = None
     migration_status: Key | None = None
+    force: Boolean = False
+
+
+class ExtendCompletion(Body):
+    error: Boolean
+
+
+class Retype(Body):
+    new_type: RequiredName
+    migration_policy: Literal["never", "on-demand"] = "never"
 
 
 class SetBootable(Body):
@@ -59,16 +69,11 @@ class ImageMetadataAnswer(Answer):
     metadata: dict[str, str]
 
 
-def _mine(conn: Connection, call: Call) -> Row[Any]:
-    assert call.route.policy is not None
-    return owned_volume(conn, call, call.params["volume_id"], call.route.policy)
-
-
 async def extend(call: Call) -> None:
     size = call.valid(Extend).new_size
 
     def accept(conn: Connection) -> tuple[Operation, None]:
-        row = _mine(conn, call)
+        row = mine(conn, call)
         if row.status == "in-use" and call.version >= 42:
             call.require("volume:extend_attached_volume", {"project_id": row.project_id, "user_id": row.user_id})
         who = requester(call, row.project_id)
@@ -77,17 +82,23 @@ async def extend(call: Call) -> None:
     await call.services.get(Engine).submit(accept)
 
 
-async def reserve(call: Call) -> None:
-    await call.services.db.write(lambda conn: move(conn, "volume", _mine(conn, call).id, "reserve"))
+async def extend_completion(call: Call) -> None:
+    """Hosts grow volumes by themselves here, so none ever waits for the compute service to say that it has."""
+    row = await call.services.db.read(lambda conn: mine(conn, call))
+    raise BadRequest(
+        reason=f"Invalid volume: volume {row.id} has status {row.status} and does not wait for the completion of an "
+        "extend."
+    )
 
 
-async def unreserve(call: Call) -> None:
-    """Only what was reserved without an attachment; those are ended by deleting them."""
+async def retype(call: Call) -> None:
+    """Where the data stay; the type of another pool or encryption is refused by name."""
+    wanted = call.valid(Retype).new_type
 
     def change(conn: Connection) -> None:
-        row = _mine(conn, call)
-        if row.status != "available":
-            move(conn, "volume", row.id, "unreserve", guards=(volumes.has_no_attachments(row.id),))
+        row = retype_volume.retype(conn, mine(conn, call), wanted)
+        if row.multiattach:
+            call.require("volume:multiattach", target(row))
 
     await call.services.db.write(change)
 
@@ -102,13 +113,17 @@ async def reset_status(call: Call) -> None:
         raise BadRequest(reason="Volumes are not migrated by this release: migration_status can only be reset to none.")
     status = body.status.lower() if body.status else None
 
-    def change(conn: Connection) -> None:
-        row = _mine(conn, call)
-        reset_volume(conn, row.id, status, body.attach_status)
+    def change(conn: Connection) -> Operation | None:
+        row = mine(conn, call)
+        reset = Reset(status, body.attach_status, force=body.force, vouched=call.context.is_service)
+        begun = reset_volume(conn, requester(call, row.project_id), row.id, reset)
         if body.migration_status is not None:
             volumes.set_values(conn, row.id, migration_status=None)
+        return begun
 
-    await call.services.db.write(change)
+    begun = await call.services.db.write(change)
+    if begun is not None:
+        call.services.get(Engine).start(begun)
 
 
 async def force_delete(call: Call) -> None:
@@ -117,7 +132,7 @@ async def force_delete(call: Call) -> None:
 
 async def set_bootable(call: Call) -> None:
     wanted = call.valid(SetBootable).bootable
-    await call.services.db.write(lambda conn: volumes.set_values(conn, _mine(conn, call).id, bootable=wanted))
+    await call.services.db.write(lambda conn: volumes.set_values(conn, mine(conn, call).id, bootable=wanted))
 
 
 async def set_readonly(call: Call) -> None:
@@ -125,42 +140,42 @@ async def set_readonly(call: Call) -> None:
     wanted = call.valid(ReadOnly).readonly
 
     def change(conn: Connection) -> None:
-        row = _mine(conn, call)
-        free = update(table).where(table.c.id == row.id, table.c.status == "available").values(updated_at=utcnow())
-        if conn.execute(free).rowcount == 0:
-            raise TransitionRefused(
-                noun="volume", id=row.id, status=row.status, event="update_readonly_flag", allowed="available",
-                help="Detach it first, or wait until the running work has ended.",
-            )  # fmt: skip
+        row = move(conn, "volume", mine(conn, call).id, "set_readonly")
         metadata.merge(conn, "volume-admin", row.id, {"readonly": str(wanted)})
 
     await call.services.db.write(change)
 
 
 async def show_image(call: Call) -> dict[str, Any]:
-    found = await call.services.db.read(lambda conn: metadata.read(conn, "volume-image", _mine(conn, call).id))
+    found = await call.services.db.read(lambda conn: metadata.read(conn, "volume-image", mine(conn, call).id))
     return {"metadata": found}
 
 
 async def set_image(call: Call) -> dict[str, Any]:
     values = call.valid(ImageMetadata).metadata
-    found = await call.services.db.write(
-        lambda conn: metadata.merge(conn, "volume-image", _mine(conn, call).id, values)
-    )
+    found = await call.services.db.write(lambda conn: metadata.merge(conn, "volume-image", mine(conn, call).id, values))
     return {"metadata": found}
 
 
 async def unset_image(call: Call) -> None:
     key = call.valid(ImageKey).key
-    if not await call.services.db.write(lambda conn: metadata.remove(conn, "volume-image", _mine(conn, call).id, key)):
+    if not await call.services.db.write(lambda conn: metadata.remove(conn, "volume-image", mine(conn, call).id, key)):
         raise NotFound(noun="Image metadata key", id=key)
+
+
+async def encryption_key(call: Call) -> str:
+    """One value of the encryption, bare; NotFound for what it does not have."""
+    found, key = await encryption(call), call.params["key"]
+    if found.get(key) is None:
+        raise NotFound(noun="Encryption key", id=key[:255])
+    return str(found[key])
 
 
 async def encryption(call: Call) -> dict[str, Any]:
     """What a host that decrypts the volume itself needs to know; empty for a plain one."""
 
     def read(conn: Connection) -> dict[str, Any]:
-        row = _mine(conn, call)
+        row = mine(conn, call)
         if row.encryption_key_id is None:
             return {}
         of_type = types.encryption(conn, row.volume_type_id)
@@ -183,8 +198,10 @@ def resource() -> Resource:
         (
             action(_PATH, "os-extend", extend, "volume:extend",
                    "Make a volume larger; one in use from 3.42 on.", body=Extend),
-            action(_PATH, "os-reserve", reserve, f"{_ACTIONS}reserve", "Keep a volume for an attachment."),
-            action(_PATH, "os-unreserve", unreserve, f"{_ACTIONS}unreserve", "Let a reserved volume go."),
+            action(_PATH, "os-extend_volume_completion", extend_completion, f"{_ADMIN}extend_volume_complete",
+                   "Say how the compute service's part of an extend ended.", body=ExtendCompletion, since=71),
+            action(_PATH, "os-retype", retype, "volume:retype", "Change the type, where the data can stay.",
+                   body=Retype),
             action(_PATH, "os-reset_status", reset_status, f"{_ADMIN}reset_status",
                    "Correct a volume's status; refused while attachments or work contradict it.", body=ResetStatus),
             action(_PATH, "os-force_delete", force_delete, f"{_ADMIN}force_delete",
@@ -202,5 +219,7 @@ def resource() -> Resource:
                    "Forget one key of the image.", body=ImageKey, status=200),
             get("/volumes/{volume_id}/encryption", encryption, "volume_extension:volume_encryption_metadata",
                 "How the volume is encrypted."),
+            get("/volumes/{volume_id}/encryption/{key}", encryption_key,
+                "volume_extension:volume_encryption_metadata", "One value of that."),
         ),
     )  # fmt: skip

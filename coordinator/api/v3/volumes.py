@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from agent.base.ids import is_id
-from coordinator.api.acting import owned_volume, requester, scope, target
+from coordinator.api.acting import end_work, owned_volume, requester, scope, target
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, Gib, Metadata, Name, Since, Text, Uuid
@@ -21,10 +21,11 @@ from coordinator.images.catalog import Caller
 from coordinator.images.client import LocalImages
 from coordinator.images.info import ImageInfo
 from coordinator.keys.store import KeyStore
+from coordinator.operations.delete_cascade import accept_cascade
 from coordinator.operations.delete_volume import accept_delete
 from coordinator.operations.engine import Engine
 from coordinator.operations.new_volume import NewVolume, accept_volume
-from coordinator.state import metadata, types, volume_lists, volumes
+from coordinator.state import metadata, snapshots, types, volume_lists, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.fleet import hosts
 from coordinator.state.tables.types import volume_types
@@ -107,6 +108,8 @@ async def create(call: Call) -> dict[str, Any]:
         of_type = _type(conn, wanted, type_name, default, who.project_id)
         chosen = replace(wanted, volume_type_id=of_type.id if of_type is not None else None)
         operation, row = accept_volume(conn, who, keys, chosen)
+        if row.multiattach:
+            call.require("volume:multiattach", target(row))
         if of_type is not None or row.volume_type_id is None:
             return operation, Detail(row, of_type.name if of_type is not None else None, wanted.metadata)
         names = volume_lists.type_names(conn, {row.volume_type_id})
@@ -239,19 +242,33 @@ async def update(call: Call) -> dict[str, Any]:
 
 
 async def remove(call: Call) -> None:
-    """`cascade` takes snapshots along: refused while there are any. `force` (3.23) passes over the status."""
+    """`cascade` takes snapshots along, else any refuses it. `force` (3.23) passes over the status."""
     force = call.version >= 23 and flag(call, "force")
-    flag(call, "cascade")
-    await removed(call, force=force, rule="volume:force_delete" if force else "volume:delete")
+    cascade = flag(call, "cascade")
+    await removed(call, force=force, cascade=cascade, rule="volume:force_delete" if force else "volume:delete")
 
 
-async def removed(call: Call, *, force: bool, rule: str) -> None:
-    """Accept the deletion of the volume in the path."""
+async def removed(call: Call, *, force: bool, rule: str, cascade: bool = False) -> None:
+    """Accept the deletion of the volume in the path; `force` ends unfinished work on it first."""
 
-    def accept(conn: Connection) -> tuple[Operation, None]:
+    def mine(conn: Connection) -> Row[Any]:
         row = volumes.get(conn, call.params["volume_id"], scope(call))
         call.require(rule, target(row))
-        return accept_delete(conn, requester(call, row.project_id), row.id, force=force), None
+        return row
+
+    def accept(conn: Connection) -> tuple[Operation, None]:
+        row = mine(conn)
+        who = requester(call, row.project_id)
+        if cascade:
+            return accept_cascade(conn, who, row.id, force=force, admin=call.context.is_admin), None
+        return accept_delete(conn, who, row.id, force=force), None
+
+    def busy(conn: Connection) -> list[str]:
+        row = mine(conn)
+        return [*(item.id for item in snapshots.of_volume(conn, row.id) if cascade), row.id]
+
+    for resource_id in await call.services.db.read(busy) if force else ():
+        await end_work(call, resource_id)
 
     await call.services.get(Engine).submit(accept)
 

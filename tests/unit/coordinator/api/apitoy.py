@@ -130,7 +130,7 @@ TOY = Resource(
 
 
 class ByName:
-    """Callers by the name in X-Auth-Token."""
+    """Callers by the name in X-Auth-Token; any X-Service-Token vouches as a service."""
 
     def __init__(self) -> None:
         people: tuple[tuple[str, str | None, str], ...] = (
@@ -150,7 +150,7 @@ class ByName:
         name = headers.get("X-Auth-Token", "")
         if name not in self.callers:
             raise Unauthorized
-        return self.callers[name], frozenset()
+        return self.callers[name], frozenset({"service"} if headers.get("X-Service-Token") else ())
 
     def challenge(self, base_url: str) -> str:
         return NoAuthenticator("p", "u").challenge(base_url)

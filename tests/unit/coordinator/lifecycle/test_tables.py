@@ -6,7 +6,7 @@ from coordinator.lifecycle.attachment import ATTACHMENT
 from coordinator.lifecycle.image import IMAGE
 from coordinator.lifecycle.operation import OPERATION, UNREACHABLE
 from coordinator.lifecycle.snapshot import SNAPSHOT
-from coordinator.lifecycle.table import NEW, PREVIOUS, Lifecycle, Rule
+from coordinator.lifecycle.table import NEW, PREVIOUS, SAME, Lifecycle, Rule
 from coordinator.lifecycle.volume import VOLUME
 from coordinator.operations.registry import workflows
 
@@ -18,7 +18,7 @@ FINAL = {"deleted", "done", "failed", "cancelled"}
 def test_rules_name_only_known_statuses(lifecycle: Lifecycle) -> None:
     for rule in lifecycle.rules:
         assert set(rule.sources) <= lifecycle.statuses | {NEW}, rule
-        assert rule.target in lifecycle.statuses | {PREVIOUS}, rule
+        assert rule.target in lifecycle.statuses | {PREVIOUS, SAME}, rule
 
 
 @pytest.mark.parametrize("lifecycle", ALL, ids=lambda each: each.noun)

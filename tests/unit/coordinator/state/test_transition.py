@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from agent.base.errors import NotFound
 from agent.base.ids import new_id
-from coordinator.lifecycle.table import PREVIOUS
+from coordinator.lifecycle.table import PREVIOUS, SAME
 from coordinator.lifecycle.volume import VOLUME
 from coordinator.state import volumes
 from coordinator.state.database import Database
@@ -104,7 +104,7 @@ def test_any_sequence_of_events_keeps_to_the_table(tmp_path_factory: pytest.Temp
             if row is not None:
                 if rule.remember:
                     previous = status
-                status = previous if rule.target == PREVIOUS else rule.target
+                status = {PREVIOUS: previous, SAME: status}.get(rule.target, rule.target)
                 assert row.status == status
                 assert status in VOLUME.statuses
     finally:
