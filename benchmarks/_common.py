@@ -32,6 +32,7 @@ from typing import Any
 BIN = Path(sys.executable).parent
 GIB = 1 << 30
 _START_S = 30.0
+_SEED = Path(__file__).with_name("_seed.py")
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -144,8 +145,11 @@ def dev(at: Path) -> Site:
     return site
 
 
-def units(at: Path) -> Site:
-    """Coordinator and agent as two services, on their defaults but for folders, ports and users of this machine."""
+def units(at: Path, *, seeded: int = 0) -> Site:
+    """Coordinator and agent as two services, on their defaults but for folders, ports and users of this machine.
+
+    `seeded` volumes are in the database before the coordinator starts.
+    """
     site = Site(at)
     port, enrolment, control, data = free_ports(4)
     user = _service_user()
@@ -166,6 +170,9 @@ def units(at: Path) -> Site:
     ]  # fmt: skip
     site.endpoint = f"http://127.0.0.1:{port}"
     site.volumes = at / "agent" / "volumes" / "volumes"
+    if seeded:
+        site.run("seed", "python", str(_SEED), f"{at}/coordinator", str(seeded), user=user).wait()
+        site.processes.clear()
     site.started = time.monotonic()
     try:
         site.run("coordinator", "brickyard-coordinator", "serve", *for_coordinator, user=user)
@@ -293,10 +300,18 @@ class Client:
             writer.close()
 
     async def _call(self, method: str, path: str, body: Any = None) -> tuple[Any, dict[str, str]]:
+        status, raw, headers = await self.raw(method, path, body)
+        if status >= 300:
+            raise RuntimeError(f"{method} {path}: {status} {raw.decode(errors='replace')}")
+        return json.loads(raw) if raw else None, headers
+
+    async def raw(self, method: str, path: str, body: Any = None) -> tuple[int, bytes, dict[str, str]]:
+        """Status, body as it came, headers."""
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
         data = b"" if body is None else json.dumps(body).encode()
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nX-Auth-Token: {self.token}\r\n"
+            "OpenStack-API-Version: volume 3.71\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         )
         writer.write(head.encode() + data)
@@ -305,9 +320,7 @@ class Client:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:-2])}
         raw = await reader.readexactly(int(headers.get("content-length", 0)))
         self._idle.append((reader, writer))
-        if status >= 300:
-            raise RuntimeError(f"{method} {path}: {status} {raw.decode(errors='replace')}")
-        return json.loads(raw) if raw else None, headers
+        return status, raw, headers
 
 
 async def create(client: Client) -> str:

@@ -89,8 +89,13 @@ def _stripped(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
+def stamp(moment: datetime.datetime | None) -> str | None:
+    """A time as answers have it: naive UTC with microseconds."""
+    return moment.isoformat("T", "microseconds") if moment is not None else None
+
+
 def _text_time(value: Any) -> Any:
-    return value.isoformat(timespec="microseconds") if isinstance(value, datetime.datetime) else value
+    return stamp(value) if isinstance(value, datetime.datetime) else value
 
 
 Boolean = Annotated[bool, BeforeValidator(_boolean, json_schema_input_type=bool | str | int)]

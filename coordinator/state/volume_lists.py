@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, exists, func, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, exists, func, select, true
 
+from agent.base.errors import NotFound
+from coordinator.state.json_rows import lists_column, lists_in, pairs_column, pairs_in
 from coordinator.state.paging import Page, count_of, page_of
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.types import volume_types
@@ -19,15 +22,50 @@ SHOWN_ADMIN_KEYS = ("readonly", "attached_mode")
 _CHUNK = 500
 
 
+class Attached(NamedTuple):
+    """An attachment in use, as the details of its volume show it."""
+
+    id: str
+    server_id: str | None
+    host: str | None
+    mountpoint: str | None
+    attached_at: datetime.datetime | None
+    created_at: datetime.datetime
+
+
+_ATTACHED = ("id", "instance_id", "attached_host", "mountpoint", "attach_time", "created_at")
+_WHOLE = select(
+    volumes,
+    select(volume_types.c.name)
+    .where(volume_types.c.id == volumes.c.volume_type_id)
+    .correlate(volumes)
+    .scalar_subquery()
+    .label("of_type"),
+    pairs_column(volume_metadata, "volume_id", volumes.c.id).label("plain"),
+    pairs_column(
+        volume_admin_metadata, "volume_id", volumes.c.id, volume_admin_metadata.c.key.in_(SHOWN_ADMIN_KEYS)
+    ).label("admin"),
+    pairs_column(volume_image_metadata, "volume_id", volumes.c.id).label("image"),
+    lists_column(
+        attachments,
+        _ATTACHED,
+        attachments.c.volume_id == volumes.c.id,
+        ~attachments.c.deleted,
+        attachments.c.attach_status == "attached",
+    ).label("attached"),
+)
+_ONE = _WHOLE.where(volumes.c.id == bindparam("wanted"), ~volumes.c.deleted)
+
+
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """A volume row with what belongs to it. `metadata` has the shown admin keys in it."""
+    """A volume row with what belongs to it. `metadata` has the shown admin keys in it; attachments are oldest first."""
 
     row: Row[Any]
     type_name: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     image_metadata: Mapping[str, str] = field(default_factory=dict)
-    attachments: Sequence[Row[Any]] = ()
+    attachments: Sequence[Attached] = ()
 
 
 def of_project(project_id: str | None) -> ColumnElement[bool]:
@@ -48,28 +86,37 @@ def count(conn: Connection, project_id: str | None, where: Iterable[ColumnElemen
     return count_of(conn, select(volumes.c.id).where(of_project(project_id), *where))
 
 
-def details(conn: Connection, rows: Sequence[Row[Any]]) -> list[Detail]:
-    """What belongs to these volumes, in the same order."""
-    ids = [row.id for row in rows]
-    names = type_names(conn, {row.volume_type_id for row in rows})
-    plain = pairs(conn, volume_metadata, "volume_id", ids)
-    admin = pairs(conn, volume_admin_metadata, "volume_id", ids)
-    image = pairs(conn, volume_image_metadata, "volume_id", ids)
-    attached: dict[str, list[Row[Any]]] = defaultdict(list)
-    for chunk in _chunks(ids):
-        query = select(attachments).where(attachments.c.volume_id.in_(chunk), ~attachments.c.deleted)
-        for row in conn.execute(query.order_by(attachments.c.created_at, attachments.c.id)):
-            attached[row.volume_id].append(row)
-    return [
-        Detail(
-            row,
-            names.get(row.volume_type_id),
-            {**plain[row.id], **{key: admin[row.id][key] for key in SHOWN_ADMIN_KEYS if key in admin[row.id]}},
-            image[row.id],
-            attached[row.id],
-        )
-        for row in rows
-    ]
+def detail(conn: Connection, volume_id: str) -> Detail:
+    """One live volume of any project, in one query; raises NotFound."""
+    row = conn.execute(_ONE, {"wanted": volume_id}).one_or_none()
+    if row is None:
+        raise NotFound(noun="Volume", id=volume_id)
+    return _detail(row)
+
+
+def details(
+    conn: Connection, project_id: str | None, where: Iterable[ColumnElement[bool]], page: Page
+) -> list[Detail]:
+    """One page with all that belongs to each, in one query; raises NotFound for a marker outside of the project."""
+    mine = of_project(project_id)
+    return [_detail(row) for row in page_of(conn, _WHOLE.where(mine, *where), volumes, page, mine)]
+
+
+def _detail(row: Row[Any]) -> Detail:
+    of_type, plain, admin, image, attached = row[-5:]
+    metadata = pairs_in(plain)
+    if admin is not None and admin != "{}":
+        metadata |= pairs_in(admin)
+    return Detail(row, of_type, metadata, pairs_in(image), _attached(attached))
+
+
+def _attached(text: str | None) -> list[Attached]:
+    rows = [Attached(*item[:4], _time(item[4]), _time(item[5])) for item in lists_in(text)]  # type: ignore[arg-type]
+    return sorted(rows, key=lambda item: (item.created_at, item.id)) if len(rows) > 1 else rows
+
+
+def _time(text: str | None) -> datetime.datetime | None:
+    return datetime.datetime.fromisoformat(text) if text is not None else None
 
 
 def type_names(conn: Connection, ids: set[str | None]) -> dict[str | None, str]:

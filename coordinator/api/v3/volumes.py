@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 from sqlalchemy import Connection, Row, Select, bindparam, select
 
+from agent.base.errors import NotFound
 from agent.base.ids import is_id
 from coordinator.api.acting import end_work, owned_volume, requester, scope, target
 from coordinator.api.call import Call
@@ -16,7 +17,7 @@ from coordinator.api.fields import Answer, Body, Boolean, Gib, Metadata, Name, S
 from coordinator.api.paging import all_projects, flag, next_links, page, wants_count
 from coordinator.api.route import Resource, delete, get, post, put
 from coordinator.api.v3.volume_filters import SORT_KEYS, volume_conditions
-from coordinator.api.v3.volume_view import Link, VolumeAnswer, VolumeSummary, detailed, summarized
+from coordinator.api.v3.volume_view import Link, VolumeAnswer, VolumeSummary, detailed, summarized, viewer
 from coordinator.images.catalog import Caller
 from coordinator.images.client import LocalImages
 from coordinator.images.info import ImageInfo
@@ -182,12 +183,12 @@ async def _list(call: Call, *, with_details: bool) -> dict[str, Any]:
     mine = project if all_projects(call) else call.context.project_id
 
     def read(conn: Connection) -> tuple[list[dict[str, Any]], list[str], int]:
-        rows = volume_lists.listing(conn, mine, where, asked) if asked.limit else []
-        if with_details:
-            views = [detailed(call, detail) for detail in volume_lists.details(conn, rows)]
-        else:
-            views = [summarized(call, row) for row in rows]
-        return views, [row.id for row in rows], volume_lists.count(conn, mine, where) if counting else 0
+        views: list[dict[str, Any]] = []
+        if asked.limit and with_details:
+            views = list(map(viewer(call), volume_lists.details(conn, mine, where, asked)))
+        elif asked.limit:
+            views = [summarized(call, row) for row in volume_lists.listing(conn, mine, where, asked)]
+        return views, [view["id"] for view in views], volume_lists.count(conn, mine, where) if counting else 0
 
     views, ids, count = await call.services.db.read(read)
     answer = {"volumes": views, **next_links(call, "volumes_links", ids, asked)}
@@ -206,15 +207,17 @@ async def summary(call: Call) -> dict[str, Any]:
 async def show(call: Call) -> dict[str, Any]:
     volume_id = call.params["volume_id"]
 
-    def read(conn: Connection) -> Detail:
-        return shown(conn, owned_volume(conn, call, volume_id, "volume:get"))
-
-    return detailed(call, await call.services.db.read(read))
+    found = await call.services.db.read(lambda conn: volume_lists.detail(conn, volume_id))
+    mine = scope(call)
+    if mine is not None and found.row.project_id != mine:
+        raise NotFound(noun="Volume", id=volume_id)
+    call.require("volume:get", target(found.row))
+    return detailed(call, found)
 
 
 def shown(conn: Connection, row: Row[Any]) -> Detail:
-    """One row with all that belongs to it."""
-    return volume_lists.details(conn, [row])[0]
+    """A row with all that belongs to it, as it is now."""
+    return volume_lists.detail(conn, row.id)
 
 
 async def update(call: Call) -> dict[str, Any]:
