@@ -24,13 +24,13 @@ SELECT {_ID}, :project, :user, 'volume-' || i, 1 + i % 8,
        CASE WHEN {_ATTACHED} THEN 'in-use' ELSE 'available' END,
        CASE WHEN {_ATTACHED} THEN 'attached' ELSE 'detached' END,
        'seeded', 'files', 'files', 'seeded@files#files', :type, (1 + i % 8) << 30, (1 + i % 8) << 30,
-       {_TIME}, {_TIME}, {_TIME} FROM n"""  # noqa: S608 - all of it stands above
-_METADATA = f"{_NUMBERS} INSERT INTO volume_metadata SELECT {_ID}, 'purpose', 'bench-' || i % 7 FROM n"  # noqa: S608
+       {_TIME}, {_TIME}, {_TIME} FROM n"""
+_METADATA = f"{_NUMBERS} INSERT INTO volume_metadata SELECT {_ID}, 'purpose', 'bench-' || i % 7 FROM n"
 _ATTACHMENTS = f"""{_NUMBERS}
 INSERT INTO attachments (id, volume_id, project_id, owner, instance_id, attached_host, mountpoint, attach_mode,
                          attach_status, attach_time, created_at)
 SELECT printf('00000000-0000-4000-9000-%012x', i), {_ID}, :project, 'external', {_ID}, 'seeded', '/dev/vdb', 'rw',
-       'attached', {_TIME}, {_TIME} FROM n WHERE {_ATTACHED}"""  # noqa: S608
+       'attached', {_TIME}, {_TIME} FROM n WHERE {_ATTACHED}"""
 
 
 def volume_id(number: int) -> str:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal
 
+import orjson
 from pydantic import ValidationError
 
 from agent.base.log import get_logger
 from coordinator.api.errors import AnswerInvalid
-from coordinator.api.fields import Answer, Since, Until
+from coordinator.api.fields import Answer, Since, Until, stamp
 
 Validation = Literal["error", "warn", "ignore"]
 _log = get_logger(__name__)
@@ -30,20 +31,21 @@ class Cut:
 
 def encoded(data: Any) -> bytes:
     """JSON; times in the form that Block Storage has: naive UTC with microseconds."""
-    return _encoder.encode(data).encode()
+    try:
+        return orjson.dumps(data, _extra, orjson.OPT_PASSTHROUGH_DATETIME)
+    except orjson.JSONEncodeError:
+        # Numbers of more than 64 bits, which a caller may have sent, and keys of a class derived from str.
+        return json.dumps(data, default=_extra, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _extra(value: Any) -> Any:
     if isinstance(value, datetime.datetime):
-        return value.isoformat(timespec="microseconds")
+        return stamp(value)
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-_encoder = json.JSONEncoder(default=_extra, separators=(",", ":"), ensure_ascii=False, check_circular=False)
 
 
 def finished(model: type[Answer] | None, data: Any, version: int, validation: Validation, label: str) -> Any:

@@ -10,7 +10,7 @@ import datetime
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from agent.base.ids import is_id
@@ -94,10 +94,6 @@ def stamp(moment: datetime.datetime | None) -> str | None:
     return moment.isoformat("T", "microseconds") if moment is not None else None
 
 
-def _text_time(value: Any) -> Any:
-    return stamp(value) if isinstance(value, datetime.datetime) else value
-
-
 Boolean = Annotated[bool, BeforeValidator(_boolean, json_schema_input_type=bool | str | int)]
 """true/false, or one of the spellings 1, t, true, on, y, yes and their opposites, in any case."""
 Integer = Annotated[int, BeforeValidator(_integer, json_schema_input_type=int | str)]
@@ -115,5 +111,5 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Metadata = dict[Key, Annotated[str, StringConstraints(max_length=255)]]
 """Up to 255 characters for each key and value; keys not empty."""
 SpecKey = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9\-_:. ]{1,255}$")]
-Time = Annotated[str, BeforeValidator(_text_time)]
+Time = Annotated[str | datetime.datetime, WithJsonSchema({"type": "string", "format": "date-time"})]
 """A time in an answer: naive UTC with microseconds; handlers may leave datetime objects."""

@@ -48,7 +48,9 @@ def _postgresql_lists(element: _Lists, compiler: Any, **more: Any) -> str:
     return f"CAST(json_agg(json_build_array({compiler.process(element.clauses, **more)})) AS TEXT)"
 
 
-def pairs_column(table: Table, column: str, owner: ColumnElement[Any], *where: ColumnElement[bool]) -> ScalarSelect[str]:
+def pairs_column(
+    table: Table, column: str, owner: ColumnElement[Any], *where: ColumnElement[bool]
+) -> ScalarSelect[str]:
     """Keys and values of `table` for the row that `owner` names; read it with `pairs_in`."""
     query = select(_Pairs(table.c.key, table.c.value)).where(table.c[column] == owner, *where)
     return query.correlate_except(table).scalar_subquery()

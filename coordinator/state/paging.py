@@ -5,11 +5,12 @@ NULL sorts before every value, on both databases.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, bindparam, func, or_, select, tuple_
 
 from agent.base.errors import NotFound
 
@@ -27,18 +28,44 @@ class Page:
 
 
 def page_of(
-    conn: Connection, query: Select[Any], table: Table, page: Page, among: ColumnElement[bool] | None = None
+    conn: Connection,
+    query: Select[Any],
+    table: Table,
+    page: Page,
+    among: ColumnElement[bool] | None = None,
+    *,
+    given: Mapping[str, Any] | None = None,
 ) -> Sequence[Row[Any]]:
     """The rows of `query` (a select over `table`) on this page.
 
     `among` says which rows the caller may name as marker (his project's); filters do not belong in it, for the
     marker's row may have changed since. Raises NotFound for any other marker.
+
+    `given` are the parameters of a `query` and an `among` that are made once for all calls: then the statement of the
+    page is put together once as well, which costs more than running it.
     """
+    if given is not None and not page.offset and not any(table.c[name].nullable for name, _ in page.sorts):
+        values = {**given, "page_limit": page.limit}
+        if page.marker is not None:
+            marker = _marker(conn, table, page, among, given)
+            values |= {f"after_{number}": value for number, value in enumerate(marker)}
+        return conn.execute(_prepared(query, table, page.sorts, page.marker is not None), values).all()
     if page.marker is not None:
-        query = query.where(_after(table, page.sorts, _marker(conn, table, page, among)))
-    order = [_order(table.c[name], descending) for name, descending in page.sorts]
-    query = query.order_by(*order).limit(page.limit)
-    return conn.execute(query.offset(page.offset) if page.offset else query).all()
+        query = query.where(_after(table, page.sorts, _marker(conn, table, page, among, given)))
+    query = _ordered(query, table, page.sorts).limit(page.limit)
+    return conn.execute(query.offset(page.offset) if page.offset else query, given).all()
+
+
+@lru_cache(maxsize=256)
+def _prepared(query: Select[Any], table: Table, sorts: tuple[tuple[str, bool], ...], after: bool) -> Select[Any]:
+    if after:
+        marker = [bindparam(f"after_{number}", type_=table.c[name].type) for number, (name, _) in enumerate(sorts)]
+        query = query.where(_after(table, sorts, marker))
+    return _ordered(query, table, sorts).limit(bindparam("page_limit"))
+
+
+def _ordered(query: Select[Any], table: Table, sorts: Sequence[tuple[str, bool]]) -> Select[Any]:
+    return query.order_by(*(_order(table.c[name], descending) for name, descending in sorts))
 
 
 def count_of(conn: Connection, query: Select[Any]) -> int:
@@ -46,12 +73,23 @@ def count_of(conn: Connection, query: Select[Any]) -> int:
     return int(conn.execute(select(func.count()).select_from(query.order_by(None).subquery())).scalar_one())
 
 
-def _marker(conn: Connection, table: Table, page: Page, among: ColumnElement[bool] | None) -> Row[Any]:
-    query = select(*(table.c[name] for name, _ in page.sorts)).where(table.c.id == page.marker)
-    row = conn.execute(query.where(among) if among is not None else query).one_or_none()
+def _marker(
+    conn: Connection, table: Table, page: Page, among: ColumnElement[bool] | None, given: Mapping[str, Any] | None
+) -> Row[Any]:
+    if given is None:
+        query = select(*(table.c[name] for name, _ in page.sorts)).where(table.c.id == page.marker)
+        row = conn.execute(query.where(among) if among is not None else query).one_or_none()
+    else:
+        row = conn.execute(_marker_query(table, page.sorts, among), {**given, "marker": page.marker}).one_or_none()
     if row is None:
         raise NotFound(noun="Marker", id=page.marker)
     return row
+
+
+@lru_cache(maxsize=256)
+def _marker_query(table: Table, sorts: tuple[tuple[str, bool], ...], among: ColumnElement[bool] | None) -> Select[Any]:
+    query = select(*(table.c[name] for name, _ in sorts)).where(table.c.id == bindparam("marker"))
+    return query.where(among) if among is not None else query
 
 
 def _order(column: ColumnElement[Any], descending: bool) -> ColumnElement[Any]:
@@ -60,7 +98,7 @@ def _order(column: ColumnElement[Any], descending: bool) -> ColumnElement[Any]:
     return column.desc().nulls_last() if descending else column.asc().nulls_first()
 
 
-def _after(table: Table, sorts: Sequence[tuple[str, bool]], marker: Row[Any]) -> ColumnElement[bool]:
+def _after(table: Table, sorts: Sequence[tuple[str, bool]], marker: Sequence[Any]) -> ColumnElement[bool]:
     columns = [table.c[name] for name, _ in sorts]
     directions = {descending for _, descending in sorts}
     if len(directions) == 1 and not any(column.nullable for column in columns):

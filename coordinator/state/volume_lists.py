@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, exists, func, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, bindparam, exists, func, select, true
 
 from agent.base.errors import NotFound
 from coordinator.state.json_rows import lists_column, lists_in, pairs_column, pairs_in
@@ -30,7 +30,7 @@ class Attached(NamedTuple):
     host: str | None
     mountpoint: str | None
     attached_at: datetime.datetime | None
-    created_at: datetime.datetime
+    created_at: str
 
 
 _ATTACHED = ("id", "instance_id", "attached_host", "mountpoint", "attach_time", "created_at")
@@ -68,18 +68,36 @@ class Detail:
     attachments: Sequence[Attached] = ()
 
 
+_LIVE = ~volumes.c.deleted
+_MINE = and_(volumes.c.project_id == bindparam("project"), _LIVE)
+_PLAIN = select(volumes)
+_OF_ALL = {base: base.where(_LIVE) for base in (_PLAIN, _WHOLE)}
+_OF_ONE = {base: base.where(_MINE) for base in (_PLAIN, _WHOLE)}
+
+
 def of_project(project_id: str | None) -> ColumnElement[bool]:
     """Live volumes of one project; None: of all."""
-    live = ~volumes.c.deleted
-    return live if project_id is None else and_(volumes.c.project_id == project_id, live)
+    return _LIVE if project_id is None else and_(volumes.c.project_id == project_id, _LIVE)
+
+
+def _page(
+    conn: Connection, base: Select[Any], project_id: str | None, where: Iterable[ColumnElement[bool]], page: Page
+) -> Sequence[Row[Any]]:
+    """Without filters, the statement is the same for all calls."""
+    conditions = tuple(where)
+    if conditions:
+        mine = of_project(project_id)
+        return page_of(conn, base.where(mine, *conditions), volumes, page, mine)
+    if project_id is None:
+        return page_of(conn, _OF_ALL[base], volumes, page, _LIVE, given={})
+    return page_of(conn, _OF_ONE[base], volumes, page, _MINE, given={"project": project_id})
 
 
 def listing(
     conn: Connection, project_id: str | None, where: Iterable[ColumnElement[bool]], page: Page
 ) -> Sequence[Row[Any]]:
     """One page; raises NotFound for a marker outside of the project."""
-    mine = of_project(project_id)
-    return page_of(conn, select(volumes).where(mine, *where), volumes, page, mine)
+    return _page(conn, _PLAIN, project_id, where, page)
 
 
 def count(conn: Connection, project_id: str | None, where: Iterable[ColumnElement[bool]]) -> int:
@@ -94,16 +112,13 @@ def detail(conn: Connection, volume_id: str) -> Detail:
     return _detail(row)
 
 
-def details(
-    conn: Connection, project_id: str | None, where: Iterable[ColumnElement[bool]], page: Page
-) -> list[Detail]:
+def details(conn: Connection, project_id: str | None, where: Iterable[ColumnElement[bool]], page: Page) -> list[Detail]:
     """One page with all that belongs to each, in one query; raises NotFound for a marker outside of the project."""
-    mine = of_project(project_id)
-    return [_detail(row) for row in page_of(conn, _WHOLE.where(mine, *where), volumes, page, mine)]
+    return [_detail(row) for row in _page(conn, _WHOLE, project_id, where, page)]
 
 
 def _detail(row: Row[Any]) -> Detail:
-    of_type, plain, admin, image, attached = row[-5:]
+    of_type, plain, admin, image, attached = tuple(row)[-5:]
     metadata = pairs_in(plain)
     if admin is not None and admin != "{}":
         metadata |= pairs_in(admin)
@@ -111,7 +126,7 @@ def _detail(row: Row[Any]) -> Detail:
 
 
 def _attached(text: str | None) -> list[Attached]:
-    rows = [Attached(*item[:4], _time(item[4]), _time(item[5])) for item in lists_in(text)]  # type: ignore[arg-type]
+    rows = [Attached(a, b, c, d, _time(at), made) for a, b, c, d, at, made in lists_in(text)]
     return sorted(rows, key=lambda item: (item.created_at, item.id)) if len(rows) > 1 else rows
 
 
