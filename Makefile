@@ -1,14 +1,16 @@
 # `make demo` and `make test` do all the set-up that they need.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full lint format bench docs-reference clean
+.PHONY: help setup demo test test-full test-kernel lint format bench docs-reference clean
 
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadgroup
+PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadgroup --ignore=tests/kernel
+KERNEL := $(BIN)/python -m tests.kernel.bench
 
 help:
 	@echo "make demo            from nothing to an encrypted volume on this host, with real processes"
 	@echo "make test            linters, types, contracts, all quick tests"
 	@echo "make test-full       the same with the slow tests"
+	@echo "make test-kernel     the tests on a real kernel, in a virtual machine; K=name: only tests of that name"
 	@echo "make lint            linters, formatting and types alone"
 	@echo "make bench           all benchmarks"
 	@echo "make docs-reference  write the generated pages of docs/reference anew"
@@ -23,9 +25,14 @@ demo: setup
 
 test: lint
 	$(PYTEST) -m "not slow" tests
+	$(KERNEL) --smoke
 
 test-full: lint
 	$(PYTEST) tests
+	$(KERNEL)
+
+test-kernel: setup
+	$(KERNEL) $(if $(K),-k "$(K)")
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,0 +1,102 @@
+"""`make test-kernel`: run the kernel tests in guests, or one command in a guest.
+
+python -m tests.kernel.bench                     all of tests/kernel
+python -m tests.kernel.bench -k name             only tests of that name (make test-kernel K=name)
+python -m tests.kernel.bench --smoke             only those marked `smoke` (part of make test)
+python -m tests.kernel.bench --command 'lsblk'   look around in a guest
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.kernel.bench import boot, plan, python, root, suites
+from tests.kernel.bench.boot import Images, Machine
+from tests.kernel.bench.place import ROOT, BuildFailed, Unavailable
+
+_RESULTS = ROOT / "build" / "kernel"
+_NOTHING_CHOSEN = 5  # pytest's exit status
+_SECONDS = 1500
+
+
+def main() -> int:
+    given = _arguments()
+    if os.environ.get("BRICKYARD_KERNEL") == "host" and not given.command:
+        return subprocess.call(_pytest(given, [str(path) for path in _files(given)]), cwd=ROOT)
+    try:
+        base = root.image()
+        images = Images(base, python.image(base))
+    except Unavailable as reason:
+        print(f"kernel tests: SKIPPED, the bench can not be had here: {reason}")
+        required = not given.smoke or "kernel" in os.environ.get("BRICKYARD_REQUIRE", "").split(",")
+        return 1 if required else 0
+    except BuildFailed as error:
+        print(f"kernel tests: the guest could not be built: {error}")
+        return 1
+    if given.command:
+        return boot.run(images, Machine(nics=given.nics), given.command, _RESULTS / "command", given.seconds)
+    return _tests(given, images)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests.kernel.bench", description="Run the kernel tests in guests.")
+    parser.add_argument("files", nargs="*", type=Path, help="test files instead of all")
+    parser.add_argument("-k", dest="expression", default="", metavar="NAME", help="only tests that match, as in pytest")
+    parser.add_argument("--smoke", action="store_true", help="only tests marked `smoke`")
+    parser.add_argument("--coverage", action="store_true", help="measure; leaves .coverage files in build/kernel")
+    parser.add_argument("--command", default="", metavar="SHELL", help="run a command in a guest, no tests")
+    parser.add_argument("--nics", type=int, default=0, help="network cards of the guest of --command")
+    parser.add_argument("--seconds", type=int, default=_SECONDS, help=f"of one guest, at most ({_SECONDS})")
+    return parser.parse_args()
+
+
+def _files(given: argparse.Namespace) -> list[Path]:
+    if given.files:
+        return [path.resolve() for path in given.files]
+    own = sorted(plan.TESTS.glob("test_*.py"))
+    files = own if given.smoke else own + [ROOT / name for name in suites.ELSEWHERE]
+    if given.smoke:
+        return [path for path in files if "mark.smoke" in path.read_text()]
+    return plan.chosen(files, given.expression) if given.expression else files
+
+
+def _tests(given: argparse.Namespace, images: Images) -> int:
+    worst, chosen = 0, False
+    starts = plan.starts(_files(given))
+    for start in starts:
+        begun = time.monotonic()
+        results = _RESULTS / start.machine.name
+        print(f"bench: a guest with {start.machine} for {len(start.files)} files", flush=True)
+        command = shlex.join(_pytest(given, list(start.files), guest=True))
+        status = boot.run(images, start.machine, command, results, given.seconds)
+        print(f"bench: that guest ended with {status} after {boot.took(begun)}; results in {results}", flush=True)
+        if status != _NOTHING_CHOSEN:
+            chosen, worst = True, max(worst, status)
+    if not chosen:
+        print(f"kernel tests: none matches {given.expression or given.files or 'the choice'}")
+        return _NOTHING_CHOSEN
+    return worst
+
+
+def _pytest(given: argparse.Namespace, files: list[str], *, guest: bool = False) -> list[str]:
+    python_ = ".venv/bin/python" if guest else sys.executable
+    out = "/run/brickyard-bench" if guest else str(_RESULTS / "host")
+    measured = ["-m", "coverage", "run", f"--data-file={out}/.coverage", "--source=agent,coordinator"]
+    command = [python_, *(measured if given.coverage else []), "-m", "pytest", "-v", "-ra", "--durations=10"]
+    command += ["-p", "no:cacheprovider", "-p", "tests.kernel.bench.nothing_left", "--color=no"]
+    command += ["-o", "timeout=600", f"--junitxml={out}/junit.xml"]
+    if given.smoke:
+        command += ["-m", "smoke"]
+    if given.expression:
+        command += ["-k", given.expression]
+    return [*command, *files]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

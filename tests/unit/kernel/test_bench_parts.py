@@ -1,0 +1,108 @@
+"""The parts of the kernel bench that need no guest: what a test file asks for, the cache, the archive of the source."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.bench import boot, place, plan, suites
+from tests.kernel.bench.boot import Machine
+from tests.kernel.bench.place import ROOT
+
+
+def test_a_file_gets_the_machine_that_it_asks_for(tmp_path: Path) -> None:
+    file = tmp_path / "test_x.py"
+    file.write_text("import something_of_the_guest\nMACHINE = {'nics': 3, 'disks': [64]}\n")
+    assert plan.machine_of(file) == Machine(disks=(64,), nics=3)
+    file.write_text("X = 1\n")
+    assert plan.machine_of(file) == Machine()
+    file.write_text("MACHINE = {'memroy': 3}\n")
+    with pytest.raises(ValueError, match="memroy"):
+        plan.machine_of(file)
+
+
+def test_files_with_the_same_needs_share_a_start() -> None:
+    files = [*sorted(plan.TESTS.glob("test_*.py")), *(ROOT / name for name in suites.ELSEWHERE)]
+    starts = plan.starts(files)
+    assert sum(len(start.files) for start in starts) == len(files)
+    assert len({start.machine for start in starts}) == len(starts)
+    assert starts[0].machine == Machine()
+
+
+def test_a_guest_that_would_run_nothing_is_not_started() -> None:
+    files = [plan.TESTS / "test_bench.py", ROOT / suites.ELSEWHERE[0]]
+    assert plan.chosen(files, "left_behind") == files[:1]
+    assert plan.chosen(files, "test_bench or test_many_at_once") == files
+    assert plan.chosen(files, "not left_behind") == files
+    assert plan.chosen(files, "no_such_name") == []
+
+
+def test_an_image_is_made_once_and_only_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRICKYARD_CACHE", str(tmp_path))
+    made: list[Path] = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (folder / "image").write_text("whole")
+
+    def fail(folder: Path) -> None:
+        (folder / "image").write_text("half")
+        raise place.BuildFailed("no room")
+
+    with pytest.raises(place.BuildFailed):
+        place.made("root", "k", fail)
+    threads = [threading.Thread(target=place.made, args=("root", "k", make)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert (place.made("root", "k", make) / "image").read_text() == "whole"
+
+
+def test_old_images_go_and_recent_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRICKYARD_CACHE", str(tmp_path))
+    for key in "abcd":
+        folder = place.made("root", key, lambda _: None)
+        os.utime(folder, (1, 1) if key in "ab" else None)
+    place.made("root", "e", lambda _: None)
+    assert {path.name for path in place.cache().glob("root-*")} == {"root-c", "root-d", "root-e"}
+
+
+def test_the_archive_holds_the_working_tree(tmp_path: Path) -> None:
+    boot.pack_source(tmp_path / "source.tar")
+    with tarfile.open(tmp_path / "source.tar") as archive:
+        names = set(archive.getnames())
+        here = archive.getmember(str(Path(__file__).relative_to(ROOT)))
+    assert {"pyproject.toml", "agent/__init__.py", "tests/kernel/conftest.py"} <= names
+    assert not [name for name in names if name.startswith(".venv") or name.startswith("build/")]
+    assert here.uname == "root"
+    assert here.mode & 0o444 == 0o444
+    assert int(here.mtime) == int(Path(__file__).stat().st_mtime)
+
+
+def test_what_comes_out_stays_below_its_folder(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "results.tar"
+    inside.mkdir()
+    (inside / "junit.xml").write_text("<x/>")
+    with tarfile.open(outside, "w") as archive:
+        archive.add(inside / "junit.xml", "./junit.xml")
+        archive.add(inside / "junit.xml", "../escaped")
+    results = tmp_path / "results"
+    results.mkdir()
+    boot._unpack(outside, results)
+    assert [path.name for path in results.iterdir()] == ["junit.xml"]
+    assert not (tmp_path / "escaped").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "ended", "expected"),
+    [("0", "", 0), ("1", "", 1), ("", "it did not end within 3 s", 124), ("", "x", 125)],
+)
+def test_the_status_of_the_guest_is_passed_on(tmp_path: Path, status: str, ended: str, expected: int) -> None:
+    (tmp_path / "console.log").write_text("last words\n")
+    assert boot._judged(status, ended, tmp_path, 3) == expected
