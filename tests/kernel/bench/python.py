@@ -40,7 +40,8 @@ def image(base: Path) -> Path:
     scripts = re.search(
         r"^\[project.scripts\]\n(.+?)\n\n", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL
     )
-    key = place.key_of(base.name, "\n".join(wanted), scripts[1] if scripts else "", Path(__file__))
+    # Not of the root: its Python stays the same as long as its Debian does.
+    key = place.key_of("\n".join(wanted), scripts[1] if scripts else "", Path(__file__))
     if not (place.cache() / f"python-{key}").exists() and os.geteuid() != 0:
         raise Unavailable("its Python environment is built by root: sudo make test-kernel K=nothing")
     return place.made("python", key, lambda folder: _make(folder, base, wanted)) / "python.img"
