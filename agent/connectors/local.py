@@ -17,7 +17,7 @@ from agent.base.errors import BrickyardError
 from agent.base.ids import is_id
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NotAttached
 from agent.host import sysfs, udev
-from agent.privsep import block, crypt
+from agent.privsep import block, crypt, mapper
 from agent.privsep.checks import LOOP_NAME_PREFIX
 from agent.privsep.client import call, mode
 from agent.privsep.errors import DeviceHeld
@@ -66,7 +66,7 @@ async def attach(
             if made["created"]:
                 await _ready(events, made, deadline)
             device = await verify(path, attachment_id, size, read_only)
-            if encrypted and passphrase is not None and crypt.dm_crypt_available():
+            if encrypted and passphrase is not None and mapper.dm_crypt_available():
                 loop = int(made["number"])
                 opened = await call(crypt.crypt_open, loop, made["diskseq"], attachment_id, passphrase, read_only)
                 return _with_mapper(device, str(opened["device"]), int(opened["size"]))

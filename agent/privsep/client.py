@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal, ParamSpec, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from agent.privsep import noeventlet
 from agent.privsep.errors import DaemonLost, PrivilegeTimeout, PrivilegeUnavailable
+
+if TYPE_CHECKING:
+    from agent.privsep.door import Door
 
 noeventlet.block()
 
@@ -26,17 +29,23 @@ class _Privilege:
     mode: Mode = "none"
     reason: str = "it was started without them"
     pool: ThreadPoolExecutor | None = None
+    doors: Mapping[str, Door] = field(default_factory=dict)
 
 
 _privilege = _Privilege()
 
 
-def set_mode(mode: Mode, reason: str = "") -> None:
-    _privilege.mode, _privilege.reason = mode, reason
+def set_mode(mode: Mode, reason: str = "", doors: Mapping[str, Door] | None = None) -> None:
+    """`doors`: the daemons that sleep until they are called, by the name of their context."""
+    _privilege.mode, _privilege.reason, _privilege.doors = mode, reason, doors or {}
+
+
+def doors() -> Mapping[str, Door]:
+    return _privilege.doors
 
 
 def mode() -> Mode:
-    """forked: daemons of a root parent; rootwrap: by sudo at the first verb; direct: this process is root; none."""
+    """forked: daemons started by root; rootwrap: by sudo at the first verb; direct: this process is root; none."""
     return _privilege.mode
 
 
@@ -65,11 +74,8 @@ def invoke(verb: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         raise TypeError(f"{verb!r} is no privileged verb")
     if _privilege.mode == "none":
         raise PrivilegeUnavailable(verb=name_of(verb), reason=_privilege.reason)
-    # Left alone, the library would try sudo for a daemon that was forked, or was never started.
-    if _privilege.mode == "forked" and (context.channel is None or not context.channel.running):
-        if context.channel is None:
-            raise PrivilegeUnavailable(verb=name_of(verb), reason=f"no daemon {context.cfg_section} was started")
-        raise DaemonLost(context=context.cfg_section)
+    if _privilege.mode == "forked":
+        awake(context, name_of(verb))
     try:
         return verb(*args, **kwargs)
     except (FailedToDropPrivileges, FileNotFoundError) as error:
@@ -78,6 +84,23 @@ def invoke(verb: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if context.channel is not None and not context.channel.running:
             raise DaemonLost(context=context.cfg_section) from error
         raise
+
+
+def awake(context: Any, verb: str = "a verb") -> None:
+    """Wake the context's daemon if it sleeps. PrivilegeUnavailable when there is none, DaemonLost."""
+    # Left alone, the library would try sudo for a daemon that was never started, or has ended.
+    if context.channel is None:
+        name = next((name for name in _privilege.doors if context.cfg_section == section(name)), None)
+        if name is None:
+            raise PrivilegeUnavailable(verb=verb, reason=f"no daemon {context.cfg_section} was started")
+        _privilege.doors[name].open(context)
+    if not context.channel.running:
+        raise DaemonLost(context=context.cfg_section)
+
+
+def section(name: str) -> str:
+    """What the library calls the context of this name."""
+    return f"privsep_brickyard_{name}"
 
 
 def name_of(verb: Callable[..., Any]) -> str:

@@ -1,7 +1,8 @@
 """The privilege contexts, each one daemon with as few capabilities as its verbs need.
 
-`block` opens volume files of another user (DAC_OVERRIDE) and root's own loop devices (uid 0 suffices). `crypt` and
-`net` only start tools, which get their capabilities from uid 0 within the unit's bounding set, so they keep none.
+`block` opens volume files of another user (DAC_OVERRIDE) and root's own loop devices (uid 0 suffices). `crypt` starts
+cryptsetup: below the unit's NoNewPrivileges= a tool of root has no capability that its parent did not keep, so it keeps
+device-mapper (SYS_ADMIN) and locked memory (IPC_LOCK). `net` keeps none.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from agent.privsep import noeventlet
+from agent.privsep import client, noeventlet
 
 noeventlet.block()
 
@@ -22,7 +23,7 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
 def _context(name: str, kept: list[int]) -> priv_context.PrivContext:
-    section = f"privsep_brickyard_{name}"
+    section = client.section(name)
     made = priv_context.PrivContext(
         "agent.privsep", cfg_section=section, pypath=f"{__name__}.{name}", capabilities=kept
     )
@@ -31,7 +32,7 @@ def _context(name: str, kept: list[int]) -> priv_context.PrivContext:
 
 
 block = _context("block", [capabilities.CAP_DAC_OVERRIDE])
-crypt = _context("crypt", [])
+crypt = _context("crypt", [capabilities.CAP_SYS_ADMIN, capabilities.CAP_IPC_LOCK])
 net = _context("net", [])
 
 BY_NAME: dict[str, priv_context.PrivContext] = {"block": block, "crypt": crypt, "net": net}

@@ -7,7 +7,6 @@ CAP_SYS_PTRACE to be fetched from the agent, which is far more than this.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Any
 
@@ -19,17 +18,6 @@ from agent.privsep.errors import CryptFailed, CryptUnavailable, DeviceForeign, D
 _NO_KEY, _BUSY = 2, 5  # exit codes of cryptsetup
 # A header may name token plugins; none of them is to be loaded as root for somebody else's header.
 _BY_KEY = ("--batch-mode", "--disable-external-tokens", "--key-file", "-")
-
-
-def dm_crypt_available() -> bool:
-    """Whether encrypted devices can be opened here: device-mapper in the kernel and cryptsetup on the host."""
-    return sysfs.has_mapper() and any(os.access(f"{folder}/cryptsetup", os.X_OK) for folder in ("/usr/sbin", "/sbin"))
-
-
-def load_mapper() -> None:
-    """As root: opening the control node makes the kernel load device-mapper where that is a module."""
-    with contextlib.suppress(OSError):
-        os.close(os.open("/dev/mapper/control", os.O_RDWR | os.O_CLOEXEC))
 
 
 @privileged(crypt)

@@ -9,11 +9,12 @@ roots = ["/var/lib/brickyard/volumes"]   # loop devices are made of files beneat
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from agent.privsep.errors import LimitsInvalid
@@ -87,8 +88,19 @@ def _parse(parsed: dict[str, object], path: str) -> Limits:
     return of_roots(roots, path)
 
 
+def to_text(limits: Limits) -> str:
+    """Limits as one argument of a command that root starts."""
+    return json.dumps(asdict(limits))
+
+
+def from_text(text: str) -> Limits:
+    """The same limits again: root has read and checked them, so they are taken as they are."""
+    values = json.loads(text).items()
+    return Limits(**{name: tuple(value) if isinstance(value, list) else value for name, value in values})
+
+
 def use(limits: Limits) -> None:
-    """Set the limits of this process and of daemons forked from it."""
+    """Set the limits of this process."""
     global _current
     _current = limits
 

@@ -1,13 +1,14 @@
 """How an agent gets its privileged daemons. Called first thing in `main`, before threads and the event loop.
 
-`enter(...)` does it all: as root it forks them and becomes an ordinary user; as anyone else daemons come by sudo and
-oslo.rootwrap when the first verb is called, or verbs say that they can not.
+`enter(...)` does it all: as root it starts them, asleep until their first verb is called (`agent.privsep.door`), and
+becomes an ordinary user; as anyone else daemons come by sudo and oslo.rootwrap when the first verb is called, or verbs
+say that they can not.
 """
 
 from __future__ import annotations
 
-import gc
 import os
+import select
 import shlex
 import signal
 import sys
@@ -17,14 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.privsep import account, client, contexts, limits, noeventlet
+from agent.privsep import account, client, limits, mapper, noeventlet
+from agent.privsep.door import Door
 from agent.privsep.errors import PrivilegeUnavailable
 
 noeventlet.block()
 
 ROOTWRAP_CONF = Path("/etc/brickyard/rootwrap.conf")
 _SUDO = ("/usr/bin/sudo", "/bin/sudo")
-_LATE = ("pyudev", "pyroute2", "agent.host.facts", "agent.host.udev")
+_LATE = (
+    "pyudev", "pyroute2", "agent.host.facts", "agent.host.udev", "agent.privsep.block", "agent.privsep.crypt",
+)  # fmt: skip
 _DEATH_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -39,9 +43,7 @@ class Privileges:
 
 def wanted() -> tuple[str, ...]:
     """The contexts that this host has a use for: `crypt` only where device-mapper is."""
-    from agent.privsep.crypt import dm_crypt_available
-
-    return ("block", "crypt") if dm_crypt_available() else ("block",)
+    return ("block", "crypt") if mapper.dm_crypt_available() else ("block",)
 
 
 def start(
@@ -54,23 +56,21 @@ def start(
 ) -> Privileges:
     """Get the daemons of the named contexts (default: `wanted()`) and of `others` (os-brick's, guarded).
 
-    As root, forks them now; the limits are `roots` where root gives them on its command line (dev, demo), else the
-    limits file, else nothing is allowed. LimitsInvalid; PrivilegeUnavailable when a daemon does not start.
+    As root, starts them now; those of `others` are forked and awake. The limits are `roots` where root gives them on
+    its command line (dev, demo), else the limits file, else nothing is allowed. LimitsInvalid;
+    PrivilegeUnavailable when none can be started.
     """
-    # The daemons look verbs up by name; what is loaded now is shared with them.
-    from agent.privsep import block, crypt  # noqa: F401
-
     if os.geteuid() != 0:
         return _by_sudo(rootwrap_conf)
     if threading.active_count() > 1:
-        raise PrivilegeUnavailable(verb="start", reason="daemons must be forked before the first thread")
-    limits.use(limits.of_roots(roots) if roots is not None else _limits(limits_file))
-    crypt.load_mapper()
+        raise PrivilegeUnavailable(verb="start", reason="daemons must be started before the first thread")
+    found = limits.of_roots(roots) if roots is not None else _limits(limits_file)
+    limits.use(found)
+    mapper.load_mapper()
     chosen = tuple(wanted() if names is None else names)
-    gc.freeze()
-    for context in (*(contexts.BY_NAME[name] for name in chosen), *others):
+    for context in others:
         _fork(context)
-    client.set_mode("forked")
+    client.set_mode("forked", doors={name: Door(name, found) for name in chosen})
     return Privileges("forked", chosen)
 
 
@@ -85,7 +85,7 @@ def enter(
     roots: Sequence[Path] | None = None,
     others: Sequence[Any] = (),
 ) -> Privileges:
-    """All of it in the right order: check the account, fork, import `late` where it could not be read later, drop.
+    """All in the right order: check the account, start daemons, import `late` where it could not be read later, drop.
 
     Not as root it is `start` alone. `dev`: `nobody` serves where there is no such user. AccountInvalid, LimitsInvalid.
     """
@@ -103,6 +103,8 @@ def enter(
 
 def start_direct(roots: Sequence[Path] | None = None, limits_file: Path = limits.DEFAULT_FILE) -> Privileges:
     """For a short command run by root: verbs run in this process."""
+    from agent.privsep import contexts
+
     limits.use(limits.of_roots(roots) if roots is not None else _limits(limits_file))
     for context in contexts.BY_NAME.values():
         context.set_client_mode(False)
@@ -112,9 +114,9 @@ def start_direct(roots: Sequence[Path] | None = None, limits_file: Path = limits
 
 def watch(on_death: Callable[[str], None]) -> None:
     """Call `on_death(context)` from a thread when a daemon ends: without it the agent must end, too."""
-    for name, context in contexts.BY_NAME.items():
-        if context.channel is not None:
-            threading.Thread(target=_await_end, args=(name, context.channel, on_death), daemon=True).start()
+    doors = {door.life: name for name, door in client.doors().items()}
+    if doors:
+        threading.Thread(target=_await_ends, args=(doors, on_death), daemon=True).start()
 
 
 def preload(modules: Sequence[str]) -> None:
@@ -166,6 +168,8 @@ def _by_sudo(conf: Path) -> Privileges:
         return Privileges("none", reason=reason)
     from oslo_config import cfg
 
+    from agent.privsep import contexts
+
     helper = [sudo, "-n", str(rootwrap), str(conf), str(Path(sys.prefix) / "bin" / "python3")]
     for context in contexts.BY_NAME.values():
         command = shlex.join([*helper, "-I", "-m", "agent.privsep.helper"])  # the library adds context and socket
@@ -174,6 +178,11 @@ def _by_sudo(conf: Path) -> Privileges:
     return Privileges("rootwrap", tuple(contexts.BY_NAME))
 
 
-def _await_end(name: str, channel: Any, on_death: Callable[[str], None]) -> None:
-    channel.reader_thread.join()
-    on_death(name)
+def _await_ends(doors: dict[int, str], on_death: Callable[[str], None]) -> None:
+    poll = select.poll()
+    for life in doors:
+        poll.register(life, 0)  # a hang-up is always told
+    while doors:
+        for life, _ in poll.poll():
+            poll.unregister(life)
+            on_death(doors.pop(life))

@@ -13,7 +13,7 @@ import pytest
 from agent.connectors import local
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NotAttached
 from agent.host import udev
-from agent.privsep import block, client, contexts, crypt, limits, start
+from agent.privsep import block, client, contexts, crypt, limits, mapper, start
 from agent.privsep.errors import CryptUnavailable, DeviceForeign, VerbRefused
 from tests.integration.agent.privsep_child import bound, run, traversable
 
@@ -197,7 +197,7 @@ async def test_outside_of_the_roots_nothing_is_attached(root: Path, tmp_path: Pa
         await local.attach(root / "volumes" / "link" / path.name, _id(), 512)
 
 
-@pytest.mark.skipif(crypt.dm_crypt_available(), reason="this kernel has dm-crypt")
+@pytest.mark.skipif(mapper.dm_crypt_available(), reason="this kernel has dm-crypt")
 async def test_encrypted_without_dm_crypt_is_the_raw_device(root: Path) -> None:
     attachment = _id()
     device = await local.attach(_volume(root), attachment, SIZE, encrypted=True, passphrase=b"secret")
@@ -208,7 +208,7 @@ async def test_encrypted_without_dm_crypt_is_the_raw_device(root: Path) -> None:
         await client.call(crypt.crypt_open, number, device.diskseq, attachment, b"secret", False)
 
 
-@pytest.mark.skipif(not crypt.dm_crypt_available(), reason="this kernel has no dm-crypt")
+@pytest.mark.skipif(not mapper.dm_crypt_available(), reason="this kernel has no dm-crypt")
 async def test_encrypted_is_opened_grown_and_closed(root: Path) -> None:
     attachment, path = _id(), _volume(root, 32 << 20)
     fast = ["--pbkdf-force-iterations", "1000", "--pbkdf", "pbkdf2", "--batch-mode", "--key-file", "-"]
@@ -248,7 +248,7 @@ told(ident=ident, same=same, detached=detached)
         assert bound(base) == {}
 
 
-@pytest.mark.skipif(not crypt.dm_crypt_available(), reason="this kernel has no dm-crypt")
+@pytest.mark.skipif(not mapper.dm_crypt_available(), reason="this kernel has no dm-crypt")
 def test_the_daemon_without_capabilities_opens_and_closes_luks() -> None:
     code = """
 import subprocess

@@ -16,9 +16,7 @@ pytestmark = [
 FUZZ = """
 dropped()
 from hypothesis import HealthCheck, given, settings, strategies as st
-from agent.privsep import contexts
-channel = contexts.block.channel
-crypt = contexts.crypt.channel
+block, crypt = channel("block"), channel("crypt")
 ident = str(uuid.uuid4())
 target = volume()
 text = st.one_of(
@@ -41,19 +39,19 @@ def refused(channel, name, *args):
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(anything, anything, anything)
 def fuzz(one, two, three):
-    refused(channel, "block.loop_attach", one, two if isinstance(two, bool) else True, ident)
-    refused(channel, "block.loop_attach", str(target), one if not isinstance(one, bool) else None, ident)
-    refused(channel, "block.loop_attach", str(target), True, one)
-    refused(channel, "block.loop_detach", one, two, three)
-    refused(channel, "block.loop_detach", 0, None, ident)
-    refused(channel, "block.loop_flush", one, two, three)
-    refused(channel, "block.loop_resize", one, two, three)
+    refused(block, "block.loop_attach", one, two if isinstance(two, bool) else True, ident)
+    refused(block, "block.loop_attach", str(target), one if not isinstance(one, bool) else None, ident)
+    refused(block, "block.loop_attach", str(target), True, one)
+    refused(block, "block.loop_detach", one, two, three)
+    refused(block, "block.loop_detach", 0, None, ident)
+    refused(block, "block.loop_flush", one, two, three)
+    refused(block, "block.loop_resize", one, two, three)
     refused(crypt, "crypt.crypt_open", one, two, three, b"x", True)
     refused(crypt, "crypt.crypt_open", 0, None, ident, one, True)
     refused(crypt, "crypt.crypt_close", one)
     refused(crypt, "crypt.crypt_resize", one, b"x")
 fuzz()
-told(seen=sorted(seen), left=channel.remote_call("agent.privsep.block.loop_list", (), {}, None))
+told(seen=sorted(seen), left=block.remote_call("agent.privsep.block.loop_list", (), {}, None))
 """
 
 
@@ -68,11 +66,10 @@ def test_every_verb_refuses_hostile_arguments() -> None:
 def test_only_verbs_of_the_context_can_be_called() -> None:
     code = """
 dropped()
-from agent.privsep import contexts
 answers = []
 for name in ("os.system", "agent.privsep.crypt.crypt_close", "agent.privsep.tool.run", "agent.privsep.limits.use"):
     try:
-        contexts.block.channel.remote_call(name, ("x",), {}, None)
+        channel("block").remote_call(name, ("x",), {}, None)
     except NameError as error:
         answers.append("not exported" in str(error))
 told(answers=answers)

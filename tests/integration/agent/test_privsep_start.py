@@ -52,6 +52,7 @@ def test_daemons_keep_few_capabilities_and_no_eventlet() -> None:
     code = """
 import glob
 start.start(["block", "crypt"], roots=[base / "root"])
+channel("block"), channel("crypt")
 kids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 caps = {}
 for pid in kids:
@@ -63,8 +64,8 @@ told(caps=sorted(caps.values()), eventlet="eventlet" in maps or "greenlet" in ma
 """
     with traversable() as base:
         found = run(code, base)
-    # DAC_OVERRIDE alone for block, nothing for crypt
-    assert found == {"caps": [["", ""], ["2", "2"]], "eventlet": False, "here": False}
+    # DAC_OVERRIDE alone for block; SYS_ADMIN and IPC_LOCK for the tools of crypt
+    assert found == {"caps": [["2", "2"], ["204000", "204000"]], "eventlet": False, "here": False}
 
 
 def test_an_unreachable_state_directory_stops_the_start() -> None:
@@ -145,6 +146,86 @@ except DaemonLost as error:
 """
     with traversable() as base:
         assert run(code, base) == {"heard": True, "names": ["block"], "code": "privilege.daemon-lost"}
+
+
+def test_a_daemon_that_nobody_calls_stays_a_shell() -> None:
+    code = """
+start.start(["block", "crypt"], roots=[base / "root"])
+light = not [name for name in sys.modules if name.startswith("oslo")]
+from agent.privsep import block, client
+kids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+def asleep():
+    return [Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sh\\0") for pid in kids]
+def pss(pid):
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+small = [pss(pid) < 2048 for pid in kids]
+before = asleep()
+client.invoke(block.loop_list)
+names = {line.partition("=")[0] for pid in kids for line in Path(f"/proc/{pid}/environ").read_text().split("\\0")}
+environ = sorted(names - {""})
+stdin = [os.readlink(f"/proc/{pid}/fd/0").partition(":")[0] for pid in kids]
+told(light=light, before=before, after=asleep(), small=small, environ=environ, stdin=stdin)
+"""
+    with traversable() as base:
+        found = run(code, base)
+    assert found == {
+        "light": True, "before": [True, True], "after": [False, True], "small": [True, True], "environ": ["LC_ALL", "PATH", "PWD"],
+        "stdin": ["/dev/null", "pipe"],
+    }  # fmt: skip
+
+
+def test_many_first_calls_at_once_wake_one_daemon() -> None:
+    code = """
+start.start(["block"], roots=[base / "root"])
+from concurrent.futures import ThreadPoolExecutor
+from agent.privsep import block, client
+with ThreadPoolExecutor(8) as pool:
+    answers = list(pool.map(lambda _: isinstance(client.invoke(block.loop_list), (list, tuple)), range(8)))
+told(answers=answers, kids=len(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+"""
+    with traversable() as base:
+        assert run(code, base) == {"answers": [True] * 8, "kids": 1}
+
+
+def test_a_daemon_that_can_not_start_is_told() -> None:
+    code = """
+import threading
+sys.executable = "/bin/false"
+start.start(["block"], roots=[base / "root"])
+from agent.privsep import block, client
+lost = threading.Event()
+start.watch(lambda name: lost.set())
+codes = []
+for _ in range(2):
+    try:
+        client.invoke(block.loop_list)
+    except DaemonLost as error:
+        codes.append(error.code)
+told(codes=codes, heard=lost.wait(10))
+"""
+    with traversable() as base:
+        assert run(code, base) == {"codes": ["privilege.daemon-lost"] * 2, "heard": True}
+
+
+def test_what_root_settled_reaches_the_daemon() -> None:
+    code = """
+dropped()
+from agent.privsep import block, client
+path, ident = volume(), str(uuid.uuid4())
+made = client.invoke(block.loop_attach, str(path), False, ident)
+refused = []
+try:
+    client.invoke(block.loop_attach, str(base / "elsewhere" / ident), False, ident)
+except VerbRefused as error:
+    refused.append(error.code)
+gone = client.invoke(block.loop_detach, made["number"], made["diskseq"], ident)
+told(made=made["created"], gone=gone, refused=refused)
+"""
+    if not Path("/dev/loop-control").exists():
+        pytest.skip("no loop devices here")
+    with traversable() as base:
+        assert run(code, base) == {"made": True, "gone": True, "refused": ["privilege.refused"]}
 
 
 def test_daemons_end_with_the_agent_and_outlive_a_ctrl_c() -> None:

@@ -173,7 +173,8 @@ def test_a_kill_at_every_passing_of_every_point_heals(stage: Stage, kind: str, p
     passed = Counter(world.site.passed(world.site.parts[part], lambda: KINDS[kind].act(world, ctx)))
     KINDS[kind].ended(world, ctx)
     world.site.clean()
-    if not passed:
+    # The row of an acknowledged job is gone a moment before the point is passed: one alone belongs to what was before.
+    if not passed.keys() - {"agent.job.acknowledged"}:
         pytest.skip(f"{kind} asks nothing of {part}")
     for point, times in passed.items():
         # Acknowledgements are gathered, so how many there are is a matter of chance.

@@ -87,3 +87,9 @@ def test_a_root_can_not_be_led_elsewhere_by_who_owns_the_folder_above(tmp_path: 
     path = _file(tmp_path, f'[block]\nroots = ["{tmp_path}/state/volumes"]\n')
     with pytest.raises(LimitsInvalid, match="link"):
         limits.read(path)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=4))
+def test_limits_travel_as_text(roots: list[str]) -> None:
+    found = limits.Limits(tuple(roots))
+    assert limits.from_text(limits.to_text(found)) == found
