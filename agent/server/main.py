@@ -1,6 +1,6 @@
 """The life of an agent process: privileged daemons first, then an ordinary user, then the event loop.
 
-Order: settings, imports, folders, daemons (forked before any thread), drop of root, journal, resume, listeners, READY.
+Order: settings, imports, folders, daemons (started before any thread), drop of root, journal, resume, listeners, READY.
 SIGTERM and SIGINT stop it gracefully; a privileged daemon that dies ends the agent, so that it is started anew.
 """
 

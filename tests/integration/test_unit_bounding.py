@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.privsep import mapper
 from tests.integration.agent.privsep_child import PRELUDE, ROOT, bound, traversable
 
 pytestmark = [
@@ -39,21 +40,51 @@ told(mode=given.mode, file=file, size=size, detached=detached, owner=state.stat(
 """
 
 
+ENCRYPTED = """
+import subprocess
+path, ident = volume(32 << 20), str(uuid.uuid4())
+fast = ["--pbkdf-force-iterations", "1000", "--pbkdf", "pbkdf2", "--batch-mode", "--key-file", "-"]
+subprocess.run(["/usr/sbin/cryptsetup", "luksFormat", *fast, path], input=b"secret", check=True)
+os.chown(path, 65534, 65534)
+dropped()
+from agent.connectors import local
+async def main():
+    device = await local.attach(path, ident, 32 << 20, encrypted=True, passphrase=b"secret")
+    os.truncate(path, 64 << 20)
+    grown = await local.resize(ident, 64 << 20, b"secret")
+    return device.device.removesuffix(ident), grown.size > device.size, await local.detach(ident)
+told(found=asyncio.run(main()))
+"""
+
+
 def capabilities() -> list[str]:
     unit = (ROOT / "systemd" / "brickyard-agent.service").read_text()
     (line,) = [line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet=")]
     return [name.removeprefix("CAP_").lower() for name in line.partition("=")[2].split()]
 
 
-def test_attach_resize_and_detach_within_the_bounding_set() -> None:
+def bounded(code: str, base: Path) -> dict[str, object]:
+    """Run as the unit would: its bounding set, and no new privileges."""
     kept = ",".join(["-all", *(f"+{name}" for name in capabilities())])
+    command = ["setpriv", f"--bounding-set={kept}", "--inh-caps=-all", "--no-new-privs", "--", sys.executable, "-B"]
+    done = subprocess.run(
+        [*command, "-c", PRELUDE + code, str(base)], capture_output=True, text=True, check=False, cwd="/",
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_attach_resize_and_detach_within_the_bounding_set() -> None:
     with traversable() as base:
-        command = ["setpriv", f"--bounding-set={kept}", "--inh-caps=-all", "--no-new-privs", "--", sys.executable, "-B"]
-        done = subprocess.run(
-            [*command, "-c", PRELUDE + CODE, str(base)], capture_output=True, text=True, check=False, cwd="/",
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}, timeout=60,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout.splitlines()[-1])
+        found = bounded(CODE, base)
         assert bound(base) == {}
     assert found == {"mode": "forked", "file": True, "size": 2 << 20, "detached": True, "owner": 65534}
+
+
+@pytest.mark.skipif(not mapper.dm_crypt_available(), reason="this kernel has no dm-crypt")
+def test_encrypted_is_opened_grown_and_closed_within_the_bounding_set() -> None:
+    with traversable() as base:
+        found = bounded(ENCRYPTED, base)
+        assert bound(base) == {}
+    assert found == {"found": ["/dev/mapper/brickyard-", True, True]}

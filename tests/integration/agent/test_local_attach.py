@@ -249,7 +249,7 @@ told(ident=ident, same=same, detached=detached)
 
 
 @pytest.mark.skipif(not mapper.dm_crypt_available(), reason="this kernel has no dm-crypt")
-def test_the_daemon_without_capabilities_opens_and_closes_luks() -> None:
+def test_the_daemon_with_few_capabilities_opens_and_closes_luks() -> None:
     code = """
 import subprocess
 path, ident = volume(32 << 20), str(uuid.uuid4())

@@ -170,8 +170,8 @@ told(light=light, before=before, after=asleep(), small=small, environ=environ, s
     with traversable() as base:
         found = run(code, base)
     assert found == {
-        "light": True, "before": [True, True], "after": [False, True], "small": [True, True], "environ": ["LC_ALL", "PATH", "PWD"],
-        "stdin": ["/dev/null", "pipe"],
+        "light": True, "before": [True, True], "after": [False, True], "small": [True, True],
+        "environ": ["LC_ALL", "PATH", "PWD"], "stdin": ["/dev/null", "pipe"],
     }  # fmt: skip
 
 
