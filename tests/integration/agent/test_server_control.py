@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -146,9 +147,11 @@ async def test_a_graceful_stop_answers_who_waits_and_leaves_nothing_running(agen
         await finish(client, "op-1/make/1", 1, VolumeCreate(backend="files", volume_id=new_id(), size_bytes=MIB))
         assert agent.process is not None
         children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children").read_text().split()
+        ends = [os.pidfd_open(int(child)) for child in children]
         assert await asyncio.wait_for(agent.stop(), 10) == 0
-        for child in children:
-            assert not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text()
+        for end in ends:
+            assert select.select([end], [], [], 10)[0], "a daemon outlives its agent"
+            os.close(end)
         with pytest.raises(Undelivered):
             await client.host()
     await agent.start()
