@@ -24,6 +24,22 @@ class VolumeExists(Conflict):
     sentence = "{noun} {id} is already on the back end {backend}, with {have} bytes instead of {need}."
 
 
+class CanNot(Permanent):
+    """Back ends differ in what they can do."""
+
+    code = "backend.can-not"
+    status = 400
+    sentence = "The back end {backend} can not {what}."
+
+
+class NotAdoptable(Permanent):
+    """What others made is taken in only when nobody uses it and nothing can surprise."""
+
+    code = "backend.not-adoptable"
+    status = 400
+    sentence = "{name} on the back end {backend} can not be managed: {reason}."
+
+
 class ShrinkRefused(Invalid):
     """A volume is never made smaller: its last bytes would be lost."""
 

@@ -1,8 +1,9 @@
 """The back end `file`: each volume is a sparse raw file.
 
-Layout below its folder: `volumes/ID`, `snapshots/ID`, and `partial/ID` for what is half-made; the last step of
-making something is the rename out of `partial`. Clones and snapshots share data where the file system can
-(reflink), else the copy engine makes a sparse copy. Callers: job handlers, by way of `agent.backends.base`.
+Layout below its folder: `volumes/ID`, `snapshots/ID`, `partial/ID` for what is half-made, and `unmanaged/NAME` for what
+others made; the last step of making something is the rename out of `partial`. Clones and snapshots share data where
+the file system can (reflink), else the copy engine makes a sparse copy. Callers: job handlers, by way of
+`agent.backends.base`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+from agent.backends import unmanaged
+from agent.backends.abilities import Foreign
 from agent.backends.base import CloneSource, Held, PoolState, Work
 from agent.backends.config import FileBackendConfig
 from agent.backends.errors import (
@@ -48,6 +51,7 @@ class FileBackend:
             self._volumes = Folder(self._root_fd, "volumes")
             self._snapshots = Folder(self._root_fd, "snapshots")
             self._partial = Folder(self._root_fd, "partial")
+            self._unmanaged = Folder(self._root_fd, "unmanaged")
             self._reflink = can_reflink(self._partial)
             self._lock = threading.Lock()
             self._changes = self._changing_now = 0
@@ -58,7 +62,7 @@ class FileBackend:
         return self._name
 
     def close(self) -> None:
-        for folder in (self._volumes, self._snapshots, self._partial):
+        for folder in (self._volumes, self._snapshots, self._partial, self._unmanaged):
             folder.close()
         os.close(self._root_fd)
 
@@ -128,6 +132,33 @@ class FileBackend:
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
         await self._call(self._delete, self._snapshots, checked_id(snapshot_id, "snapshot"))
+
+    async def revert(self, volume_id: str, snapshot_id: str, work: Work | None = None) -> int:
+        name = checked_id(volume_id, "volume")
+        have = await self._must(self._volumes, name, "volume")
+        size = await self._must(self._snapshots, checked_id(snapshot_id, "snapshot"), "snapshot")
+        if size != have:
+            raise VolumeExists(noun="Volume", id=name, backend=self._name, have=have, need=size)
+        await self._copy(Source(by_name(self._snapshots.fd, snapshot_id), size), name, size, work or Work())
+        await self.replace(name)
+        return size
+
+    async def prepare_anew(self, volume_id: str, device_bytes: int) -> Path:
+        name = checked_id(volume_id, "volume")
+        await self._call(partial(self._make_partial, name, device_bytes, keep=True))
+        return self._config.path / "partial" / name
+
+    async def replace(self, volume_id: str) -> None:
+        await self._call(self._replace, checked_id(volume_id, "volume"))
+
+    async def foreign(self) -> list[Foreign]:
+        return await self._call(unmanaged.listing, self._unmanaged)
+
+    async def adopt(self, kind: Literal["volume", "snapshot"], new_id: str, name: str, device_bytes: int) -> None:
+        await self._call(self._adopt, kind, checked_id(new_id, kind), name, device_bytes)
+
+    async def release(self, kind: Literal["volume", "snapshot"], old_id: str, source: str = "") -> str:
+        return await self._call(self._release, kind, checked_id(old_id, kind), source)
 
     async def size(self, volume_id: str) -> int | None:
         return await self._call(self._volumes.size, checked_id(volume_id, "volume"))
@@ -203,6 +234,33 @@ class FileBackend:
             self._partial.move(name, to)
             promise(size)
         to.sync()
+
+    def _replace(self, name: str) -> None:
+        if self._partial.status(name) is not None:
+            with self._partial.opened(name, os.O_RDWR) as fd:
+                os.fsync(fd)
+            with self._changing() as promise:
+                size, before = self._partial.size(name) or 0, self._volumes.size(name) or 0
+                self._partial.move(name, self._volumes)
+                promise(size - before)
+        self._volumes.sync()
+
+    def _of(self, kind: str) -> Folder:
+        return self._volumes if kind == "volume" else self._snapshots
+
+    def _adopt(self, kind: str, new_id: str, name: str, device_bytes: int) -> None:
+        if self._there(self._of(kind), new_id, device_bytes):
+            self._unmanaged.sync()
+            return
+        with self._changing() as promise:
+            unmanaged.adopt(self._unmanaged, unmanaged.Chosen(name, device_bytes), self._of(kind), new_id, self._name)
+            promise(device_bytes)
+
+    def _release(self, kind: str, old_id: str, source: str) -> str:
+        name = unmanaged.released_name(kind, old_id, source)
+        with self._changing() as promise:
+            promise(-(unmanaged.release(self._of(kind), old_id, self._unmanaged, name, self._name) or 0))
+        return name
 
     def _extend(self, name: str, have: int, device_bytes: int) -> None:
         if device_bytes > have:

@@ -6,16 +6,21 @@ from agent.jobs.handlers import (
     attachment_apply,
     image_commit,
     image_delete,
+    snapshot_adopt,
     snapshot_create,
     snapshot_delete,
+    snapshot_release,
     snapshots_delete,
     transfer_close,
     transfer_open,
+    volume_adopt,
     volume_clone,
     volume_create,
     volume_delete,
     volume_extend,
     volume_from_image,
+    volume_release,
+    volume_revert,
 )
 from agent.jobs.kinds import Kind
 
@@ -25,16 +30,21 @@ KINDS: dict[str, Kind] = {
         attachment_apply,
         image_commit,
         image_delete,
+        snapshot_adopt,
         snapshot_create,
         snapshot_delete,
+        snapshot_release,
         snapshots_delete,
         transfer_close,
         transfer_open,
+        volume_adopt,
         volume_clone,
         volume_create,
         volume_delete,
         volume_extend,
         volume_from_image,
+        volume_release,
+        volume_revert,
     )
 }
 

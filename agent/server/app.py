@@ -131,6 +131,9 @@ def _view_routes(views: Views) -> list[web.RouteDef]:
     async def inventory(request: web.Request) -> web.Response:
         return _rows("inventory", await views.inventory())
 
+    async def foreign(request: web.Request) -> web.Response:
+        return _rows("foreign", await views.foreign())
+
     async def attachments(request: web.Request) -> web.Response:
         return _rows("attachments", await views.attachments())
 
@@ -152,6 +155,7 @@ def _view_routes(views: Views) -> list[web.RouteDef]:
         web.get("/v1/host", host),
         web.get("/v1/pools", pools),
         web.get("/v1/inventory", inventory),
+        web.get("/v1/foreign", foreign),
         web.get("/v1/attachments", attachments),
         web.get("/v1/exports", exports),
         web.get("/v1/issues", issues),

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.backends.abilities import Adopting
 from agent.base.metrics import registry
 from agent.host import facts as hostfacts
 from agent.jobs import desired, records
-from agent.wire.results import HostAttachment, HostFacts, HostIssue, InventoryVolume, Pool
+from agent.wire.results import ForeignItem, HostAttachment, HostFacts, HostIssue, InventoryVolume, Pool
 
 if TYPE_CHECKING:
     from agent.jobs.runner import Runner
@@ -101,6 +102,15 @@ class Views:
                 for stored in await self.services.images.inventory()
             ]
         return found
+
+    async def foreign(self) -> list[ForeignItem]:
+        """What the back ends could adopt."""
+        return [
+            ForeignItem(backend=name, **asdict(item))
+            for name, backend in self.services.backends.items()
+            if isinstance(backend, Adopting)
+            for item in await backend.foreign()
+        ]
 
     async def attachments(self) -> list[HostAttachment]:
         rows = await self.services.journal.read(desired.all_rows)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from agent.wire.errors import BadAnswer
 from agent.wire.jobs import JobRequest, JobStatus, Wire
-from agent.wire.results import HostAttachment, HostFacts, HostIssue, InventoryVolume, Pool
+from agent.wire.results import ForeignItem, HostAttachment, HostFacts, HostIssue, InventoryVolume, Pool
 from agent.wire.tls import TlsIdentity, host_role
 from agent.wire.transport import HttpTransport, Transport
 
@@ -72,6 +72,11 @@ class AgentClient:
         """Everything that the back ends hold."""
         answer = await self._transport.call("GET", "/v1/inventory", timeout=timeout)
         return self._rows(InventoryVolume, "inventory", answer)
+
+    async def foreign(self, timeout: float = 30.0) -> list[ForeignItem]:
+        """What the back ends could adopt; NotFound from an agent of before that."""
+        answer = await self._transport.call("GET", "/v1/foreign", timeout=timeout)
+        return self._rows(ForeignItem, "foreign", answer)
 
     async def attachments(self) -> list[HostAttachment]:
         return self._rows(HostAttachment, "attachments", await self._transport.call("GET", "/v1/attachments"))

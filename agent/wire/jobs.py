@@ -153,6 +153,50 @@ class SnapshotsDelete(Wire):
     snapshot_ids: tuple[UUID, ...]
 
 
+class VolumeRevert(Wire):
+    """Give a volume the content of its snapshot, which has the same size."""
+
+    kind: Literal["volume.revert"] = "volume.revert"
+    backend: Name
+    volume_id: UUID
+    snapshot_id: UUID
+    size_bytes: Bytes
+
+
+class VolumeAdopt(Wire):
+    """Take in, without a copy, what others made: `source_name` as the back end lists it, of exactly that size."""
+
+    kind: Literal["volume.adopt"] = "volume.adopt"
+    backend: Name
+    volume_id: UUID
+    source_name: str = Field(min_length=1, max_length=255)
+    device_bytes: Bytes
+
+
+class VolumeRelease(Wire):
+    """Let a volume go with its data."""
+
+    kind: Literal["volume.release"] = "volume.release"
+    backend: Name
+    volume_id: UUID
+
+
+class SnapshotAdopt(Wire):
+    kind: Literal["snapshot.adopt"] = "snapshot.adopt"
+    backend: Name
+    volume_id: UUID
+    snapshot_id: UUID
+    source_name: str = Field(min_length=1, max_length=255)
+    device_bytes: Bytes
+
+
+class SnapshotRelease(Wire):
+    kind: Literal["snapshot.release"] = "snapshot.release"
+    backend: Name
+    volume_id: UUID
+    snapshot_id: UUID
+
+
 class TransferOpen(Wire):
     """A one-use ticket on the data port for `peer` (a SAN role: `host:ID` or `coordinator`)."""
 
@@ -198,6 +242,7 @@ class AttachmentApply(Wire):
 JobArgs = Annotated[
     VolumeCreate | VolumeClone | VolumeFromImage | VolumeExtend | VolumeDelete | SnapshotCreate | SnapshotDelete
     | SnapshotsDelete
+    | VolumeRevert | VolumeAdopt | VolumeRelease | SnapshotAdopt | SnapshotRelease
     | TransferOpen | TransferClose | ImageCommit | ImageDelete | AttachmentApply,
     Field(discriminator="kind"),
 ]  # fmt: skip

@@ -29,6 +29,23 @@ class SnapshotsResult(Wire):
     failed: dict[str, str] = Field(default_factory=dict)
 
 
+class ReleasedResult(Wire):
+    """What the released thing is called now."""
+
+    name: str
+
+
+class ForeignItem(Wire):
+    """One row of `GET /v1/foreign`: what a back end could adopt; `reason` says why it is not safe to."""
+
+    backend: Name
+    kind: Literal["volume", "snapshot"]
+    name: str
+    size_bytes: Bytes
+    reason: str = ""
+    source: str = ""
+
+
 class TransferResult(Wire):
     """The opened ticket; the address is filled in by the coordinator from the host's facts."""
 

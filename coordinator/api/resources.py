@@ -15,6 +15,7 @@ def all_resources() -> tuple[Resource, ...]:
     from coordinator.api.image import image_resources
     from coordinator.api.v3 import (
         attachments,
+        manage,
         metadata,
         snapshot_actions,
         snapshots,
@@ -36,6 +37,7 @@ def all_resources() -> tuple[Resource, ...]:
         *metadata.resources(),
         snapshots.resource(),
         snapshot_actions.resource(),
+        manage.resource(),
         attachments.resource(),
         types(),
         type_specs(),

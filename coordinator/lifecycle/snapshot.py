@@ -7,7 +7,7 @@ from coordinator.lifecycle.table import NEW, Lifecycle, Rule
 SNAPSHOT = Lifecycle(
     noun="snapshot",
     stable=frozenset({"available", "error", "error_deleting", "deleted"}),
-    transient=frozenset({"creating", "deleting"}),
+    transient=frozenset({"creating", "deleting", "restoring", "unmanaging"}),
     rules=(
         Rule("create", (NEW,), "creating"),
         Rule("created", ("creating",), "available"),
@@ -15,6 +15,12 @@ SNAPSHOT = Lifecycle(
         Rule("delete", ("available", "error", "error_deleting"), "deleting", "Wait until the running work has ended."),
         Rule("deleted", ("deleting",), "deleted"),
         Rule("delete_failed", ("deleting",), "error_deleting"),
+        Rule("manage", (NEW,), "creating"),
+        Rule("unmanage", ("available", "error"), "unmanaging", "Wait until the running work has ended."),
+        Rule("unmanaged", ("unmanaging",), "deleted"),
+        Rule("unmanage_failed", ("unmanaging",), "error"),
+        Rule("revert", ("available",), "restoring", "Wait until the running work has ended."),
+        Rule("reverted", ("restoring",), "available"),
         Rule("repaired", ("error", "error_deleting"), "available"),
         Rule("damaged", ("available", "error", "error_deleting"), "error"),
     ),

@@ -14,7 +14,9 @@ VOLUME = Lifecycle(
     stable=frozenset(
         {*_REST, "in-use", "reserved", "attaching", "detaching", "deleted"}
     ),
-    transient=frozenset({"creating", "downloading", "extending", "deleting"}),
+    transient=frozenset(
+        {"creating", "downloading", "extending", "deleting", "reverting", "unmanaging", "uploading"}
+    ),
     rules=(
         Rule("create", (NEW,), "creating"),
         Rule("download", ("creating",), "downloading"),
@@ -57,6 +59,21 @@ VOLUME = Lifecycle(
         Rule("host_detach", ("in-use", "attaching", "available", "error"), "detaching", _REPAIR, remember=True),
         Rule("host_detached", ("detaching",), "available"),
         Rule("host_detach_failed", ("detaching",), PREVIOUS),
+        Rule("manage", (NEW,), "creating"),
+        Rule("manage_failed", ("creating",), "error_managing"),
+        Rule("unmanage", ("available", "error", "error_extending", "error_restoring"), "unmanaging", _FREE),
+        Rule("unmanaged", ("unmanaging",), "deleted"),
+        Rule("unmanage_failed", ("unmanaging",), "error"),
+        Rule("revert", ("available",), "reverting", _FREE),
+        Rule("reverted", ("reverting",), "available"),
+        Rule("revert_unclear", ("reverting",), "error"),
+        Rule("upload", ("available",), "uploading", "A volume in use can be uploaded with force.", remember=True),
+        Rule("upload_attached", ("available", "in-use"), "uploading", "Wait until the running work has ended.",
+             remember=True),
+        Rule("uploaded", ("uploading",), PREVIOUS),
+        Rule("reimage", ("available", "error"), "downloading", _FREE, remember=True),
+        Rule("reimage_reserved", ("available", "error", "reserved"), "downloading", _FREE, remember=True),
+        Rule("reimage_ended", ("downloading",), PREVIOUS),
         Rule("repaired", ("error", "error_extending", "error_deleting", "error_managing", "error_restoring"),
              "available"),
         Rule("damaged", _REST, "error"),

@@ -13,6 +13,9 @@ from coordinator.operations import (
     delete_volume,
     download_image,
     extend_volume,
+    manage_snapshot,
+    manage_volume,
+    revert_volume,
     upload_image,
 )
 from coordinator.operations.image_streams import ImageStreams
@@ -33,6 +36,11 @@ def workflows(keys: KeyStore, streams: ImageStreams | None = None) -> Workflows:
             attach_host.attach_workflow(keys),
             attach_host.detach_workflow(keys),
             delete_image.workflow(keys),
+            revert_volume.workflow(),
+            manage_volume.manage_workflow(),
+            manage_volume.unmanage_workflow(),
+            manage_snapshot.manage_workflow(),
+            manage_snapshot.unmanage_workflow(),
             *carried,
         )
     )

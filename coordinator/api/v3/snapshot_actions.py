@@ -13,12 +13,14 @@ from coordinator.api.fields import Body, Key
 from coordinator.api.route import Resource, action
 from coordinator.operations.delete_snapshot import accept_snapshot_delete
 from coordinator.operations.engine import Engine
+from coordinator.operations.manage_snapshot import accept_unmanage
 from coordinator.state import operations
 from coordinator.state.operations import Operation
 
 _PATH = "/snapshots/{snapshot_id}/action"
 _FORCE = "volume_extension:snapshot_admin_actions:force_delete"
 _UPDATE = "snapshot_extension:snapshot_actions:update_snapshot_status"
+_UNMANAGE = "snapshot_extension:snapshot_unmanage"
 _TOLD = {"creating": ("creating", "available", "error"), "deleting": ("deleting", "error_deleting")}
 _PROGRESS = re.compile(r"\d{1,3}%?")
 
@@ -38,6 +40,16 @@ async def force_delete(call: Call) -> None:
 
     await call.services.db.read(lambda conn: owned_snapshot(conn, call, snapshot_id, _FORCE))
     await end_work(call, snapshot_id)
+    await call.services.get(Engine).submit(accept)
+
+
+async def unmanage(call: Call) -> None:
+    """The data stay beside the volume, under a name that they can be managed by again."""
+
+    def accept(conn: Connection) -> tuple[Operation, None]:
+        row = owned_snapshot(conn, call, call.params["snapshot_id"], _UNMANAGE)
+        return accept_unmanage(conn, requester(call, row.project_id), row.id), None
+
     await call.services.get(Engine).submit(accept)
 
 
@@ -71,6 +83,7 @@ def resource() -> Resource:
         (
             action(_PATH, "os-force_delete", force_delete, _FORCE,
                    "Delete a snapshot; work on it is cancelled first."),
+            action(_PATH, "os-unmanage", unmanage, _UNMANAGE, "Let a snapshot go with its data."),
             action(_PATH, "os-update_snapshot_status", update_status, _UPDATE,
                    "Say how far a snapshot is; refused where it contradicts the host that makes it.",
                    body=SnapshotStatus),

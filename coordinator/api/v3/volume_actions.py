@@ -10,14 +10,16 @@ from agent.base.errors import NotFound
 from coordinator.api.acting import requester, target
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
-from coordinator.api.fields import Answer, Body, Boolean, Gib, Key, Metadata, RequiredName
+from coordinator.api.fields import Answer, Body, Boolean, Gib, Key, Metadata, RequiredName, Uuid
 from coordinator.api.route import Resource, action, get
 from coordinator.api.v3.volume_connections import mine
 from coordinator.api.v3.volumes import removed
 from coordinator.operations import retype_volume
 from coordinator.operations.engine import Engine
 from coordinator.operations.extend_volume import accept_extend
+from coordinator.operations.manage_volume import accept_unmanage
 from coordinator.operations.reset_status import Reset, reset_volume
+from coordinator.operations.revert_volume import accept_revert
 from coordinator.state import metadata, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move
@@ -47,6 +49,10 @@ class ExtendCompletion(Body):
 class Retype(Body):
     new_type: RequiredName
     migration_policy: Literal["never", "on-demand"] = "never"
+
+
+class Revert(Body):
+    snapshot_id: Uuid
 
 
 class SetBootable(Body):
@@ -101,6 +107,26 @@ async def retype(call: Call) -> None:
             call.require("volume:multiattach", target(row))
 
     await call.services.db.write(change)
+
+
+async def revert(call: Call) -> None:
+    snapshot_id = call.valid(Revert).snapshot_id
+
+    def accept(conn: Connection) -> tuple[Operation, None]:
+        row = mine(conn, call)
+        return accept_revert(conn, requester(call, row.project_id), row.id, snapshot_id), None
+
+    await call.services.get(Engine).submit(accept)
+
+
+async def unmanage(call: Call) -> None:
+    """The data stay, under a name that they can be managed by again."""
+
+    def accept(conn: Connection) -> tuple[Operation, None]:
+        row = mine(conn, call)
+        return accept_unmanage(conn, requester(call, row.project_id), row.id), None
+
+    await call.services.get(Engine).submit(accept)
 
 
 async def reset_status(call: Call) -> None:
@@ -202,6 +228,10 @@ def resource() -> Resource:
                    "Say how the compute service's part of an extend ended.", body=ExtendCompletion, since=71),
             action(_PATH, "os-retype", retype, "volume:retype", "Change the type, where the data can stay.",
                    body=Retype),
+            action(_PATH, "revert", revert, "volume:revert_to_snapshot",
+                   "Give a volume the content of its latest snapshot.", body=Revert, since=40),
+            action(_PATH, "os-unmanage", unmanage, "volume_extension:volume_unmanage",
+                   "Let a volume go with its data."),
             action(_PATH, "os-reset_status", reset_status, f"{_ADMIN}reset_status",
                    "Correct a volume's status; refused while attachments or work contradict it.", body=ResetStatus),
             action(_PATH, "os-force_delete", force_delete, f"{_ADMIN}force_delete",

@@ -73,6 +73,9 @@ class Wire:
         if path == "/v1/inventory":
             held = await self.backend.inventory() if self.backend is not None else []
             return {"inventory": [{"backend": "files", **dataclasses.asdict(item)} for item in held]}
+        if path == "/v1/foreign":
+            items = await self.backend.foreign() if self.backend is not None else []
+            return {"foreign": [{"backend": "files", **dataclasses.asdict(item)} for item in items]}
         if path == "/v1/attachments":
             return {"attachments": self.attached}
         key = path.removeprefix("/v1/jobs/")

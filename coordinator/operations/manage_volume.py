@@ -1,0 +1,188 @@
+"""manage_volume and unmanage_volume: adopt data that lie on a back end already, and let them go; nothing is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from agent.base.errors import BrickyardError, Invalid, Permanent
+from agent.base.ids import new_id
+from agent.wire.jobs import VolumeAdopt, VolumeRelease
+from agent.wire.results import ForeignItem
+from coordinator.operations import sizes
+from coordinator.operations.accept import Requester, accept
+from coordinator.operations.delete_volume import VolumeHasSnapshots
+from coordinator.operations.retype_volume import NeedsMigration, is_multiattach
+from coordinator.operations.volume_calls import volume_row
+from coordinator.operations.workflow import JobCall, JobStep, Workflow
+from coordinator.quota import limits
+from coordinator.scheduler import placement
+from coordinator.scheduler.errors import NoPool
+from coordinator.scheduler.placement import claim, release
+from coordinator.state import messages, snapshots, types, volumes
+from coordinator.state.errors import TransitionRefused
+from coordinator.state.operations import Operation
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.transition import enter, move, move_if
+
+
+class NotManageable(Permanent):
+    code = "manage.refused"
+    status = 400
+    sentence = "Manage existing {noun} failed: {name} on {where} can not be managed: {reason}."
+    hint = "See what can be: openstack block storage {noun} manageable list {where}."
+
+
+class EncryptedUnmanaged(Permanent):
+    code = "manage.encrypted"
+    status = 400
+    sentence = "Unmanaging encrypted volumes is not supported: the key of {noun} {id} would be lost."
+    hint = "Copy what is inside to a volume without encryption, and let go of that one."
+
+
+@dataclass(frozen=True, slots=True)
+class ToManage:
+    """What is to be adopted: `found` as the host listed it just now, on the pool `pool`."""
+
+    pool: Row[Any]
+    found: ForeignItem
+    name: str | None = None
+    description: str | None = None
+    volume_type: str | None = None
+    availability_zone: str | None = None
+    bootable: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def accept_manage(conn: Connection, requester: Requester, wanted: ToManage) -> tuple[Operation, Row[Any]]:
+    """Raises NotManageable, Invalid, NeedsMigration, NoPool (400), OverQuota (413)."""
+    pool, found = wanted.pool, wanted.found
+    if found.reason:
+        raise NotManageable(noun="volume", name=found.name, where=pool.id, reason=found.reason)
+    kind = types.find(conn, wanted.volume_type, requester.project_id) if wanted.volume_type else None
+    specs = types.extra_specs(conn, kind.id) if kind is not None else {}
+    if kind is not None:
+        if types.encryption(conn, kind.id) is not None:
+            raise Invalid(reason="Invalid input received: managing encrypted volumes is not supported.")
+        missing = placement.lacking(conn, pool.id, specs)
+        if missing is not None:
+            raise NeedsMigration(volume=found.name, type=kind.name, reason=f"{pool.id} {missing}")
+    size = sizes.gib_for(found.size_bytes)
+    type_name = kind.name if kind is not None else None
+    limits.check(conn, requester.project_id, type_name, volumes=1, gigabytes=size, volume_size=size)
+    if not claim(conn, pool.id, found.size_bytes):
+        raise NoPool(reasons=f"{pool.id} has no room for {found.size_bytes} bytes more")
+    row = enter(
+        conn,
+        "volume",
+        "manage",
+        id=new_id(),
+        project_id=requester.project_id,
+        user_id=requester.user_id,
+        name=wanted.name,
+        description=wanted.description,
+        size=size,
+        availability_zone=wanted.availability_zone or "nova",
+        volume_type_id=kind.id if kind is not None else None,
+        bootable=wanted.bootable,
+        multiattach=is_multiattach(specs),
+        host_id=pool.host_id,
+        backend=pool.backend,
+        pool=pool.name,
+        pool_id=pool.id,
+        device_bytes=found.size_bytes,
+    )
+    volumes.put_metadata(conn, row.id, dict(wanted.metadata))
+    args = {"source_name": found.name, "device_bytes": found.size_bytes}
+    operation = accept(conn, requester, kind="manage_volume", resource_type="volume", resource_id=row.id, args=args)
+    return operation, row
+
+
+def manage_workflow() -> Workflow:
+    """Version 1 of manage_volume."""
+    return Workflow(
+        kind="manage_volume",
+        version=1,
+        steps=(JobStep("adopt", _adopt, undo=_release),),
+        finished=_adopted,
+        failed=_not_adopted,
+        attention=lambda conn, operation, reason: _ended(conn, operation, "manage_failed", reason),
+    )
+
+
+def _adopt(conn: Connection, operation: Operation) -> JobCall:
+    row, args = volume_row(conn, operation), operation.args
+    job = VolumeAdopt(
+        backend=row.backend, volume_id=row.id, source_name=args["source_name"], device_bytes=args["device_bytes"]
+    )
+    return JobCall(row.host_id, job)
+
+
+def _adopted(conn: Connection, operation: Operation) -> None:
+    made = operation.results["adopt"]
+    move(conn, "volume", operation.resource_id, "created", usable_bytes=made["usable_bytes"], launched_at=utcnow())
+
+
+def _not_adopted(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+    row = volume_row(conn, operation)
+    release(conn, row.pool_id, int(row.device_bytes or 0))
+    volumes.set_values(conn, row.id, device_bytes=0)
+    _ended(conn, operation, "manage_failed", str(error))
+    messages.record(conn, operation, error)
+
+
+def accept_unmanage(conn: Connection, requester: Requester, volume_id: str) -> Operation:
+    """Raises EncryptedUnmanaged, VolumeHasSnapshots, TransitionRefused (400)."""
+    row = volumes.get(conn, volume_id)
+    if row.encryption_key_id is not None:
+        raise EncryptedUnmanaged(noun="volume", id=volume_id)
+    guards = (
+        volumes.has_no_snapshots(volume_id),
+        volumes.has_no_attachments(volume_id),
+        volumes.is_no_source(volume_id=volume_id),
+    )
+    try:
+        move(conn, "volume", volume_id, "unmanage", guards=guards)
+    except TransitionRefused as refused:
+        count = snapshots.count_of(conn, volume_id)
+        if count:
+            raise VolumeHasSnapshots(id=volume_id, count=count) from refused
+        raise
+    return accept(conn, requester, kind="unmanage_volume", resource_type="volume", resource_id=volume_id, args={})
+
+
+def unmanage_workflow() -> Workflow:
+    """Version 1 of unmanage_volume."""
+    return Workflow(
+        kind="unmanage_volume",
+        version=1,
+        steps=(JobStep("release", _release),),
+        finished=_released,
+        failed=_not_released,
+        attention=lambda conn, operation, reason: _ended(conn, operation, "unmanage_failed", reason),
+    )
+
+
+def _release(conn: Connection, operation: Operation) -> JobCall | None:
+    row = volume_row(conn, operation)
+    if row.host_id is None:
+        return None
+    return JobCall(row.host_id, VolumeRelease(backend=row.backend, volume_id=row.id))
+
+
+def _released(conn: Connection, operation: Operation) -> None:
+    row = volume_row(conn, operation)
+    release(conn, row.pool_id, row.device_bytes or 0)
+    move_if(conn, "volume", row.id, "unmanaged", terminated_at=utcnow())
+
+
+def _not_released(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+    _ended(conn, operation, "unmanage_failed", str(error))
+    messages.record(conn, operation, error)
+
+
+def _ended(conn: Connection, operation: Operation, event: str, reason: str) -> None:
+    move_if(conn, "volume", operation.resource_id, event, attention=reason)
