@@ -9,14 +9,12 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, select
 
-from agent.base.errors import NotFound
-from agent.wire.results import ForeignItem
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.paging import page
 from coordinator.operations import sizes
 from coordinator.operations.engine import Engine
-from coordinator.operations.errors import UnknownHost
+from coordinator.operations.foreign import Foreign, foreign
 from coordinator.state.tables.fleet import pools
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
@@ -56,24 +54,12 @@ def pool_of(conn: Connection, host: str) -> Row[Any]:
     return chosen[0]
 
 
-async def foreign(call: Call, host_id: str, backend: str) -> list[ForeignItem]:
-    """What the host lists as not managed by this back end; raises UnknownHost, BadRequest, or why it is silent."""
-    client = call.services.get(Engine).agents.client(host_id)
-    if client is None:
-        raise UnknownHost(host=host_id)
-    try:
-        return [item for item in await client.foreign() if item.backend == backend]
-    except NotFound:
-        raise BadRequest(reason=f"The agent of host {host_id} is of a release that can not manage what others made.") \
-            from None  # fmt: skip
-
-
-async def chosen(call: Call, host_id: str, backend: str, reference: Any, kind: Kind) -> ForeignItem:
+async def chosen(call: Call, host_id: str, backend: str, reference: Any, kind: Kind) -> Foreign:
     """What a `ref` names; raises BadRequest for a form that is not understood, and for what is not there."""
     name = reference.get("source-name") if isinstance(reference, dict) else reference
     if not isinstance(name, str) or not 0 < len(name) <= 255:
         raise BadRequest(reason="Reference must contain source-name element.")
-    for item in await foreign(call, host_id, backend):
+    for item in await foreign(call.services.get(Engine), host_id, backend):
         if item.name == name:
             return item
     raise BadRequest(
@@ -90,13 +76,13 @@ async def listing(call: Call, kind: Kind, *, with_details: bool) -> list[dict[st
     if not host:
         raise BadRequest(reason="One and only one of cluster and host must be set.")
     pool = await call.services.db.read(lambda conn: pool_of(conn, host))
-    found = await foreign(call, pool.host_id, pool.backend)
+    found = await foreign(call.services.get(Engine), pool.host_id, pool.backend)
     known = await call.services.db.read(lambda conn: (_volumes if kind == "volume" else _snapshots)(conn, pool.id))
     entries = [*known, *(_entry(item) for item in found if kind == "volume" or item.kind == "snapshot")]
     return [_view(item, kind, with_details=with_details) for item in _paged(call, entries)]
 
 
-def _entry(item: ForeignItem) -> Entry:
+def _entry(item: Foreign) -> Entry:
     source = {"source-name": item.source} if item.source else None
     return Entry(item.name, item.size_bytes, item.reason, None, source)
 
