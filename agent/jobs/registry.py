@@ -6,6 +6,7 @@ from agent.jobs.handlers import (
     attachment_apply,
     image_commit,
     image_delete,
+    image_from_volume,
     snapshot_adopt,
     snapshot_create,
     snapshot_delete,
@@ -19,6 +20,7 @@ from agent.jobs.handlers import (
     volume_delete,
     volume_extend,
     volume_from_image,
+    volume_reimage,
     volume_release,
     volume_revert,
 )
@@ -30,6 +32,7 @@ KINDS: dict[str, Kind] = {
         attachment_apply,
         image_commit,
         image_delete,
+        image_from_volume,
         snapshot_adopt,
         snapshot_create,
         snapshot_delete,
@@ -43,6 +46,7 @@ KINDS: dict[str, Kind] = {
         volume_delete,
         volume_extend,
         volume_from_image,
+        volume_reimage,
         volume_release,
         volume_revert,
     )

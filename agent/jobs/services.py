@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from agent.jobs.conversion import Conversion
     from agent.jobs.journal import Journal
     from agent.targets.dataport import DataPort
+    from agent.wire.jobs import TransferRef
+
+
+Send = Callable[["TransferRef", AsyncIterator[bytes], int, Callable[[int], None]], Awaitable[int]]
+"""Send a stream of so many bytes to another host's data port; told how far it has come; returns its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Services:
     conversion: Conversion | None = None
     images: ImageStore | None = None
     data_port: DataPort | None = None
+    send: Send | None = None
 
     def backend(self, name: str) -> Backend:
         """The back end of that name; UnknownBackend."""
@@ -50,6 +56,12 @@ class Services:
         if self.data_port is None:
             raise NoDataPort(host=self.host)
         return self.data_port
+
+    def sender(self) -> Send:
+        """How bytes go to other hosts; NoDataPort where there is no way."""
+        if self.send is None:
+            raise NoDataPort(host=self.host)
+        return self.send
 
     def conversion_means(self) -> Conversion:
         """What making volumes from images needs; NoConversion where there is no back end to make them on."""

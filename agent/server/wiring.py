@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from agent.jobs.conversion import Conversion, Fetch
 from agent.jobs.journal import Journal
 from agent.jobs.registry import KINDS
 from agent.jobs.runner import Runner, RunnerOptions
-from agent.jobs.services import Services
+from agent.jobs.services import Send, Services
 from agent.server.app import make_app
 from agent.server.errors import PortTaken, WrongName
 from agent.server.identity import Identity
@@ -116,6 +116,7 @@ class Agent:
             conversion=await asyncio.to_thread(self._conversion, identity),
             images=await asyncio.to_thread(self._image_store),
             data_port=data_port,
+            send=_sender(identity),
         )
 
     def _conversion(self, identity: Identity) -> Conversion:
@@ -165,6 +166,15 @@ class Agent:
                 purpose="control", address=section.listen, port=section.port, reason=error.strerror or str(error),
                 key="agent.port",
             ) from error  # fmt: skip
+
+
+def _sender(identity: Identity) -> Send:
+    async def send(ref: TransferRef, blocks: AsyncIterator[bytes], size: int, tell: Callable[[int], None]) -> int:
+        from agent.wire import transfer
+
+        return await transfer.push(ref, identity.tls, blocks, total=size, progress=lambda done, _total: tell(done))
+
+    return send
 
 
 def _fetcher(identity: Identity) -> Fetch:

@@ -118,6 +118,17 @@ class VolumeFromImage(Wire):
     encryption: LuksFormat | None = None
 
 
+class VolumeReimage(Wire):
+    """An image as the new content of a volume that is there. Secrets as for `volume.from_image`."""
+
+    kind: Literal["volume.reimage"] = "volume.reimage"
+    backend: Name
+    volume_id: UUID
+    size_bytes: Bytes
+    image: ImageSource
+    encryption: LuksFormat | None = None
+
+
 class VolumeExtend(Wire):
     kind: Literal["volume.extend"] = "volume.extend"
     backend: Name
@@ -213,6 +224,16 @@ class TransferClose(Wire):
     name: str
 
 
+class ImageFromVolume(Wire):
+    """Send the bytes of a volume, as they lie there, to the store that `transfer` names."""
+
+    kind: Literal["image.from_volume"] = "image.from_volume"
+    backend: Name
+    volume_id: UUID
+    image_id: UUID
+    transfer: TransferRef
+
+
 class ImageCommit(Wire):
     """Turn the bytes that were pushed into an image of the store: synced, hashed, inspected by rule."""
 
@@ -242,7 +263,7 @@ class AttachmentApply(Wire):
 JobArgs = Annotated[
     VolumeCreate | VolumeClone | VolumeFromImage | VolumeExtend | VolumeDelete | SnapshotCreate | SnapshotDelete
     | SnapshotsDelete
-    | VolumeRevert | VolumeAdopt | VolumeRelease | SnapshotAdopt | SnapshotRelease
+    | ImageFromVolume | VolumeReimage | VolumeRevert | VolumeAdopt | VolumeRelease | SnapshotAdopt | SnapshotRelease
     | TransferOpen | TransferClose | ImageCommit | ImageDelete | AttachmentApply,
     Field(discriminator="kind"),
 ]  # fmt: skip

@@ -29,6 +29,13 @@ class SnapshotsResult(Wire):
     failed: dict[str, str] = Field(default_factory=dict)
 
 
+class SentResult(Wire):
+    """What was sent of a volume to an image store."""
+
+    image_id: UUID
+    size_bytes: Bytes
+
+
 class ReleasedResult(Wire):
     """What the released thing is called now."""
 

@@ -21,6 +21,7 @@ def all_resources() -> tuple[Resource, ...]:
         snapshots,
         volume_actions,
         volume_connections,
+        volume_images,
         volumes,
     )
     from coordinator.api.v3.messages import messages
@@ -34,6 +35,7 @@ def all_resources() -> tuple[Resource, ...]:
         volumes.resource(),
         volume_actions.resource(),
         volume_connections.resource(),
+        volume_images.resource(),
         *metadata.resources(),
         snapshots.resource(),
         snapshot_actions.resource(),

@@ -30,7 +30,7 @@ from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import move, move_if
 
 # The host that keeps the image was started anew and knows the ticket no more: a fresh one is opened.
-_TICKET_LOST = frozenset({"transfer.unknown"})
+TICKET_LOST = frozenset({"transfer.unknown"})
 
 
 class ImageHostAway(Temporary):
@@ -58,16 +58,16 @@ def workflow(keys: KeyStore) -> Workflow:
         version=1,
         steps=(
             LocalStep("place", _place, undo=_unplace),
-            JobStep("open_image", _open_image, undo=_close_image),
+            JobStep("open_image", open_image, undo=close_image),
             JobStep(
                 "make",
                 make,
                 undo=delete_call,
                 retry_from="open_image",
-                again_on=_TICKET_LOST,
+                again_on=TICKET_LOST,
                 elsewhere="place",
             ),
-            JobStep("close_image", _close_image),
+            JobStep("close_image", close_image),
         ),
         finished=_finished,
         failed=failed,
@@ -115,7 +115,7 @@ def _remote_image(conn: Connection, operation: Operation) -> dict[str, Any] | No
     return image
 
 
-def _open_image(conn: Connection, operation: Operation) -> JobCall | None:
+def open_image(conn: Connection, operation: Operation) -> JobCall | None:
     image = _remote_image(conn, operation)
     if image is None:
         return None
@@ -123,7 +123,7 @@ def _open_image(conn: Connection, operation: Operation) -> JobCall | None:
     return JobCall(image["host_id"], TransferOpen(image_id=image["id"], direction="read", peer=peer))
 
 
-def _close_image(conn: Connection, operation: Operation) -> JobCall | None:
+def close_image(conn: Connection, operation: Operation) -> JobCall | None:
     opened = operation.results.get("open_image")
     image = _remote_image(conn, operation)
     if not opened or image is None:
@@ -136,7 +136,7 @@ def _make_args(conn: Connection, operation: Operation, row: Row[Any]) -> JobArgs
     encryption = luks_format(row)
     common: dict[str, Any] = {"backend": row.backend, "volume_id": row.id, "size_bytes": usable}
     if row.image_id is not None:
-        return VolumeFromImage(**common, image=_image_source(conn, operation), encryption=encryption)
+        return VolumeFromImage(**common, image=image_source(conn, operation), encryption=encryption)
     if row.snapshot_id is not None:
         return VolumeClone(**common, source_snapshot_id=row.snapshot_id, encrypted=encryption is not None)
     if row.source_volid is not None:
@@ -144,7 +144,7 @@ def _make_args(conn: Connection, operation: Operation, row: Row[Any]) -> JobArgs
     return VolumeCreate(**common, encryption=encryption)
 
 
-def _image_source(conn: Connection, operation: Operation) -> ImageSource:
+def image_source(conn: Connection, operation: Operation) -> ImageSource:
     image = operation.args["image"]
     opened = operation.results.get("open_image")
     transfer = None

@@ -146,9 +146,13 @@ def _source(conn: Connection, requester: Requester, wanted: NewVolume) -> _Sourc
 def _of_image(image: ImageInfo) -> _Source:
     if image.status != "active":
         raise Invalid(reason=f"Invalid image identifier: image {image.id} has status {image.status}, not active.")
+    return _Source(smallest(image), None, None, image.key_id)
+
+
+def smallest(image: ImageInfo) -> int:
+    """GiB that a volume needs for the image's content."""
     inside = image.decrypt_size if image.encrypted else (image.virtual_size or image.size)
-    minimum = max(sizes.gib_for(inside or image.size), image.min_disk)
-    return _Source(minimum, None, None, image.key_id)
+    return max(sizes.gib_for(inside or image.size), image.min_disk)
 
 
 def _encryption(
@@ -195,15 +199,20 @@ def _args(wanted: NewVolume, source: _Source) -> dict[str, Any]:
         args["pool_id"] = source.row.pool_id
         args["origin_id"] = source.row.id
     if image is not None:
-        args["image"] = {
-            "id": image.id,
-            "host_id": image.host_id,
-            "disk_format": image.disk_format,
-            "container_format": image.container_format,
-            "size": image.size,
-            "sha256": image.sha256,
-            "encrypted": image.encrypted,
-            "decrypt_size": image.decrypt_size,
-            "properties": dict(image.properties),
-        }
+        args["image"] = image_args(image)
     return args
+
+
+def image_args(image: ImageInfo) -> dict[str, Any]:
+    """An image as the arguments of an operation name it."""
+    return {
+        "id": image.id,
+        "host_id": image.host_id,
+        "disk_format": image.disk_format,
+        "container_format": image.container_format,
+        "size": image.size,
+        "sha256": image.sha256,
+        "encrypted": image.encrypted,
+        "decrypt_size": image.decrypt_size,
+        "properties": dict(image.properties),
+    }

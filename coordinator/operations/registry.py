@@ -15,8 +15,10 @@ from coordinator.operations import (
     extend_volume,
     manage_snapshot,
     manage_volume,
+    reimage_volume,
     revert_volume,
     upload_image,
+    upload_volume,
 )
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.workflow import Workflows
@@ -37,6 +39,8 @@ def workflows(keys: KeyStore, streams: ImageStreams | None = None) -> Workflows:
             attach_host.detach_workflow(keys),
             delete_image.workflow(keys),
             revert_volume.workflow(),
+            upload_volume.workflow(keys),
+            reimage_volume.workflow(keys),
             manage_volume.manage_workflow(),
             manage_volume.unmanage_workflow(),
             manage_snapshot.manage_workflow(),

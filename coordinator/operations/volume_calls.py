@@ -37,6 +37,12 @@ def volume_secret(conn: Connection, keys: KeyStore, row: Row[Any]) -> dict[str, 
     return {"volume": WireSecret.of(secret.type, secret.value)}
 
 
+def key_secret(conn: Connection, keys: KeyStore, key_id: str) -> WireSecret:
+    """One secret of the key store, as it travels."""
+    secret = keys.get(conn, key_id)
+    return WireSecret.of(secret.type, secret.value)
+
+
 def delete_call(conn: Connection, operation: Operation) -> JobCall | None:
     """Remove the volume's data where it was placed; nothing when it was placed nowhere."""
     row = volume_row(conn, operation)

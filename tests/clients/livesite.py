@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,7 +66,8 @@ class LiveSite:
         """Wait until nothing is at work in the project."""
         _, found = self.call("GET", "/brickyard/v1/operations?active=true", who=who)
         for operation in found["operations"]:
-            for _ in range(4):
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
                 _, now = self.call("GET", f"/brickyard/v1/operations/{operation['id']}?wait=15", who=who)
                 if now["operation"]["state"] not in {"running", "undoing"}:
                     break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -141,3 +142,88 @@ def test_the_page_on_adopting_does_what_it_says(site: LiveSite) -> None:
         library(site, "admin").volumes.find(name="adopted")
     library(site, "admin").volumes.delete(volume)
     site.settled()
+
+
+def image_of(site: LiveSite, name: str, who: str = "rita") -> Any:
+    found = site.call("GET", f"/image/v2/images?name={name}", who=who)[1]["images"]
+    return found[0] if found else None
+
+
+def test_a_volume_becomes_an_image_and_an_image_a_volume(site: LiveSite) -> None:
+    volume = made(site, "source")
+    _, folder = home(site, volume.id)
+    path = folder / "volumes" / volume.id
+    with path.open("r+b") as out:
+        out.write(b"content of the source")
+        out.seek(100 << 20)
+        out.write(os.urandom(1 << 20))
+    told = site.run("cinder", "upload-to-image", "source", "first", who="rita")
+    assert "uploading" in told
+    site.settled("rita")
+    image = image_of(site, "first")
+    assert (image["status"], image["size"], image["min_disk"]) == ("active", 1 << 30, 1), image
+    assert image["os_hash_value"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert library(site, "rita").volumes.get(volume.id).status == "available"
+    copy = made(site, "copy", imageRef=image["id"])
+    assert copy.bootable == "true"
+    assert next(site.folder.rglob(f"volumes/{copy.id}")).read_bytes() == path.read_bytes()
+    refused = site.run("cinder", "upload-to-image", "--disk-format", "qcow2", "source", "third", who="rita", fails=True)
+    assert "raw images" in refused
+    public = site.run("cinder", "upload-to-image", "--visibility", "public", "source", "x", who="rita", fails=True,
+                      version="3.1")  # fmt: skip
+    assert "403" in public
+    assert "403" in site.run("cinder", "upload-to-image", "source", "third", who="rolf", fails=True)
+
+
+@pytest.mark.slow
+def test_reimage_gives_a_new_content_at_once(site: LiveSite) -> None:
+    red = library(site, "rita")
+    made(site, "small")
+    site.run("openstack", "image", "create", "--volume", "small", "again", who="rita", version="3.1")
+    site.settled("rita")
+    source = image_of(site, "again")
+    volume = made(site, "anew", metadata={"a": "b"})
+    site.run("cinder", "reimage", volume.id, source["id"], who="rita", version="3.68")
+    site.settled("rita")
+    shown = red.volumes.get(volume.id)
+    assert (shown.status, shown.bootable, shown.metadata) == ("available", "true", {"a": "b"})
+    assert shown.volume_image_metadata["image_name"] == "again"
+    kept = next(site.folder.rglob(f"volumes/{volume.id}")).read_bytes()
+    assert hashlib.sha256(kept).hexdigest() == source["os_hash_value"]
+    small = site.call("POST", "/image/v2/images", who="rita", json={"name": "big", "disk_format": "raw",
+                      "container_format": "bare", "min_disk": 9})[1]  # fmt: skip
+    path = f"/v3/volumes/{volume.id}/action"
+    assert site.call("POST", path, who="rita", json={"os-reimage": {"image_id": small["id"]}})[0] == 400
+    attachment = red.attachments.create(volume.id, None, SERVER)
+    body = {"os-reimage": {"image_id": source["id"]}}
+    assert site.call("POST", path, who="rita", json=body)[0] == 400
+    body["os-reimage"]["reimage_reserved"] = True
+    assert site.call("POST", path, who="rita", json=body)[0] == 202
+    site.settled("rita")
+    assert red.volumes.get(volume.id).status == "reserved"
+    red.attachments.delete(attachment["id"])
+    assert red.volumes.get(volume.id).status == "available"
+
+
+@pytest.mark.slow
+def test_an_encrypted_volume_stays_encrypted_as_an_image(site: LiveSite) -> None:
+    kind = site.call("POST", "/v3/types", json={"volume_type": {"name": "secret"}})[1]["volume_type"]["id"]
+    site.call("POST", f"/v3/types/{kind}/encryption", json={"encryption": {"provider": "luks"}})
+    volume = made(site, "secret", volume_type="secret")
+    site.run("cinder", "upload-to-image", "secret", "sealed", who="rita")
+    site.settled("rita")
+    image = image_of(site, "sealed")
+    assert (image["status"], image["disk_format"], image["os_decrypt_size"]) == ("active", "luks", str(1 << 30))
+    key = image["cinder_encryption_key_id"]
+    assert key != library(site, "rita").volumes.get(volume.id).encryption_key_id
+    kept = next(site.folder.rglob(f"volumes/{volume.id}"))
+    assert image["os_hash_value"] == hashlib.sha256(kept.read_bytes()).hexdigest()
+    copy = made(site, "opened", volume_type="secret", imageRef=image["id"])
+    assert (copy.status, copy.encrypted) == ("available", True)
+    plain = site.run("cinder", "create", "--image-id", image["id"], "1", who="rita", fails=True)
+    assert "is encrypted" in plain
+    for one in (volume, copy):
+        library(site, "rita").volumes.delete(one)
+    assert site.call("DELETE", f"/image/v2/images/{image['id']}", who="rita")[0] == 204
+    site.settled("rita")
+    assert site.call("GET", f"/brickyard/v1/keys/{key}", who="rita")[0] == 404

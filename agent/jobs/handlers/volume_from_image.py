@@ -10,16 +10,21 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+from agent.backends.abilities import replacing
 from agent.backends.errors import NoSpace, VolumeExists
 from agent.copying.errors import DestinationFull
 from agent.jobs.handlers.common import format_of, one_volume, reporter, secret_of
 from agent.jobs.kinds import Context, Kind
 from agent.luks.model import device_bytes
-from agent.wire.jobs import Progress, VolumeFromImage
+from agent.wire.jobs import Progress, VolumeFromImage, VolumeReimage
 from agent.wire.results import VolumeResult
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.jobs.conversion import Conversion
+
+FromImage = VolumeFromImage | VolumeReimage
 
 
 async def run(context: Context, args: VolumeFromImage) -> VolumeResult:
@@ -29,23 +34,35 @@ async def run(context: Context, args: VolumeFromImage) -> VolumeResult:
     if have is not None and have != size:
         raise VolumeExists(noun="Volume", id=args.volume_id, backend=args.backend, have=have, need=size)
     if have is None:
-        async with _image(context, args) as fd:
-            await _verify(args, fd)
-            try:
-                await _fill(context, args, fd, size)
-            except DestinationFull as full:
-                raise NoSpace(backend=args.backend) from full
+        await fetched(context, args, size)
         await backend.publish(args.volume_id)
     return VolumeResult(volume_id=args.volume_id, device_bytes=size, usable_bytes=args.size_bytes)
 
 
-async def _fill(context: Context, args: VolumeFromImage, fd: int, size: int) -> None:
+async def fetched(context: Context, args: FromImage, size: int) -> None:
+    """The image's content, whole and checked, beside where it is to be; raises NoSpace or why it was refused."""
+    async with _image(context, args) as fd:
+        await _verify(args, fd)
+        try:
+            await _fill(context, args, fd, size)
+        except DestinationFull as full:
+            raise NoSpace(backend=args.backend) from full
+
+
+async def _place(context: Context, args: FromImage, size: int) -> Path:
+    backend = context.services.backend(args.backend)
+    if isinstance(args, VolumeReimage):
+        return await replacing(backend).prepare_anew(args.volume_id, size)
+    return await backend.prepare(args.volume_id, size)
+
+
+async def _fill(context: Context, args: FromImage, fd: int, size: int) -> None:
     from agent.images.inspect import Declared
     from agent.images.volume import Means, OpenedImage, Target, image_to_volume
     from agent.luks.convert import Watch
 
     means, image = context.services.conversion_means(), args.image
-    path = await context.services.backend(args.backend).prepare(args.volume_id, size)
+    path = await _place(context, args, size)
     await image_to_volume(
         OpenedImage(
             fd,
@@ -73,7 +90,7 @@ async def _fill(context: Context, args: VolumeFromImage, fd: int, size: int) -> 
 
 
 @contextlib.asynccontextmanager
-async def _image(context: Context, args: VolumeFromImage) -> AsyncIterator[int]:
+async def _image(context: Context, args: FromImage) -> AsyncIterator[int]:
     """A descriptor of the image's bytes: of the store here, or fetched into the spool."""
     image = args.image
     if image.transfer is None:
@@ -98,7 +115,7 @@ async def _image(context: Context, args: VolumeFromImage) -> AsyncIterator[int]:
         yield fd
 
 
-async def _verify(args: VolumeFromImage, fd: int) -> None:
+async def _verify(args: FromImage, fd: int) -> None:
     """The store's own bytes were hashed when they were committed; what came over the network is hashed here."""
     from agent.images.checksum import verify_checksum
 
@@ -119,12 +136,12 @@ def _meter(context: Context, phase: str, total: int) -> Callable[[int], None]:
     return tell
 
 
-async def abandon(context: Context, args: VolumeFromImage) -> None:
+async def abandon(context: Context, args: FromImage) -> None:
     await context.services.backend(args.backend).discard(args.volume_id)
 
 
-def _secrets(args: VolumeFromImage) -> frozenset[str]:
+def secrets(args: FromImage) -> frozenset[str]:
     return frozenset(name for name, needed in (("image", args.image.encrypted), ("volume", args.encryption)) if needed)
 
 
-KIND = Kind("volume.from_image", run, lambda args: one_volume(args.volume_id), abandon, _secrets, lane="heavy")
+KIND = Kind("volume.from_image", run, lambda args: one_volume(args.volume_id), abandon, secrets, lane="heavy")

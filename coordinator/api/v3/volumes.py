@@ -97,7 +97,7 @@ async def create(call: Call) -> dict[str, Any]:
         availability_zone=body.availability_zone,
         snapshot_id=body.snapshot_id,
         source_volid=body.source_volid,
-        image=await _image(call, body.image_ref or body.image_id),
+        image=await image_of(call, body.image_ref or body.image_id),
         metadata=body.metadata or {},
     )
     keys, who, type_name = call.services.get(KeyStore), requester(call), body.volume_type
@@ -143,7 +143,7 @@ def _checked(body: CreateVolume) -> None:
         raise BadRequest(reason=f"Only one source can be given for a volume, not {' and '.join(sources)}.")
 
 
-async def _image(call: Call, reference: str | None) -> ImageInfo | None:
+async def image_of(call: Call, reference: str | None) -> ImageInfo | None:
     """The image named by its id, or by an address that ends with it."""
     if not reference:
         return None

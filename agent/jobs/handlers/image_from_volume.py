@@ -1,0 +1,43 @@
+"""The bytes of a volume, as they lie on its back end, to the host that keeps images."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from agent.backends.base import CloneSource
+from agent.jobs.handlers.common import content_lock, refuse_if_in_use, still_lock
+from agent.jobs.kinds import Context, Kind, Needs
+from agent.wire.jobs import ImageFromVolume, Progress
+from agent.wire.results import SentResult
+
+
+async def run(context: Context, args: ImageFromVolume) -> SentResult:
+    """The store starts anew with every ticket, so a run after a restart sends all of it again."""
+    from agent.wire.transfer import file_blocks
+
+    backend = context.services.backend(args.backend)
+    path = await backend.source_path(CloneSource("volume", args.volume_id))
+    await refuse_if_in_use(context, backend, args.volume_id)
+    size, started = await backend.size(args.volume_id) or 0, time.monotonic()
+
+    def tell(done: int) -> None:
+        rate = done / max(time.monotonic() - started, 0.001)
+        eta = (size - done) / rate if rate > 0 else None
+        context.report(Progress(phase="send", done=done, total=size, rate=rate, eta_s=eta))
+
+    fd = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        sent = await context.services.sender()(args.transfer, file_blocks(fd), size, tell)
+    finally:
+        await asyncio.to_thread(os.close, fd)
+    return SentResult(image_id=args.image_id, size_bytes=sent)
+
+
+KIND = Kind(
+    "image.from_volume",
+    run,
+    lambda args: Needs(shared=(content_lock(args.volume_id), still_lock(args.volume_id))),
+    lane="heavy",
+)

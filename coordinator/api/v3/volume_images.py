@@ -1,0 +1,121 @@
+"""Volumes and images: an image made of a volume, and an image as the new content of one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from sqlalchemy import Connection, Row
+
+from coordinator.api.acting import requester
+from coordinator.api.call import Call
+from coordinator.api.errors import BadRequest
+from coordinator.api.fields import Answer, Body, Boolean, RequiredName, Since, Time, Uuid
+from coordinator.api.route import Resource, action
+from coordinator.api.v3.volume_connections import mine
+from coordinator.api.v3.volumes import image_of
+from coordinator.images.catalog import Caller
+from coordinator.keys.store import KeyStore
+from coordinator.operations.engine import Engine
+from coordinator.operations.reimage_volume import accept_reimage
+from coordinator.operations.upload_volume import NewImage, accept_upload
+from coordinator.state import volume_lists
+from coordinator.state.operations import Operation
+
+_PATH = "/volumes/{volume_id}/action"
+_ACTIONS = "volume_extension:volume_actions:"
+
+
+class UploadBody(Body):
+    """The data are sent as they are: raw, and for an encrypted volume encrypted. `force` changes nothing."""
+
+    image_name: RequiredName
+    force: Boolean = False
+    disk_format: Literal["raw", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ploop"] = "raw"
+    container_format: str = "bare"
+    visibility: Annotated[Literal["community", "public", "private", "shared"], Since(1)] = "private"
+    protected: Annotated[Boolean, Since(1)] = False
+
+
+class ReimageBody(Body):
+    image_id: Uuid
+    reimage_reserved: Boolean = False
+
+
+class UploadAnswer(Answer):
+    id: str
+    updated_at: Time | None
+    status: str
+    display_description: str | None
+    size: int
+    volume_type: dict[str, Any] | None
+    image_id: str
+    container_format: str
+    disk_format: str
+    image_name: str
+    visibility: Annotated[str, Since(1)] = "private"
+    protected: Annotated[bool, Since(1)] = False
+
+
+async def upload(call: Call) -> dict[str, Any]:
+    body = call.valid(UploadBody)
+    if body.disk_format != "raw" or body.container_format != "bare":
+        raise BadRequest(
+            reason=f"Volumes are uploaded as raw images in container bare, not as {body.disk_format[:32]} in "
+            f"{body.container_format[:32]}; convert the image afterwards."
+        )
+    if body.visibility == "public":
+        call.require(f"{_ACTIONS}upload_public")
+    keys = call.services.get(KeyStore)
+
+    def accept(conn: Connection) -> tuple[Operation, tuple[Row[Any], Row[Any], str | None]]:
+        row = mine(conn, call)
+        caller = Caller(row.project_id, call.context.is_admin, may_publish=True)
+        wanted = NewImage(row.id, body.image_name, body.visibility, body.protected)
+        operation, image = accept_upload(conn, requester(call, row.project_id), keys, caller, wanted)
+        name = volume_lists.type_names(conn, {row.volume_type_id}).get(row.volume_type_id)
+        return operation, (row, image, name)
+
+    _, (row, image, type_name) = await call.services.get(Engine).submit(accept)
+    return {
+        "id": row.id,
+        "updated_at": row.updated_at,
+        "status": "uploading",
+        "display_description": row.description,
+        "size": row.size,
+        "volume_type": {"id": row.volume_type_id, "name": type_name} if row.volume_type_id else None,
+        "image_id": image.id,
+        "container_format": image.container_format,
+        "disk_format": image.disk_format,
+        "image_name": image.name,
+        "visibility": image.visibility,
+        "protected": image.protected,
+    }
+
+
+async def reimage(call: Call) -> None:
+    body = call.valid(ReimageBody)
+    image = await image_of(call, body.image_id)
+    assert image is not None
+
+    def accept(conn: Connection) -> tuple[Operation, None]:
+        row = mine(conn, call)
+        if body.reimage_reserved:
+            call.require("volume:reimage_reserved", {"project_id": row.project_id, "user_id": row.user_id})
+        who = requester(call, row.project_id)
+        return accept_reimage(conn, who, row.id, image, reserved=body.reimage_reserved), None
+
+    await call.services.get(Engine).submit(accept)
+
+
+def resource() -> Resource:
+    """The routes."""
+    return Resource(
+        "volume_images",
+        "Images made of volumes, and volumes made anew of images.",
+        (
+            action(_PATH, "os-volume_upload_image", upload, f"{_ACTIONS}upload_image", "Make an image of a volume.",
+                   body=UploadBody, answer=UploadAnswer, answer_key="os-volume_upload_image"),
+            action(_PATH, "os-reimage", reimage, "volume:reimage", "Give a volume the content of an image.",
+                   body=ReimageBody, since=68),
+        ),
+    )  # fmt: skip

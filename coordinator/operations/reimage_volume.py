@@ -1,0 +1,96 @@
+"""reimage_volume: an image becomes the content of a volume that is there; the old content lasts until it is whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agent.base.errors import BrickyardError, Invalid
+from agent.wire.jobs import VolumeReimage
+from coordinator.images.info import ImageInfo
+from coordinator.keys.store import KeyStore
+from coordinator.operations import sizes
+from coordinator.operations.accept import Requester, accept
+from coordinator.operations.create_volume import TICKET_LOST, close_image, image_source, open_image
+from coordinator.operations.errors import UnknownHost, WaitedTooLong
+from coordinator.operations.new_volume import SourceTooLarge, TypeNotEncrypted, image_args, smallest
+from coordinator.operations.volume_calls import key_secret, luks_format, volume_row, volume_secret
+from coordinator.operations.workflow import JobCall, JobStep, Workflow
+from coordinator.state import messages, types, volumes
+from coordinator.state.operations import Operation
+from coordinator.state.transition import move, move_if
+
+
+def accept_reimage(
+    conn: Connection, requester: Requester, volume_id: str, image: ImageInfo, *, reserved: bool
+) -> Operation:
+    """`reserved` allows a volume that is reserved for a server being rebuilt.
+
+    Raises SourceTooLarge, TypeNotEncrypted, Invalid, TransitionRefused (400).
+    """
+    row = volumes.get(conn, volume_id)
+    if image.status != "active":
+        raise Invalid(reason=f"Invalid image identifier: image {image.id} has status {image.status}, not active.")
+    needed = smallest(image)
+    if row.size < needed:
+        raise SourceTooLarge(size=row.size, noun="image", id=image.id, needed=needed)
+    if image.encrypted and row.encryption_key_id is None:
+        of_type = types.get(conn, row.volume_type_id).name if row.volume_type_id else "(none given)"
+        raise TypeNotEncrypted(image=image.id, type=of_type)
+    guards = () if reserved else (volumes.has_no_attachments(volume_id),)
+    move(conn, "volume", volume_id, "reimage_reserved" if reserved else "reimage", guards=guards)
+    args = {"image": image_args(image), "image_key_id": image.key_id}
+    return accept(conn, requester, kind="reimage_volume", resource_type="volume", resource_id=volume_id, args=args)
+
+
+def workflow(keys: KeyStore) -> Workflow:
+    """Version 1 of the workflow."""
+
+    def make(conn: Connection, operation: Operation) -> JobCall:
+        row, args = volume_row(conn, operation), operation.args
+        secrets = volume_secret(conn, keys, row)
+        if args["image"]["encrypted"]:
+            secrets["image"] = key_secret(conn, keys, args["image_key_id"])
+        job = VolumeReimage(
+            backend=row.backend,
+            volume_id=row.id,
+            size_bytes=row.usable_bytes or sizes.usable_bytes(row.size),
+            image=image_source(conn, operation),
+            encryption=luks_format(row),
+        )
+        return JobCall(row.host_id, job, secrets)
+
+    return Workflow(
+        kind="reimage_volume",
+        version=1,
+        steps=(
+            JobStep("open_image", open_image, undo=close_image),
+            JobStep("make", make, retry_from="open_image", again_on=TICKET_LOST),
+            JobStep("close_image", close_image),
+        ),
+        finished=_finished,
+        failed=_failed,
+        attention=_attention,
+    )
+
+
+def _finished(conn: Connection, operation: Operation) -> None:
+    row, made = volume_row(conn, operation), operation.results["make"]
+    image: dict[str, Any] = operation.args["image"]
+    volumes.put_image_metadata(conn, row.id, image["properties"])
+    event = "reimage_ended" if row.previous_status == "reserved" else "created"
+    values = {"device_bytes": made["device_bytes"], "usable_bytes": made["usable_bytes"]}
+    move(conn, "volume", row.id, event, attention=None, bootable=True, image_id=image["id"], **values)
+
+
+def _failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+    """The old content is whole, unless nobody can say how far the host came."""
+    unclear = isinstance(error, (WaitedTooLong, UnknownHost))
+    event = "create_failed" if unclear else "reimage_ended"
+    move_if(conn, "volume", operation.resource_id, event, attention=str(error) if unclear else None)
+    messages.record(conn, operation, error)
+
+
+def _attention(conn: Connection, operation: Operation, reason: str) -> None:
+    move_if(conn, "volume", operation.resource_id, "create_failed", attention=reason)
