@@ -5,6 +5,7 @@ Nothing depends on it: a process without it works the same, only larger and star
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import os
@@ -12,21 +13,30 @@ import sys
 from types import ModuleType
 from typing import Any
 
-# Loaded when something of them is used for the first time.
-_SELDOM = ("netaddr", "rfc3986", "dateutil.tz", "dateutil.parser", "stevedore")
+from agent.base import undocumented
 
+# Loaded when something of them is used for the first time.
+_SELDOM = ("netaddr", "rfc3986", "dateutil.tz", "dateutil.parser", "stevedore", "zipfile")
+# Those of our libraries that are large: a tenth of what they hold are their docstrings.
+_WORDY = (
+    "sqlalchemy", "aiohttp", "pydantic", "pydantic_core", "asyncio", "email", "click", "structlog", "attr",
+    "sqlite_utils", "typing_extensions", "cryptography", "urllib",
+)  # fmt: skip
+_M_ARENA_MAX = -8  # of malloc.h
 
 _prepared = False
 
 
 def prepare() -> None:
-    """Put off libraries that are seldom used, and load the HTTP library without the system's certificates.
+    """Put off libraries that are seldom used, and load the others without what is of no use to a service.
 
     Until `settled` is called nothing is collected: what is being loaded now is not garbage.
     """
     global _prepared
     _prepared = True
     gc.disable()
+    _one_heap()
+    undocumented.load(_WORDY)
     for name in _SELDOM:
         _put_off(name)
     # It would look through every installed distribution for plug-ins.
@@ -39,6 +49,13 @@ def settled() -> None:
     if _prepared:
         gc.freeze()
         gc.enable()
+
+
+def _one_heap() -> None:
+    """All threads share malloc's first arena: of their own they would hold parts for what the GIL lets only one do."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
 
 
 class _Later(ModuleType):

@@ -32,19 +32,17 @@ def run(site: DevSite, name: str, sets: tuple[str, ...], parent: Parent) -> int:
 
 async def _announce(coordinator: Coordinator, site: DevSite, parent: Parent) -> None:
     section = coordinator.settings.enrolment
-    tokens = {}
     for host in site.hosts:
         token = await coordinator.enrolment.token(
             section.address or section.listen, coordinator.listener.port, host=host
         )
-        tokens[host] = token.line()
+        parent.tell("token", host, token.line())
     endpoint = f"http://{site.address}:{coordinator.port}"
     password = (coordinator.settings.state_dir / "admin-password").read_text().strip()
-    parent.tell(
-        tokens=tokens, openrc=[str(site.openrc), site.openrc_text(endpoint, password)], say=_greeting(site, endpoint)
-    )
+    parent.tell("openrc", site.openrc_text(endpoint, password))
+    parent.tell("greet", *_greeting(site, endpoint))
     await coordinator.directory.all_up(frozenset(site.hosts))
-    parent.tell(say=["ready"], again=True)
+    parent.tell("say", "ready")
 
 
 def _greeting(site: DevSite, endpoint: str) -> list[str]:

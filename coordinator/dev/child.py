@@ -14,11 +14,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from agent.base import lean
 from agent.base.errors import BrickyardError
 from coordinator.dev.site import DevSite
+from coordinator.dev.supervisor import line
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COORDINATOR = "coordinator"
@@ -30,8 +31,9 @@ class Parent:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
-    def tell(self, **message: Any) -> None:
-        self._connection.sendall(json.dumps(message).encode() + b"\n")
+    def tell(self, *fields: str) -> None:
+        """One of the messages that `coordinator.dev.supervisor` knows."""
+        self._connection.sendall(line(*fields))
 
     def token(self) -> str:
         """Wait for the join token; the parent's end is the end of this process, too."""
@@ -41,7 +43,7 @@ class Parent:
             if not more:
                 sys.exit(0)
             text += more
-        return str(json.loads(text)["token"])
+        return text.decode().strip()
 
     def follow(self) -> None:
         """Stop this process gracefully when the parent has ended; call inside the event loop."""

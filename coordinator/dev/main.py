@@ -41,8 +41,14 @@ def run_dev(site: DevSite, sets: tuple[str, ...]) -> NoReturn:
     for name in (COORDINATOR, *site.hosts):
         _fork(site, name, for_coordinator if name == COORDINATOR else for_agents, children)
     again = [sys.executable, "-I", "-m", "coordinator.dev.child", str(site.folder), str(site.port), str(site.agents)]
-    plan = json.dumps({"children": children, "again": again})
-    os.execv(sys.executable, [sys.executable, "-I", "-S", str(Path(supervisor.__file__)), plan])  # noqa: S606
+    plan = [str(site.openrc), *(str(word) for child in children for word in child), "--", *again]
+    os.execv(sys.executable, [sys.executable, "-I", "-S", _script(), *plan])  # noqa: S606
+
+
+def _script() -> str:
+    """The supervisor, compiled where it is: compiling needs memory that is never given back."""
+    compiled = getattr(supervisor, "__cached__", None)
+    return compiled if compiled and Path(compiled).exists() else str(supervisor.__file__)
 
 
 def _refuse_early(site: DevSite, for_coordinator: tuple[str, ...], for_agents: tuple[str, ...]) -> None:

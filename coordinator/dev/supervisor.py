@@ -1,27 +1,49 @@
-"""The parent of a development site: a script of the standard library alone, so that it costs next to nothing.
+"""The parent of a development site: a script that imports next to nothing, so that it costs next to nothing.
 
 `brickyard dev` forks the children and then becomes this by exec, so they are its children. It prints what they say,
 writes the `openrc`, hands join tokens on, starts a child that died again (as a fresh process), and stops all.
 A child ends when its socket to here is closed, however that happened.
 
-argv[1] is JSON: `children` ([name, pid, fd, overrides] each, in order of their start) and `again` (the command that
-starts a child anew; its overrides, name and fd are appended).
+Its words: the file of the `openrc`; NAME PID FD OVERRIDES of each child, in order of their start; `--`; the command
+that starts a child anew (its overrides, name and fd are appended).
+
+What a child says is a line of fields: `say` or `greet` and lines to print (a greeting once), `openrc` and its text,
+`token`, a child's name and its join token. A child hears one line, its token.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import signal
-import socket
 import sys
 import time
+
+# What stands behind the public modules: those bring enum with them, which is more than this whole program.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    import socket
+else:
+    import _signal as signal
+    import _socket as socket
 
 _STOP_GRACE_S = 15.0
 _RESTARTS = 5
 _RESTART_WINDOW_S = 60.0
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+_FIELD, _NEWLINE = "\x1f", "\x1e"
+
+
+def line(*fields: str) -> bytes:
+    """Fields as a line."""
+    return _FIELD.join(fields).replace("\n", _NEWLINE).encode() + b"\n"
+
+
+def fields(said: bytes) -> list[str]:
+    """The fields of a line (without its end)."""
+    return said.decode().replace(_NEWLINE, "\n").split(_FIELD)
 
 
 class Child:
@@ -34,7 +56,8 @@ class Child:
 
 
 class Supervisor:
-    def __init__(self, children: list[Child], again: list[str]) -> None:
+    def __init__(self, openrc: str, children: list[Child], again: list[str]) -> None:
+        self._openrc = openrc
         self._children = children
         self._again = again
         self._stopping = False
@@ -82,27 +105,29 @@ class Supervisor:
             child.fd = -1
             return
         *lines, child.buffer = (child.buffer + data).split(b"\n")
-        for line in lines:
-            self._heard(json.loads(line))
+        for said in lines:
+            self._heard(*fields(said))
 
-    def _heard(self, message: dict[str, object]) -> None:
-        openrc, said, tokens = message.get("openrc"), message.get("say"), message.get("tokens")
-        if isinstance(openrc, list):
-            _write_secret(*openrc)
-        if isinstance(said, list) and (message.get("again") or not self._greeted):
-            self._greeted = self._greeted or not message.get("again")
-            _say(*said)
-        if isinstance(tokens, dict):
-            self._tokens = tokens
+    def _heard(self, kind: str, *given: str) -> None:
+        if kind == "openrc":
+            _write_secret(self._openrc, given[0])
+        elif kind == "say":
+            _say(*given)
+        elif kind == "greet" and not self._greeted:
+            self._greeted = True
+            _say(*given)
+        elif kind == "token":
+            name, self._tokens[name] = given
             for child in self._children:
-                self._hand_token(child)
+                if child.name == name:
+                    self._hand_token(child)
 
     def _hand_token(self, child: Child) -> None:
         token = self._tokens.get(child.name)
         if token is None or child.fd < 0:
             return
         try:
-            os.write(child.fd, json.dumps({"token": token}).encode() + b"\n")
+            os.write(child.fd, token.encode() + b"\n")
         except OSError:
             return  # it has just died; the next one gets the token
 
@@ -167,8 +192,7 @@ class Supervisor:
 
 
 def _say(*lines: str) -> None:
-    for line in lines:
-        sys.stdout.write(line + "\n")
+    sys.stdout.write("".join(text + "\n" for text in lines))
     sys.stdout.flush()
 
 
@@ -183,7 +207,7 @@ def _write_secret(path: str, text: str) -> None:
     os.replace(temp, path)  # noqa: PTH105 - pathlib would double the size of this process
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def _signal(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -204,8 +228,10 @@ def _gone(pid: int, deadline: float) -> bool:
 
 
 def main() -> int:
-    given = json.loads(sys.argv[1])
-    return Supervisor([Child(*each) for each in given["children"]], given["again"]).run()
+    openrc, *words = sys.argv[1:]
+    end = words.index("--")
+    children = [Child(words[at], int(words[at + 1]), int(words[at + 2]), words[at + 3]) for at in range(0, end, 4)]
+    return Supervisor(openrc, children, words[end + 1 :]).run()
 
 
 if __name__ == "__main__":
