@@ -200,6 +200,78 @@ def _deleted(world: World, ctx: Ctx) -> None:
     assert not world.file(ctx["volume"]).exists()
 
 
+def a_changed_volume(world: World) -> Ctx:
+    """A volume with a snapshot, whose content is another one by now."""
+    ctx = a_snapshot(world)
+    with world.file(ctx["volume"]).open("r+b") as out:
+        out.write(b"later")
+    return ctx
+
+
+def _revert(world: World, ctx: Ctx) -> None:
+    body = {"revert": {"snapshot_id": ctx["snapshot"]}}
+    _asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", body))
+
+
+def _reverted(world: World, ctx: Ctx) -> None:
+    assert world.site.api.volume(ctx["volume"])["status"] == "available"
+    assert [one["status"] for one in _snapshots(world, ctx)] == ["available"]
+    with world.file(ctx["volume"]).open("rb") as data:
+        assert data.read(5) == bytes(5)
+
+
+def _cascade(world: World, ctx: Ctx) -> None:
+    _asked(lambda: world.site.api.delete(f"/v3/volumes/{ctx['volume']}?cascade=true"))
+
+
+def _all_deleted(world: World, ctx: Ctx) -> None:
+    _deleted(world, ctx)
+    assert _snapshots(world, ctx) == []
+
+
+def a_foreign_file(world: World) -> Ctx:
+    """A file that an operator put beside the volumes, owned as they are."""
+    name = f"theirs-{next(_numbers)}"
+    folder = world.site.layout.volumes(world.site.volume_host) / "unmanaged"
+    path = folder / name
+    path.write_bytes(b"theirs")
+    os.truncate(path, GIB)
+    os.chown(path, folder.stat().st_uid, folder.stat().st_gid)
+    pools = world.site.api.get("/v3/scheduler-stats/get_pools")["pools"]
+    pool = next(one["name"] for one in pools if one["name"].startswith(world.site.volume_host))
+    return {"name": name, "pool": pool, "file": path}
+
+
+def _manage(world: World, ctx: Ctx) -> None:
+    body = {"volume": {"host": ctx["pool"], "ref": {"source-name": ctx["name"]}, "name": ctx["name"]}}
+    _asked(lambda: world.site.api.post("/v3/manageable_volumes", body))
+
+
+def _managed(world: World, ctx: Ctx) -> None:
+    _available(world, ctx)
+    with world.file(_the_one(world, ctx)["id"]).open("rb") as data:
+        assert data.read(6) == b"theirs"
+    assert not ctx["file"].exists()
+
+
+def a_managed_volume(world: World) -> Ctx:
+    ctx = a_foreign_file(world)
+    _manage(world, ctx)
+    world.site.api.settle()
+    return ctx | {"volume": _the_one(world, ctx)["id"]}
+
+
+def _unmanage(world: World, ctx: Ctx) -> None:
+    _asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", {"os-unmanage": None}))
+
+
+def _unmanaged(world: World, ctx: Ctx) -> None:
+    _deleted(world, ctx)
+    left = ctx["file"].with_name(f"volume-{ctx['volume']}")
+    assert left.read_bytes()[:6] == b"theirs"
+    left.unlink()
+
+
 def _attach(world: World, ctx: Ctx) -> None:
     body = {"volume_id": ctx["volume"], "host_id": world.site.volume_host}
     _asked(lambda: world.site.api.post("/brickyard/v1/attachments", body))
@@ -286,6 +358,10 @@ KINDS = {
         Kind("snapshot", a_volume, _snapshot, _has_snapshot),
         Kind("delete-snapshot", a_snapshot, _delete_snapshot, _no_snapshot),
         Kind("delete", a_volume, _delete, _deleted),
+        Kind("revert", a_changed_volume, _revert, _reverted),
+        Kind("cascade", a_snapshot, _cascade, _all_deleted),
+        Kind("manage", a_foreign_file, _manage, _managed),
+        Kind("unmanage", a_managed_volume, _unmanage, _unmanaged),
         Kind("attach", a_volume, _attach, _attached, root=True),
         Kind("detach", an_attachment, _detach, _detached, root=True),
         Kind("upload", a_queued_image, _upload, _all_or_nothing),
