@@ -138,6 +138,53 @@ def test_destruction_wants_a_word(site: Site) -> None:
     site.ok("volume", "delete", "dear", "--yes", "--wait")
 
 
+def test_a_plan_names_what_would_be_lost_and_changes_nothing(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "raw").write_bytes(bytes(1 << 20))
+    volume = site.ok("volume", "create", "planned", "--size", "1", "--wait", "-o", "value").strip()
+    site.ok("snapshot", "create", "planned", "kept", "--wait")
+    site.ok("image", "create", "planned", "--file", str(tmp_path / "raw"))
+    site.ok("key", "register", "--generate", "256", "--name", "planned")
+    site.ok("type", "create", "planned")
+    site.ok("project", "create", "planned")
+    site.ok("user", "create", "planned", "--password-stdin", stdin="long enough 1\n")
+    (operation,) = [one["id"] for one in site.run("operation", "list", "--resource", volume, "--json").json]
+
+    def plan(*words: str) -> dict[str, Any]:
+        (row,) = site.run(*words, "--dry-run", "--json", stdin="").json
+        return dict(row)
+
+    alone = plan("volume", "delete", "planned")
+    assert (alone["id"], alone["loses"], alone["refused"]) == (
+        volume, "1 GiB of data", "it has snapshots kept: give --cascade")  # fmt: skip
+    together = plan("volume", "delete", "planned", "--cascade")
+    assert (together["loses"], together["refused"]) == ("1 GiB of data and snapshots kept", None)
+    assert "written since" in plan("volume", "revert", "kept")["loses"]
+    assert "data stay" in plan("volume", "unmanage", "planned")["loses"]
+    assert volume in plan("snapshot", "delete", "kept")["loses"]
+    assert plan("image", "delete", "planned")["loses"] == "1048576 bytes of data"
+    for noun in ("key", "type", "project", "user"):
+        assert plan(noun, "delete", "planned")["loses"]
+    assert plan("operation", "cancel", operation)["loses"] == "what create_volume has done so far"
+    for noun in ("volume", "image", "key", "type", "project", "user"):
+        assert "planned" in site.ok(noun, "list")
+    for noun in ("image", "key", "type", "project", "user"):
+        site.ok(noun, "delete", "planned", "--yes")
+    assert site.ok("volume", "revert", "kept", "--yes", "--wait", "-o", "value", "-c", "status") == "available\n"
+    site.ok("volume", "delete", "planned", "--cascade", "--yes", "--wait")
+    assert site.run("snapshot", "list", "--json").json == []
+
+
+def test_leave_and_come_back(site: Site) -> None:
+    volume = site.ok("volume", "create", "leaving", "--size", "1", "--wait", "-o", "value").strip()
+    pool = site.run("volume", "show", volume, "--json").json["os-vol-host-attr:host"]
+    site.ok("volume", "unmanage", "leaving", "--yes", "--wait")
+    (row,) = [one for one in json.loads(site.ok("volume", "manageable", pool, "--json")) if one["safe_to_manage"]]
+    assert row["reference"] == f"volume-{volume}"
+    site.ok("volume", "manage", pool, row["reference"], "--name", "back", "--property", "a=b", "--wait")
+    assert site.run("volume", "show", "back", "--json").json["status"] == "available"
+    site.ok("volume", "delete", "back", "--yes", "--wait")
+
+
 def test_types_with_encryption(site: Site) -> None:
     made = json.loads(site.ok("type", "create", "vault", "--encryption-provider", "luks", "--json"))
     assert made["encryption"] == {
@@ -259,6 +306,11 @@ def test_attach_shows_the_device_and_detach_leaves_nothing(site: Site) -> None:
     device = made["device"]["device"]
     assert site.ok("attachment", "list", "-o", "value", "-c", "path") == f"{device}\n"
     assert f"device {device}" in site.agent("explain", volume).out
+    (row,) = json.loads(site.ok("volume", "detach", "plug", "host-a", "--dry-run", "--json"))
+    assert row["loses"].startswith(f"the device {device} on host host-a")
+    assert json.loads(site.ok("attachment", "delete", made["id"], "--dry-run", "--json"))[0]["loses"] == row["loses"]
+    refused = json.loads(site.ok("volume", "delete", "plug", "--dry-run", "--json"))[0]["refused"]
+    assert refused.startswith("it is attached to")
     site.ok("volume", "detach", "plug", "host-a", "--wait")
     assert site.run("attachment", "list", "--json").json == []
     assert site.run("volume", "detach", "plug", "--json", stdin="").json["error"]["code"] == "cli.not-attached"

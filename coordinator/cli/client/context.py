@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from agent.base.ids import is_id
+from agent.base.terminal.output import Table
 from coordinator.cli.client.errors import Ambiguous, NoSuch, RefusedMissing
 from coordinator.cli.client.session import Session
 
@@ -39,6 +40,30 @@ def confirm(question: str, yes: bool) -> None:
 
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Only show what would be lost; change nothing.")
+PLANNED = ("action", "id", "name", "loses", "refused")
+
+
+def destructive(function: F) -> F:
+    """A verb that destroys something: it takes `--yes` and `--dry-run`, and with the latter returns `planned(…)`."""
+    return yes_option(_dry_run(function))
+
+
+def planned(action: str, items: Iterable[dict[str, Any]], loses: Callable[[dict[str, Any]], str]) -> Table:
+    """What a destructive verb would do to these items: what of each is lost, and why it would be refused."""
+    return Table(
+        [
+            {
+                "action": action,
+                "id": item.get("id"),
+                "name": item.get("name"),
+                "loses": loses(item),
+                "refused": item.get("refused"),
+            }
+            for item in items
+        ],
+        PLANNED,
+    )
 
 
 def found(session: Session, noun: str, path: str, key: str, name: str, **query: Any) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from agent.base.terminal.output import Endless, Record, Table, shown
-from coordinator.cli.client.context import confirm, connected, yes_option
+from coordinator.cli.client.context import confirm, connected, destructive, planned
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import follow, frames, wait_option, watch_option
-from coordinator.cli.nouns.volume import attach_to
+from coordinator.cli.nouns.volume import attach_to, lost_access
 from coordinator.cli.nouns.volume import find as find_volume
 
 PATH = "/brickyard/v1/attachments"
@@ -65,12 +65,16 @@ def create(session: Session, volume_name: str, host: str, mode: str, wait: bool)
 @attachment.command()
 @click.argument("attachment_ids", nargs=-1, required=True)
 @wait_option
-@yes_option
+@destructive
 @shown
 @connected
-def delete(session: Session, attachment_ids: tuple[str, ...], wait: bool, yes: bool) -> None:
+def delete(session: Session, attachment_ids: tuple[str, ...], wait: bool, yes: bool, dry_run: bool) -> Table | None:
     """End attachments; the host's word that nothing is left is waited for."""
+    if dry_run:
+        there = [session.get(f"{PATH}/{attachment_id}")["attachment"] for attachment_id in attachment_ids]
+        return planned("detach", there, lost_access)
     confirm(f"Detach {', '.join(attachment_ids)}?", yes)
     begun = [session.call("DELETE", f"{PATH}/{attachment_id}")["operation"] for attachment_id in attachment_ids]
     for operation in begun if wait else ():
         follow(session, operation)
+    return None

@@ -13,7 +13,7 @@ import click
 
 from agent.base.errors import Conflict
 from agent.base.terminal.output import Record, Table, shown
-from coordinator.cli.client.context import chosen, confirm, connected, found, pairs, yes_option
+from coordinator.cli.client.context import chosen, confirm, connected, destructive, found, pairs, planned
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import transfer
 from coordinator.cli.nouns.key import TYPES, secret_of
@@ -183,12 +183,15 @@ def save(session: Session, name: str, file: Path) -> Record:
 
 @image.command()
 @click.argument("names", nargs=-1, required=True)
-@yes_option
+@destructive
 @shown
 @connected
-def delete(session: Session, names: tuple[str, ...], yes: bool) -> None:
+def delete(session: Session, names: tuple[str, ...], yes: bool, dry_run: bool) -> Table | None:
     """Delete the images NAMES (or ids) and their bytes."""
     victims = [find(session, name) for name in names]
+    if dry_run:
+        return planned("delete image", victims, lambda item: f"{item.get('size') or 0} bytes of data")
     confirm(f"Delete {', '.join(item['name'] or item['id'] for item in victims)}?", yes)
     for item in victims:
         session.call("DELETE", f"{PATH}/{item['id']}")
+    return None

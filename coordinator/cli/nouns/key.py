@@ -11,7 +11,7 @@ import click
 
 from agent.base.errors import Invalid
 from agent.base.terminal.output import Record, Table, shown
-from coordinator.cli.client.context import chosen, confirm, connected, yes_option
+from coordinator.cli.client.context import chosen, confirm, connected, destructive, planned
 from coordinator.cli.client.session import Session
 
 PATH = "/brickyard/v1/keys"
@@ -75,15 +75,20 @@ def show(session: Session, name: str) -> Record:
 
 @key.command()
 @click.argument("names", nargs=-1, required=True)
-@yes_option
+@destructive
 @shown
 @connected
-def delete(session: Session, names: tuple[str, ...], yes: bool) -> None:
+def delete(session: Session, names: tuple[str, ...], yes: bool, dry_run: bool) -> Table | None:
     """Delete the secrets NAMES (or ids) that nothing uses."""
     known = list(session.pages(PATH, "keys"))
     victims = [chosen(known, "key", name) for name in names]
+    if dry_run:
+        return planned(
+            "delete key", victims, lambda item: "the secret: what is encrypted with it can not be opened again"
+        )
     confirm(
         f"Delete {', '.join(item['name'] or item['id'] for item in victims)}? What needs it can not be opened.", yes
     )
     for item in victims:
         session.call("DELETE", f"{PATH}/{item['id']}")
+    return None

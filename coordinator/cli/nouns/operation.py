@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from agent.base.terminal.output import Endless, Record, Table, for_people, form, shown
-from coordinator.cli.client.context import confirm, connected, yes_option
+from coordinator.cli.client.context import confirm, connected, destructive, planned
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import follow, frames, wait_option, watch_option, watched, words
 
@@ -78,11 +78,14 @@ def watch(session: Session, operation_id: str) -> Record | Iterator[Record]:
 @operation.command()
 @click.argument("operation_id")
 @wait_option
-@yes_option
+@destructive
 @shown
 @connected
-def cancel(session: Session, operation_id: str, wait: bool, yes: bool) -> Record:
+def cancel(session: Session, operation_id: str, wait: bool, yes: bool, dry_run: bool) -> Record | Table:
     """Cancel an operation; what it did is undone."""
+    if dry_run:
+        found = session.get(f"{PATH}/{operation_id}")["operation"]
+        return planned("cancel", [found], lambda item: f"what {item['kind']} has done so far")
     confirm(f"Cancel {operation_id}?", yes)
     found = session.call("POST", f"{PATH}/{operation_id}/cancel")["operation"]
     if wait:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from agent.base.terminal.output import Record, Table, shown
-from coordinator.cli.client.context import confirm, connected, yes_option
+from coordinator.cli.client.context import confirm, connected, destructive, planned
 from coordinator.cli.client.session import Session
 from coordinator.cli.nouns.user import PROJECTS as PATH
 from coordinator.cli.nouns.user import found_in, record
@@ -69,12 +69,15 @@ def set_project(
 
 @project.command()
 @click.argument("names", nargs=-1, required=True)
-@yes_option
+@destructive
 @shown
 @connected
-def delete(session: Session, names: tuple[str, ...], yes: bool) -> None:
+def delete(session: Session, names: tuple[str, ...], yes: bool, dry_run: bool) -> Table | None:
     """Delete the projects NAMES (or ids)."""
     victims = [found_in(session, "project", name) for name in names]
+    if dry_run:
+        return planned("delete project", victims, lambda item: "the project, and its users' access to what it has")
     confirm(f"Delete {', '.join(item['name'] for item in victims)}?", yes)
     for item in victims:
         session.call("DELETE", f"{PATH}/{item['id']}")
+    return None

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from agent.base.terminal.output import Endless, Record, Table, shown
-from coordinator.cli.client.context import confirm, connected, found, yes_option
+from coordinator.cli.client.context import confirm, connected, destructive, found, planned
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import follow_resource, frames, wait_option, watch_option
 from coordinator.cli.nouns.volume import find as find_volume
@@ -71,14 +71,21 @@ def create(session: Session, volume_name: str, name: str | None, description: st
 @snapshot.command()
 @click.argument("names", nargs=-1, required=True)
 @wait_option
-@yes_option
+@destructive
 @shown
 @connected
-def delete(session: Session, names: tuple[str, ...], wait: bool, yes: bool) -> None:
+def delete(session: Session, names: tuple[str, ...], wait: bool, yes: bool, dry_run: bool) -> Table | None:
     """Delete the snapshots NAMES (or ids)."""
     victims = [_find(session, name) for name in names]
+    if dry_run:
+        return planned(
+            "delete snapshot",
+            victims,
+            lambda item: f"the content of volume {item['volume_id']} as of {item['created_at']}",
+        )
     confirm(f"Delete {', '.join(item['name'] or item['id'] for item in victims)}?", yes)
     for item in victims:
         session.call("DELETE", f"{PATH}/{item['id']}")
     for item in victims if wait else ():
         follow_resource(session, item["id"])
+    return None

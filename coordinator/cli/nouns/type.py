@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from agent.base.terminal.output import Record, Table, shown
-from coordinator.cli.client.context import confirm, connected, found, pairs, yes_option
+from coordinator.cli.client.context import confirm, connected, destructive, found, pairs, planned
 from coordinator.cli.client.session import Session
 
 PATH = "/v3/types"
@@ -120,12 +120,17 @@ def set_type(
 
 @type_group.command()
 @click.argument("names", nargs=-1, required=True)
-@yes_option
+@destructive
 @shown
 @connected
-def delete(session: Session, names: tuple[str, ...], yes: bool) -> None:
+def delete(session: Session, names: tuple[str, ...], yes: bool, dry_run: bool) -> Table | None:
     """Delete the volume types NAMES (or ids)."""
     victims = [_find(session, name) for name in names]
+    if dry_run:
+        return planned(
+            "delete volume type", victims, lambda item: "the type with its extra specs; volumes keep their data"
+        )
     confirm(f"Delete {', '.join(item['name'] for item in victims)}?", yes)
     for item in victims:
         session.call("DELETE", f"{PATH}/{item['id']}")
+    return None

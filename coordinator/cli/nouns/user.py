@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from agent.base.terminal.output import Record, Table, shown
-from coordinator.cli.client.context import confirm, connected, found, yes_option
+from coordinator.cli.client.context import confirm, connected, destructive, found, planned
 from coordinator.cli.client.session import Session
 
 PATH = "/identity/v3/users"
@@ -119,12 +119,15 @@ def set_user(
 
 @user.command()
 @click.argument("names", nargs=-1, required=True)
-@yes_option
+@destructive
 @shown
 @connected
-def delete(session: Session, names: tuple[str, ...], yes: bool) -> None:
+def delete(session: Session, names: tuple[str, ...], yes: bool, dry_run: bool) -> Table | None:
     """Delete the users NAMES (or ids)."""
     victims = [find(session, name) for name in names]
+    if dry_run:
+        return planned("delete user", victims, lambda item: "the user, and its roles in all projects")
     confirm(f"Delete {', '.join(item['name'] for item in victims)}?", yes)
     for item in victims:
         session.call("DELETE", f"{PATH}/{item['id']}")
+    return None

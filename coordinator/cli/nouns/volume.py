@@ -8,7 +8,7 @@ import click
 
 from agent.base.terminal.group import LazyGroup
 from agent.base.terminal.output import Endless, Record, Table, shown
-from coordinator.cli.client.context import confirm, connected, found, pairs, yes_option
+from coordinator.cli.client.context import confirm, connected, destructive, found, pairs, planned
 from coordinator.cli.client.errors import NotAttached
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import follow, follow_resource, frames, wait_option, watch_option
@@ -21,7 +21,13 @@ SHOWN = (
 )  # fmt: skip
 
 
-LAZY = {"repair": ("coordinator.cli.nouns.repair:repair", "Compare what is said of a volume, and make it agree.")}
+LAZY = {
+    "revert": ("coordinator.cli.nouns.volume_data:revert", "Go back to the latest snapshot."),
+    "manage": ("coordinator.cli.nouns.volume_data:manage", "Manage data that lie on a pool already."),
+    "manageable": ("coordinator.cli.nouns.volume_data:manageable", "List what lies on a pool."),
+    "unmanage": ("coordinator.cli.nouns.volume_data:unmanage", "Let volumes go with their data."),
+    "repair": ("coordinator.cli.nouns.repair:repair", "Compare what is said of a volume, and make it agree."),
+}
 
 
 @click.group(cls=LazyGroup, lazy=LAZY)
@@ -153,19 +159,45 @@ def extend(session: Session, name: str, size: int, wait: bool) -> Record:
 @volume.command()
 @click.argument("names", nargs=-1, required=True)
 @click.option("--force", is_flag=True, help="Whatever its status (administrators).")
+@click.option("--cascade", is_flag=True, help="Their snapshots too.")
 @wait_option
-@yes_option
+@destructive
 @shown
 @connected
-def delete(session: Session, names: tuple[str, ...], force: bool, wait: bool, yes: bool) -> None:
+def delete(
+    session: Session, *, names: tuple[str, ...], force: bool, cascade: bool, wait: bool, yes: bool, dry_run: bool
+) -> Table | None:
     """Delete the volumes NAMES (or ids)."""
     victims = [find(session, name) for name in names]
+    if dry_run:
+        return planned(
+            "delete volume", [_doomed(session, item, cascade) for item in victims], lambda item: item["lost"]
+        )
     listed = ", ".join(f"{item['name'] or item['id']} ({item['size']} GiB)" for item in victims)
-    confirm(f"Delete {listed} with all data?", yes)
+    confirm(f"Delete {listed} with all data{' and snapshots' if cascade else ''}?", yes)
+    query = {"force": "true" if force else None, "cascade": "true" if cascade else None}
     for item in victims:
-        session.call("DELETE", f"{PATH}/{item['id']}", force="true" if force else None)
+        session.call("DELETE", f"{PATH}/{item['id']}", **query)
     for item in victims if wait else ():
         follow_resource(session, item["id"])
+    return None
+
+
+def _doomed(session: Session, volume: dict[str, Any], cascade: bool) -> dict[str, Any]:
+    """A volume with what is lost with it, and what stands against its deletion."""
+    taken = [item["name"] or item["id"] for item in session.pages("/v3/snapshots", "snapshots", volume_id=volume["id"])]
+    names = f"snapshots {', '.join(taken)}" if taken else ""
+    users = [item["server_id"] or item["host_name"] or "a host" for item in volume["attachments"]]
+    refused = [f"it is attached to {', '.join(users)}"] if users else []
+    refused += [f"it has {names}: give --cascade"] if taken and not cascade else []
+    lost = f"{volume['size']} GiB of data" + (f" and {names}" if taken and cascade else "")
+    return {**volume, "lost": lost, "refused": "; ".join(refused) or None}
+
+
+def lost_access(attachment: dict[str, Any]) -> str:
+    """What ending a host attachment takes away."""
+    device = (attachment.get("device") or {}).get("device") or "no device yet"
+    return f"the device {device} on host {attachment['host_id']}; the data stay"
 
 
 @volume.command()
@@ -194,15 +226,19 @@ def attach_to(session: Session, name: str, host: str, mode: str, wait: bool) -> 
 @volume.command()
 @click.argument("name")
 @click.argument("host", required=False)
+@click.option("--dry-run", is_flag=True, help="Only show what would be lost; change nothing.")
 @wait_option
 @shown
 @connected
-def detach(session: Session, name: str, host: str | None, wait: bool) -> None:
+def detach(session: Session, name: str, host: str | None, wait: bool, dry_run: bool) -> Table | None:
     """Detach the volume NAME (or id) from the host HOST, or from all."""
     query = {"volume_id": find(session, name)["id"], "host_id": host}
     there = list(session.pages("/brickyard/v1/attachments", "attachments", **query))
     if not there:
         raise NotAttached(name=name, host=host or "any host")
+    if dry_run:
+        return planned("detach", there, lost_access)
     begun = [session.call("DELETE", f"/brickyard/v1/attachments/{item['id']}")["operation"] for item in there]
     for operation in begun if wait else ():
         follow(session, operation)
+    return None

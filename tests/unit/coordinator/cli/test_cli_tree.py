@@ -49,6 +49,14 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
     assert not bare
 
 
+ASKING = [name for name, (_, command) in ALL.items() if any(option.name == "yes" for option in command.params)]
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_every_destructive_verb_shows_its_plan(name: str) -> None:
+    assert "dry_run" in {option.name for option in ALL[name][1].params}
+
+
 @pytest.mark.parametrize("name", FORMED)
 def test_every_verb_takes_every_form_and_fails_as_json(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
