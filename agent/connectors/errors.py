@@ -36,3 +36,23 @@ class BrickUnavailable(Temporary):
     status = 501
     sentence = "os-brick can not be used: {reason}."
     hint = "Install the extra: pip install 'brickyard[agent]'."
+
+
+class NoConnector(NotFound):
+    code = "attachment.no-connector-module"
+    sentence = "This host has no connector for {protocol}; it has: local, {known}."
+    hint = "Bring the agent to the coordinator's release, or attach by another transport."
+
+
+class NoPath(Temporary):
+    code = "attachment.no-path"
+    retry_after = 5.0
+    sentence = "No path to {target} could be made: {reason}"
+    hint = "See that its portals can be reached from this host: ip route get ADDRESS; `brickyard-agent doctor`."
+
+
+class PathDown(Temporary):
+    code = "attachment.path-down"
+    retry_after = 10.0
+    sentence = "{target} can not be resized here: not all its paths are up ({paths})."
+    hint = "Bring the path back (multipath -ll, iscsiadm -m session -P 1); it is tried again."

@@ -67,7 +67,7 @@ async def attach(
                 await _ready(events, made, deadline)
             device = await verify(path, attachment_id, size, read_only)
             if encrypted and passphrase is not None and mapper.dm_crypt_available():
-                loop = int(made["number"])
+                loop = str(made["device"])
                 opened = await call(crypt.crypt_open, loop, made["diskseq"], attachment_id, passphrase, read_only)
                 return _with_mapper(device, str(opened["device"]), int(opened["size"]))
         except BrickyardError:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.host import netlink, sysfs
+from agent.host import netlink, scsi, sysfs
 
 _IQN = re.compile(r"^\s*InitiatorName\s*=\s*(\S+)\s*$", re.MULTILINE)
 _WWPN = re.compile(r"^0x([0-9a-f]{16})$")
@@ -70,12 +70,14 @@ def links(root: Path = Path("/")) -> dict[str, str]:
 
 
 def capabilities(root: Path = Path("/")) -> tuple[str, ...]:
-    """What this host can do for volumes: `loop`, `dm-crypt`, `udev`, `fc`."""
-    sys, dev = root / "sys", root / "dev"
+    """What this host can do for volumes: `loop`, `dm-crypt`, `udev`, `fc`, `iscsi` (as an initiator), `multipath`."""
+    sys, dev, proc = root / "sys", root / "dev", root / "proc"
     offers = {
         "dm-crypt": sysfs.has_mapper(sys),
         "fc": (sys / "class/fc_host").is_dir(),
+        "iscsi": scsi.iscsid_listens(proc),
         "loop": (dev / "loop-control").exists(),
+        "multipath": scsi.multipathd_listens(proc),
         "udev": (root / "run/udev/control").exists(),
     }
     return tuple(name for name, there in offers.items() if there)

@@ -78,6 +78,17 @@ async def subscribed(control: Path = CONTROL) -> AsyncIterator[Events]:
         loop.remove_reader(monitor.fileno())
 
 
+def claimed_by_multipath(name: str) -> bool:
+    """Whether udev's rules gave a disk to the multipath daemon, so that only its map may be used."""
+    import pyudev
+
+    try:
+        device = pyudev.Devices.from_name(pyudev.Context(), "block", name)
+    except pyudev.DeviceNotFoundError:
+        return False
+    return bool(device.properties.get("DM_MULTIPATH_DEVICE_PATH") == "1")
+
+
 def block_devices() -> tuple[dict[str, str], ...]:
     """The properties of every block device that udev (or, without it, the kernel) knows, by name."""
     import pyudev

@@ -16,8 +16,9 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from agent.host import sysfs
+from agent.jobs import remote
 from agent.jobs.errors import StaleGeneration
-from agent.wire.jobs import Generation, LuksFormat, WantedAttachment
+from agent.wire.jobs import Connection, Generation, LuksFormat, WantedAttachment
 
 State = Literal["attached", "missing", "needs-secret", "stale"]
 _COLUMNS = (
@@ -32,8 +33,8 @@ _SELECT = f"SELECT {_COLUMNS} FROM attachments"  # noqa: S608
 class Row:
     """`wanted` False: it is to be removed. `device` is empty until it is attached.
 
-    `identifiers` is what removal needs without the device: `path` of the volume's file and the device's `diskseq`;
-    `detach_first` says that it is attached in another mode than the one now wanted.
+    `identifiers` is what removal needs without the device: `path` of the volume's file and the device's `diskseq`, or
+    the whole `connection` to another host; `detach_first`: it is attached in another mode than the one now wanted.
     """
 
     attachment_id: str
@@ -50,6 +51,12 @@ class Row:
     boot_id: str = ""
     created_at: float = 0.0
 
+    @property
+    def connection(self) -> Connection | None:
+        """How the volume is reached on another host; None: it lies on this one."""
+        told = self.identifiers.get("connection")
+        return Connection.model_validate(told) if told else None
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -61,6 +68,13 @@ class Wish:
     wanted: tuple[WantedAttachment, ...] = ()
     encryption: LuksFormat | None = None
     path: str = ""
+    connection: Connection | None = None
+
+    def identifiers(self) -> dict[str, Any]:
+        """What removal needs, known before anything is touched."""
+        if self.connection is None:
+            return {"path": self.path}
+        return {"connection": self.connection.model_dump(mode="json")}
 
 
 def decide(db: Database, wish: Wish) -> list[Row]:
@@ -83,6 +97,12 @@ def decide(db: Database, wish: Wish) -> list[Row]:
     for row in of_volume(db, wish.volume_id):
         still = asked.pop(row.attachment_id, None)
         row = replace(row, generation=wish.generation, wanted=still is not None)  # noqa: PLW2901
+        if (
+            wish.connection is not None
+            and row.connection is not None
+            and wish.connection.target == row.connection.target
+        ):
+            row = replace(row, identifiers={**row.identifiers, **wish.identifiers()})  # noqa: PLW2901
         if still is not None and still.mode != row.mode:
             row = replace(row, mode=still.mode, identifiers={**row.identifiers, "detach_first": True})  # noqa: PLW2901
         rows.append(row)
@@ -94,7 +114,7 @@ def decide(db: Database, wish: Wish) -> list[Row]:
             generation=wish.generation,
             mode=one.mode,
             encryption=wish.encryption,
-            identifiers={"path": wish.path},
+            identifiers=wish.identifiers(),
             created_at=time.time(),
         )
         for one in asked.values()
@@ -149,6 +169,8 @@ def state_of(row: Row, boot_id: str, sys: Path = sysfs.SYS) -> State:
 
 
 def _there(row: Row, sys: Path) -> bool:
+    if row.connection is not None:
+        return remote.there(row, row.connection, sys)
     number = row.raw_device.removeprefix("/dev/loop")
     loop = sysfs.loop_device(int(number), sys) if number.isdigit() else None
     if loop is None or loop.file_name != PurePosixPath(row.identifiers.get("path", "")).name:

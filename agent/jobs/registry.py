@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from agent.jobs.handlers import (
     attachment_apply,
+    attachment_resize,
+    export_apply,
     image_commit,
     image_delete,
     image_from_volume,
@@ -30,6 +32,8 @@ KINDS: dict[str, Kind] = {
     module.KIND.name: module.KIND
     for module in (
         attachment_apply,
+        attachment_resize,
+        export_apply,
         image_commit,
         image_delete,
         image_from_volume,
@@ -53,4 +57,11 @@ KINDS: dict[str, Kind] = {
 }
 
 # What handlers import when they run: loaded before root is dropped where it would be out of reach afterwards.
-LATE_MODULES = ("agent.connectors.local", "agent.images.inspect", "agent.images.volume", "agent.luks.tool")
+LATE_MODULES = (
+    "agent.connectors.local",
+    "agent.connectors.iscsi",
+    "agent.targets.lio",
+    "agent.images.inspect",
+    "agent.images.volume",
+    "agent.luks.tool",
+)

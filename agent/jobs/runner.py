@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from agent.jobs.errors import AgentStopping, BadArguments, SecretMissing, Unknow
 from agent.jobs.execution import Execution
 from agent.jobs.gates import Gates
 from agent.jobs.journal import Journal
-from agent.jobs.kinds import Kind
+from agent.jobs.kinds import Kind, Needs
 from agent.jobs.records import Record
 from agent.wire.jobs import JobRequest, JobStatus, WireSecret, job_args
 
@@ -63,12 +64,16 @@ class Runner:
         self._first_seq = 0
         self._pruned = 0.0
         lanes: dict[Any, int] = {"quick": options.quick, "heavy": options.heavy}
-        gates = Gates(options.lock_dir, lanes, options.lock_deadline_s)
-        self._execution = Execution(journal, services, gates, self._note_end)
+        self._gates = Gates(options.lock_dir, lanes, options.lock_deadline_s)
+        self._execution = Execution(journal, services, self._gates, self._note_end)
 
     @property
     def kinds(self) -> tuple[str, ...]:
         return tuple(sorted(self._kinds))
+
+    def hold(self, needs: Needs) -> AbstractAsyncContextManager[int | None]:
+        """The resources as a quick job would hold them, for work of the agent's own."""
+        return self._gates.hold(needs, "quick")
 
     @property
     def live(self) -> int:

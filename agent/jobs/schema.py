@@ -102,3 +102,13 @@ def _desired_state(db: Database) -> None:
         not_null={"volume_id", "transport"},
         strict=True,
     )
+
+
+@migrations(name="0003_export_generations")
+def _export_generations(db: Database) -> None:
+    table(db, "export_generations").create(
+        {"volume_id": str, "incarnation": int, "sequence": int, "updated_at": float},
+        pk="volume_id",
+        not_null={"incarnation", "sequence"},
+        strict=True,
+    )

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.jobs.errors import NoConversion, NoDataPort, NoImageStore, UnknownBackend
+from agent.targets.errors import NoTarget
 
 if TYPE_CHECKING:
     from agent.backends.base import Backend
     from agent.images.store import ImageStore
     from agent.jobs.conversion import Conversion
     from agent.jobs.journal import Journal
+    from agent.jobs.sealing import Sealer
+    from agent.targets.base import Target
     from agent.targets.dataport import DataPort
     from agent.wire.jobs import TransferRef
 
@@ -35,6 +38,8 @@ class Services:
     images: ImageStore | None = None
     data_port: DataPort | None = None
     send: Send | None = None
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    sealer: Sealer | None = None
 
     def backend(self, name: str) -> Backend:
         """The back end of that name; UnknownBackend."""
@@ -50,6 +55,19 @@ class Services:
         if self.images is None:
             raise NoImageStore(noun="image store", id=self.host, host=self.host)
         return self.images
+
+    def target(self, protocol: str) -> Target:
+        """The target for a protocol; NoTarget."""
+        found = self.targets.get(protocol)
+        if found is None:
+            known = ", ".join(sorted(self.targets)) or "none"
+            raise NoTarget(noun="target", id=protocol, host=self.host, protocol=protocol, known=known)
+        return found
+
+    def sealing(self) -> Sealer:
+        """What seals secrets under the host key."""
+        assert self.sealer is not None
+        return self.sealer
 
     def transfers(self) -> DataPort:
         """The data port; NoDataPort while it is not listening."""

@@ -1,4 +1,5 @@
-"""Verbs on loop devices. A device is ours when its identifier in the kernel is `brickyard-<attachment id>`.
+"""Verbs on loop devices. A device is ours when its identifier in the kernel is `brickyard-<attachment id>`, or
+`byexport-<volume id>` for what is offered to other hosts (`purpose` export).
 
 Each verb looks first and treats "already so" as success; arguments are trusted no more than the network's.
 """
@@ -16,19 +17,20 @@ from agent.privsep.contexts import block, privileged
 from agent.privsep.errors import DeviceForeign, DeviceHeld, KernelRefused, NoLoopDevice
 
 _TRIES = 64
+_NOBODY = "00000000-0000-0000-0000-000000000000"
 # Two calls for one attachment must end in one device; and a device that one thread has open only to look at it
 # would seem in use to another thread that unbinds it.
 _devices = threading.Lock()
 
 
 @privileged(block)
-def loop_attach(path: str, read_only: bool, attachment_id: str) -> dict[str, Any]:
+def loop_attach(path: str, read_only: bool, attachment_id: str, purpose: str = "attachment") -> dict[str, Any]:
     """Bind a volume's file: {number, device, diskseq, size (bytes), read_only, created}.
 
     VerbRefused, DeviceForeign (the attachment has another file), NoLoopDevice, KernelRefused.
     """
     checks.flag(read_only, "read_only")
-    name = checks.LOOP_NAME_PREFIX + checks.uuid(attachment_id, "attachment")
+    name = checks.loop_name(purpose, attachment_id)
     backing = checks.open_volume(path, read_only)
     try:
         with _devices:
@@ -38,9 +40,13 @@ def loop_attach(path: str, read_only: bool, attachment_id: str) -> dict[str, Any
 
 
 @privileged(block)
-def loop_list() -> list[dict[str, Any]]:
-    """Our bound loop devices: {number, device, diskseq, size, read_only, file_device, file_inode, ...}."""
+def loop_list(purpose: str = "attachment") -> list[dict[str, Any]]:
+    """Our bound loop devices: {number, device, diskseq, size, read_only, file_device, file_inode, ...}.
+
+    `attachment_id` is what each is bound for: of purpose export, the volume.
+    """
     found = []
+    prefix = checks.loop_name(purpose, _NOBODY).removesuffix(_NOBODY)
     with _devices:
         for loop in sysfs.loop_devices():
             try:
@@ -49,8 +55,8 @@ def loop_list() -> list[dict[str, Any]]:
                 continue
             try:
                 status = loopctl.status(fd)
-                if status is not None and status.name.startswith(checks.LOOP_NAME_PREFIX):
-                    ident = status.name.removeprefix(checks.LOOP_NAME_PREFIX)
+                if status is not None and status.name.startswith(prefix):
+                    ident = status.name.removeprefix(prefix)
                     told = _told(fd, loop.number, status, created=False)
                     found.append({**told, "attachment_id": ident, "backing_file": loop.backing_file})
             finally:
@@ -59,9 +65,9 @@ def loop_list() -> list[dict[str, Any]]:
 
 
 @privileged(block)
-def loop_flush(number: int, diskseq: int | None, attachment_id: str) -> bool:
+def loop_flush(number: int, diskseq: int | None, attachment_id: str, purpose: str = "attachment") -> bool:
     """Write what the page cache holds down to the file; False when it is not bound to this attachment."""
-    fd = _open_ours(number, diskseq, attachment_id)
+    fd = _open_ours(number, diskseq, checks.loop_name(purpose, attachment_id))
     if fd is None:
         return False
     try:
@@ -74,11 +80,11 @@ def loop_flush(number: int, diskseq: int | None, attachment_id: str) -> bool:
 
 
 @privileged(block)
-def loop_detach(number: int, diskseq: int | None, attachment_id: str) -> bool:
+def loop_detach(number: int, diskseq: int | None, attachment_id: str, purpose: str = "attachment") -> bool:
     """Flush and unbind; False when there was nothing to do. DeviceHeld (nothing was changed), KernelRefused."""
     device = f"/dev/loop{checks.number(number, 'loop number')}"
     with _devices:
-        fd = _open_ours(number, diskseq, attachment_id)
+        fd = _open_ours(number, diskseq, checks.loop_name(purpose, attachment_id))
         if fd is None:
             return False
         try:
@@ -98,11 +104,11 @@ def loop_detach(number: int, diskseq: int | None, attachment_id: str) -> bool:
 
 
 @privileged(block)
-def loop_resize(number: int, diskseq: int | None, attachment_id: str) -> int:
+def loop_resize(number: int, diskseq: int | None, attachment_id: str, purpose: str = "attachment") -> int:
     """Let the device follow its file's size; returns bytes. DeviceForeign when it is not this attachment's."""
     device = f"/dev/loop{checks.number(number, 'loop number')}"
     with _devices:
-        fd = _open_ours(number, diskseq, attachment_id)
+        fd = _open_ours(number, diskseq, checks.loop_name(purpose, attachment_id))
         if fd is None:
             raise DeviceForeign(device=device, reason="it is bound to something else, or to nothing")
         try:
@@ -172,10 +178,9 @@ def _told(fd: int, number: int, status: loopctl.Status, *, created: bool) -> dic
     }
 
 
-def _open_ours(number: object, diskseq: object, attachment_id: object) -> int | None:
-    """A descriptor of the device when it is bound to this attachment; holding it keeps the binding in place."""
+def _open_ours(number: object, diskseq: object, name: str) -> int | None:
+    """A descriptor of the device when it is bound for `name`; holding it keeps the binding in place."""
     checked, wanted = checks.number(number, "loop number"), checks.sequence(diskseq)
-    name = checks.LOOP_NAME_PREFIX + checks.uuid(attachment_id, "attachment")
     try:
         fd = loopctl.open_device(checked)
     except OSError as error:

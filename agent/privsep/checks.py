@@ -12,19 +12,33 @@ from agent.privsep.beneath import open_beneath, open_folder
 from agent.privsep.errors import VerbRefused
 
 LOOP_NAME_PREFIX = "brickyard-"
+EXPORT_NAME_PREFIX = "byexport-"
 _MAX_LOOP = 1 << 20
 _MAX_SECRET = 1 << 16
 
 
+def refused(reason: str) -> VerbRefused:
+    return VerbRefused(reason=reason)
+
+
+def loop_name(purpose: object, ident: object) -> str:
+    """What a loop device is bound for: `attachment` or `export` of that id."""
+    if purpose == "attachment":
+        return LOOP_NAME_PREFIX + uuid(ident, "attachment")
+    if purpose == "export":
+        return EXPORT_NAME_PREFIX + uuid(ident, "volume")
+    raise VerbRefused(reason=f"purpose {shown(purpose)} is neither attachment nor export")
+
+
 def uuid(value: object, noun: str) -> str:
     if not isinstance(value, str) or not is_id(value):
-        raise VerbRefused(reason=f"{noun} {_shown(value)} is not a UUID")
+        raise VerbRefused(reason=f"{noun} {shown(value)} is not a UUID")
     return value
 
 
 def number(value: object, noun: str, below: int = _MAX_LOOP) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < below:
-        raise VerbRefused(reason=f"{noun} {_shown(value)} is not a number below {below}")
+        raise VerbRefused(reason=f"{noun} {shown(value)} is not a number below {below}")
     return value
 
 
@@ -34,7 +48,7 @@ def sequence(value: object) -> int | None:
 
 def flag(value: object, noun: str) -> bool:
     if not isinstance(value, bool):
-        raise VerbRefused(reason=f"{noun} {_shown(value)} is not a truth value")
+        raise VerbRefused(reason=f"{noun} {shown(value)} is not a truth value")
     return value
 
 
@@ -48,15 +62,15 @@ def secret(value: object) -> bytes:
 def volume_path(value: object) -> tuple[str, str]:
     """Split an absolute path into (allowed root, path beneath it); its last part must be a UUID. VerbRefused."""
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value or len(value) > 4096:
-        raise VerbRefused(reason=f"path {_shown(value)} is not an absolute path")
+        raise VerbRefused(reason=f"path {shown(value)} is not an absolute path")
     parts = value[1:].split("/")
     if any(part in {"", ".", ".."} for part in parts):
-        raise VerbRefused(reason=f"path {_shown(value)} is not in its plainest form")
+        raise VerbRefused(reason=f"path {shown(value)} is not in its plainest form")
     uuid(parts[-1], "file name")
     for root in limits.current().roots:
         if PurePosixPath(value).is_relative_to(root) and value != root:
             return root, value[len(root) + 1 :]
-    raise VerbRefused(reason=f"path {_shown(value)} is beneath none of the allowed roots")
+    raise VerbRefused(reason=f"path {shown(value)} is beneath none of the allowed roots")
 
 
 def open_volume(value: object, read_only: bool) -> int:
@@ -67,12 +81,12 @@ def open_volume(value: object, read_only: bool) -> int:
         folder = open_folder(root)
         fd = open_beneath(folder, relative, os.O_RDONLY if read_only else os.O_RDWR)
     except (OSError, ValueError) as error:
-        raise VerbRefused(reason=f"{_shown(value)} can not be opened ({error})") from error
+        raise VerbRefused(reason=f"{shown(value)} can not be opened ({error})") from error
     else:
         problem = _unfit(os.fstat(fd), os.fstat(folder))
         if problem:
             os.close(fd)
-            raise VerbRefused(reason=f"{_shown(value)} {problem}")
+            raise VerbRefused(reason=f"{shown(value)} {problem}")
         return fd
     finally:
         if folder >= 0:
@@ -92,5 +106,5 @@ def _unfit(file: os.stat_result, root: os.stat_result) -> str:
     return ""
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     return repr(value)[:200] if isinstance(value, (str, int, type(None))) else type(value).__name__

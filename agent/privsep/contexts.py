@@ -2,7 +2,8 @@
 
 `block` opens volume files of another user (DAC_OVERRIDE) and root's own loop devices (uid 0 suffices). `crypt` starts
 cryptsetup: below the unit's NoNewPrivileges= a tool of root has no capability that its parent did not keep, so it keeps
-device-mapper (SYS_ADMIN) and locked memory (IPC_LOCK). `net` keeps none.
+device-mapper (SYS_ADMIN) and locked memory (IPC_LOCK). `net` writes CHAP secrets into the kernel's target and starts
+the multipath tools, both of which ask for SYS_ADMIN.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def _context(name: str, kept: list[int]) -> priv_context.PrivContext:
 
 block = _context("block", [capabilities.CAP_DAC_OVERRIDE])
 crypt = _context("crypt", [capabilities.CAP_SYS_ADMIN, capabilities.CAP_IPC_LOCK])
-net = _context("net", [])
+net = _context("net", [capabilities.CAP_SYS_ADMIN])
 
 BY_NAME: dict[str, priv_context.PrivContext] = {"block": block, "crypt": crypt, "net": net}
 

@@ -1,4 +1,5 @@
-"""Verbs on dm-crypt, by cryptsetup: only for `brickyard-<attachment id>`, only on that attachment's loop device.
+"""Verbs on dm-crypt, by cryptsetup: only for `brickyard-<attachment id>`, only on that attachment's loop device or on
+a device of another host.
 
 The secret is an argument of the verb. It travels on the daemon's private socket pair, reaches cryptsetup on stdin,
 and is in no argv, environment, log (the daemon logs replies, never arguments) or error. A descriptor would need
@@ -11,7 +12,7 @@ import os
 from typing import Any
 
 from agent.host import sysfs
-from agent.privsep import checks, loopctl, tool
+from agent.privsep import checks, devices, tool
 from agent.privsep.contexts import crypt, privileged
 from agent.privsep.errors import CryptFailed, CryptUnavailable, DeviceForeign, DeviceHeld, WrongKey
 
@@ -22,16 +23,15 @@ _BY_KEY = ("--batch-mode", "--disable-external-tokens", "--key-file", "-")
 
 @privileged(crypt)
 def crypt_open(
-    number: int, diskseq: int | None, attachment_id: str, passphrase: bytes, read_only: bool
+    device: str, diskseq: int | None, attachment_id: str, passphrase: bytes, read_only: bool
 ) -> dict[str, Any]:
-    """Open LUKS on the loop device: {device, size (bytes inside), created}.
+    """Open LUKS on the attachment's device: {device, size (bytes inside), created}.
 
     WrongKey, CryptFailed, DeviceForeign, CryptUnavailable, VerbRefused.
     """
     name = checks.LOOP_NAME_PREFIX + checks.uuid(attachment_id, "attachment")
     checks.secret(passphrase)
-    held = _hold(number, diskseq, name)
-    device = f"/dev/loop{number}"
+    short, held = devices.hold(device, diskseq, name, remote_too=True)
     try:
         _need_mapper()
         there = sysfs.mapper_device(name)
@@ -39,7 +39,7 @@ def crypt_open(
             mode = ["--readonly"] if checks.flag(read_only, "read_only") else []
             options = [*_BY_KEY, "--type", "luks", *mode]
             _judge(tool.run("cryptsetup", ["open", *options, "--", device, name], passphrase), "open", device)
-        elif there.below != (f"loop{number}",) or not there.uuid.startswith("CRYPT-LUKS"):
+        elif there.below != (short,) or not there.uuid.startswith("CRYPT-LUKS"):
             raise DeviceForeign(device=f"/dev/mapper/{name}", reason=f"it stands on {', '.join(there.below)}")
         made = sysfs.mapper_device(name)
         if made is None:
@@ -85,21 +85,6 @@ def crypt_resize(attachment_id: str, passphrase: bytes) -> int:
     if grown is None:
         raise CryptFailed(action="resize", device=device, reason="the kernel shows no such device afterwards")
     return grown.size
-
-
-def _hold(number: object, diskseq: object, name: str) -> int:
-    """An open descriptor of the attachment's loop device, so that it can not become another meanwhile."""
-    checked = checks.number(number, "loop number")
-    device = f"/dev/loop{checked}"
-    try:
-        fd = loopctl.open_device(checked, os.O_RDONLY)
-    except OSError as error:
-        raise DeviceForeign(device=device, reason=str(error)) from error
-    status = loopctl.status(fd)
-    if status is None or status.name != name or checks.sequence(diskseq) not in {None, loopctl.diskseq(fd)}:
-        os.close(fd)
-        raise DeviceForeign(device=device, reason="it is bound to something else, or to nothing")
-    return fd
 
 
 def _need_mapper() -> None:

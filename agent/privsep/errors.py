@@ -90,3 +90,30 @@ class CryptFailed(Temporary):
     code = "device.crypt-failed"
     sentence = "cryptsetup could not {action} {device}: {reason}."
     hint = "Run `cryptsetup luksDump {device}` on the host to see whether the header is whole."
+
+
+class ProgramMissing(Permanent):
+    code = "privilege.program-missing"
+    status = 501
+    sentence = "The program {program} is not installed on this host."
+    hint = "Install it (`brickyard-agent doctor` names the package)."
+
+
+class TargetRefused(Temporary):
+    code = "target.kernel"
+    sentence = "The kernel's target refused to {action}: {reason}."
+    hint = "Load it (modprobe target_core_mod) and see that configfs is mounted; `dmesg` usually says why."
+
+
+class LoginFailed(Temporary):
+    code = "iscsi.login-failed"
+    sentence = "No session with {target} at {portal}: {reason}."
+    hint = "See that the portal can be reached from this host and that iscsid runs: systemctl status iscsid."
+
+
+class LoginRefused(Permanent):
+    code = "iscsi.login-refused"
+    status = 403
+    exit_code = 6
+    sentence = "{target} at {portal} does not let this host in."
+    hint = "Compare the initiator name in /etc/iscsi/initiatorname.iscsi with the export, and start iscsid anew."

@@ -7,6 +7,7 @@ say that they can not.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shlex
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.base.errors import BrickyardError
+from agent.host import lio, scsi
 from agent.privsep import account, client, limits, mapper, noeventlet
 from agent.privsep.door import Door
 from agent.privsep.errors import PrivilegeUnavailable
@@ -28,6 +31,7 @@ ROOTWRAP_CONF = Path("/etc/brickyard/rootwrap.conf")
 _SUDO = ("/usr/bin/sudo", "/bin/sudo")
 _LATE = (
     "pyudev", "pyroute2", "agent.host.facts", "agent.host.udev", "agent.privsep.block", "agent.privsep.crypt",
+    "agent.privsep.iscsi", "agent.privsep.lio",
 )  # fmt: skip
 _DEATH_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -42,8 +46,19 @@ class Privileges:
 
 
 def wanted() -> tuple[str, ...]:
-    """The contexts that this host has a use for: `crypt` only where device-mapper is."""
-    return ("block", "crypt") if mapper.dm_crypt_available() else ("block",)
+    """The contexts that this host has a use for: `crypt` where device-mapper is, `net` where iSCSI is."""
+    chosen = {"block": True, "crypt": mapper.dm_crypt_available(), "net": lio.available() or scsi.iscsid_listens()}
+    return tuple(name for name, there in chosen.items() if there)
+
+
+def load_modules(names: Sequence[str]) -> None:
+    """As root: load the kernel's modules of the configured targets. One that does not load is what `doctor` says."""
+    from agent.privsep import tool
+
+    for name in names:
+        if not Path("/sys/module", name).exists():
+            with contextlib.suppress(BrickyardError):
+                tool.run("modprobe", ["-q", "--", name], timeout=30.0)
 
 
 def start(
@@ -53,6 +68,7 @@ def start(
     roots: Sequence[Path] | None = None,
     others: Sequence[Any] = (),
     rootwrap_conf: Path = ROOTWRAP_CONF,
+    modules: Sequence[str] = (),
 ) -> Privileges:
     """Get the daemons of the named contexts (default: `wanted()`) and of `others` (os-brick's, guarded).
 
@@ -67,6 +83,7 @@ def start(
     found = limits.of_roots(roots) if roots is not None else _limits(limits_file)
     limits.use(found)
     mapper.load_mapper()
+    load_modules(modules)
     chosen = tuple(wanted() if names is None else names)
     for context in others:
         _fork(context)
@@ -84,6 +101,7 @@ def enter(
     limits_file: Path = limits.DEFAULT_FILE,
     roots: Sequence[Path] | None = None,
     others: Sequence[Any] = (),
+    modules: Sequence[str] = (),
 ) -> Privileges:
     """All in the right order: check the account, start daemons, import `late` where it could not be read later, drop.
 
@@ -94,7 +112,7 @@ def enter(
     chosen = account.choose(user, dev=dev)
     account.check(chosen, state_dir)
     readable = account.reads_all(chosen, environment_paths())
-    privileges = start(names, limits_file=limits_file, roots=roots, others=others)
+    privileges = start(names, limits_file=limits_file, roots=roots, others=others, modules=modules)
     if not readable:
         preload([*_LATE, *late])
     account.drop(chosen, state_dir)

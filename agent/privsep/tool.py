@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.privsep.errors import CryptUnavailable, PrivilegeTimeout
+from agent.privsep.errors import CryptUnavailable, PrivilegeTimeout, ProgramMissing
 
 _FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 # Ends the program with its daemon: none may go on writing beside a new one.
@@ -21,10 +21,12 @@ class Ended:
 
 
 def run(name: str, arguments: Sequence[str], stdin: bytes = b"", timeout: float = 120.0) -> Ended:
-    """Run a program of the system's folders. CryptUnavailable when it is missing, PrivilegeTimeout (seconds)."""
+    """Run a program of the system's folders. CryptUnavailable or ProgramMissing, PrivilegeTimeout (seconds)."""
     program = next((f"{folder}/{name}" for folder in _FOLDERS if os.access(f"{folder}/{name}", os.X_OK)), None)
     if program is None:
-        raise CryptUnavailable(reason=f"{name} is not installed")
+        if name == "cryptsetup":
+            raise CryptUnavailable(reason=f"{name} is not installed")
+        raise ProgramMissing(program=name)
     leash = _LEASH if os.access(_LEASH[0], os.X_OK) else ()
     try:
         done = subprocess.run(

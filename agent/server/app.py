@@ -138,7 +138,7 @@ def _view_routes(views: Views) -> list[web.RouteDef]:
         return _rows("attachments", await views.attachments())
 
     async def exports(request: web.Request) -> web.Response:
-        return _json({"exports": await views.exports()})
+        return _rows("exports", await views.exports())
 
     async def issues(request: web.Request) -> web.Response:
         return _rows("issues", await views.issues())

@@ -22,6 +22,7 @@ from agent.privsep import start as privsep
 from agent.server.prepare import lock_state, make_folders
 from agent.server.settings import AgentSettings
 from agent.server.wiring import Agent
+from agent.targets import registry
 
 log = get_logger(__name__)
 EXIT_OK, EXIT_DAEMON_LOST = 0, 70
@@ -45,6 +46,7 @@ def run_agent(
     os.umask(0o077)
     # Secrets are in memory, here, in the daemons and in the tools: none of them may leave them in a core file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    targets = registry.targets(settings.targets)
     account = accounts.choose(settings.privsep.user, dev=dev) if os.geteuid() == 0 else None
     make_folders(settings, account)
     granted = privsep.enter(
@@ -54,6 +56,7 @@ def run_agent(
         late=LATE_MODULES,
         limits_file=settings.privsep.limits_file,
         roots=roots,
+        modules=[module for target in targets.values() for module in target.modules],
     )
     lock = lock_state(settings.state_dir)
     try:

@@ -15,6 +15,7 @@ from agent.base.ids import checked_name
 from agent.base.sections import LogConfig, TestingConfig
 from agent.images.config import ImagesConfig
 from agent.privsep.limits import DEFAULT_FILE
+from agent.targets.config import TargetsSection
 
 DEFAULT_CONFIG = Path("/etc/brickyard/agent.toml")
 DEFAULT_STATE = Path("/var/lib/brickyard")
@@ -86,6 +87,9 @@ class AgentSettings(Section):
     backends: dict[str, FileBackendConfig] = Field(
         default_factory=dict, description="Where volumes live, by name: [backends.NAME]."
     )
+    targets: TargetsSection = Field(
+        default_factory=TargetsSection, description="How volumes of this host are offered to other hosts."
+    )
     jobs: JobsSection = Field(default_factory=JobsSection, description="How many jobs run at once.")
     images: ImagesConfig = Field(default_factory=ImagesConfig, description="The image store of the site.")
     privsep: PrivsepSection = Field(default_factory=PrivsepSection, description="Privileges.")
@@ -119,6 +123,10 @@ class AgentSettings(Section):
     @property
     def journal_file(self) -> Path:
         return self.state_dir / "journal.db"
+
+    @property
+    def host_key_file(self) -> Path:
+        return self.state_dir / "host.key"
 
     @property
     def lock_dir(self) -> Path:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.backends.abilities import Adopting
+from agent.base.errors import BrickyardError
 from agent.base.metrics import registry
 from agent.host import facts as hostfacts
-from agent.jobs import desired, records
-from agent.wire.results import ForeignItem, HostAttachment, HostFacts, HostIssue, InventoryVolume, Pool
+from agent.jobs import desired, exports, records, remote
+from agent.jobs.offering import shown
+from agent.wire.results import ForeignItem, HostAttachment, HostExport, HostFacts, HostIssue, InventoryVolume, Pool
 
 if TYPE_CHECKING:
+    from agent.jobs.restoring import Restoring
     from agent.jobs.runner import Runner
     from agent.jobs.services import Services
 
@@ -40,9 +43,11 @@ class Views:
     version: str
     keeps_images: bool = False
     certificate: Path | None = None
+    restoring: Restoring | None = None
     started_at: str = field(default_factory=_now)
     _facts: tuple[float, hostfacts.Facts] | None = None
     _pools: tuple[float, list[Pool]] | None = None
+    _initiator: str | None = None
 
     async def host(self) -> HostFacts:
         if self._facts is None or time.monotonic() - self._facts[0] > _FACTS_S:
@@ -57,7 +62,7 @@ class Views:
             version=self.version,
             started_at=self.started_at,
             clock=time.time(),
-            initiator_iqn=known.initiator_iqn,
+            initiator_iqn=known.initiator_iqn or await self._initiator_name(known),
             nqn=known.nqn,
             wwpns=known.wwpns,
             addresses=known.addresses,
@@ -68,15 +73,31 @@ class Views:
             job_kinds=self.runner.kinds,
         )
 
+    async def _initiator_name(self, known: hostfacts.Facts) -> str | None:
+        """The file is root's alone on most systems: the privileged side reads it, once."""
+        if self._initiator is None and "iscsi" in known.capabilities:
+            from agent.privsep import iscsi
+            from agent.privsep.client import call
+
+            try:
+                self._initiator = await call(iscsi.initiator_name)
+            except BrickyardError:
+                return None
+        return self._initiator or None
+
     async def pools(self) -> list[Pool]:
         if self._pools is None or time.monotonic() - self._pools[0] > _POOLS_S:
             found = [
-                Pool(backend=name, **asdict(state))
+                Pool(backend=name, **{**asdict(state), "protocols": self._protocols(state.protocols)})
                 for name, backend in self.services.backends.items()
                 for state in await backend.pools()
             ]
             self._pools = (time.monotonic(), found)
         return self._pools[1]
+
+    def _protocols(self, own: tuple[str, ...]) -> tuple[str, ...]:
+        """How a pool's volumes can be reached: what its back end says, and every target of this host."""
+        return tuple(dict.fromkeys((*own, *self.services.targets)))
 
     async def inventory(self) -> list[InventoryVolume]:
         found = [
@@ -128,17 +149,25 @@ class Views:
                 mode=row.mode,
                 boot_id=row.boot_id,
                 state=state,
+                protocol=row.connection.protocol if row.connection is not None else "local",
+                paths=paths,
             )
-            for row, state in zip(rows, states, strict=True)
+            for row, state, paths in zip(rows, states, await asyncio.to_thread(_paths, rows), strict=True)
         ]
 
-    async def exports(self) -> list[dict[str, Any]]:
+    async def exports(self) -> list[HostExport]:
         """What this host offers to others by iSCSI or NVMe; transfers are not exports."""
-        return await self.services.journal.read(lambda db: [dict(row) for row in db.table("exports").rows])
+        rows = await self.services.journal.read(exports.all_rows)
+        failures = self.restoring.failures if self.restoring is not None else {}
+        return await asyncio.to_thread(shown, self.services, rows, failures)
 
     async def issues(self) -> list[HostIssue]:
         """What a person should know; each with what to do about it."""
-        return [*_attachment_issues(await self.attachments()), *await self._job_issues()]
+        return [
+            *_attachment_issues(await self.attachments()),
+            *_export_issues(await self.exports()),
+            *await self._job_issues(),
+        ]
 
     async def health(self) -> dict[str, Any]:
         """Answers only when the journal does."""
@@ -165,6 +194,24 @@ class Views:
             for record in waiting
             if record.state == "needs-secret" and time.time() - record.updated_at > _SECRET_PATIENCE_S
         ]
+
+
+def _paths(rows: list[desired.Row]) -> list[tuple[str, ...]]:
+    return [remote.paths(row.connection) if row.connection is not None else () for row in rows]
+
+
+def _export_issues(found: list[HostExport]) -> list[HostIssue]:
+    return [
+        HostIssue(
+            code=f"export.{row.state}",
+            resource=row.attachment_id,
+            message=f"Volume {row.volume_id} is not offered to {row.initiator} as it should be: {row.reason}.",
+            remedy="It is tried again by itself. Run `brickyard-agent doctor` on this host if it stays so.",
+            since=_now(),
+        )
+        for row in found
+        if row.state != "exported"
+    ]
 
 
 def _days_left(certificate: Path) -> float:

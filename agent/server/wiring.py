@@ -16,13 +16,16 @@ from agent.host.facts import boot_id
 from agent.jobs.conversion import Conversion, Fetch
 from agent.jobs.journal import Journal
 from agent.jobs.registry import KINDS
+from agent.jobs.restoring import Restoring
 from agent.jobs.runner import Runner, RunnerOptions
+from agent.jobs.sealing import Sealer
 from agent.jobs.services import Send, Services
 from agent.server.app import make_app
 from agent.server.errors import PortTaken, WrongName
 from agent.server.identity import Identity
 from agent.server.settings import AgentSettings
 from agent.server.views import Views
+from agent.targets import registry
 from agent.targets.dataport import DataPort
 from agent.wire.jobs import TransferRef
 
@@ -89,12 +92,17 @@ class Agent:
         )
         self._runner = runner = Runner(journal, KINDS, services, options)
         resumed = await runner.start()
+        restoring = Restoring(services, runner.hold)
+        stack.push_async_callback(restoring.stop)
+        if services.targets:
+            restoring.start()
         views = Views(
             services,
             runner,
             release(),
             keeps_images=services.images is not None,
             certificate=identity.tls.files.certificate,
+            restoring=restoring,
         )
         await self._open_control_port(make_app(runner, views, identity), identity)
         log.info("agent serves", host=identity.name, port=settings.agent.port, resumed=resumed)
@@ -117,6 +125,8 @@ class Agent:
             images=await asyncio.to_thread(self._image_store),
             data_port=data_port,
             send=_sender(identity),
+            targets=registry.targets(settings.targets, settings.agent.address),
+            sealer=Sealer(settings.host_key_file),
         )
 
     def _conversion(self, identity: Identity) -> Conversion:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from agent.wire.errors import BadAnswer
 from agent.wire.jobs import JobRequest, JobStatus, Wire
-from agent.wire.results import ForeignItem, HostAttachment, HostFacts, HostIssue, InventoryVolume, Pool
+from agent.wire.results import ForeignItem, HostAttachment, HostExport, HostFacts, HostIssue, InventoryVolume, Pool
 from agent.wire.tls import TlsIdentity, host_role
 from agent.wire.transport import HttpTransport, Transport
 
@@ -81,8 +81,8 @@ class AgentClient:
     async def attachments(self) -> list[HostAttachment]:
         return self._rows(HostAttachment, "attachments", await self._transport.call("GET", "/v1/attachments"))
 
-    async def exports(self) -> list[dict[str, Any]]:
-        return self._list("exports", await self._transport.call("GET", "/v1/exports"))
+    async def exports(self) -> list[HostExport]:
+        return self._rows(HostExport, "exports", await self._transport.call("GET", "/v1/exports"))
 
     async def issues(self) -> list[HostIssue]:
         return self._rows(HostIssue, "issues", await self._transport.call("GET", "/v1/issues"))

@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
 UUID = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Bytes = Annotated[int, Field(ge=0, le=1 << 62)]
+Protocol = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
+"""Name of a transport between hosts: `iscsi`, `nvme-tcp`, …; a host refuses one that it has no connector for."""
+Endpoint = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9.:_-]{2,222}$")]
+"""Name of a target or an initiator: an IQN or an NQN."""
 
 
 class Wire(BaseModel):
@@ -85,6 +89,44 @@ class Generation(Wire):
 class WantedAttachment(Wire):
     attachment_id: UUID
     mode: Literal["rw", "ro"] = "rw"
+
+
+class Portal(Wire):
+    """An address (IPv4, or IPv6 without brackets) and a TCP port where a target answers."""
+
+    address: str = Field(pattern=r"^[0-9A-Fa-f.:]{2,45}$")
+    port: int = Field(ge=1, le=65535)
+
+
+class Connection(Wire):
+    """How a host reaches a volume of another host, without any secret.
+
+    `identity` is what the target promises of the device, as the kernel tells it (`naa.…`, `uuid.…`, `eui.…`), and
+    `serial` its unit serial number (empty: none is promised): a device that says anything else is handed to nobody.
+    With `auth` chap the secret belongs to `username`.
+    """
+
+    protocol: Protocol
+    target: Endpoint
+    portals: tuple[Portal, ...] = Field(min_length=1, max_length=64)
+    lun: int | None = Field(None, ge=0, le=16383)
+    nsid: int | None = Field(None, ge=1)
+    identity: str = Field(pattern=r"^[A-Za-z0-9_.:-]{4,128}$")
+    serial: str = Field("", pattern=r"^[A-Za-z0-9_.:-]{0,64}$")
+    size_bytes: Bytes
+    auth: Literal["none", "chap"] = "none"
+    username: str = Field("", max_length=64)
+    transport: Literal["tcp", "iser", "rdma"] = "tcp"
+
+
+class WantedExport(Wire):
+    """One consumer of a volume: the attachment, and the IQN or NQN of the host that may use it."""
+
+    attachment_id: UUID
+    protocol: Protocol
+    initiator: Endpoint
+    mode: Literal["rw", "ro"] = "rw"
+    auth: Literal["none", "chap"] = "none"
 
 
 class VolumeCreate(Wire):
@@ -250,7 +292,10 @@ class ImageDelete(Wire):
 
 
 class AttachmentApply(Wire):
-    """Make this host's attachments of one volume equal to `wanted` (empty: detach). Secret: `volume`."""
+    """Make this host's attachments of one volume equal to `wanted` (empty: detach).
+
+    `connection` None: the volume lies on this host. Secrets: `volume` (encrypted), `chap` (if it has auth).
+    """
 
     kind: Literal["attachment.apply"] = "attachment.apply"
     backend: Name
@@ -258,13 +303,40 @@ class AttachmentApply(Wire):
     generation: Generation
     wanted: tuple[WantedAttachment, ...] = ()
     encryption: LuksFormat | None = None
+    connection: Connection | None = None
+
+
+class AttachmentResize(Wire):
+    """Let this host's device of a volume on another host follow it to `size_bytes` (of the device there).
+
+    Secret: `volume` where it is decrypted here.
+    """
+
+    kind: Literal["attachment.resize"] = "attachment.resize"
+    volume_id: UUID
+    size_bytes: Bytes
+    encrypted: bool = False
+
+
+class ExportApply(Wire):
+    """Make what this host offers of one of its volumes to other hosts equal to `wanted` (empty: to nobody).
+
+    Secrets: `chap.ATTACHMENT` for each wanted export with `auth` chap.
+    """
+
+    kind: Literal["export.apply"] = "export.apply"
+    backend: Name
+    volume_id: UUID
+    generation: Generation
+    wanted: tuple[WantedExport, ...] = ()
+    encrypted: bool = False
 
 
 JobArgs = Annotated[
     VolumeCreate | VolumeClone | VolumeFromImage | VolumeExtend | VolumeDelete | SnapshotCreate | SnapshotDelete
     | SnapshotsDelete
     | ImageFromVolume | VolumeReimage | VolumeRevert | VolumeAdopt | VolumeRelease | SnapshotAdopt | SnapshotRelease
-    | TransferOpen | TransferClose | ImageCommit | ImageDelete | AttachmentApply,
+    | TransferOpen | TransferClose | ImageCommit | ImageDelete | AttachmentApply | AttachmentResize | ExportApply,
     Field(discriminator="kind"),
 ]  # fmt: skip
 job_args: TypeAdapter[JobArgs] = TypeAdapter(JobArgs)

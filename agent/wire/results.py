@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from agent.wire.jobs import UUID, Bytes, Checksum, Generation, Name, Wire
+from agent.wire.jobs import UUID, Bytes, Checksum, Connection, Endpoint, Generation, Name, Protocol, Wire
 
 
 class VolumeResult(Wire):
@@ -84,6 +84,26 @@ class AttachmentsResult(Wire):
     attached: tuple[AttachedDevice, ...] = ()
 
 
+class Exported(Wire):
+    attachment_id: UUID
+    connection: Connection
+
+
+class ExportsResult(Wire):
+    """One connection for each wanted export, in their order."""
+
+    volume_id: UUID
+    generation: Generation
+    exported: tuple[Exported, ...] = ()
+
+
+class ResizedResult(Wire):
+    """Bytes that a holder of each attachment sees now."""
+
+    volume_id: UUID
+    sizes: dict[str, Bytes] = Field(default_factory=dict)
+
+
 class Pool(Wire):
     """`name` is the pool part of `host@backend#pool`."""
 
@@ -144,6 +164,28 @@ class HostAttachment(Wire):
     mode: str = "rw"
     boot_id: str = ""
     state: Literal["attached", "missing", "needs-secret", "stale"] = "attached"
+    protocol: str = "local"
+    paths: tuple[str, ...] = ()
+
+
+class HostExport(Wire):
+    """One row of `GET /v1/exports`: what this host was told to offer, and what its kernel says.
+
+    `connected`: the consumer has a session now.
+    """
+
+    attachment_id: UUID
+    volume_id: UUID
+    backend: Name
+    generation: Generation
+    protocol: Protocol
+    initiator: Endpoint
+    mode: str = "rw"
+    target: str = ""
+    connected: bool = False
+    boot_id: str = ""
+    state: Literal["exported", "missing", "stale"] = "exported"
+    reason: str = ""
 
 
 class HostIssue(Wire):

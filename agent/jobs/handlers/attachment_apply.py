@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.base.faults import declare, fault_point
+from agent.connectors.registry import connector
 from agent.host import sysfs
-from agent.jobs import desired
+from agent.jobs import desired, remote
 from agent.jobs.desired import Row, Wish
 from agent.jobs.handlers.common import header_size, secret_of, still_lock, volume_lock
 from agent.jobs.kinds import Context, Kind, Needs
@@ -22,74 +23,97 @@ from agent.wire.jobs import AttachmentApply
 from agent.wire.results import AttachedDevice, AttachmentsResult
 
 if TYPE_CHECKING:
-    from agent.connectors.local import LocalDevice
+    from agent.backends.base import Backend
 
 declare("agent.attachment.decided", "agent.attachment.attached", "agent.attachment.detached")
 _PREFIX = "brickyard-"
 
 
 async def run(context: Context, args: AttachmentApply) -> AttachmentsResult:
-    backend, journal = context.services.backend(args.backend), context.services.journal
-    path = str(await backend.path(args.volume_id)) if args.wanted else ""
-    wish = Wish(args.volume_id, args.backend, args.generation, args.wanted, args.encryption, path)
+    journal = context.services.journal
+    path = str(await _here(context, args).path(args.volume_id)) if args.wanted and args.connection is None else ""
+    if args.connection is not None and args.wanted:
+        connector(args.connection.protocol)  # one that this host does not have is refused before anything is decided
+    wish = Wish(
+        args.volume_id, args.backend, args.generation, args.wanted, args.encryption, path, connection=args.connection
+    )
     rows = await journal.write(partial(desired.decide, wish=wish))
     fault_point("agent.attachment.decided")
     for row in rows:
         if not row.wanted:
-            await _detach(row)
+            await _detach(row, shared=any(other.wanted and other.boot_id for other in rows))
             fault_point("agent.attachment.detached")
             await journal.write(partial(desired.remove, attachment_id=row.attachment_id))
     attached = [await _attach(context, row) for row in rows if row.wanted]
     return AttachmentsResult(volume_id=args.volume_id, generation=args.generation, attached=tuple(attached))
 
 
-async def _attach(context: Context, row: Row) -> AttachedDevice:
-    from agent.connectors import local
-    from agent.luks.model import passphrase
+def _here(context: Context, args: AttachmentApply) -> Backend:
+    return context.services.backend(args.backend)
 
-    services = context.services
-    backend = services.backend(row.backend)
+
+async def _attach(context: Context, row: Row) -> AttachedDevice:
     if row.identifiers.get("detach_first"):
-        await _detach(row)
-    size = await backend.size(row.volume_id) or 0
+        await _detach(row, shared=False)
     key = None
     if row.encryption is not None:
+        from agent.luks.model import passphrase
+
         key = passphrase(secret_of(context, "volume"))
-        # Who had the raw device may have changed the header, and the tool that opens it runs as root.
-        await asyncio.to_thread(header_size, await backend.path(row.volume_id))
-    device = await local.attach(
-        await backend.path(row.volume_id),
-        row.attachment_id,
-        size,
-        row.mode == "ro",
-        encrypted=row.encryption is not None,
-        passphrase=key,
-    )
+    filled = await (_attach_here(context, row, key) if row.connection is None else _attach_there(context, row, key))
     fault_point("agent.attachment.attached")
-    await services.journal.write(partial(desired.put, rows=[_filled(row, device, services.boot_id)]))
+    await context.services.journal.write(partial(desired.put, rows=[filled]))
     return AttachedDevice(
-        attachment_id=row.attachment_id,
-        device=device.device,
-        raw_device=device.raw_device,
-        raw=device.raw,
-        diskseq=device.diskseq,
+        attachment_id=filled.attachment_id,
+        device=filled.device,
+        raw_device=filled.raw_device,
+        raw=filled.raw,
+        diskseq=filled.identifiers.get("diskseq"),
     )
 
 
-def _filled(row: Row, device: LocalDevice, boot_id: str) -> Row:
+async def _attach_here(context: Context, row: Row, key: bytes | None) -> Row:
+    """A volume of this host."""
+    from agent.connectors import local
+
+    backend = context.services.backend(row.backend)
+    size = await backend.size(row.volume_id) or 0
+    path, encrypted = await backend.path(row.volume_id), row.encryption is not None
+    if encrypted:
+        # Who had the raw device may have changed the header, and the tool that opens it runs as root.
+        await asyncio.to_thread(header_size, path)
+    device = await local.attach(path, row.attachment_id, size, row.mode == "ro", encrypted=encrypted, passphrase=key)
     return replace(
         row,
         device=device.device,
         raw_device=device.raw_device,
         raw=device.raw,
         identifiers={"path": device.backing_file, "diskseq": device.diskseq},
-        boot_id=boot_id,
+        boot_id=context.services.boot_id,
     )
 
 
-async def _detach(row: Row) -> None:
+async def _attach_there(context: Context, row: Row, key: bytes | None) -> Row:
+    """A volume of another host, whose target vouches for its header."""
+    connection = row.connection
+    assert connection is not None
+    chap = context.secret("chap").value() if connection.auth == "chap" else None
+    found, device = await remote.attach(row, connection, chap, key)
+    return replace(
+        row,
+        device=device,
+        raw_device=found.device,
+        raw=row.encryption is not None and device == found.device,
+        identifiers={**row.identifiers, "diskseq": found.diskseq, "paths": list(found.paths)},
+        boot_id=context.services.boot_id,
+    )
+
+
+async def _detach(row: Row, *, shared: bool) -> None:
     """DetachIncomplete when something is left; the kernel is asked even where no attach was noted."""
-    if _may_be_there(row):
+    if row.connection is not None:
+        await remote.detach(row, row.connection, shared=shared)
+    elif _may_be_there(row):
         from agent.connectors import local
 
         await local.detach(row.attachment_id)
@@ -109,9 +133,15 @@ def needs(args: AttachmentApply) -> Needs:
     return Needs(exclusive=(volume_lock(args.volume_id), *still))
 
 
+def secrets(args: AttachmentApply) -> frozenset[str]:
+    chap = args.connection is not None and args.connection.auth == "chap"
+    asked = {"volume": args.encryption is not None, "chap": chap}
+    return frozenset(name for name, needed in asked.items() if needed and args.wanted)
+
+
 KIND = Kind(
     "attachment.apply",
     run,
     needs,
-    secrets=lambda args: frozenset({"volume"} if args.encryption and args.wanted else ()),
+    secrets=secrets,
 )

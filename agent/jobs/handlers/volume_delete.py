@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from agent.jobs import desired
+from functools import partial
+
+from sqlite_utils import Database
+
+from agent.jobs import desired, exports
 from agent.jobs.handlers.common import content_lock, refuse_if_in_use, volume_lock
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import VolumeDelete
@@ -12,7 +16,12 @@ async def run(context: Context, args: VolumeDelete) -> None:
     backend = context.services.backend(args.backend)
     await refuse_if_in_use(context, backend, args.volume_id)
     await backend.delete(args.volume_id)
-    await context.services.journal.write(lambda db: desired.forget_volume(db, args.volume_id))
+    await context.services.journal.write(partial(_forget, volume_id=args.volume_id))
+
+
+def _forget(db: Database, volume_id: str) -> None:
+    desired.forget_volume(db, volume_id)
+    exports.forget_volume(db, volume_id)
 
 
 KIND = Kind(

@@ -22,13 +22,17 @@ async def run(context: Context, args: VolumeExtend) -> VolumeResult:
     if have < size:
         await backend.extend(args.volume_id, size)
     size = max(have, size)
+    for target in context.services.targets.values():
+        await target.grow(args.volume_id, size)
     await _let_devices_follow(context, args.volume_id, size)
     return VolumeResult(volume_id=args.volume_id, device_bytes=size, usable_bytes=size - header)
 
 
 async def _let_devices_follow(context: Context, volume_id: str, size: int) -> None:
     rows = await context.services.journal.read(lambda db: desired.of_volume(db, volume_id))
-    attached = [row for row in rows if row.device and row.boot_id == context.services.boot_id]
+    attached = [
+        row for row in rows if row.device and row.connection is None and row.boot_id == context.services.boot_id
+    ]
     if not attached:
         return
     from agent.connectors import local

@@ -1,0 +1,256 @@
+"""The iSCSI connector: sessions made without discovery, one LUN looked at, nothing waited for but events.
+
+With several portals and a multipath daemon every portal becomes a path of one map; else the portals are tried in their
+order. A portal that is down costs a healthy one nothing: it goes on trying by itself, until the detach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from agent.base.errors import BrickyardError, Temporary
+from agent.connectors import iscsi_paths as paths
+from agent.connectors.base import DEADLINE, RemoteDevice
+from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NoPath, NotAttached, PathDown
+from agent.host import scsi, sysfs, udev
+from agent.privsep import iscsi as verbs
+from agent.privsep.client import call
+from agent.privsep.errors import DeviceHeld, KernelRefused, LoginRefused
+from agent.wire.jobs import Connection
+
+_MAP_HINT_S = 1.0
+_HELD_S = 5.0
+_LATE_S = 90.0
+Reach = asyncio.Task[scsi.Disk]
+
+
+class IscsiConnector:
+    """See `agent.connectors.base.Connector`."""
+
+    protocol = "iscsi"
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._late: dict[str, set[Reach]] = {}
+
+    async def attach(
+        self, connection: Connection, *, secret: bytes | None = None, deadline: float = DEADLINE
+    ) -> RemoteDevice:
+        end = asyncio.get_running_loop().time() + deadline
+        async with self._lock(connection):
+            try:
+                if len(connection.portals) > 1 and scsi.multipathd_listens():
+                    return await self._by_all(connection, secret, end)
+                return await self._by_one(connection, secret, end)
+            except BrickyardError:
+                # What was promised is not there: nothing of it may stay, least of all a device of somebody else.
+                with contextlib.suppress(BrickyardError):
+                    await self._remove(connection, end)
+                raise
+
+    async def detach(self, connection: Connection, *, deadline: float = DEADLINE) -> bool:
+        async with self._lock(connection):
+            return await self._remove(connection, asyncio.get_running_loop().time() + deadline)
+
+    async def resize(self, connection: Connection, size: int) -> RemoteDevice:
+        async with self._lock(connection):
+            found = self.present(connection)
+            if found is None:
+                raise NotAttached(noun="device of", id=connection.target, attachment=connection.target)
+            sessions = [one for one in scsi.sessions(connection.target) if one.disk(connection.lun or 0)]
+            down = [one for one in sessions if not one.healthy]
+            if down:
+                told = ", ".join(f"{one.address}:{one.port} is {one.state.lower()}" for one in down)
+                raise PathDown(target=connection.target, paths=told)
+            for name in found.paths:
+                disk = await self._grown(connection, name)
+                if disk.size < size:
+                    reason = f"it has {disk.size} bytes after the rescan, not {size}"
+                    raise DeviceMismatch(device=f"/dev/{name}", attachment=connection.target, reason=reason)
+            if found.name not in found.paths:
+                now = await call(verbs.multipath_resize, connection.identity)
+                if now < size:
+                    reason = f"the map has {now} bytes, its paths have {size}"
+                    raise DeviceMismatch(device=found.device, attachment=connection.target, reason=reason)
+            grown = self.present(connection)
+            if grown is None:
+                raise NotAttached(noun="device of", id=connection.target, attachment=connection.target)
+            return grown
+
+    def present(self, connection: Connection, sys: Path = sysfs.SYS) -> RemoteDevice | None:
+        found = [one.disk(connection.lun or 0) for one in scsi.sessions(connection.target, sys)]
+        proven = [disk for disk in found if disk is not None and disk.name and not paths.claim(connection, disk)]
+        if not proven:
+            return None
+        names = tuple(disk.name for disk in proven)
+        over = scsi.multipath_map(connection.identity, sys)
+        if over is not None and set(names) & set(over.below):
+            return _device(over.name, over.size, names, sys)
+        return _device(proven[0].name, proven[0].size, names, sys)
+
+    async def _by_one(self, connection: Connection, secret: bytes | None, end: float) -> RemoteDevice:
+        reasons = []
+        async with udev.subscribed() as events:
+            for portal in connection.portals:
+                try:
+                    disk = await paths.reach(connection, portal, secret, False, end)
+                except Temporary as error:
+                    reasons.append(str(error))
+                    await call(verbs.iscsi_forget, connection.target, portal.address, portal.port)
+                    continue
+                if await asyncio.to_thread(udev.claimed_by_multipath, disk.name):
+                    return await self._mapped(connection, events, end)
+                return _device(disk.name, disk.size, (disk.name,))
+        raise NoPath(target=connection.target, reason=" ".join(reasons))
+
+    async def _by_all(self, connection: Connection, secret: bytes | None, end: float) -> RemoteDevice:
+        tasks = {
+            asyncio.create_task(paths.reach(connection, portal, secret, True, end)): portal
+            for portal in connection.portals
+        }
+        late = self._late.setdefault(connection.target, set())
+        late.update(tasks)
+        for task in tasks:
+            task.add_done_callback(late.discard)
+        async with udev.subscribed() as events:
+            await _first_of(tasks)
+            found = await self._mapped(connection, events, end)
+            # A portal that answers has its session by now; one that does not is not waited for.
+            begun = [task for task, portal in tasks.items() if paths.session_at(connection, portal) is not None]
+            if begun:
+                await asyncio.wait(begun, timeout=max(0.0, end - asyncio.get_running_loop().time()))
+            for task in tasks:
+                if task.done() and isinstance(task.exception(), (DeviceMismatch, LoginRefused)):
+                    await task
+        return self.present(connection) or found
+
+    async def _mapped(self, connection: Connection, events: udev.Events, end: float) -> RemoteDevice:
+        def ready() -> RemoteDevice | None:
+            found = self.present(connection)
+            return found if found is not None and found.name not in found.paths and found.size else None
+
+        clock = asyncio.get_running_loop().time
+        found = await paths.until(ready, events, min(end, clock() + _MAP_HINT_S))
+        if found is None and (known := self.present(connection)) is not None:
+            for name in known.paths:
+                await call(verbs.multipath_add, f"/dev/{name}")
+            found = await paths.until(ready, events, end)
+        if found is None:
+            reason = "the multipath daemon made no map of its paths"
+            raise DeviceNotReady(device=connection.target, seconds=round(DEADLINE), reason=reason)
+        return found
+
+    async def _grown(self, connection: Connection, name: str) -> scsi.Disk:
+        for session in scsi.sessions(connection.target):
+            disk = session.disk(connection.lun or 0)
+            if disk is not None and disk.name == name:
+                await call(verbs.scsi_rescan, disk.address)
+                return scsi.disk(disk.address)
+        raise NotAttached(noun="device of", id=connection.target, attachment=connection.target)
+
+    async def _remove(self, connection: Connection, end: float) -> bool:
+        if late := self._late.pop(connection.target, None):
+            # A log-in under way can not be taken back; ended, its session is removed with the others.
+            await asyncio.wait(late, timeout=_LATE_S)
+        there = False
+        try:
+            there |= await _patiently(lambda: call(verbs.multipath_remove, connection.identity), end)
+            for session in scsi.sessions(connection.target):
+                there |= await self._end(connection, session, end)
+            if not scsi.sessions(connection.target):
+                for portal in connection.portals:
+                    there |= await call(verbs.iscsi_forget, connection.target, portal.address, portal.port)
+        except BrickyardError as error:
+            left = _left(connection)
+            raise DetachIncomplete(
+                attachment=connection.target, left=", ".join(left) or "its node record", reason=str(error)
+            ) from error
+        if left := _left(connection):
+            reason = "the kernel still shows it"
+            raise DetachIncomplete(attachment=connection.target, left=", ".join(left), reason=reason)
+        return there
+
+    async def _end(self, connection: Connection, session: scsi.Session, end: float) -> bool:
+        disk = session.disk(connection.lun or 0)
+        others = [one for one in session.disks if one.lun != (connection.lun or 0)]
+        if disk is not None:
+            if session.healthy:
+                address = disk.address
+                await _patiently(lambda: call(verbs.scsi_delete, address, True), end)
+            else:
+                if users := sysfs.users_of(disk.name):
+                    raise DeviceHeld(device=f"/dev/{disk.name}", holders=", ".join(users))
+                await call(verbs.iscsi_give_up, session.number)
+                if others:
+                    await call(verbs.scsi_delete, disk.address, False)
+        if others:
+            return disk is not None
+        return await call(verbs.iscsi_logout, session.number, connection.target) or disk is not None
+
+    def _lock(self, connection: Connection) -> asyncio.Lock:
+        found = self._locks.get(connection.target)
+        if found is None:
+            found = self._locks[connection.target] = asyncio.Lock()
+        return found
+
+
+async def _first_of(tasks: Collection[Reach]) -> None:
+    """Wait for the first path that is there; when there is none, raise what says most."""
+    left = set(tasks)
+    while left:
+        done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        if any(task.exception() is None for task in done):
+            return
+    errors = [error for task in tasks if (error := task.exception()) is not None]
+    raise next((error for error in errors if not isinstance(error, Temporary)), errors[0])
+
+
+async def _patiently(work: Callable[[], Awaitable[bool]], end: float) -> bool:
+    """udevd may have a device open for a moment: then its next event says when to try again."""
+    clock = asyncio.get_running_loop().time
+    last = min(end, clock() + _HELD_S)
+    async with udev.subscribed() as events:
+        while True:
+            try:
+                return await work()
+            except (DeviceHeld, KernelRefused):
+                if clock() >= last or not events.udevd:
+                    raise
+                await events.wait(lambda _: True, last - clock())
+
+
+def _device(name: str, size: int, below: tuple[str, ...], sys: Path = sysfs.SYS) -> RemoteDevice:
+    folder = sys / "block" / name
+    number = sysfs.text(folder / "diskseq") or ""
+    return RemoteDevice(
+        name=name,
+        size=size,
+        diskseq=int(number) if number.isdigit() else None,
+        read_only=sysfs.text(folder / "ro") == "1",
+        paths=below,
+    )
+
+
+def _left(connection: Connection) -> list[str]:
+    found = []
+    over = scsi.multipath_map(connection.identity)
+    if over is not None:
+        found.append(_used(over.name, f"/dev/mapper/{over.title}"))
+    for session in scsi.sessions(connection.target):
+        disk = session.disk(connection.lun or 0)
+        if disk is not None:
+            found.append(_used(disk.name, f"/dev/{disk.name}"))
+        if all(one.lun == (connection.lun or 0) for one in session.disks):
+            found.append(f"session {session.number} at {session.address}:{session.port}")
+    return found
+
+
+def _used(name: str, shown: str) -> str:
+    return f"{shown} ({', '.join(sysfs.users_of(name)) or 'no visible user'})"
+
+
+CONNECTOR = IscsiConnector()

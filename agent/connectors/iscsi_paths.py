@@ -1,0 +1,114 @@
+"""One path of an iSCSI connection: a session at one portal, and the disk at its LUN, proven by what it says it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from agent.connectors.errors import DeviceMismatch, DeviceNotReady, NoPath
+from agent.host import scsi, sysfs, udev
+from agent.privsep import iscsi as verbs
+from agent.privsep.client import call
+from agent.wire.jobs import Connection, Portal
+
+_Found = TypeVar("_Found")
+_KERNEL_DEADLINE = 2.0  # without udevd the kernel's event may never reach us; sysfs, read next, says the same
+
+
+def session_at(connection: Connection, portal: Portal) -> scsi.Session | None:
+    """The session of this target at one portal, whatever its state."""
+    found = scsi.sessions(connection.target)
+    return next((one for one in found if (one.address, one.port) == (portal.address, portal.port)), None)
+
+
+def claim(connection: Connection, disk: scsi.Disk) -> str:
+    """What is wrong with what a disk says of itself; empty when it is what the target promised."""
+    if disk.identity != connection.identity:
+        return f"it says it is {disk.identity or 'nothing'}, promised is {connection.identity}"
+    if connection.serial and disk.serial != connection.serial:
+        return f"its serial number is {disk.serial or 'none'}, promised is {connection.serial}"
+    if disk.size < connection.size_bytes:
+        return f"it has {disk.size} bytes, promised are {connection.size_bytes}"
+    return ""
+
+
+async def reach(connection: Connection, portal: Portal, secret: bytes | None, multipath: bool, end: float) -> scsi.Disk:
+    """Log in at the portal, look at exactly the one LUN, wait until the device is ready, prove it.
+
+    `end` is a time of the loop's clock. LoginFailed, LoginRefused, DeviceNotReady, DeviceMismatch.
+    """
+    async with udev.subscribed() as events:
+        await call(
+            verbs.iscsi_login,
+            connection.target,
+            portal.address,
+            portal.port,
+            username=connection.username,
+            secret=secret,
+            multipath=multipath,
+            interface="iser" if connection.transport == "iser" else "default",
+        )
+        session = session_at(connection, portal)
+        if session is None:
+            raise NoPath(target=connection.target, reason="the session ended at once")
+        return await _appear(connection, session, events, end)
+
+
+async def _appear(connection: Connection, session: scsi.Session, events: udev.Events, end: float) -> scsi.Disk:
+    lun = connection.lun or 0
+    address = f"{session.host}:0:{session.target_id}:{lun}"
+    known = scsi.disk(address)
+    if known.name:
+        # What the kernel remembers of an address may be of a volume that was there before.
+        await call(verbs.scsi_rescan, address)
+        known = scsi.disk(address)
+        if not claim(connection, known):
+            return known
+        if users := sysfs.users_of(known.name):
+            reason = f"another device ({known.identity}) stands at its address and is in use by {', '.join(users)}"
+            raise DeviceMismatch(device=f"/dev/{known.name}", attachment=connection.target, reason=reason)
+        await call(verbs.scsi_delete, address, False)
+    await call(verbs.scsi_scan, session.host, 0, session.target_id, lun)
+    told: set[tuple[str, int | None]] = set()
+
+    def ready() -> scsi.Disk | None:
+        disk = scsi.disk(address)
+        if disk.name and disk.size and (not events.udevd or (disk.name, disk.diskseq) in told):
+            return disk
+        return None
+
+    def heard(event: udev.Event) -> None:
+        if event.action != "remove":
+            told.add((event.name, event.diskseq))
+
+    disk = await until(ready, events, end, heard)
+    if disk is None:
+        seen = scsi.disk(address)
+        what = "udev sent no event of it" if seen.name else "the kernel found no disk there"
+        raise DeviceNotReady(device=f"LUN {lun} of {connection.target}", seconds=round(_waited(end)), reason=what)
+    if wrong := claim(connection, disk):
+        raise DeviceMismatch(device=f"/dev/{disk.name}", attachment=connection.target, reason=wrong)
+    return disk
+
+
+async def until(
+    ready: Callable[[], _Found | None],
+    events: udev.Events,
+    end: float,
+    heard: Callable[[udev.Event], None] = lambda event: None,
+) -> _Found | None:
+    """What `ready` finds, asked again after each event until `end`; without udevd, for two seconds at most."""
+    clock = asyncio.get_running_loop().time
+    if not events.udevd:
+        end = min(end, clock() + _KERNEL_DEADLINE)
+    while (found := ready()) is None:
+        event = await events.wait(lambda _: True, max(0.0, end - clock()))
+        if event is None:
+            return ready()
+        heard(event)
+    return found
+
+
+def _waited(end: float) -> float:
+    return max(1.0, end - asyncio.get_running_loop().time())

@@ -1,0 +1,21 @@
+"""Which connectors there are, by protocol, loaded when first used. A new one is a module and a line here."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from agent.connectors.base import Connector
+from agent.connectors.errors import NoConnector
+
+_MODULES = {"iscsi": "agent.connectors.iscsi"}
+
+
+@cache
+def connector(protocol: str) -> Connector:
+    """The connector of this process for a protocol; NoConnector."""
+    module = _MODULES.get(protocol)
+    if module is None:
+        raise NoConnector(noun="connector", id=protocol, protocol=protocol, known=", ".join(sorted(_MODULES)))
+    found: Connector = import_module(module).CONNECTOR
+    return found

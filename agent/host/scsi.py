@@ -1,0 +1,188 @@
+"""SCSI disks and iSCSI sessions as sysfs tells them: addresses, states, and what a disk says of its identity.
+
+Pure reads, open to every user; the root can be given for tests.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.host import sysfs
+
+_SESSION = re.compile(r"session(\d+)")
+_ADDRESS = re.compile(r"(\d+):(\d+):(\d+):(\d+)")
+_SECTOR = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """One SCSI disk. `address` is host:channel:target:LUN; `name` is `sda`, empty before the kernel gave it one.
+
+    `identity` is the kernel's `wwid` (`naa.…`), `serial` page 80 of its vital product data; empty: not told. Bytes.
+    """
+
+    address: str
+    name: str
+    identity: str
+    serial: str
+    state: str
+    size: int
+    diskseq: int | None
+
+    @property
+    def lun(self) -> int:
+        return int(self.address.rsplit(":", 1)[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One iSCSI session of this host. `state` as the kernel has it: LOGGED_IN, FAILED, FREE."""
+
+    number: int
+    target: str
+    state: str
+    address: str
+    port: int
+    host: int
+    target_id: int
+    disks: tuple[Disk, ...]
+
+    def disk(self, lun: int) -> Disk | None:
+        return next((disk for disk in self.disks if disk.lun == lun), None)
+
+    @property
+    def healthy(self) -> bool:
+        return self.state == "LOGGED_IN"
+
+
+def sessions(target: str | None = None, sys: Path = sysfs.SYS) -> tuple[Session, ...]:
+    """All sessions, or those to one target, by number."""
+    found = []
+    for entry in _listed(sys / "class/iscsi_session"):
+        match = _SESSION.fullmatch(entry)
+        if match is None:
+            continue
+        folder = sys / "class/iscsi_session" / entry
+        name = sysfs.text(folder / "targetname")
+        if name is not None and target in {None, name}:
+            session = _session(int(match[1]), name, folder, sys)
+            if session is not None:
+                found.append(session)
+    return tuple(sorted(found, key=lambda session: session.number))
+
+
+def _session(number: int, target: str, folder: Path, sys: Path) -> Session | None:
+    device = (folder / "device").resolve()
+    host = device.parent.name.removeprefix("host")
+    if not host.isdigit():
+        return None
+    told = _number(sysfs.text(folder / "target_id"))
+    connection = sys / "class/iscsi_connection" / f"connection{number}:0"
+    disks = [
+        disk(entry.name, sys)
+        for place in sorted(device.glob("target*"))
+        for entry in sorted(place.iterdir())
+        if _ADDRESS.fullmatch(entry.name)
+    ]
+    return Session(
+        number=number,
+        target=target,
+        state=sysfs.text(folder / "state") or "",
+        address=sysfs.text(connection / "persistent_address") or "",
+        port=_number(sysfs.text(connection / "persistent_port")) or 0,
+        host=int(host),
+        target_id=told if told is not None and told < (1 << 31) else 0,
+        disks=tuple(disks),
+    )
+
+
+def disk(address: str, sys: Path = sysfs.SYS) -> Disk:
+    """The disk at an address, as far as it is there."""
+    folder = sys / "class/scsi_device" / address / "device"
+    names = _listed(folder / "block")
+    name = names[0] if names else ""
+    return Disk(
+        address=address,
+        name=name,
+        identity=(sysfs.text(folder / "wwid") or "").strip(),
+        serial=unit_serial(_bytes(folder / "vpd_pg80")),
+        state=sysfs.text(folder / "state") or "",
+        size=(_number(sysfs.text(folder / "block" / name / "size")) or 0) * _SECTOR if name else 0,
+        diskseq=_number(sysfs.text(folder / "block" / name / "diskseq")) if name else None,
+    )
+
+
+def unit_serial(page: bytes) -> str:
+    """The serial number of a vital product data page 80; empty for anything else."""
+    if len(page) < 4 or page[1] != 0x80:
+        return ""
+    length = int.from_bytes(page[2:4], "big")
+    return page[4 : 4 + length].decode("ascii", "replace").strip(" \0")
+
+
+def lio_identity(serial: str) -> str:
+    """What the kernel's own target makes of a unit serial number: `naa.6001405` and its first 25 hex digits."""
+    digits = [digit for digit in serial.lower() if digit in "0123456789abcdef"]
+    return "naa.6001405" + "".join(digits).ljust(25, "0")[:25]
+
+
+def multipath_map(identity: str, sys: Path = sysfs.SYS) -> sysfs.MapperDevice | None:
+    """The dm-multipath device of an identity, by its uuid."""
+    prefix, _, rest = identity.partition(".")
+    wanted = {"naa": f"mpath-3{rest}", "eui": f"mpath-2{rest}"}.get(prefix)
+    for name in _listed(sys / "block"):
+        folder = sys / "block" / name / "dm"
+        if wanted is not None and name.startswith("dm-") and sysfs.text(folder / "uuid") == wanted:
+            return sysfs.mapper_device(sysfs.text(folder / "name") or "", sys)
+    return None
+
+
+def identity_of(name: str, sys: Path = sysfs.SYS) -> str:
+    """The identity that a SCSI disk claims by its block name."""
+    return (sysfs.text(sys / "block" / name / "device/wwid") or "").strip()
+
+
+def path_running(name: str, sys: Path = sysfs.SYS) -> bool:
+    """Whether the kernel sends I/O to a SCSI disk now (its transport is neither blocked nor gone)."""
+    return sysfs.text(sys / "block" / name / "device/state") == "running"
+
+
+def over_iscsi(name: str, sys: Path = sysfs.SYS) -> bool:
+    """Whether a block device is a SCSI disk of an iSCSI session."""
+    return any(_SESSION.fullmatch(part) for part in (sys / "block" / name).resolve().parts)
+
+
+def unix_listener(name: str, proc: Path = sysfs.PROC) -> bool:
+    """Whether some process listens on the abstract unix socket `name`."""
+    lines = (sysfs.text(proc / "net/unix") or "").splitlines()
+    return any(line.rstrip("@\0").endswith(f" @{name}") for line in lines)
+
+
+def iscsid_listens(proc: Path = sysfs.PROC) -> bool:
+    """Whether the iSCSI daemon (or the socket that starts it) takes orders."""
+    return unix_listener("ISCSIADM_ABSTRACT_NAMESPACE", proc)
+
+
+def multipathd_listens(proc: Path = sysfs.PROC) -> bool:
+    """Whether the multipath daemon runs."""
+    return unix_listener("/org/kernel/linux/storage/multipathd", proc)
+
+
+def _number(found: str | None) -> int | None:
+    return int(found) if found is not None and found.isdigit() else None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _listed(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(entry.name for entry in folder.iterdir()))
+    except OSError:
+        return ()

@@ -1,0 +1,65 @@
+"""Which block devices the privileged side works on: those whose kernel state proves whose they are.
+
+A loop device carries in the kernel what it was bound for (`brickyard-ATTACHMENT`, `byexport-VOLUME`); a device of
+another host is a disk of an iSCSI session, or a multipath map that stands on nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from agent.host import scsi, sysfs
+from agent.privsep import checks, loopctl
+from agent.privsep.errors import DeviceForeign
+
+_DEVICE = re.compile(r"/dev/(loop\d{1,7}|sd[a-z]{1,7}|dm-\d{1,7})")
+
+
+def name(device: object) -> str:
+    """`loop0` of `/dev/loop0`; VerbRefused for what is no such path."""
+    if not isinstance(device, str) or not (match := _DEVICE.fullmatch(device)):
+        raise checks.refused(f"device {checks.shown(device)} is not one that can be worked on")
+    return match[1]
+
+
+def hold(device: object, diskseq: object, loop_name: str, *, remote_too: bool = False) -> tuple[str, int]:
+    """(name, descriptor) of a device that can not become another one meanwhile. DeviceForeign, VerbRefused.
+
+    A loop device must be bound for `loop_name`; with `remote_too`, a device of another host will do.
+    """
+    short, wanted = name(device), checks.sequence(diskseq)
+    try:
+        fd = os.open(f"/dev/{short}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise DeviceForeign(device=device, reason=str(error)) from error
+    try:
+        problem = _problem(short, fd, wanted, loop_name, remote_too)
+        if problem:
+            raise DeviceForeign(device=device, reason=problem)
+    except BaseException:
+        os.close(fd)
+        raise
+    return short, fd
+
+
+def remote(short: str) -> bool:
+    """Whether the device is a disk of an iSCSI session, or a multipath map of such disks alone."""
+    if short.startswith("sd"):
+        return scsi.over_iscsi(short)
+    folder = sysfs.SYS / "block" / short
+    below = [entry.name for entry in Path(folder / "slaves").glob("*")]
+    uuid = sysfs.text(folder / "dm/uuid") or ""
+    return uuid.startswith("mpath-") and bool(below) and all(scsi.over_iscsi(each) for each in below)
+
+
+def _problem(short: str, fd: int, diskseq: int | None, loop_name: str, remote_too: bool) -> str:
+    if diskseq not in {None, loopctl.diskseq(fd)}:
+        return "another device has taken its place"
+    if short.startswith("loop"):
+        status = loopctl.status(fd)
+        return "" if status is not None and status.name == loop_name else "it is bound to something else, or to nothing"
+    if not remote_too:
+        return "it is not a device of this host's volumes"
+    return "" if remote(short) else "it is neither a disk of an iSCSI session nor a multipath map of such disks"

@@ -1,0 +1,247 @@
+"""Verbs of the iSCSI initiator: node records, sessions, SCSI addresses, multipath maps.
+
+A record is written as a file of root's alone, so that a CHAP secret is never in an argument list. Only hosts, sessions
+and disks that belong to iSCSI can be reached. Tools answer in their own time; each has a limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from agent.host import facts, scsi, sysfs
+from agent.privsep import checks, devices, noderecord, tool
+from agent.privsep.contexts import net, privileged
+from agent.privsep.errors import DeviceHeld, KernelRefused, LoginFailed, LoginRefused
+
+_NAME = re.compile(r"(iqn\.\d{4}-\d{2}\.[A-Za-z0-9.:_-]{1,205}|eui\.[0-9A-Fa-f]{16}|naa\.[0-9A-Fa-f]{16,32})")
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_ADDRESS = re.compile(r"\d{1,5}:\d{1,3}:\d{1,10}:\d{1,5}")
+_EXISTS, _REFUSED, _NONE = 15, 24, 21  # exit codes of iscsiadm
+_LOGIN_S, _LOGOUT_S, _TOOL_S = 60.0, 60.0, 30.0
+
+
+@privileged(net)
+def initiator_name() -> str:
+    """This host's iSCSI name, which root alone may read; empty when it has none."""
+    return facts.initiator_iqn() or ""
+
+
+@privileged(net)
+def iscsi_login(
+    target: str,
+    address: str,
+    port: int,
+    *,
+    username: str = "",
+    secret: bytes | None = None,
+    multipath: bool = False,
+    interface: str = "default",
+) -> bool:
+    """Write the node record and log in without a scan; False when there was a session already.
+
+    LoginRefused (CHAP or access), LoginFailed (no answer), VerbRefused.
+    """
+    node = noderecord.Node(_target(target), *_portal(address, port))
+    login = noderecord.Login(_plain(interface, "interface"), checks.flag(multipath, "multipath"))
+    if secret is not None:
+        login = replace(login, username=_plain(username, "CHAP user"), secret=_chap(secret))
+    noderecord.keep(node, login)
+    ended = _iscsiadm("-m", "node", "-T", node.target, "-p", node.portal, "--login", timeout=_LOGIN_S)
+    if ended.code == _EXISTS:
+        return False
+    if ended.code == _REFUSED:
+        raise LoginRefused(target=node.target, portal=node.portal)
+    if ended.code:
+        raise LoginFailed(target=node.target, portal=node.portal, reason=_said(ended))
+    return True
+
+
+@privileged(net)
+def iscsi_logout(session: int, target: str) -> bool:
+    """End one session of this target; False when it is gone already. KernelRefused."""
+    number, name = checks.number(session, "session"), _target(target)
+    if not any(one.number == number for one in scsi.sessions(name)):
+        return False
+    ended = _iscsiadm("-m", "session", "-r", str(number), "--logout", timeout=_LOGOUT_S)
+    if ended.code not in {0, _NONE} and any(one.number == number for one in scsi.sessions(name)):
+        raise KernelRefused(action="log out of", device=name, reason=_said(ended))
+    return True
+
+
+@privileged(net)
+def iscsi_forget(target: str, address: str, port: int) -> bool:
+    """Remove the node record that a login wrote; False when there was none."""
+    return noderecord.forget(noderecord.Node(_target(target), *_portal(address, port)))
+
+
+@privileged(net)
+def iscsi_records(target: str) -> list[str]:
+    """The portals (`address,port`) that have a record of this target."""
+    return noderecord.portals(_target(target))
+
+
+@privileged(net)
+def iscsi_give_up(session: int) -> bool:
+    """Let a broken session fail its I/O now instead of after its time-out; False when it is gone."""
+    folder = sysfs.SYS / "class/iscsi_session" / f"session{checks.number(session, 'session')}"
+    try:
+        (folder / "recovery_tmo").write_text("1")
+    except OSError:
+        return False
+    return True
+
+
+@privileged(net)
+def scsi_scan(host: int, channel: int, target_id: int, lun: int) -> None:
+    """Let the kernel look at exactly one address of an iSCSI host. KernelRefused, VerbRefused."""
+    numbers = [
+        checks.number(value, noun, below)
+        for value, noun, below in (
+            (host, "host", 1 << 16), (channel, "channel", 256), (target_id, "target", 1 << 31), (lun, "LUN", 1 << 14),
+        )
+    ]  # fmt: skip
+    if not (sysfs.SYS / "class/iscsi_host" / f"host{numbers[0]}").exists():
+        raise checks.refused(f"host{numbers[0]} is no iSCSI host")
+    scan = sysfs.SYS / "class/scsi_host" / f"host{numbers[0]}" / "scan"
+    _write(scan, " ".join(map(str, numbers[1:])), "scan", f"host{numbers[0]}")
+
+
+@privileged(net)
+def scsi_rescan(address: str) -> int:
+    """Let the kernel read size and identity of a disk anew; returns bytes. KernelRefused."""
+    folder = _disk_folder(address)
+    _write(folder / "rescan", "1", "rescan", address)
+    return scsi.disk(address).size
+
+
+@privileged(net)
+def scsi_delete(address: str, flush: bool) -> bool:
+    """Flush (when asked to) and remove one disk; False when it is gone. DeviceHeld (nothing was changed)."""
+    checks.flag(flush, "flush")
+    try:
+        folder = _disk_folder(address)
+    except KernelRefused:
+        return False
+    name = scsi.disk(address).name
+    if name:
+        holders = sysfs.users_of(name)
+        if holders:
+            raise DeviceHeld(device=f"/dev/{name}", holders=", ".join(holders))
+        if flush:
+            _flush(name)
+    with contextlib.suppress(FileNotFoundError):
+        (folder / "delete").write_text("1")
+    return True
+
+
+@privileged(net)
+def multipath_add(device: str) -> None:
+    """Tell the multipath daemon of a new path; the caller sees in sysfs what came of it."""
+    short = devices.name(device)
+    if not scsi.over_iscsi(short):
+        raise checks.refused(f"{short} is no disk of an iSCSI session")
+    tool.run("multipath", ["-a", f"/dev/{short}"], timeout=_TOOL_S)
+    tool.run("multipathd", ["add", "path", short], timeout=_TOOL_S)
+
+
+@privileged(net)
+def multipath_remove(identity: str) -> bool:
+    """Flush and remove the map of an identity; False when there is none. DeviceHeld (nothing was changed)."""
+    found = scsi.multipath_map(_plain(identity, "identity"))
+    if found is None:
+        return False
+    device = f"/dev/mapper/{found.title}"
+    users = sysfs.users_of(found.name)
+    if users:
+        raise DeviceHeld(device=device, holders=", ".join(users))
+    if not devices.remote(found.name):
+        raise checks.refused(f"map {found.title} stands on other than iSCSI disks")
+    if any(scsi.path_running(below) for below in found.below):
+        _flush(found.name)
+    else:  # no path answers: what waits in the queue of the map would be waited for without end
+        tool.run("multipathd", ["disablequeueing", "map", found.title], timeout=_TOOL_S)
+    ended = tool.run("multipath", ["-f", found.title], timeout=_TOOL_S)
+    if scsi.multipath_map(identity) is not None:
+        raise KernelRefused(action="remove", device=device, reason=_said(ended))
+    return True
+
+
+@privileged(net)
+def multipath_resize(identity: str) -> int:
+    """Let the map of an identity follow its grown paths; returns bytes. KernelRefused."""
+    found = scsi.multipath_map(_plain(identity, "identity"))
+    if found is None or not devices.remote(found.name):
+        raise KernelRefused(action="resize", device=identity, reason="it has no map of iSCSI disks")
+    ended = tool.run("multipathd", ["resize", "map", found.title], timeout=_TOOL_S)
+    grown = scsi.multipath_map(identity)
+    if ended.code or grown is None:
+        raise KernelRefused(action="resize", device=f"/dev/mapper/{found.title}", reason=_said(ended))
+    return grown.size
+
+
+def _flush(name: str) -> None:
+    try:
+        fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelRefused(action="flush", device=f"/dev/{name}", reason=error.strerror or str(error)) from error
+
+
+def _disk_folder(address: object) -> Path:
+    if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+        raise checks.refused(f"address {checks.shown(address)} is no SCSI address")
+    folder = sysfs.SYS / "class/scsi_device" / address / "device"
+    if not folder.exists():
+        raise KernelRefused(action="find", device=address, reason="there is no such disk")
+    if not any(part.startswith("session") for part in folder.resolve().parts):
+        raise checks.refused(f"disk {address} belongs to no iSCSI session")
+    return folder
+
+
+def _write(path: Path, value: str, action: str, device: str) -> None:
+    try:
+        path.write_text(value)
+    except OSError as error:
+        raise KernelRefused(action=action, device=device, reason=error.strerror or str(error)) from error
+
+
+def _iscsiadm(*arguments: str, timeout: float) -> tool.Ended:
+    return tool.run("iscsiadm", arguments, timeout=timeout)
+
+
+def _said(ended: tool.Ended) -> str:
+    return ended.stderr.splitlines()[-1] if ended.stderr else f"exit code {ended.code}"
+
+
+def _target(value: object) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise checks.refused(f"target {checks.shown(value)} is not an iSCSI name")
+    return value
+
+
+def _portal(address: object, port: object) -> tuple[str, int]:
+    try:
+        plain = str(ipaddress.ip_address(address if isinstance(address, str) else ""))
+    except ValueError:
+        raise checks.refused(f"address {checks.shown(address)} is not an IP address") from None
+    return plain, checks.number(port, "port", 1 << 16)
+
+
+def _plain(value: object, noun: str) -> str:
+    if not isinstance(value, str) or not _PLAIN.fullmatch(value):
+        raise checks.refused(f"{noun} {checks.shown(value)} is not a plain name")
+    return value
+
+
+def _chap(value: object) -> str:
+    if not isinstance(value, bytes) or not re.fullmatch(rb"[!-~]{1,255}", value):
+        raise checks.refused("the CHAP secret is not printable")
+    return value.decode("ascii")

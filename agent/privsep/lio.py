@@ -1,0 +1,191 @@
+"""Verbs on the kernel's iSCSI target: one target per volume, by its id, over the device that was made for it.
+
+`lio_apply` makes the whole of one target so; done again, or after a kill at any line, it ends the same. Nothing but
+targets of our prefix and devices that are bound for the volume can be reached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agent.host import lio, sysfs
+from agent.privsep import checks, configfs, devices, loopctl
+from agent.privsep.contexts import net, privileged
+from agent.privsep.errors import DeviceForeign, TargetRefused
+
+_NAME = re.compile(r"(iqn\.\d{4}-\d{2}\.[a-z0-9.:-]{1,205}|eui\.[0-9a-f]{16}|naa\.[0-9a-f]{16,32})")
+_USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_SECRET = re.compile(rb"[A-Za-z0-9]{12,64}")
+_MOST = 256
+_stores = threading.Lock()
+
+
+@privileged(net)
+def lio_apply(
+    volume_id: str,
+    device: str,
+    diskseq: int | None,
+    portals: Sequence[tuple[str, int]],
+    consumers: Sequence[tuple[str, bool, str, bytes | None]],
+) -> dict[str, Any]:
+    """Offer the device to exactly these consumers (initiator, read_only, CHAP user, CHAP secret or None).
+
+    {target, lun, serial, size (bytes)}. VerbRefused, DeviceForeign, TargetRefused.
+    """
+    volume = checks.uuid(volume_id, "volume")
+    wanted = {_initiator(name): _consumer(*rest) for name, *rest in _rows(consumers, 4)}
+    names = {lio.portal_name(*_portal(*row)) for row in _rows(portals, 2)}
+    _, held = devices.hold(device, diskseq, checks.loop_name("export", volume))
+    try:
+        with configfs.told(f"export volume {volume}"):
+            _need_target()
+            store = _store(volume, device)
+            group = _group(volume, store)
+            for name, (read_only, user, secret) in wanted.items():
+                _let_in(group, name, read_only, user, secret)
+            for folder in configfs.folders(group / "acls"):
+                if folder.name not in wanted:
+                    _shut_out(folder)
+            for name in names:
+                configfs.make(group / "np" / name)
+            for folder in configfs.folders(group / "np"):
+                if folder.name not in names:
+                    configfs.remove(folder)
+            configfs.want(group / "enable", "1")
+        size = loopctl.size(held)
+    finally:
+        os.close(held)
+    return {"target": lio.iqn(volume), "lun": lio.LUN, "serial": volume, "size": size}
+
+
+@privileged(net)
+def lio_remove(volume_id: str) -> bool:
+    """Take the volume's target away with everything in it, sessions too; False when there was none. TargetRefused."""
+    volume = checks.uuid(volume_id, "volume")
+    target = lio.CONFIGFS / "iscsi" / lio.iqn(volume)
+    group = target / "tpgt_1"
+    with configfs.told(f"take back volume {volume}"):
+        there = target.is_dir()
+        if group.is_dir():
+            with contextlib.suppress(OSError):  # it says so when it is not enabled
+                configfs.write(group / "enable", "0")
+            for folder in configfs.folders(group / "acls"):
+                _shut_out(folder)
+            for folder in configfs.folders(group / "lun"):
+                configfs.unlink_all(folder)
+                configfs.remove(folder)
+            for folder in configfs.folders(group / "np"):
+                configfs.remove(folder)
+            configfs.remove(group)
+        configfs.remove(target)
+        with _stores:
+            there = configfs.remove(lio.CONFIGFS / "core" / lio.HBA / volume) or there
+            with contextlib.suppress(OSError):
+                configfs.remove(lio.CONFIGFS / "core" / lio.HBA)
+    return there
+
+
+def _store(volume: str, device: str) -> Path:
+    """The storage object over the device, with the volume's id as its unit serial number."""
+    store = lio.CONFIGFS / "core" / lio.HBA / volume
+    with _stores:
+        configfs.make(store.parent)
+        configfs.make(store)
+    if sysfs.text(store / "enable") == "1":
+        if lio.device_of(store) != device:
+            raise DeviceForeign(device=device, reason=f"volume {volume} is exported from {lio.device_of(store)}")
+        return store
+    configfs.write(store / "udev_path", device)
+    configfs.write(store / "control", f"udev_path={device}")
+    configfs.write(store / "enable", "1")
+    configfs.write(store / "wwn/vpd_unit_serial", volume)
+    for attribute in ("emulate_tpu", "emulate_tpws"):  # refused where the device can not discard
+        with contextlib.suppress(OSError):
+            configfs.write(store / "attrib" / attribute, "1")
+    return store
+
+
+def _group(volume: str, store: Path) -> Path:
+    """The portal group: nobody without a row of its own gets in, and nobody without CHAP where a row has it."""
+    told = sysfs.text(store / "wwn/vpd_unit_serial") or ""
+    if not told.endswith(volume):
+        configfs.write(store / "wwn/vpd_unit_serial", volume)
+    configfs.make(lio.CONFIGFS / "iscsi")
+    group = lio.CONFIGFS / "iscsi" / lio.iqn(volume) / "tpgt_1"
+    configfs.make(group.parent)
+    configfs.make(group)
+    for attribute, value in (("generate_node_acls", "0"), ("authentication", "1"), ("cache_dynamic_acls", "0")):
+        configfs.want(group / "attrib" / attribute, value)
+    lun = group / "lun" / f"lun_{lio.LUN}"
+    configfs.make(lun)
+    if not configfs.links(lun):
+        configfs.link(lun, store)
+    return group
+
+
+def _let_in(group: Path, initiator: str, read_only: bool, user: str, secret: bytes | None) -> None:
+    folder = group / "acls" / initiator
+    configfs.make(folder)
+    if secret is not None:
+        configfs.write(folder / "auth/userid", user)
+        configfs.write(folder / "auth/password", secret)
+    configfs.want(folder / "attrib/authentication", "1" if secret is not None else "0")
+    lun = folder / f"lun_{lio.LUN}"
+    configfs.make(lun)
+    if not configfs.links(lun):
+        configfs.link(lun, group / "lun" / f"lun_{lio.LUN}")
+    configfs.want(lun / "write_protect", str(int(read_only)))
+
+
+def _shut_out(folder: Path) -> None:
+    """Remove a consumer; the kernel ends its session."""
+    for lun in configfs.folders(folder):
+        if lun.name.startswith("lun_"):
+            configfs.unlink_all(lun)
+            configfs.remove(lun)
+    configfs.remove(folder)
+
+
+def _need_target() -> None:
+    if not lio.available():
+        raise TargetRefused(action="export", reason="the kernel's target is not loaded")
+
+
+def _rows(value: object, width: int) -> list[Any]:
+    if not isinstance(value, (list, tuple)) or len(value) > _MOST:
+        raise checks.refused("a list of portals or consumers has another form, or is too long")
+    if not all(isinstance(row, (list, tuple)) and len(row) == width for row in value):
+        raise checks.refused("a portal or a consumer has another form")
+    return list(value)
+
+
+def _portal(address: object, port: object) -> tuple[str, int]:
+    checked = checks.number(port, "port", 1 << 16)
+    try:
+        return str(ipaddress.ip_address(address if isinstance(address, str) else "")), checked
+    except ValueError:
+        raise checks.refused(f"address {checks.shown(address)} is not an IP address") from None
+
+
+def _initiator(name: object) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise checks.refused(f"initiator {checks.shown(name)} is not an iSCSI name")
+    return name
+
+
+def _consumer(read_only: object, user: object, secret: object) -> tuple[bool, str, bytes | None]:
+    checked = checks.flag(read_only, "read_only")
+    if secret is None:
+        return checked, "", None
+    if not isinstance(user, str) or not _USER.fullmatch(user):
+        raise checks.refused(f"CHAP user {checks.shown(user)} is not a plain name")
+    if not isinstance(secret, bytes) or not _SECRET.fullmatch(secret):
+        raise checks.refused("a CHAP secret is not 12 to 64 letters and digits")
+    return checked, user, secret

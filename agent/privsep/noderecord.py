@@ -1,0 +1,108 @@
+"""Node records of open-iscsi, written as its own tools keep them: a file of root's alone per target and portal.
+
+Its tool would take a CHAP secret from its argument list, where everybody could read it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.privsep.errors import KernelRefused
+
+NODES = Path("/etc/iscsi/nodes")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A target at one portal; both are checked by the caller."""
+
+    target: str
+    address: str
+    port: int
+
+    @property
+    def portal(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    @property
+    def file(self) -> Path:
+        return NODES / self.target / f"{self.address},{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to log in. With `multipath` another path takes over soon, and no I/O is to wait for this one."""
+
+    interface: str = "default"
+    multipath: bool = False
+    username: str = ""
+    secret: str | None = field(default=None, repr=False)
+
+
+def text(node: Node, login: Login) -> str:
+    """The record. What it does not say is as /etc/iscsi/iscsid.conf has it."""
+    lines = {
+        "node.name": node.target,
+        "node.tpgt": "-1",
+        "node.startup": "manual",
+        "node.leading_login": "No",
+        "iface.iscsi_ifacename": login.interface,
+        "iface.transport_name": "iser" if login.interface == "iser" else "tcp",
+        "node.discovery_type": "static",
+        "node.session.scan": "manual",
+        "node.session.initial_login_retry_max": "2",
+        "node.session.auth.authmethod": "None" if login.secret is None else "CHAP",
+    }
+    if login.secret is not None:
+        lines["node.session.auth.username"] = login.username
+        lines["node.session.auth.password"] = login.secret
+    if login.multipath:
+        lines["node.session.timeo.replacement_timeout"] = "5"
+    lines |= {
+        "node.conn[0].address": node.address,
+        "node.conn[0].port": str(node.port),
+        "node.conn[0].startup": "manual",
+        "node.conn[0].timeo.login_timeout": "10",
+        "node.conn[0].timeo.logout_timeout": "10",
+    }
+    body = "".join(f"{key} = {value}\n" for key, value in lines.items())
+    return f"# BEGIN RECORD 2.1\n{body}# END RECORD\n"
+
+
+def keep(node: Node, login: Login) -> None:
+    """Write it whole, 0600. KernelRefused."""
+    try:
+        for folder in (NODES, node.file.parent):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        # Beside the folder that the tools list: a half-written one must never be taken for a portal.
+        fd, made = tempfile.mkstemp(prefix=".brickyard-", dir=NODES.parent)
+        with os.fdopen(fd, "w") as out:
+            out.write(text(node, login))
+        Path(made).replace(node.file)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise KernelRefused(action="write", device=str(node.file), reason=reason) from error
+
+
+def forget(node: Node) -> bool:
+    """Remove it, and the target's folder with the last one; False when there was none."""
+    there = True
+    try:
+        node.file.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        there = False
+    with contextlib.suppress(OSError):
+        node.file.parent.rmdir()
+    return there
+
+
+def portals(target: str) -> list[str]:
+    """`address,port` of every record of the target."""
+    try:
+        return sorted(entry.name for entry in (NODES / target).iterdir())
+    except OSError:
+        return []

@@ -1,0 +1,29 @@
+"""What can keep a volume from being offered to other hosts."""
+
+from __future__ import annotations
+
+from agent.base.errors import Conflict, NotFound, Temporary
+
+
+class NoTarget(NotFound):
+    code = "target.none"
+    sentence = "Host {host} has no target for {protocol}; it has: {known}."
+    hint = "Configure one on that host, e.g. the section [targets.lio] for iSCSI, and start its agent anew."
+
+
+class NoPortal(Temporary):
+    code = "target.no-portal"
+    sentence = "No address was found at which other hosts could reach the target."
+    hint = "Name the addresses: targets.lio.portals."
+
+
+class NotExportable(Conflict):
+    code = "target.not-exportable"
+    sentence = "Volume {volume} at {path} is neither a file nor a block device, so it can not be offered."
+    hint = "Attach it on its own host."
+
+
+class GrowRefused(Temporary):
+    code = "target.not-grown"
+    sentence = "The device of volume {volume} has {have} bytes after it was grown, not {need}."
+    hint = "It is tried again; `dmesg` on the volume's host usually says why."
