@@ -9,7 +9,15 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+)
 
 UUID = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
@@ -304,6 +312,12 @@ class AttachmentApply(Wire):
     wanted: tuple[WantedAttachment, ...] = ()
     encryption: LuksFormat | None = None
     connection: Connection | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A local attachment is told as it always was: the same job posted again must have the same arguments."""
+        told: dict[str, Any] = plain(self)
+        return {key: value for key, value in told.items() if key != "connection" or value is not None}
 
 
 class AttachmentResize(Wire):

@@ -113,6 +113,20 @@ class KeyStore:
             algorithm=source.algorithm, bit_length=source.bit_length,
         )  # fmt: skip
 
+    def site_secret(self, conn: Connection) -> bytes:
+        """32 random bytes of this site, made at the first call, the same ever after (also when keys are rotated)."""
+        key_id, project_id = rows.SITE
+        row = rows.get(conn, key_id)
+        if row is None:
+            nonce, sealed = self._kek.seal(os.urandom(32), _bound_to(key_id, project_id))
+            rows.add_once(
+                conn, id=key_id, project_id=project_id, user_id="", name="site", type="opaque", kek_id=self._kek.id,
+                nonce=nonce, sealed=sealed,
+            )  # fmt: skip
+            row = rows.get(conn, key_id)
+        assert row is not None
+        return self._opened(row)
+
     def delete(self, conn: Connection, key_id: str) -> None:
         """Remove a secret; one that is gone already is fine. Asks nobody whether it is used: see `discard`."""
         rows.remove(conn, key_id)

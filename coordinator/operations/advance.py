@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from agent.base.errors import BrickyardError, from_body
+from agent.wire.jobs import job_args
 from coordinator.lifecycle.operation import OPERATION
 from coordinator.operations.errors import Cancelled, UndoFailed
 from coordinator.operations.workflow import JobCall, JobStep, WaitStep, Workflow
@@ -55,6 +56,18 @@ def jobs_of(operation: Operation) -> list[tuple[str, str]]:
     ]
 
 
+def _pinned(operation: Operation, step: JobStep, name: str, call: JobCall) -> tuple[Operation, JobCall]:
+    """The call as it was first made under this attempt, where the step wants that; its secrets are never stored."""
+    if not step.pinned:
+        return operation, call
+    attempt = operation.attempt(name)
+    said = operation.steps.get(name, {}).get("said")
+    if said is not None and said["attempt"] == attempt:
+        return operation, replace(call, host_id=said["host"], args=job_args.validate_python(said["args"]))
+    said = {"attempt": attempt, "host": call.host_id, "args": call.args.model_dump(mode="json")}
+    return _mark(operation, name, said=said), call
+
+
 def _store(conn: Connection, operation: Operation, **values: Any) -> Operation:
     return operations.fenced(
         conn, operation, steps=operation.steps, step=operation.step, waiting=None, waiting_since=None, **values
@@ -77,6 +90,7 @@ def advance(
                 if isinstance(step, JobStep):
                     call = step.call(conn, operation)
                     if call is not None:
+                        operation, call = _pinned(operation, step, step.name, call)
                         operation = _mark(operation, step.name, state="running", host=call.host_id)
                         key = _key(operation, step.name, operation.attempt(step.name))
                         return _store(conn, operation), Next(step.name, call, key)
@@ -127,7 +141,9 @@ def retreat(
                 undo = f"{step.name}.undo"
                 key = _key(operation, undo, operation.attempt(undo))
                 if call is not None:
-                    operation = replace(_mark(operation, undo, host=call.host_id), step=operation.step)
+                    failed_in = operation.step
+                    operation, call = _pinned(operation, step, undo, call)
+                    operation = replace(_mark(operation, undo, host=call.host_id), step=failed_in)
                 return _store(conn, operation), Next(step.name, call, key, tombstone)
         elif step.undo is not None:
             step.undo(conn, operation)

@@ -9,20 +9,17 @@ from sqlalchemy import Connection, Row
 from agent.base.errors import BrickyardError, Conflict
 from agent.base.ids import new_id
 from agent.wire.jobs import AttachmentApply, Generation, WantedAttachment
+from agent.wire.jobs import Connection as Reached
 from coordinator.keys.store import KeyStore
+from coordinator.operations import transports
 from coordinator.operations.accept import Requester, accept
+from coordinator.operations.exports import AGAIN_ON, chap_secret, connection_of, export_call
 from coordinator.operations.volume_calls import luks_format, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
 from coordinator.state import attachments, fleet, messages, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move, move_if
-
-
-class NoTransport(Conflict):
-    code = "attachment.no-transport"
-    sentence = "Volume {volume} lies on host {home}, and no transport reaches it from host {host}."
-    hint = "Attach it to host {home}, or export back end {backend} by iSCSI or NVMe/TCP."
 
 
 class NotOurs(Conflict):
@@ -34,11 +31,10 @@ class NotOurs(Conflict):
 def accept_attach(
     conn: Connection, requester: Requester, volume_id: str, host_id: str, *, mode: str = "rw"
 ) -> tuple[Operation, Row[Any]]:
-    """The volume must be free, and its back end must be reachable from the host (`local`: the same host)."""
+    """The volume must be free, and a transport must reach it from the host. TransitionRefused, NoTransport."""
     volume = volumes.get(conn, volume_id)
     host = fleet.get(conn, host_id)
-    if volume.host_id is not None and volume.host_id != host.id:
-        raise NoTransport(volume=volume_id, home=volume.host_id, host=host_id, backend=volume.backend)
+    transport = transports.choose(conn, volume, host)
     move(conn, "volume", volume_id, "host_attach", guards=(volumes.has_no_attachments(volume_id),))
     attachment = enter(
         conn,
@@ -51,6 +47,8 @@ def accept_attach(
         host_id=host_id,
         attached_host=host_id,
         attach_mode=mode,
+        transport=transport.protocol if transport is not None else None,
+        initiator=transport.initiator if transport is not None else None,
     )
     generations = attachments.next_generations(conn, volume_id, host_id, 2)
     args = {
@@ -59,7 +57,9 @@ def accept_attach(
         "host_id": host_id,
         "generations": [generation.model_dump() for generation in generations],
     }
-    operation = accept(conn, requester, kind="attach_host", resource_type="volume", resource_id=volume_id, args=args)
+    operation = accept(
+        conn, requester, kind="attach_host", version=2, resource_type="volume", resource_id=volume_id, args=args
+    )
     return operation, attachment
 
 
@@ -78,11 +78,59 @@ def accept_detach(conn: Connection, requester: Requester, attachment_id: str) ->
         "generations": [generation.model_dump() for generation in generations],
     }
     return accept(
-        conn, requester, kind="detach_host", resource_type="volume", resource_id=attachment.volume_id, args=args
-    )
+        conn, requester, kind="detach_host", version=2, resource_type="volume", resource_id=attachment.volume_id,
+        args=args,
+    )  # fmt: skip
 
 
 def attach_workflow(keys: KeyStore) -> Workflow:
+    """Version 2 of attach_host: the volume's host offers it, then the consumer's host attaches it."""
+
+    def offer(conn: Connection, operation: Operation) -> JobCall | None:
+        return _offer(conn, keys, operation, wanted=True)
+
+    def withdraw(conn: Connection, operation: Operation) -> JobCall | None:
+        return _offer(conn, keys, operation, wanted=False)
+
+    def apply(conn: Connection, operation: Operation) -> JobCall:
+        return _apply(conn, keys, operation, generation=0, wanted=True)
+
+    def take_back(conn: Connection, operation: Operation) -> JobCall:
+        return _apply(conn, keys, operation, generation=1, wanted=False)
+
+    return Workflow(
+        kind="attach_host",
+        version=2,
+        steps=(
+            JobStep("export", offer, undo=withdraw, again_on=AGAIN_ON, pinned=True),
+            JobStep("apply", apply, undo=take_back),
+        ),
+        finished=_attached,
+        failed=_attach_failed,
+        attention=_attention("host_attach_failed", "host_attach_failed"),
+    )
+
+
+def detach_workflow(keys: KeyStore) -> Workflow:
+    """Version 2 of detach_host: the export ends only after the consumer's host said that nothing is left there."""
+
+    def apply(conn: Connection, operation: Operation) -> JobCall:
+        return _apply(conn, keys, operation, generation=0, wanted=False)
+
+    def withdraw(conn: Connection, operation: Operation) -> JobCall | None:
+        return _offer(conn, keys, operation, wanted=False)
+
+    return Workflow(
+        kind="detach_host",
+        version=2,
+        steps=(JobStep("apply", apply), JobStep("unexport", withdraw, again_on=AGAIN_ON, pinned=True)),
+        finished=_detached,
+        failed=_detach_failed,
+        attention=_attention("detach_failed", "host_detach_failed"),
+    )
+
+
+def attach_workflow_v1(keys: KeyStore) -> Workflow:
     """Version 1 of attach_host."""
 
     def apply(conn: Connection, operation: Operation) -> JobCall:
@@ -101,7 +149,7 @@ def attach_workflow(keys: KeyStore) -> Workflow:
     )
 
 
-def detach_workflow(keys: KeyStore) -> Workflow:
+def detach_workflow_v1(keys: KeyStore) -> Workflow:
     """Version 1 of detach_host."""
 
     def apply(conn: Connection, operation: Operation) -> JobCall:
@@ -115,6 +163,15 @@ def detach_workflow(keys: KeyStore) -> Workflow:
         failed=_detach_failed,
         attention=_attention("detach_failed", "host_detach_failed"),
     )
+
+
+def _offer(conn: Connection, keys: KeyStore, operation: Operation, *, wanted: bool) -> JobCall | None:
+    """None where no transport is needed: the consumer's host has the volume itself."""
+    attachment = attachments.get(conn, operation.args["attachment_id"])
+    if attachment.transport is None:
+        return None
+    volume = volumes.get(conn, operation.args["volume_id"])
+    return export_call(conn, keys, volume, without=None if wanted else attachment.id)
 
 
 def _apply(conn: Connection, keys: KeyStore, operation: Operation, *, generation: int, wanted: bool) -> JobCall:
@@ -132,17 +189,31 @@ def _apply(conn: Connection, keys: KeyStore, operation: Operation, *, generation
             for row in (*kept, *mine)
         ),
         encryption=luks_format(volume),
+        connection=_connection(operation, kept),
     )
     secrets = volume_secret(conn, keys, volume) if job.wanted else {}
+    if job.wanted and job.connection is not None and job.connection.auth == "chap":
+        secrets["chap"] = chap_secret(conn, keys, job.connection.username)
     return JobCall(args["host_id"], job, secrets)
+
+
+def _connection(operation: Operation, kept: list[Row[Any]]) -> Reached | None:
+    """From the export of this operation, else as it was when another attachment of this host was made."""
+    made = connection_of(operation, "export", operation.args["attachment_id"])
+    if made is not None:
+        return made
+    stored = next((row.connection for row in kept if row.connection is not None), None)
+    return Reached.model_validate(stored) if stored is not None else None
 
 
 def _attached(conn: Connection, operation: Operation) -> None:
     attachment_id = operation.args["attachment_id"]
     applied = operation.results["apply"]["attached"]
     device = next(row for row in applied if row["attachment_id"] == attachment_id)
+    made = connection_of(operation, "export", attachment_id)
+    reached = made.model_dump(mode="json") if made is not None else None
     move(conn, "attachment", attachment_id, "host_attached", device=device, attach_time=utcnow(),
-         mountpoint=device["device"])  # fmt: skip
+         mountpoint=device["device"], connection=reached)  # fmt: skip
     move(conn, "volume", operation.resource_id, "host_attached", attach_status="attached")
 
 

@@ -7,15 +7,16 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from agent.base.errors import BrickyardError, Invalid
-from agent.wire.jobs import VolumeExtend
+from agent.wire.jobs import AttachmentResize, VolumeExtend
+from coordinator.keys.store import KeyStore
 from coordinator.operations import sizes
 from coordinator.operations.accept import Requester, accept
-from coordinator.operations.volume_calls import volume_row
+from coordinator.operations.volume_calls import volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Workflow
 from coordinator.quota import limits
 from coordinator.scheduler.errors import NoPool
 from coordinator.scheduler.placement import claim, release
-from coordinator.state import messages, types, volumes
+from coordinator.state import attachments, messages, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
 
@@ -35,10 +36,28 @@ def accept_extend(
     limits.check(conn, row.project_id, type_name, gigabytes=more, volume_size=new_size)
     move(conn, "volume", volume_id, "extend_attached" if attached else "extend", reserved_size=more)
     args = {"new_size": new_size, "old_size": row.size}
-    return accept(conn, requester, kind="extend_volume", resource_type="volume", resource_id=volume_id, args=args)
+    return accept(
+        conn, requester, kind="extend_volume", version=2, resource_type="volume", resource_id=volume_id, args=args
+    )
 
 
-def workflow() -> Workflow:
+def workflow(keys: KeyStore) -> Workflow:
+    """Version 2 of the workflow: a host that has the volume attached from elsewhere follows."""
+
+    def follow(conn: Connection, operation: Operation) -> JobCall | None:
+        return _follow(conn, keys, operation)
+
+    return Workflow(
+        kind="extend_volume",
+        version=2,
+        steps=(LocalStep("claim", _claim, undo=_unclaim), JobStep("grow", _grow), JobStep("follow", follow)),
+        finished=_finished,
+        failed=_failed,
+        attention=_attention,
+    )
+
+
+def workflow_v1() -> Workflow:
     """Version 1 of the workflow."""
     return Workflow(
         kind="extend_volume",
@@ -83,6 +102,17 @@ def _grow(conn: Connection, operation: Operation) -> JobCall | None:
         encrypted=row.encryption_format is not None,
     )
     return JobCall(row.host_id, args)
+
+
+def _follow(conn: Connection, keys: KeyStore, operation: Operation) -> JobCall | None:
+    row = volume_row(conn, operation)
+    there = [one for one in attachments.of_volume(conn, row.id) if one.owner == "agent" and one.transport is not None]
+    if not there:
+        return None
+    encrypted = row.encryption_format is not None
+    size = int(operation.results["grow"]["device_bytes"])
+    job = AttachmentResize(volume_id=row.id, size_bytes=size, encrypted=encrypted)
+    return JobCall(there[0].host_id, job, volume_secret(conn, keys, row) if encrypted else {})
 
 
 def _finished(conn: Connection, operation: Operation) -> None:

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Row
 
 from agent.base.errors import Invalid
 from agent.base.ids import new_id
-from coordinator.operations.attach_host import NoTransport
 from coordinator.operations.attachment_errors import KeptByHost, NoConnector, ReadOnlyVolume, UsedByCompute
+from coordinator.operations.transports import NoTransport
 from coordinator.state import attachments, metadata, volumes
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move, move_if

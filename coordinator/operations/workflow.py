@@ -50,6 +50,8 @@ class JobStep:
     `retry_from` names an earlier step to go back to after a temporary failure (its work is made anew).
     `again_on` holds error codes after which going back helps, though the host itself sees nothing temporary in them.
     `elsewhere` names the step to go back to when the job was provably not delivered.
+    `pinned`: what the job says is stored when it is first given out, and said again whenever it is posted anew; for
+    calls that are made from rows which may change meanwhile.
     """
 
     name: str
@@ -58,6 +60,7 @@ class JobStep:
     retry_from: str | None = None
     again_on: frozenset[str] = frozenset()
     elsewhere: str | None = None
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,12 @@ def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
         )  # fmt: skip
 
 
+def protocols_of(conn: Connection, pool_id: str | None) -> tuple[str, ...]:
+    """How volumes of a pool can be reached, as its host last told."""
+    told = conn.execute(select(pools.c.reported).where(pools.c.id == pool_id)).scalar_one_or_none()
+    return tuple((told or {}).get("protocols", ()))
+
+
 def pools_of(conn: Connection, host_id: str | None = None) -> Sequence[Row[Any]]:
     """Pools with the state of their host."""
     query = select(pools, hosts.c.reachable, hosts.c.enabled, hosts.c.availability_zone).join(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
+from coordinator.state.savepoint import savepoint
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.images import image_properties, images
 from coordinator.state.tables.keys import key_checks, secrets
@@ -21,6 +24,12 @@ def add(conn: Connection, **values: Any) -> None:
     conn.execute(insert(secrets).values(**values))
 
 
+def add_once(conn: Connection, **values: Any) -> None:
+    """Unless a row of that id is there, also one that another coordinator adds at this moment."""
+    with suppress(IntegrityError), savepoint(conn):
+        conn.execute(insert(secrets).values(**values))
+
+
 def get(conn: Connection, key_id: str) -> Row[Any] | None:
     """The whole row, sealed value included."""
     return conn.execute(select(secrets).where(secrets.c.id == key_id)).one_or_none()
@@ -28,20 +37,26 @@ def get(conn: Connection, key_id: str) -> Row[Any] | None:
 
 def show(conn: Connection, key_id: str) -> Row[Any] | None:
     """The row without its sealed value."""
-    return conn.execute(select(*_SHOWN).where(secrets.c.id == key_id)).one_or_none()
+    query = select(*_SHOWN).where(secrets.c.id == key_id, secrets.c.project_id != SITE[1])
+    return conn.execute(query).one_or_none()
 
 
 def listing(
     conn: Connection, project_id: str | None = None, *, marker: str | None = None, limit: int | None = None
 ) -> Sequence[Row[Any]]:
     """Newest first, without sealed values; `project_id` None means all projects; `marker` is the last id seen."""
-    query = select(*_SHOWN).order_by(secrets.c.created_at.desc(), secrets.c.id.desc()).limit(limit)
+    query = select(*_SHOWN).where(secrets.c.project_id != SITE[1])
+    query = query.order_by(secrets.c.created_at.desc(), secrets.c.id.desc()).limit(limit)
     if project_id is not None:
         query = query.where(secrets.c.project_id == project_id)
     if marker is not None:
         last = select(secrets.c.created_at).where(secrets.c.id == marker).scalar_subquery()
         query = query.where((secrets.c.created_at < last) | ((secrets.c.created_at == last) & (secrets.c.id < marker)))
     return conn.execute(query).all()
+
+
+SITE = ("00000000-0000-4000-8000-000000000001", "")
+"""Id and project of the site's own secret, which no user can see."""
 
 
 def remove(conn: Connection, key_id: str) -> bool:

@@ -7,8 +7,8 @@ from sqlalchemy import Connection, inspect, text
 from coordinator.state.errors import SchemaTooNew, SchemaTooOld
 from coordinator.state.tables import load_all
 
-HEAD = "0001"
-RELEASED = ("0001",)
+HEAD = "0002"
+RELEASED = ("0001", "0002")
 """All versions that a release has had, oldest first; the last is this one's."""
 
 

@@ -32,7 +32,10 @@ class AttachBody(Body):
 
 
 class HostAttachmentAnswer(Answer):
-    """`device` has `device` (decrypted where the volume is encrypted), `raw_device`, `raw` and `diskseq`."""
+    """`device` has `device` (decrypted where the volume is encrypted), `raw_device`, `raw` and `diskseq`.
+
+    `transport` says how the host reaches the volume; null: it has it itself. `connection` is what it was told of it.
+    """
 
     id: str
     volume_id: str
@@ -41,6 +44,8 @@ class HostAttachmentAnswer(Answer):
     mode: str
     status: str
     device: dict[str, Any] | None
+    transport: str | None
+    connection: dict[str, Any] | None
     attention: str | None
     attached_at: Time | None
     created_at: Time
@@ -62,7 +67,8 @@ class HostAttachmentList(Answer):
 
 def shown(row: Row[Any]) -> dict[str, Any]:
     """A host attachment as an answer."""
-    fields = picked(row, "id", "volume_id", "project_id", "host_id", "device", "attention", "created_at")
+    fields = picked(row, "id", "volume_id", "project_id", "host_id", "device", "transport", "connection",
+                    "attention", "created_at")  # fmt: skip
     return {**fields, "mode": row.attach_mode, "status": row.attach_status, "attached_at": row.attach_time}
 
 

@@ -12,7 +12,7 @@ from coordinator.cli.nouns.volume import attach_to, lost_access
 from coordinator.cli.nouns.volume import find as find_volume
 
 PATH = "/brickyard/v1/attachments"
-LISTED = ("id", "volume_id", "host_id", "mode", "status", "path", "attention")
+LISTED = ("id", "volume_id", "host_id", "transport", "mode", "status", "path", "attention")
 
 
 @click.group()

@@ -1,4 +1,7 @@
-"""Attachments, and the generation of each (volume, host) pair. `owner`: `agent`, `compute` or `external`."""
+"""Attachments, and the generation of each (volume, host) pair. `owner`: `agent`, `compute` or `external`.
+
+`transport` (null: none is needed) and `initiator` say how the volume's host offers it, `connection` how it is reached.
+"""
 
 from sqlalchemy import JSON, Column, DateTime, ForeignKey, Integer, String, Table, Text
 
@@ -22,6 +25,9 @@ attachments = Table(
     Column("connector", JSON),
     Column("connection_info", JSON),
     Column("device", JSON),
+    Column("transport", String(32)),
+    Column("initiator", String(223)),
+    Column("connection", JSON),
     Column("attention", Text),
     Column("attach_time", DateTime),
     Column("detach_time", DateTime),

@@ -1,0 +1,67 @@
+"""How a volume reaches a host: on its own host directly, to others by what its pool offers and they can use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row
+
+from agent.base.errors import Conflict
+from coordinator.state import fleet
+
+PREFERRED = ("nvme-tcp", "iscsi")
+"""Transports between hosts, best first."""
+_ABLE = {"iscsi": ("iscsi", "initiator_iqn"), "nvme-tcp": ("nvme-tcp", "nqn")}
+"""By transport: the capability that a host must have, and the fact that names it there."""
+_CHAP = frozenset({"iscsi"})
+
+
+class NoTransport(Conflict):
+    code = "attachment.no-transport"
+    sentence = "Volume {volume} lies on host {home}, and no transport reaches it from host {host}."
+    hint = "Attach it to host {home}, or export back end {backend} by iSCSI or NVMe/TCP."
+
+
+class HostTooOld(NoTransport):
+    code = "attachment.host-too-old"
+    hint = "Bring the agent of host {home} to this release: it can not offer volumes to other hosts."
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """`initiator` is the IQN or NQN by which the consumer is known."""
+
+    protocol: str
+    initiator: str
+
+
+def choose(conn: Connection, volume: Row[Any], host: Row[Any]) -> Transport | None:
+    """None: the volume lies on that host (or nowhere yet). NoTransport, HostTooOld."""
+    if volume.host_id is None or volume.host_id == host.id:
+        return None
+    facts = host.facts or {}
+    names = {
+        protocol: str(facts[fact])
+        for protocol, (capability, fact) in _ABLE.items()
+        if capability in facts.get("capabilities", ()) and facts.get(fact)
+    }
+    return best(conn, volume, names, host.id)
+
+
+def auth_of(protocol: str) -> Literal["none", "chap"]:
+    """How a consumer proves who it is."""
+    return "chap" if protocol in _CHAP else "none"
+
+
+def best(conn: Connection, volume: Row[Any], names: dict[str, str], host: str) -> Transport:
+    """The best transport from the volume's pool to a consumer that is known by `names` (by protocol)."""
+    told = {"volume": volume.id, "home": volume.host_id, "host": host, "backend": volume.backend}
+    offered = fleet.protocols_of(conn, volume.pool_id)
+    for protocol in PREFERRED:
+        if protocol in offered and protocol in names:
+            home = fleet.get(conn, volume.host_id)
+            if "export.apply" not in (home.facts or {}).get("job_kinds", ()):
+                raise HostTooOld(**told)
+            return Transport(protocol, names[protocol])
+    raise NoTransport(**told)
