@@ -23,10 +23,10 @@ async def attach(row: Row, connection: Connection, chap: bytes | None, key: byte
     found = await connector(connection.protocol).attach(connection, secret=chap)
     if key is None:
         return found, found.device
-    from agent.privsep import crypt
+    from agent.privsep import crypt, mapper
     from agent.privsep.client import call
 
-    if not crypt.dm_crypt_available():
+    if not mapper.dm_crypt_available():
         return found, found.device
     try:
         opened = await call(crypt.crypt_open, found.device, found.diskseq, row.attachment_id, key, row.mode == "ro")
