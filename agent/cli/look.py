@@ -17,7 +17,7 @@ from agent.cli.place import place_of, settings_of
 from agent.server.settings import DEFAULT_CONFIG
 
 JOBS = ("key", "kind", "state", "done", "age", "error")
-ATTACHMENTS = ("attachment_id", "volume_id", "state", "mode", "device", "backend")
+ATTACHMENTS = ("attachment_id", "volume_id", "state", "protocol", "mode", "device", "backend")
 
 
 @click.command()

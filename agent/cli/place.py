@@ -22,4 +22,5 @@ def place_of(settings: AgentSettings) -> Place:
         limits_file=settings.privsep.limits_file,
         backends={name: backend.path for name, backend in settings.backends.items()},
         images_dir=settings.images_dir,
+        targets=frozenset(name for name, table in settings.targets if table is not None),
     )

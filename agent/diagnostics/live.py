@@ -9,8 +9,9 @@ from typing import Any
 from agent.base.errors import NotFound
 from agent.base.ids import checked_id
 from agent.base.terminal.sizes import size
-from agent.diagnostics import journal
+from agent.diagnostics import journal, transports
 from agent.diagnostics.place import Place
+from agent.diagnostics.transports import node as _node
 from agent.host import sysfs
 
 
@@ -23,11 +24,16 @@ class VolumeUnknown(NotFound):
 def attachments(place: Place) -> list[dict[str, Any]]:
     """The table of attachments, each row with `state`: attached, missing or stale."""
     rows = journal.attachments(place.journal_file)
-    bound = {f"/dev/{loop.name}": loop.file_name for loop in sysfs.loop_devices(place.root / "sys")}
+    sys = place.root / "sys"
+    bound = {f"/dev/{loop.name}": loop.file_name for loop in sysfs.loop_devices(sys)}
     for row in rows:
-        there = (
-            bool(row["raw_device"]) and bound.get(row["raw_device"]) == Path(row["identifiers"].get("path", "")).name
-        )
+        connection = transports.connection_of(row)
+        row["protocol"] = connection.protocol if connection is not None else "local"
+        if connection is not None:
+            there = transports.there(row, connection, sys)
+        else:
+            file = Path(row["identifiers"].get("path", "")).name
+            there = bool(row["raw_device"]) and bound.get(row["raw_device"]) == file
         row["state"] = "stale" if not row["wanted"] else "attached" if there else "missing"
     return rows
 
@@ -44,7 +50,11 @@ def explain(place: Place, volume_id: str) -> dict[str, Any]:
     known = place.journal_file.exists()
     told = [row for row in attachments(place) if row["volume_id"] == volume_id] if known else []
     work = journal.jobs(place.journal_file) if known else []
-    tree += [_node("attachment", r["attachment_id"], f"{r['state']}, {r['mode']}, {r['device']}") for r in told]
+    tree += transports.exported(volume_id, place.root)
+    for row in told:
+        connection = transports.connection_of(row)
+        below = [] if connection is None else transports.reached(connection, place.root / "sys")
+        tree.append(_node("attachment", row["attachment_id"], f"{row['state']}, {row['mode']}, {row['device']}", below))
     jobs = [job for job in work if (job["args"] or {}).get("volume_id") == volume_id]
     tree += [_node("job", job["key"], f"{job['kind']}, {job['state']}") for job in jobs]
     if not tree:
@@ -62,19 +72,7 @@ def _file(place: Place, backend: str, path: Path, *, half: bool) -> dict[str, An
 
 
 def _device(sys: Path, name: str, words: str) -> dict[str, Any]:
-    users = sysfs.users_of(name, sys)
-    below = []
-    for user in users:
-        holder, _, title = user.partition(" ")
-        if holder.startswith("dm-"):
-            below.append(_device(sys, holder, title.strip("()")))
-        else:
-            below.append(_node("holder", user, ""))
-    return _node("device", f"/dev/{name}", words, below)
-
-
-def _node(kind: str, name: str, about: str, below: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    return {"kind": kind, "name": name, "about": about, "below": below or []}
+    return _node("device", f"/dev/{name}", words, transports.users(sys, name))
 
 
 def lines(node: Mapping[str, Any], depth: int = 0) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Paths of one agent. `backends` maps a name to its folder; `root` is / except in tests."""
+    """Paths of one agent. `backends` maps a name to its folder; `targets` are configured; `root` is / except in tests."""
 
     host: str
     state_dir: Path
@@ -20,6 +20,7 @@ class Place:
     limits_file: Path
     backends: Mapping[str, Path] = field(default_factory=dict)
     images_dir: Path | None = None
+    targets: frozenset[str] = frozenset()
     root: Path = Path("/")
 
     @property

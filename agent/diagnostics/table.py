@@ -19,6 +19,7 @@ CHECKS = {
     "clock": "Is the clock right?",
     "journal": "Is the journal whole?",
     "jobs": "Is a job stuck?",
+    "remote": "Can this host offer volumes to others, and use theirs?",
     "attachments": "Is what should be attached there?",
     "leftovers": "Are there half-made files that nothing needs?",
     "space": "Is there room?",

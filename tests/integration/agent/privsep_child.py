@@ -28,7 +28,7 @@ base = Path(sys.argv[1])
 def dropped(**options):
     nobody = account.choose("nobody")
     account.check(nobody, base)
-    given = start.start(["block", "crypt"], roots=[base / "root"], **options)
+    given = start.start(["block", "crypt", "net"], roots=[base / "root"], **options)
     account.drop(nobody, base)
     return given
 

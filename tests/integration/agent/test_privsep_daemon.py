@@ -16,8 +16,9 @@ pytestmark = [
 FUZZ = """
 dropped()
 from hypothesis import HealthCheck, given, settings, strategies as st
-block, crypt = channel("block"), channel("crypt")
+block, crypt, net = channel("block"), channel("crypt"), channel("net")
 ident = str(uuid.uuid4())
+iqn = "iqn.2026-01.io.test:" + ident
 target = volume()
 text = st.one_of(
     st.text(alphabet=st.characters(exclude_categories=["Cs"])),
@@ -47,9 +48,25 @@ def fuzz(one, two, three):
     refused(block, "block.loop_flush", one, two, three)
     refused(block, "block.loop_resize", one, two, three)
     refused(crypt, "crypt.crypt_open", one, two, three, b"x", True)
-    refused(crypt, "crypt.crypt_open", 0, None, ident, one, True)
+    refused(crypt, "crypt.crypt_open", "/dev/loop0", None, ident, b"x", True)
+    refused(crypt, "crypt.crypt_open", "/dev/loop0", None, ident, one if one else None, True)
     refused(crypt, "crypt.crypt_close", one)
     refused(crypt, "crypt.crypt_resize", one, b"x")
+    refused(net, "lio.lio_apply", one, two, three, [], [])
+    refused(net, "lio.lio_apply", ident, one, None, [[two, three]], [])
+    refused(net, "lio.lio_apply", ident, "/dev/loop0", None, [["127.0.0.1", 3260]], [[one, two, three, b"x"]])
+    refused(net, "lio.lio_apply", ident, "/dev/vda", None, [], [])
+    refused(net, "iscsi.iscsi_login", one, two, three)
+    refused(net, "iscsi.iscsi_login", iqn, one, two)
+    refused(net, "iscsi.iscsi_forget", iqn, one, two)
+    refused(net, "iscsi.iscsi_forget", one, "127.0.0.1", 3260)
+    refused(net, "iscsi.iscsi_logout", one, two)
+    refused(net, "iscsi.scsi_scan", one, two, three, 0)
+    refused(net, "iscsi.scsi_scan", 0, 0, 0, 0)
+    refused(net, "iscsi.scsi_delete", one, two)
+    refused(net, "iscsi.scsi_delete", "0:0:0:0", False)
+    refused(net, "iscsi.multipath_add", one)
+    refused(net, "iscsi.multipath_remove", one)
 fuzz()
 told(seen=sorted(seen), left=block.remote_call("agent.privsep.block.loop_list", (), {}, None))
 """

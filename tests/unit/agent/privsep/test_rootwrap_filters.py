@@ -29,7 +29,7 @@ def filters(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return list(wrapper.load_filters([str(folder)]))
 
 
-@pytest.mark.parametrize("context", ["block", "crypt"])
+@pytest.mark.parametrize("context", ["block", "crypt", "net"])
 def test_our_daemons_are_allowed(filters: list[Any], context: str) -> None:
     command = _helper(f"agent.privsep.contexts.{context}")
     assert any(found.match(command) for found in filters if found.name != "privsep-helper")
@@ -39,7 +39,7 @@ def test_our_daemons_are_allowed(filters: list[Any], context: str) -> None:
     "command",
     [
         _helper("os_brick.privileged.default"),
-        _helper("agent.privsep.contexts.net"),
+        _helper("agent.privsep.contexts.other"),
         _helper("agentXprivsep.contexts.block"),
         _helper(socket="/tmp/a/../../etc/privsep.sock"),
         _helper(socket="/etc/privsep.sock"),

@@ -1,0 +1,58 @@
+"""Can this host offer volumes to others, and use theirs?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agent.diagnostics.finding import Finding, bad, ok, skipped, warning
+from agent.diagnostics.place import Place
+from agent.host import facts, lio, scsi
+
+_MODULES = "echo target_core_mod > /etc/modules-load.d/brickyard.conf; modprobe target_core_mod"
+
+
+def check(place: Place) -> Iterator[Finding]:
+    yield from _target(place)
+    yield from _initiator(place)
+
+
+def _target(place: Place) -> Iterator[Finding]:
+    if "lio" not in place.targets:
+        yield skipped("remote", "No target is configured: volumes of this host are used on this host.")
+        return
+    root = place.root / lio.CONFIGFS.relative_to("/")
+    if not lio.available(root):
+        yield bad("remote", "The kernel's iSCSI target is not loaded, or configfs is not mounted.", f"Run: {_MODULES}")
+        return
+    broken = [found for found in lio.targets(root) if not (found.ready and found.portals)]
+    for found in broken:
+        remedy = "The agent makes it whole when it starts, and at the next attach of the volume."
+        yield warning("remote", f"The target of volume {found.volume_id} takes no log-ins.", remedy)
+    if not broken:
+        yield ok("remote", "The kernel's iSCSI target is ready.")
+
+
+def _initiator(place: Place) -> Iterator[Finding]:
+    if not scsi.iscsid_listens(place.root / "proc"):
+        remedy = "To use volumes of other hosts: apt-get install open-iscsi; systemctl enable --now iscsid.socket"
+        yield skipped("remote", f"No iSCSI initiator runs here. {remedy}")
+        return
+    try:
+        name = facts.initiator_iqn(place.root)
+    except OSError:
+        name = None
+    if name is None and not (place.root / "etc/iscsi/initiatorname.iscsi").exists():
+        remedy = 'Run: echo "InitiatorName=$(iscsi-iname)" > /etc/iscsi/initiatorname.iscsi; systemctl restart iscsid'
+        yield bad("remote", "This host has no iSCSI name.", remedy)
+    else:
+        yield ok("remote", f"The iSCSI initiator runs{f' as {name}' if name else ''}.")
+    if scsi.multipathd_listens(place.root / "proc"):
+        yield ok("remote", "multipathd runs: several portals become several paths.")
+    else:
+        remedy = "Run: apt-get install multipath-tools; systemctl enable --now multipathd"
+        yield warning("remote", "multipathd does not run: of several portals one is used at a time.", remedy)
+    for session in scsi.sessions(sys=place.root / "sys"):
+        if not session.healthy:
+            where = f"{session.target} at {session.address}:{session.port}"
+            yield warning("remote", f"The session with {where} is {session.state.lower()}.",
+                          "See that the portal can be reached; the session is made again by itself.")  # fmt: skip

@@ -1,0 +1,72 @@
+"""A volume between hosts, as the kernel shows it: who may use it here, or by which session and paths it comes here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.base.terminal.sizes import size
+from agent.host import lio, scsi, sysfs
+from agent.jobs import remote
+from agent.wire.jobs import Connection
+
+Node = dict[str, Any]
+
+
+def node(kind: str, name: str, about: str, below: list[Node] | None = None) -> Node:
+    return {"kind": kind, "name": name, "about": about, "below": below or []}
+
+
+def connection_of(row: Mapping[str, Any]) -> Connection | None:
+    """How the volume of a row of the table of attachments is reached; None: it lies here."""
+    told = row["identifiers"].get("connection")
+    return Connection.model_validate(told) if told else None
+
+
+def there(row: Mapping[str, Any], connection: Connection, sys: Path) -> bool:
+    """Whether the kernel shows all that a row says."""
+    title = str(row["device"]).removeprefix("/dev/mapper/")
+    mapped = title == row["device"] or sysfs.mapper_device(title, sys) is not None
+    return bool(remote.paths(connection, sys)) and mapped
+
+
+def exported(volume_id: str, root: Path) -> list[Node]:
+    """The volume's target on this host, with portals and consumers."""
+    found = lio.target(volume_id, root / lio.CONFIGFS.relative_to("/"))
+    if found is None:
+        return []
+    below = [node("portal", name, "") for name in found.portals]
+    for one in found.consumers:
+        about = "connected" if one.connected else "not connected"
+        below.append(node("consumer", one.initiator, f"{about}, {'ro' if one.read_only else 'rw'}"))
+    return [node("target", found.target, "ready" if found.ready else "takes no log-ins", below)]
+
+
+def reached(connection: Connection, sys: Path) -> list[Node]:
+    """Each session with its path, and above the paths what gathers and uses them."""
+    sessions = scsi.sessions(connection.target, sys)
+    nodes = []
+    for session in sessions:
+        disk = session.disk(connection.lun or 0)
+        about = f"{session.address}:{session.port}, {session.state.lower()}"
+        nodes.append(node("session", str(session.number), about, [] if disk is None else [_path(disk, sys)]))
+    target = node("target", connection.target, f"{connection.protocol}, LUN {connection.lun}", nodes)
+    return [target]
+
+
+def _path(disk: scsi.Disk, sys: Path) -> Node:
+    about = f"{disk.address}, {disk.state}, {size(disk.size)}, {disk.identity or 'no identity'}"
+    return node("path", f"/dev/{disk.name}", about, users(sys, disk.name))
+
+
+def users(sys: Path, name: str) -> list[Node]:
+    """What stands on a device, up to those who use it."""
+    below = []
+    for user in sysfs.users_of(name, sys):
+        holder, _, title = user.partition(" ")
+        if holder.startswith("dm-"):
+            below.append(node("device", f"/dev/{holder}", title.strip("()"), users(sys, holder)))
+        else:
+            below.append(node("holder", user, ""))
+    return below

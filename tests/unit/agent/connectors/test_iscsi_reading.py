@@ -1,0 +1,50 @@
+"""What the iSCSI connector believes: only a disk that says exactly what the target promised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.connectors import registry
+from agent.connectors.errors import NoConnector
+from agent.connectors.iscsi_paths import claim
+from agent.host import scsi
+from agent.wire.jobs import Connection, Portal
+from tests.unit.agent.host.test_scsi import IDENTITY, SERIAL, TARGET, multipath, session
+
+CONNECTION = Connection(
+    protocol="iscsi", target=TARGET, portals=(Portal(address="10.0.0.1", port=3260),), lun=0, identity=IDENTITY,
+    serial=SERIAL, size_bytes=1 << 20,
+)  # fmt: skip
+CONNECTOR = registry.connector("iscsi")
+
+
+def test_one_path(tmp_path: Path) -> None:
+    session(tmp_path, 1)
+    found = CONNECTOR.present(CONNECTION, tmp_path)
+    assert found is not None
+    assert (found.device, found.paths, found.size, found.diskseq) == ("/dev/sda", ("sda",), 1 << 20, 7)
+
+
+def test_two_paths_and_their_map(tmp_path: Path) -> None:
+    session(tmp_path, 1)
+    session(tmp_path, 2, host=4, address="10.1.0.1", name="sdb")
+    multipath(tmp_path, "dm-3", ("sda", "sdb"), "mpath-3" + IDENTITY.removeprefix("naa."))
+    found = CONNECTOR.present(CONNECTION, tmp_path)
+    assert found is not None
+    assert (found.name, found.paths) == ("dm-3", ("sda", "sdb"))
+
+
+def test_another_volume_at_the_address_is_not_there(tmp_path: Path) -> None:
+    session(tmp_path, 1, identity="naa.60014059999999999999999999999999")
+    assert CONNECTOR.present(CONNECTION, tmp_path) is None
+    (disk,) = scsi.sessions(TARGET, tmp_path)[0].disks
+    assert "promised is" in claim(CONNECTION, disk)
+    assert "serial number" in claim(CONNECTION.model_copy(update={"identity": disk.identity, "serial": "x"}), disk)
+    assert "bytes" in claim(CONNECTION.model_copy(update={"identity": disk.identity, "size_bytes": 1 << 30}), disk)
+
+
+def test_an_unknown_protocol_is_named() -> None:
+    with pytest.raises(NoConnector, match="no connector for nvme-of; it has: local, iscsi"):
+        registry.connector("nvme-of")
