@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Paths of one agent. `backends` maps a name to its folder; `targets` are configured; `root` is / except in tests."""
+    """Paths of one agent. `backends` maps a name to its folder; `targets` are switched on; `root` is for tests."""
 
     host: str
     state_dir: Path

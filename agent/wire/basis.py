@@ -1,0 +1,49 @@
+"""What all models of the wire are made of, and how a volume of one host is reached from another."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+UUID = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+Bytes = Annotated[int, Field(ge=0, le=1 << 62)]
+Protocol = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
+"""Name of a transport between hosts: `iscsi`, `nvme-tcp`, …; a host refuses one that it has no connector for."""
+Endpoint = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9.:_-]{2,222}$")]
+"""Name of a target or an initiator: an IQN or an NQN."""
+
+
+class Wire(BaseModel):
+    """Base of all wire models: frozen; unknown fields are ignored so that a newer peer is understood."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Portal(Wire):
+    """An address (IPv4, or IPv6 without brackets) and a TCP port where a target answers."""
+
+    address: str = Field(pattern=r"^[0-9A-Fa-f.:]{2,45}$")
+    port: int = Field(ge=1, le=65535)
+
+
+class Connection(Wire):
+    """How a host reaches a volume of another host, without any secret.
+
+    `identity` is what the target promises of the device, as the kernel tells it (`naa.…`, `uuid.…`, `eui.…`), and
+    `serial` its unit serial number (empty: none is promised): a device that says anything else is handed to nobody.
+    With `auth` chap the secret belongs to `username`.
+    """
+
+    protocol: Protocol
+    target: Endpoint
+    portals: tuple[Portal, ...] = Field(min_length=1, max_length=64)
+    lun: int | None = Field(None, ge=0, le=16383)
+    nsid: int | None = Field(None, ge=1)
+    identity: str = Field(pattern=r"^[A-Za-z0-9_.:-]{4,128}$")
+    serial: str = Field("", pattern=r"^[A-Za-z0-9_.:-]{0,64}$")
+    size_bytes: Bytes
+    auth: Literal["none", "chap"] = "none"
+    username: str = Field("", max_length=64)
+    transport: Literal["tcp", "iser", "rdma"] = "tcp"
