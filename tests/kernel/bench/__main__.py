@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from tests.kernel.bench import boot, plan, python, root, suites
-from tests.kernel.bench.boot import Images, Machine
+from tests.kernel.bench.machine import X86_64, Images, Machine
 from tests.kernel.bench.place import ROOT, BuildFailed, Unavailable
 
 _RESULTS = ROOT / "build" / "kernel"
@@ -26,12 +27,13 @@ _SECONDS = 1500
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a guest and its files go with us
     given = _arguments()
     if os.environ.get("BRICKYARD_KERNEL") == "host" and not given.command:
         return subprocess.call(_pytest(given, [str(path) for path in _files(given)]), cwd=ROOT)
     try:
         base = root.image()
-        images = Images(base, python.image(base))
+        images = Images(X86_64, base, python.image(base))
     except Unavailable as reason:
         print(f"kernel tests: SKIPPED, the bench can not be had here: {reason}")
         required = not given.smoke or "kernel" in os.environ.get("BRICKYARD_REQUIRE", "").split(",")
@@ -40,7 +42,9 @@ def main() -> int:
         print(f"kernel tests: the guest could not be built: {error}")
         return 1
     if given.command:
-        return boot.run(images, Machine(nics=given.nics), given.command, _RESULTS / "command", given.seconds)
+        return boot.run(
+            images, Machine(memory=given.memory, nics=given.nics), given.command, _RESULTS / "command", given.seconds
+        )
     return _tests(given, images)
 
 
@@ -52,6 +56,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--coverage", action="store_true", help="measure; leaves .coverage files in build/kernel")
     parser.add_argument("--command", default="", metavar="SHELL", help="run a command in a guest, no tests")
     parser.add_argument("--nics", type=int, default=0, help="network cards of the guest of --command")
+    parser.add_argument("--memory", type=int, default=Machine().memory, help="MiB of the guest of --command")
     parser.add_argument("--seconds", type=int, default=_SECONDS, help=f"of one guest, at most ({_SECONDS})")
     return parser.parse_args()
 

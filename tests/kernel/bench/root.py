@@ -20,7 +20,7 @@ _TOOLS = {
     "mkfs.ext4": "e2fsprogs", "dpkg-deb": "dpkg", "apt-get": "apt",
 }  # fmt: skip
 _TO_REACH_ROOT = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")
-_SIZE = "8G"  # sparse
+_SIZE = "20G"  # sparse
 
 _FILES = {
     "etc/hostname": "bench\n",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.bench import boot, place, plan, suites
-from tests.kernel.bench.boot import Machine
+from tests.kernel.bench import boot, place, plan, suites, transfer
+from tests.kernel.bench.machine import Machine
 from tests.kernel.bench.place import ROOT
 
 
@@ -74,11 +74,11 @@ def test_old_images_go_and_recent_ones_stay(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_archive_holds_the_working_tree(tmp_path: Path) -> None:
-    boot.pack_source(tmp_path / "source.tar")
+    transfer.pack(tmp_path / "source.tar", "cpython-311", {"command": "true\n"})
     with tarfile.open(tmp_path / "source.tar") as archive:
         names = set(archive.getnames())
         here = archive.getmember(str(Path(__file__).relative_to(ROOT)))
-    assert {"pyproject.toml", "agent/__init__.py", "tests/kernel/conftest.py"} <= names
+    assert {".bench/command", "pyproject.toml", "agent/__init__.py", "tests/kernel/conftest.py"} <= names
     assert not [name for name in names if name.startswith(".venv") or name.startswith("build/")]
     assert here.uname == "root"
     assert here.mode & 0o444 == 0o444
@@ -94,7 +94,7 @@ def test_what_comes_out_stays_below_its_folder(tmp_path: Path) -> None:
         archive.add(inside / "junit.xml", "../escaped")
     results = tmp_path / "results"
     results.mkdir()
-    boot._unpack(outside, results)
+    transfer.unpack(outside, results)
     assert [path.name for path in results.iterdir()] == ["junit.xml"]
     assert not (tmp_path / "escaped").exists()
 
@@ -105,4 +105,10 @@ def test_what_comes_out_stays_below_its_folder(tmp_path: Path) -> None:
 )
 def test_the_status_of_the_guest_is_passed_on(tmp_path: Path, status: str, ended: str, expected: int) -> None:
     (tmp_path / "console.log").write_text("last words\n")
-    assert boot._judged(status, ended, tmp_path, 3) == expected
+    assert boot.judged(status, ended, tmp_path / "console.log", 3) == expected
+
+
+def test_a_guest_that_does_not_end_is_ended() -> None:
+    assert boot.watched(["sleep", "60"], 1) == "it did not end within 1 s"
+    assert boot.watched(["true"], 60) == ""
+    assert "sh ended with 3: no" in boot.watched(["sh", "-c", "echo no >&2; exit 3"], 60)
