@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.kernel.bench.place import BuildFailed
-from tests.kernel.bench.tools import PATH, run
+from tests.kernel.bench.tools import run
 
 _SIGNED = b"~Module signature appended~\n"
 # What a headless machine without hardware never loads; the rest of the tree stays as it is.
@@ -73,14 +73,12 @@ def _unsign(module: Path) -> None:
         module.write_bytes(data[: at - 8 - length])
 
 
-def write_initrd(folder: Path, root: Path, init: str, needed: Sequence[str]) -> None:
+def write_initrd(folder: Path, root: Path, init: str, needed: Sequence[str], busybox: Path) -> None:
     """`initrd`: busybox, the modules that lead to the root disk, and `init`."""
     version = (folder / "kernel-version").read_text()
     tree = folder / "initrd.tree"
     for name in ("bin", "modules", "dev", "mnt"):
         (tree / name).mkdir(parents=True)
-    busybox = shutil.which("busybox", path=PATH)
-    assert busybox is not None
     shutil.copy(busybox, tree / "bin/busybox")
     order: list[str] = []
     for module in needed:

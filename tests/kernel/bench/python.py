@@ -36,7 +36,7 @@ _PROJECT = ("pyproject.toml", "README.md", "LICENSE")
 
 def image(base: Path) -> Path:
     """`python.img`: what is mounted at /src/.venv of a guest whose root lies in `base`."""
-    wanted = _versions()
+    wanted = versions()
     scripts = re.search(
         r"^\[project.scripts\]\n(.+?)\n\n", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL
     )
@@ -47,7 +47,7 @@ def image(base: Path) -> Path:
     return place.made("python", key, lambda folder: _make(folder, base, wanted)) / "python.img"
 
 
-def _versions() -> list[str]:
+def versions() -> list[str]:
     """Names and versions of all that is installed here, as requirements."""
     found = {each.metadata["Name"].lower().replace("_", "-"): each.version for each in distributions()}
     return ["setuptools>=77", *sorted(f"{name}=={version}" for name, version in found.items() if name not in _OUTSIDE)]

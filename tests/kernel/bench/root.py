@@ -57,9 +57,9 @@ def _make(folder: Path) -> None:
         _bootstrap(root)
     with tools.step("the kernel"):
         kernel.unpack(folder, root)
-        kernel.write_initrd(folder, root, (HERE / "initrd-init").read_text(), _TO_REACH_ROOT)
+        kernel.write_initrd(folder, root, (HERE / "initrd-init").read_text(), _TO_REACH_ROOT, tools.where("busybox"))
     with tools.step("the root image"):
-        _configure(root)
+        configure(root)
         write_image(root, folder / "root.img", _SIZE)
 
 
@@ -78,7 +78,8 @@ def _bootstrap(root: Path) -> None:
         shutil.rmtree(root / rubbish, ignore_errors=True)
 
 
-def _configure(root: Path) -> None:
+def configure(root: Path) -> None:
+    """Settings, the first process, and the user that agents become."""
     for name, content in _FILES.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,12 @@ def has(tool: str) -> bool:
     return shutil.which(tool, path=PATH) is not None
 
 
+def where(tool: str) -> Path:
+    found = shutil.which(tool, path=PATH)
+    assert found is not None, f"{tool} was looked for before"
+    return Path(found)
+
+
 def run(*command: str | Path, cwd: Path | None = None, stdin: bytes = b"") -> bytes:
     """The output of a command. BuildFailed with what it said."""
     argv = [str(word) for word in command]
