@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row
 
+from agent.base.errors import from_body
 from coordinator.api.call import Call
 from coordinator.api.errors import NeedsProject
 from coordinator.operations.accept import Requester
 from coordinator.operations.engine import Engine
 from coordinator.operations.errors import NotCancellable, StillRunning
 from coordinator.state import attachments, operations, snapshots, volumes
+from coordinator.state.operations import Operation
 
 
 def scope(call: Call) -> str | None:
@@ -62,6 +64,24 @@ def owned_attachment(conn: Connection, call: Call, attachment_id: str, rule: str
 def owner_of(call: Call, instance_id: str | None) -> Literal["external", "compute"]:
     """Who keeps an attachment that is asked for: the compute service, when a service vouches and names a server."""
     return "compute" if instance_id is not None and call.context.is_service else "external"
+
+
+async def carried_out(call: Call, begun: Iterable[Operation | None]) -> None:
+    """Start these operations, or join those of earlier calls, and wait for their end as long as a call may.
+
+    Raises what made one fail, StillRunning when the time is over: the work then goes on.
+    """
+    engine, limit = call.services.get(Engine), call.services.settings.sync_timeout
+    wanted = [operation for operation in begun if operation is not None]
+    for operation in wanted:
+        if operation.request_id == call.context.request_id:
+            engine.start(operation)
+    for operation in wanted:
+        ended = await engine.wait(operation.id, limit)
+        if ended is None:
+            raise StillRunning(operation=operation.id, seconds=int(limit))
+        if ended.state != "done":
+            raise from_body(ended.error or {})
 
 
 async def end_work(call: Call, resource_id: str) -> None:

@@ -36,6 +36,8 @@ UNREACHABLE: dict[str, Unreachable] = {
     "unmanage_snapshot": "wait",
     "upload_volume": "wait",
     "reimage_volume": "wait",
+    "connect_volume": "wait",
+    "disconnect_volume": "wait",
     "attach_host": "wait",
     "detach_host": "wait",
     "upload_image": "wait",

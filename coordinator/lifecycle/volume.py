@@ -44,7 +44,7 @@ VOLUME = Lifecycle(
         Rule("unreserve", ("attaching",), "available"),
         Rule("attachment_reserve", ("available",), "reserved", _BUSY),
         Rule("attachment_share", ("reserved", "attaching", "in-use"), SAME, _BUSY),
-        Rule("attachment_left", ("detaching", "in-use"), "reserved"),
+        Rule("attachment_left", ("attaching", "detaching", "in-use"), "reserved"),
         Rule("initialize", ("available", "attaching"), "attaching", _BUSY),
         Rule("attach", ("available", "attaching"), "in-use", _BUSY),
         Rule("attachment_connect", ("reserved", "attaching", "available"), "attaching"),

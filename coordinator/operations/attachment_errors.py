@@ -38,6 +38,12 @@ class NoConnector(Invalid):
     sentence = "Invalid input for field/attribute connector. Value: {value}. It must name at least the host."
 
 
+class OtherConsumer(Conflict):
+    code = "attachment.other-consumer"
+    sentence = "Attachment {id} is connected for another consumer, on host {host}."
+    hint = "Make an attachment of its own for each consumer."
+
+
 class NoTarget(Invalid):
     code = "attachment.no-target"
     sentence = "Invalid request to attach volume to an invalid target: neither instance_uuid nor host_name is given."

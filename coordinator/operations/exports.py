@@ -32,7 +32,7 @@ def export_call(conn: Connection, keys: KeyStore, volume: Row[Any], *, without: 
     """
     if volume.host_id is None:
         return None
-    rows = [row for row in attachments.of_volume(conn, volume.id) if row.transport is not None and row.id != without]
+    rows = [row for row in attachments.of_volume(conn, volume.id) if _is_offered(row) and row.id != without]
     wanted = tuple(
         WantedExport(
             attachment_id=row.id,
@@ -70,6 +70,11 @@ def chap_secret(conn: Connection, keys: KeyStore, username: str) -> WireSecret:
     digest = hmac.digest(keys.site_secret(conn), f"brickyard chap {username}".encode(), "sha256")
     text = base64.b32encode(digest).decode().lower()[:_CHAP_CHARACTERS]
     return WireSecret.of("passphrase", text.encode())
+
+
+def _is_offered(row: Row[Any]) -> bool:
+    """What a host of ours detaches is offered until it says that nothing is left; what others keep ends at once."""
+    return row.transport is not None and (row.owner == "agent" or row.attach_status != "detaching")
 
 
 def _mode(row: Row[Any]) -> Literal["rw", "ro"]:

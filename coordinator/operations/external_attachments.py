@@ -1,12 +1,12 @@
 """Attachments that somebody else keeps (owner `external`, or `compute` for a server): reserve, connect, complete, end.
 
-They need no work on a host: a volume on a local back end is reached on its own host alone, and no remote transport
-exports it. Every function is one piece of the caller's write transaction.
+On the volume's own host they need no work; for others its host offers the volume, by an operation that is accepted
+here. Every function is one piece of the caller's write transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,14 +14,26 @@ from sqlalchemy import Connection, Row
 
 from agent.base.errors import Invalid
 from agent.base.ids import new_id
-from coordinator.operations.attachment_errors import KeptByHost, NoConnector, ReadOnlyVolume, UsedByCompute
-from coordinator.operations.transports import NoTransport
-from coordinator.state import attachments, metadata, volumes
+from coordinator.operations import connection_info, transports
+from coordinator.operations.accept import Requester
+from coordinator.operations.attachment_errors import (
+    KeptByHost,
+    NoConnector,
+    OtherConsumer,
+    ReadOnlyVolume,
+    UsedByCompute,
+)
+from coordinator.operations.connect_volume import accept_connect, accept_disconnect
+from coordinator.operations.settling import settle
+from coordinator.operations.transports import Transport
+from coordinator.state import attachments, metadata, operations, volumes
+from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
-from coordinator.state.transition import enter, move, move_if
+from coordinator.state.transition import enter, move
 
 Owner = Literal["external", "compute"]
-MODE_KEY = "attached_mode"
+_NAMES = {"iscsi": "initiator", "nvme-tcp": "nqn"}
+"""By transport: what names the consumer in its connector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +56,9 @@ def check_mode(conn: Connection, volume_id: str, mode: str) -> None:
         raise ReadOnlyVolume(mode=mode, volume=volume_id)
 
 
-def reserve(conn: Connection, volume: Row[Any], wanted: Wanted) -> Row[Any]:
+def reserve(
+    conn: Connection, requester: Requester, volume: Row[Any], wanted: Wanted
+) -> tuple[Row[Any], Operation | None]:
     """Reserve the volume and, with a connector, connect; raises TransitionRefused when it is not free.
 
     A volume that is attached already takes a second attachment of the same instance (which is moving to another
@@ -69,7 +83,7 @@ def reserve(conn: Connection, volume: Row[Any], wanted: Wanted) -> Row[Any]:
         instance_id=wanted.instance_id,
         attach_mode=wanted.mode,
     )
-    return connect(conn, attachment, wanted.connector) if wanted.connector else attachment
+    return connect(conn, requester, attachment, wanted.connector) if wanted.connector else (attachment, None)
 
 
 def host_of(connector: Mapping[str, Any]) -> str:
@@ -80,8 +94,14 @@ def host_of(connector: Mapping[str, Any]) -> str:
     return host
 
 
-def connect(conn: Connection, attachment: Row[Any], connector: Mapping[str, Any]) -> Row[Any]:
-    """Say who will use it; the same connector again changes nothing. Raises KeptByHost, NoTransport, NoConnector."""
+def connect(
+    conn: Connection, requester: Requester, attachment: Row[Any], connector: Mapping[str, Any]
+) -> tuple[Row[Any], Operation | None]:
+    """Say who will use it; with the operation that offers the volume to it, where it lies on another host.
+
+    The same connector again changes nothing, and joins what is at work. Raises KeptByHost, NoTransport, NoConnector,
+    OtherConsumer.
+    """
     host = host_of(connector)
     if attachment.owner == "agent":
         raise kept_by_host(attachment)
@@ -90,40 +110,49 @@ def connect(conn: Connection, attachment: Row[Any], connector: Mapping[str, Any]
     if mode not in {"rw", "ro"}:
         raise Invalid(reason=f"Invalid input for field/attribute mode. Value: {mode[:64]}. It is one of rw, ro.")
     check_mode(conn, volume.id, mode)
-    info = connection(volume, attachment.id, host, mode)
+    transport = transport_to(conn, volume, connector)
     if attachment.attach_status == "attached":
-        return attachment
+        return attachment, None
+    if attachment.transport is not None:
+        if not same_consumer(attachment.connector, connector):
+            raise OtherConsumer(id=attachment.id, host=attachment.attached_host)
+        return attachment, operations.active_of(conn, attachment.id)
     row = move(
         conn, "attachment", attachment.id, "connect", connector=dict(connector), attached_host=host, attach_mode=mode,
-        mountpoint=text(connector.get("mountpoint")), connection_info=info,
+        mountpoint=text(connector.get("mountpoint")), attention=None, **told(volume, attachment.id, mode, transport),
     )  # fmt: skip
     if volume.status != "in-use":
         move(conn, "volume", volume.id, "attachment_connect")
-    return row
+    return row, None if transport is None else accept_connect(conn, requester, row, only_for_this=False)
+
+
+def transport_to(conn: Connection, volume: Row[Any], connector: Mapping[str, Any]) -> Transport | None:
+    """How the consumer reaches the volume; None on the volume's own host. Raises NoTransport."""
+    host = host_of(connector)
+    if host == volume.host_id:
+        return None
+    given = {protocol: connector.get(key) for protocol, key in _NAMES.items()}
+    names = {protocol: name for protocol, name in given.items() if isinstance(name, str) and name}
+    return transports.best(conn, volume, names, host)
+
+
+def told(volume: Row[Any], attachment_id: str, mode: str, transport: Transport | None) -> dict[str, Any]:
+    """The columns of an attachment that say how it is reached; what another host offers is known when it does."""
+    if transport is None:
+        return {"connection_info": connection_info.local(volume, attachment_id, mode)}
+    return {"transport": transport.protocol, "initiator": transport.initiator}
+
+
+def same_consumer(known: Mapping[str, Any] | None, given: Mapping[str, Any]) -> bool:
+    """Whether two connectors describe the same consumer: what both say of host and initiator agrees."""
+    if not known:
+        return False
+    both = [name for name in ("host", *_NAMES.values(), "wwpns") if known.get(name) and given.get(name)]
+    return bool(both) and all(known[name] == given[name] for name in both)
 
 
 def text(value: Any) -> str | None:
     return value[:255] if isinstance(value, str) and value else None
-
-
-def connection(volume: Row[Any], attachment_id: str, host: str, mode: str) -> dict[str, Any]:
-    """What can be said of a local back end. The device's path is the agent's own: it is made by attaching there.
-
-    Raises NoTransport for a host that nothing reaches.
-    """
-    if host != volume.host_id:
-        raise NoTransport(volume=volume.id, home=volume.host_id, host=host, backend=volume.backend)
-    return {
-        "driver_volume_type": "local",
-        "host": volume.host_id,
-        "backend": volume.backend,
-        "volume_id": volume.id,
-        "attachment_id": attachment_id,
-        "format": "raw",
-        "access_mode": mode,
-        "encrypted": volume.encryption_key_id is not None,
-        "qos_specs": None,
-    }
 
 
 def kept_by_host(attachment: Row[Any]) -> KeptByHost:
@@ -152,21 +181,14 @@ def check_may_end(attachment: Row[Any], *, vouched: bool) -> None:
         raise UsedByCompute(id=attachment.id, volume=attachment.volume_id, instance=attachment.instance_id, where=where)
 
 
-def end(conn: Connection, attachment: Row[Any], *, vouched: bool = False) -> Sequence[Row[Any]]:
-    """End it; the volume is available again with the last one. Returns what is left. Raises as `check_may_end`."""
+def end(conn: Connection, requester: Requester, attachment: Row[Any], *, vouched: bool = False) -> Operation | None:
+    """End it; the volume is available again with the last one. Raises as `check_may_end`.
+
+    One that is offered by the volume's host is cut off there first, by the operation that is returned.
+    """
     check_may_end(attachment, vouched=vouched)
+    if attachment.transport is not None:
+        return accept_disconnect(conn, requester, attachment, keep=False)
     move(conn, "attachment", attachment.id, "gone", detach_time=utcnow())
-    return settle(conn, attachment.volume_id)
-
-
-def settle(conn: Connection, volume_id: str) -> Sequence[Row[Any]]:
-    """Give the volume the status that its attachments call for; returns them."""
-    left = attachments.of_volume(conn, volume_id)
-    if not left:
-        metadata.remove(conn, "volume-admin", volume_id, MODE_KEY)
-        move_if(conn, "volume", volume_id, "attachment_gone", attach_status="detached")
-    elif any(row.attach_status == "attached" for row in left):
-        move_if(conn, "volume", volume_id, "attachment_complete", attach_status="attached")
-    elif all(row.attach_status == "reserved" for row in left):
-        move_if(conn, "volume", volume_id, "attachment_left", attach_status="detached")
-    return left
+    settle(conn, attachment.volume_id)
+    return None

@@ -13,24 +13,27 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from agent.base.ids import new_id
+from coordinator.operations.accept import Requester
+from coordinator.operations.attach_host import accept_detach
 from coordinator.operations.attachment_errors import AlreadyAttached, NoTarget, NotOfVolume, WhichAttachment
+from coordinator.operations.connect_volume import CUT, accept_connect, accept_disconnect
 from coordinator.operations.external_attachments import (
-    MODE_KEY,
     Owner,
     check_may_end,
     check_mode,
-    connection,
     end,
     host_of,
-    settle,
+    same_consumer,
     text,
+    told,
+    transport_to,
 )
 from coordinator.operations.reset_status import holder
-from coordinator.state import attachments, metadata, volumes
+from coordinator.operations.settling import MODE_KEY, settle
+from coordinator.state import attachments, metadata, operations, volumes
+from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move, move_if
-
-_INITIATOR = ("host", "initiator", "nqn", "wwpns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,10 @@ class Target:
     owner: Owner = "external"
 
 
-def initialize(conn: Connection, volume: Row[Any], connector: Mapping[str, Any], owner: Owner) -> Row[Any]:
-    """Connect the host of `connector`; the same connector again gives the same answer. The row has `connection_info`.
+def initialize(
+    conn: Connection, requester: Requester, volume: Row[Any], connector: Mapping[str, Any], owner: Owner
+) -> tuple[Row[Any], Operation | None]:
+    """Connect the host of `connector`; the same connector again gives the same answer, or joins what is at work.
 
     A volume in use takes another host when its server is on the way there, or when it allows multiattach.
     Raises NoConnector, NoTransport, TransitionRefused.
@@ -53,52 +58,53 @@ def initialize(conn: Connection, volume: Row[Any], connector: Mapping[str, Any],
     host = host_of(connector)
     live = attachments.of_volume(conn, volume.id)
     for row in live:
-        if row.connection_info is not None and row.owner != "agent" and same_consumer(row.connector, connector):
-            return row
+        if row.connector is not None and row.owner != "agent" and same_consumer(row.connector, connector):
+            return row, operations.active_of(conn, row.id)
     moving = any(row.owner != "agent" and row.attach_status == "attached" and row.instance_id for row in live)
+    transport = transport_to(conn, volume, connector)
     if live and (volume.multiattach or moving):
         move(conn, "volume", volume.id, "attachment_share")
     else:
         move(conn, "volume", volume.id, "initialize", guards=(volumes.has_no_attachments(volume.id),))
     attachment_id, mode = new_id(), "ro" if _readonly(conn, volume.id) else "rw"
-    return enter(
+    row = enter(
         conn, "attachment", "connect_now", id=attachment_id, volume_id=volume.id, project_id=volume.project_id,
         owner=owner, connector=dict(connector), attached_host=host, attach_mode=mode,
-        connection_info=connection(volume, attachment_id, host, mode),
+        **told(volume, attachment_id, mode, transport),
     )  # fmt: skip
+    return row, None if transport is None else accept_connect(conn, requester, row, only_for_this=True)
 
 
 def _readonly(conn: Connection, volume_id: str) -> bool:
     return metadata.read(conn, "volume-admin", volume_id).get("readonly") == "True"
 
 
-def same_consumer(known: Mapping[str, Any] | None, given: Mapping[str, Any]) -> bool:
-    """Whether two connectors describe the same consumer: what both say of host and initiator agrees."""
-    if not known:
-        return False
-    both = [name for name in _INITIATOR if known.get(name) and given.get(name)]
-    return bool(both) and all(known[name] == given[name] for name in both)
-
-
-def terminate(conn: Connection, volume: Row[Any], connector: Mapping[str, Any] | None, *, vouched: bool) -> None:
+def terminate(
+    conn: Connection, requester: Requester, volume: Row[Any], connector: Mapping[str, Any] | None, *, vouched: bool
+) -> list[Operation]:
     """Cut the connections of this consumer (of all, without a connector); nothing there is success.
 
     Where the volume's server is on another host by now, its attachment goes over to that connection.
     """
     live = [row for row in attachments.of_volume(conn, volume.id) if row.owner != "agent"]
+    begun: list[Operation | None] = []
     for row in live:
-        if row.connection_info is None or (connector and not same_consumer(row.connector, connector)):
+        if row.connector is None or (connector and not same_consumer(row.connector, connector)):
             continue
         if row.attach_status != "attached":
-            end(conn, row, vouched=vouched)
+            begun.append(end(conn, requester, row, vouched=vouched))
             continue
         moved_to = next((other for other in live if _waits(other)), None)
-        if moved_to is None:
-            check_may_end(row, vouched=vouched)
-            move(conn, "attachment", row.id, "disconnect", connection_info=None, connector=None)
+        if moved_to is not None:
+            _complete(conn, moved_to, Target(row.instance_id, None, row.mountpoint, row.attach_mode, row.owner))
+            begun.append(end(conn, requester, row, vouched=True))
             continue
-        _complete(conn, moved_to, Target(row.instance_id, None, row.mountpoint, row.attach_mode, row.owner))
-        end(conn, row, vouched=True)
+        check_may_end(row, vouched=vouched)
+        if row.transport is not None:
+            begun.append(accept_disconnect(conn, requester, row, keep=True))
+        else:
+            move(conn, "attachment", row.id, "connection_changed", **CUT)
+    return [operation for operation in begun if operation is not None]
 
 
 def _waits(row: Row[Any]) -> bool:
@@ -158,7 +164,9 @@ def _new(conn: Connection, volume: Row[Any], target: Target) -> Row[Any]:
     )  # fmt: skip
 
 
-def detach(conn: Connection, volume: Row[Any], attachment_id: str | None, *, vouched: bool) -> None:
+def detach(
+    conn: Connection, requester: Requester, volume: Row[Any], attachment_id: str | None, *, vouched: bool
+) -> Operation | None:
     """End the attachment (the only one, when none is named). One that is gone already only settles the status.
 
     Raises WhichAttachment, KeptByHost, UsedByCompute.
@@ -169,8 +177,8 @@ def detach(conn: Connection, volume: Row[Any], attachment_id: str | None, *, vou
     chosen = next((row for row in live if attachment_id in {None, row.id}), None)
     if chosen is None:
         settle(conn, volume.id)
-        return
-    end(conn, chosen, vouched=vouched)
+        return None
+    return end(conn, requester, chosen, vouched=vouched)
 
 
 def roll_back(conn: Connection, volume: Row[Any]) -> None:
@@ -178,17 +186,18 @@ def roll_back(conn: Connection, volume: Row[Any]) -> None:
     move_if(conn, "volume", volume.id, "roll_detaching")
 
 
-def force_detach(conn: Connection, volume: Row[Any], attachment_id: str | None, *, vouched: bool) -> list[Row[Any]]:
-    """End an attachment (all, when none is named) from any status; returns those that a host's agent has to end.
+def force_detach(
+    conn: Connection, requester: Requester, volume: Row[Any], attachment_id: str | None, *, vouched: bool
+) -> list[Operation]:
+    """End an attachment (all, when none is named) from any status; what a host's agent keeps is detached there.
 
-    Raises NotOfVolume, UsedByCompute.
+    Returns the work that this needs on hosts. Raises NotOfVolume, UsedByCompute.
     """
     live = attachments.of_volume(conn, volume.id)
     chosen = [row for row in live if attachment_id in {None, row.id}]
     if attachment_id is not None and not chosen:
         raise NotOfVolume(id=attachment_id, volume=volume.id)
-    for row in chosen:
-        if row.owner != "agent":
-            end(conn, row, vouched=vouched)
+    begun = [end(conn, requester, row, vouched=vouched) for row in chosen if row.owner != "agent"]
     settle(conn, volume.id)
-    return [row for row in chosen if row.owner == "agent"]
+    begun += [accept_detach(conn, requester, row.id) for row in chosen if row.owner == "agent"]
+    return [operation for operation in begun if operation is not None]

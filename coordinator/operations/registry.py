@@ -5,6 +5,7 @@ from __future__ import annotations
 from coordinator.keys.store import KeyStore
 from coordinator.operations import (
     attach_host,
+    connect_volume,
     create_snapshot,
     create_volume,
     delete_cascade,
@@ -41,6 +42,8 @@ def workflows(keys: KeyStore, streams: ImageStreams | None = None) -> Workflows:
             attach_host.attach_workflow(keys),
             attach_host.detach_workflow(keys),
             delete_image.workflow(keys),
+            connect_volume.connect_workflow(keys),
+            connect_volume.disconnect_workflow(keys),
             revert_volume.workflow(),
             upload_volume.workflow(keys),
             reimage_volume.workflow(keys),

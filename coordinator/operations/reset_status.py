@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row
 from agent.base.errors import Conflict, Invalid
 from coordinator.operations.accept import Requester
 from coordinator.operations.attach_host import accept_detach
+from coordinator.operations.connect_volume import accept_disconnect
 from coordinator.state import attachments, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
@@ -69,10 +70,10 @@ class Reset:
     vouched: bool = False
 
 
-def reset_volume(conn: Connection, requester: Requester, volume_id: str, wanted: Reset) -> Operation | None:
+def reset_volume(conn: Connection, requester: Requester, volume_id: str, wanted: Reset) -> list[Operation]:
     """Correct a volume's status; `attach_status` "detached" also ends attachments that are in nobody's keeping.
 
-    Returns the operation that cuts off the device of a host's agent (with `force`); the status follows from it.
+    Returns the operations that cut off devices and exports on hosts; the status follows from them.
     Raises StillAttached (409), NoSuchTarget and TransitionRefused (400).
     """
     live, status = attachments.of_volume(conn, volume_id), wanted.status
@@ -80,7 +81,7 @@ def reset_volume(conn: Connection, requester: Requester, volume_id: str, wanted:
         raise Invalid(reason="Cannot reset attach_status to attached because the volume has no attachments.")
     if wanted.attach_status == "detached" and live:
         begun = _end(conn, requester, live, wanted)
-        if begun is not None:
+        if begun:
             return begun
         live, status = [], status or "available"
     row = volumes.get(conn, volume_id)
@@ -101,20 +102,22 @@ def reset_volume(conn: Connection, requester: Requester, volume_id: str, wanted:
             move(conn, "volume", volume_id, "attachment_complete", attach_status="attached")
         case _:
             raise NoSuchTarget(noun="volume", status=status, possible=", ".join(VOLUME_TARGETS))
-    return None
+    return []
 
 
-def _end(conn: Connection, requester: Requester, live: Sequence[Row[Any]], wanted: Reset) -> Operation | None:
-    """End the attachments; one that a host keeps by an operation, which is returned."""
+def _end(conn: Connection, requester: Requester, live: Sequence[Row[Any]], wanted: Reset) -> list[Operation]:
+    """End the attachments; what needs work on a host by the operations that are returned."""
     kept = [row for row in live if row.owner == "agent"]
     used = [row for row in live if row.owner == "compute" and row.attach_status == "attached" and not wanted.vouched]
     if (kept or used) and not wanted.force:
         raise still_attached("detached", live)
-    for row in live:
-        if row.owner != "agent":
-            move(conn, "attachment", row.id, "gone", detach_time=utcnow())
     begun = [accept_detach(conn, requester, row.id) for row in kept]
-    return begun[0] if begun else None
+    for row in live:
+        if row.owner != "agent" and row.transport is not None:
+            begun.append(accept_disconnect(conn, requester, row, keep=False))
+        elif row.owner != "agent":
+            move(conn, "attachment", row.id, "gone", detach_time=utcnow())
+    return begun
 
 
 def _free(conn: Connection, row: Row[Any]) -> None:

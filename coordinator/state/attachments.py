@@ -26,6 +26,12 @@ def get(conn: Connection, attachment_id: str, project_id: str | None = None) -> 
     return row
 
 
+def find(conn: Connection, attachment_id: str) -> Row[Any] | None:
+    """A live attachment, for the end of operations; None when it has ended meanwhile."""
+    query = select(attachments).where(attachments.c.id == attachment_id, ~attachments.c.deleted)
+    return conn.execute(query).one_or_none()
+
+
 def of_volume(conn: Connection, volume_id: str) -> Sequence[Row[Any]]:
     """Live attachments of one volume, oldest first."""
     query = select(attachments).where(attachments.c.volume_id == volume_id, ~attachments.c.deleted)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from sqlalchemy import ColumnElement, Connection, Row
 
-from coordinator.api.acting import owned_attachment, owned_volume, owner_of, target
+from coordinator.api.acting import carried_out, owned_attachment, owned_volume, owner_of, requester, target
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Since, Time, Uuid
@@ -19,9 +19,11 @@ from coordinator.api.paging import all_projects, filters, next_links, page
 from coordinator.api.route import Resource, action, delete, get, post, put
 from coordinator.api.v3.names import FILTERS
 from coordinator.api.v3.volume_view import Link
-from coordinator.operations import external_attachments
+from coordinator.keys.store import KeyStore
+from coordinator.operations import connection_info, external_attachments
 from coordinator.operations.external_attachments import Wanted
-from coordinator.state import snapshot_lists
+from coordinator.state import attachments, snapshot_lists
+from coordinator.state.operations import Operation
 from coordinator.state.tables.attachments import attachments as table
 
 _SINCE = 27
@@ -78,15 +80,31 @@ async def create(call: Call) -> dict[str, Any]:
     body = call.valid(CreateAttachment)
     mode = body.mode if body.mode in {"rw", "ro"} else "rw"
 
-    def change(conn: Connection) -> dict[str, Any]:
+    def change(conn: Connection) -> tuple[str, Operation | None]:
         volume = owned_volume(conn, call, body.volume_uuid, "volume:attachment_create")
         if volume.multiattach and volume.bootable and volume.status == "in-use":
             call.require("volume:multiattach_bootable_volume", target(volume))
         owner = owner_of(call, body.instance_uuid)
         wanted = Wanted(volume.id, body.instance_uuid, body.connector or None, str(mode), owner)
-        return detailed(external_attachments.reserve(conn, volume, wanted))
+        row, begun = external_attachments.reserve(conn, requester(call, volume.project_id), volume, wanted)
+        return row.id, begun
 
-    return await call.services.db.write(change)
+    attachment_id, begun = await call.services.db.write(change)
+    await carried_out(call, [begun])
+    return await _shown(call, attachment_id, "volume:attachment_create")
+
+
+async def _shown(call: Call, attachment_id: str, rule: str) -> dict[str, Any]:
+    """The attachment with all that its consumer needs, the secret too."""
+    keys = call.services.get(KeyStore)
+
+    def read(conn: Connection) -> tuple[Row[Any], dict[str, Any] | None]:
+        row = owned_attachment(conn, call, attachment_id, rule)
+        needs_secret = (row.connection_info or {}).get("auth_method") is not None
+        return row, connection_info.with_secret(conn, keys, row.connection_info) if needs_secret else None
+
+    row, info = await call.services.db.read(read)
+    return detailed(row) if info is None else {**detailed(row), "connection_info": info}
 
 
 async def update(call: Call) -> dict[str, Any]:
@@ -95,11 +113,16 @@ async def update(call: Call) -> dict[str, Any]:
         raise BadRequest(reason="Invalid input for field/attribute connector. Value: {}. {} does not have enough "
                          "properties")  # fmt: skip
 
-    def change(conn: Connection) -> dict[str, Any]:
-        row = owned_attachment(conn, call, call.params["attachment_id"], "volume:attachment_update")
-        return detailed(external_attachments.connect(conn, row, connector))
+    rule = "volume:attachment_update"
 
-    return await call.services.db.write(change)
+    def change(conn: Connection) -> tuple[str, Operation | None]:
+        row = owned_attachment(conn, call, call.params["attachment_id"], rule)
+        row, begun = external_attachments.connect(conn, requester(call, row.project_id), row, connector)
+        return row.id, begun
+
+    attachment_id, begun = await call.services.db.write(change)
+    await carried_out(call, [begun])
+    return await _shown(call, attachment_id, rule)
 
 
 async def complete(call: Call) -> None:
@@ -113,11 +136,15 @@ async def complete(call: Call) -> None:
 async def remove(call: Call) -> dict[str, Any]:
     """End an attachment; answers with those that the volume still has."""
 
-    def change(conn: Connection) -> list[dict[str, Any]]:
+    def change(conn: Connection) -> tuple[str, Operation | None]:
         row = owned_attachment(conn, call, call.params["attachment_id"], "volume:attachment_delete")
-        return [summarized(left) for left in external_attachments.end(conn, row, vouched=call.context.is_service)]
+        who = requester(call, row.project_id)
+        return row.volume_id, external_attachments.end(conn, who, row, vouched=call.context.is_service)
 
-    return {"attachments": await call.services.db.write(change)}
+    volume_id, begun = await call.services.db.write(change)
+    await carried_out(call, [begun])
+    left = await call.services.db.read(lambda conn: attachments.of_volume(conn, volume_id))
+    return {"attachments": [summarized(row) for row in left]}
 
 
 async def listed(call: Call) -> dict[str, Any]:
@@ -146,10 +173,7 @@ async def _list(call: Call, *, with_details: bool) -> dict[str, Any]:
 
 
 async def show(call: Call) -> dict[str, Any]:
-    row = await call.services.db.read(
-        lambda conn: owned_attachment(conn, call, call.params["attachment_id"], "volume:get")
-    )
-    return detailed(row)
+    return await _shown(call, call.params["attachment_id"], "volume:get")
 
 
 def resource() -> Resource:

@@ -139,7 +139,7 @@ async def reset_status(call: Call) -> None:
         raise BadRequest(reason="Volumes are not migrated by this release: migration_status can only be reset to none.")
     status = body.status.lower() if body.status else None
 
-    def change(conn: Connection) -> Operation | None:
+    def change(conn: Connection) -> list[Operation]:
         row = mine(conn, call)
         reset = Reset(status, body.attach_status, force=body.force, vouched=call.context.is_service)
         begun = reset_volume(conn, requester(call, row.project_id), row.id, reset)
@@ -147,8 +147,7 @@ async def reset_status(call: Call) -> None:
             volumes.set_values(conn, row.id, migration_status=None)
         return begun
 
-    begun = await call.services.db.write(change)
-    if begun is not None:
+    for begun in await call.services.db.write(change):
         call.services.get(Engine).start(begun)
 
 

@@ -6,16 +6,15 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row
 
-from coordinator.api.acting import owned_volume, owner_of, requester
+from coordinator.api.acting import carried_out, owned_volume, owner_of, requester
 from coordinator.api.call import Call
 from coordinator.api.fields import Answer, Body, Name, Uuid
 from coordinator.api.route import Resource, action
-from coordinator.operations import older_attach
-from coordinator.operations.attach_host import accept_detach
-from coordinator.operations.engine import Engine
+from coordinator.keys.store import KeyStore
+from coordinator.operations import connection_info, older_attach
 from coordinator.operations.external_attachments import Owner
 from coordinator.operations.older_attach import Target
-from coordinator.state import volumes
+from coordinator.state import attachments, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move
 
@@ -76,11 +75,19 @@ async def initialize(call: Call) -> dict[str, Any]:
     connector = call.valid(ConnectionBody).connector
     owner: Owner = "compute" if call.context.is_service else "external"
 
-    def change(conn: Connection) -> dict[str, Any]:
-        row = older_attach.initialize(conn, mine(conn, call), connector, owner)
-        return dict(row.connection_info)
+    def change(conn: Connection) -> tuple[str, Operation | None]:
+        row = mine(conn, call)
+        made, begun = older_attach.initialize(conn, requester(call, row.project_id), row, connector, owner)
+        return made.id, begun
 
-    info = await call.services.db.write(change)
+    attachment_id, begun = await call.services.db.write(change)
+    await carried_out(call, [begun])
+    keys = call.services.get(KeyStore)
+
+    def read(conn: Connection) -> dict[str, Any]:
+        return connection_info.with_secret(conn, keys, attachments.get(conn, attachment_id).connection_info)
+
+    info = await call.services.db.read(read)
     outside = {name: info.pop(name) for name in _ATTRIBUTES if name in info}
     return {"connection_info": {**outside, "data": info}}
 
@@ -88,10 +95,12 @@ async def initialize(call: Call) -> dict[str, Any]:
 async def terminate(call: Call) -> None:
     connector = call.valid(ConnectionBody).connector
 
-    def change(conn: Connection) -> None:
-        older_attach.terminate(conn, mine(conn, call), connector, vouched=call.context.is_service)
+    def change(conn: Connection) -> list[Operation]:
+        row = mine(conn, call)
+        who = requester(call, row.project_id)
+        return older_attach.terminate(conn, who, row, connector, vouched=call.context.is_service)
 
-    await call.services.db.write(change)
+    await carried_out(call, await call.services.db.write(change))
 
 
 async def attach(call: Call) -> None:
@@ -112,10 +121,12 @@ async def roll_detaching(call: Call) -> None:
 async def detach(call: Call) -> None:
     chosen = call.valid(DetachBody).attachment_id
 
-    def change(conn: Connection) -> None:
-        older_attach.detach(conn, mine(conn, call), chosen, vouched=call.context.is_service)
+    def change(conn: Connection) -> Operation | None:
+        row = mine(conn, call)
+        who = requester(call, row.project_id)
+        return older_attach.detach(conn, who, row, chosen, vouched=call.context.is_service)
 
-    await call.services.db.write(change)
+    await carried_out(call, [await call.services.db.write(change)])
 
 
 async def force_detach(call: Call) -> None:
@@ -124,11 +135,10 @@ async def force_detach(call: Call) -> None:
 
     def change(conn: Connection) -> list[Operation]:
         row = mine(conn, call)
-        kept = older_attach.force_detach(conn, row, chosen, vouched=call.context.is_service)
-        return [accept_detach(conn, requester(call, row.project_id), item.id) for item in kept]
+        who = requester(call, row.project_id)
+        return older_attach.force_detach(conn, who, row, chosen, vouched=call.context.is_service)
 
-    for operation in await call.services.db.write(change):
-        call.services.get(Engine).start(operation)
+    await carried_out(call, await call.services.db.write(change))
 
 
 def resource() -> Resource:

@@ -1,0 +1,77 @@
+"""How a consumer reaches a volume, in the words that os-brick and Nova know; secrets come in when it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from agent.wire.jobs import Connection as Reached
+from coordinator.keys.store import KeyStore
+from coordinator.operations.exports import chap_secret
+
+
+def local(volume: Row[Any], attachment_id: str, mode: str) -> dict[str, Any]:
+    """On the volume's own host. The device's path is the agent's own: it is made by attaching there."""
+    place = {"host": volume.host_id, "backend": volume.backend, "format": "raw"}
+    return {"driver_volume_type": "local", **place, **_common(volume, attachment_id, mode)}
+
+
+def remote(volume: Row[Any], attachment_id: str, mode: str, reached: Reached) -> dict[str, Any]:
+    """From another host, by what its own host offers."""
+    about = _iscsi(reached) if reached.protocol == "iscsi" else _nvme(reached)
+    return {**about, "wwid": reached.identity, **_common(volume, attachment_id, mode)}
+
+
+def with_secret(conn: Connection, keys: KeyStore, info: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The information with the secret that goes with it, for who may connect; never stored, never logged."""
+    told = dict(info or {})
+    if told.get("auth_method") == "CHAP":
+        secret = chap_secret(conn, keys, str(told["auth_username"]))
+        told["auth_password"] = secret.value().decode()
+    return told
+
+
+def _common(volume: Row[Any], attachment_id: str, mode: str) -> dict[str, Any]:
+    return {
+        "volume_id": volume.id,
+        "attachment_id": attachment_id,
+        "access_mode": mode,
+        "encrypted": volume.encryption_key_id is not None,
+        "qos_specs": None,
+    }
+
+
+def _iscsi(reached: Reached) -> dict[str, Any]:
+    portals = [_portal(portal.address, portal.port) for portal in reached.portals]
+    about: dict[str, Any] = {
+        "driver_volume_type": "iscsi",
+        "target_discovered": False,
+        "target_iqn": reached.target,
+        "target_portal": portals[0],
+        "target_lun": reached.lun,
+        "target_iqns": [reached.target] * len(portals),
+        "target_portals": portals,
+        "target_luns": [reached.lun] * len(portals),
+    }
+    if reached.auth == "chap":
+        about |= {"auth_method": "CHAP", "auth_username": reached.username}
+    return about
+
+
+def _nvme(reached: Reached) -> dict[str, Any]:
+    return {
+        "driver_volume_type": "nvmeof",
+        "target_nqn": reached.target,
+        "vol_uuid": reached.identity.removeprefix("uuid."),
+        "portals": [[portal.address, str(portal.port), reached.transport] for portal in reached.portals],
+        "target_portal": reached.portals[0].address,
+        "target_port": reached.portals[0].port,
+        "transport_type": reached.transport,
+        "ns_id": reached.nsid,
+    }
+
+
+def _portal(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
