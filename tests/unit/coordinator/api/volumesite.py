@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import ClientSession, web
 
+from agent.targets.base import Target
 from coordinator.api.app import make_app
 from coordinator.api.dispatch import Hooks
 from coordinator.api.resources import all_resources
@@ -65,8 +66,10 @@ class Api:
 
 
 @asynccontextmanager
-async def volume_api(tmp_path: Path, names: tuple[str, ...] = ("host-a",), **settings: Any) -> AsyncIterator[Api]:
-    async with site(tmp_path, names) as here:
+async def volume_api(
+    tmp_path: Path, names: tuple[str, ...] = ("host-a",), targets: Mapping[str, Target] | None = None, **settings: Any
+) -> AsyncIterator[Api]:
+    async with site(tmp_path, names, targets) as here:
         services = Services(
             here.db,
             Policy.builtin(),

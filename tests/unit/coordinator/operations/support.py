@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,9 @@ from agent.backends.file import FileBackend
 from agent.jobs.journal import Journal
 from agent.jobs.registry import KINDS
 from agent.jobs.runner import Runner, RunnerOptions
+from agent.jobs.sealing import Sealer
 from agent.jobs.services import Services
+from agent.targets.base import Target
 from agent.wire.client import AgentClient
 from agent.wire.errors import OutcomeUnknown, Undelivered
 from agent.wire.jobs import JobRequest
@@ -118,13 +120,18 @@ class Site:
 
 
 @asynccontextmanager
-async def runner_for(folder: Path, name: str) -> AsyncIterator[tuple[Runner, FileBackend]]:
-    """A real agent's runner with a file back end called `files` below `folder`."""
+async def runner_for(
+    folder: Path, name: str, targets: Mapping[str, Target] | None = None
+) -> AsyncIterator[tuple[Runner, FileBackend]]:
+    """A real agent's runner with a file back end called `files` below `folder`, and these targets."""
     (folder / "locks").mkdir(parents=True, exist_ok=True)
     journal = Journal(folder / "journal.db")
     await journal.open()
     backend = FileBackend("files", FileBackendConfig(driver="file", path=folder / "volumes"))
-    services = Services(host=name, journal=journal, backends={"files": backend})
+    sealer = Sealer(folder / "host.key")
+    services = Services(
+        host=name, journal=journal, backends={"files": backend}, targets=targets or {}, sealer=sealer
+    )  # fmt: skip
     runner = Runner(journal, KINDS, services, RunnerOptions(lock_dir=folder / "locks"))
     try:
         await runner.start()
@@ -135,10 +142,12 @@ async def runner_for(folder: Path, name: str) -> AsyncIterator[tuple[Runner, Fil
         backend.close()
 
 
-async def report_pools(db: Database, name: str, backend: FileBackend) -> None:
-    facts = HostFacts(host=name, boot_id="b", arch="x", kernel="k", version="v", started_at="", clock=0.0)
-    state = await backend.pool()
-    pool = Pool.model_validate({**dataclasses.asdict(state), "backend": "files"})
+async def report_pools(db: Database, name: str, backend: FileBackend, targets: Collection[str] = ()) -> None:
+    facts = HostFacts(
+        host=name, boot_id="b", arch="x", kernel="k", version="v", started_at="", clock=0.0, job_kinds=tuple(KINDS)
+    )
+    state = dataclasses.asdict(await backend.pool())
+    pool = Pool.model_validate({**state, "backend": "files", "protocols": (*state["protocols"], *targets)})
     await db.write(lambda conn: fleet.report(conn, name, facts, [pool]))
 
 
@@ -147,7 +156,9 @@ def new_engine(db: Database, hosts: Hosts, keys: KeyStore, owner: str = "c1", **
 
 
 @asynccontextmanager
-async def site(folder: Path, names: tuple[str, ...] = ("host-a",), **options: Any) -> AsyncIterator[Site]:
+async def site(
+    folder: Path, names: tuple[str, ...] = ("host-a",), targets: Mapping[str, Target] | None = None, **options: Any
+) -> AsyncIterator[Site]:
     """A database, an engine and agents, all real but for the wire between them."""
     async with AsyncExitStack() as stack:
         db = Database.sqlite(folder / "state.db")
@@ -158,12 +169,12 @@ async def site(folder: Path, names: tuple[str, ...] = ("host-a",), **options: An
         folders: dict[str, Path] = {}
         for name in names:
             folders[name] = folder / name
-            runner, backend = await stack.enter_async_context(runner_for(folder / name, name))
+            runner, backend = await stack.enter_async_context(runner_for(folder / name, name, targets))
             hosts.wires[name] = Wire(runner, backend=backend)
             host = EnrolledHost(name, "127.0.0.1", 1, 2, "0" * 64, utcnow())
             db.write_now(lambda conn, host=host: enrolment.put_host(conn, host))
             db.write_now(fleet.ensure_hosts)
-            await report_pools(db, name, backend)
+            await report_pools(db, name, backend, targets or {})
         engine = new_engine(db, hosts, keys, **options)
         await engine.begin()
         stack.push_async_callback(engine.close, 0.2)
