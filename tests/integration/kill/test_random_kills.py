@@ -24,7 +24,8 @@ class User:
 
     def act(self) -> None:
         calls: list[Callable[[], object]] = [self.create, self.create, self.clone, self.extend, self.snapshot,
-                                             self.delete, self.delete, self.delete_snapshot]  # fmt: skip
+                                             self.delete, self.delete, self.delete_snapshot, self.cascade, self.revert,
+                                             self.retype]  # fmt: skip
         with suppress(Refused, IndexError, *AWAY):
             self.choose.choice(calls)()
 
@@ -44,6 +45,19 @@ class User:
 
     def delete(self) -> None:
         self.site.api.delete(f"/v3/volumes/{self.volume()}")
+
+    def cascade(self) -> None:
+        self.site.api.delete(f"/v3/volumes/{self.volume()}?cascade=true")
+
+    def revert(self) -> None:
+        taken = self.choose.choice(self.site.api.call("GET", "/v3/snapshots")["snapshots"])
+        body = {"revert": {"snapshot_id": taken["id"]}}
+        self.site.api.post(f"/v3/volumes/{taken['volume_id']}/action", body)
+
+    def retype(self) -> None:
+        kinds = self.site.api.call("GET", "/v3/types")["volume_types"]
+        body = {"os-retype": {"new_type": self.choose.choice(kinds)["id"]}}
+        self.site.api.post(f"/v3/volumes/{self.volume()}/action", body)
 
     def delete_snapshot(self) -> None:
         found = self.site.api.call("GET", "/v3/snapshots")["snapshots"]
