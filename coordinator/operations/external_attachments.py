@@ -184,9 +184,12 @@ def check_may_end(attachment: Row[Any], *, vouched: bool) -> None:
 def end(conn: Connection, requester: Requester, attachment: Row[Any], *, vouched: bool = False) -> Operation | None:
     """End it; the volume is available again with the last one. Raises as `check_may_end`.
 
-    One that is offered by the volume's host is cut off there first, by the operation that is returned.
+    One that is offered by the volume's host is cut off there first, by the operation that is returned; a repeat
+    joins it.
     """
     check_may_end(attachment, vouched=vouched)
+    if attachment.attach_status == "detaching":
+        return operations.active_of(conn, attachment.id)
     if attachment.transport is not None:
         return accept_disconnect(conn, requester, attachment, keep=False)
     move(conn, "attachment", attachment.id, "gone", detach_time=utcnow())

@@ -58,7 +58,7 @@ def initialize(
     host = host_of(connector)
     live = attachments.of_volume(conn, volume.id)
     for row in live:
-        if row.connector is not None and row.owner != "agent" and same_consumer(row.connector, connector):
+        if _is_connected(row) and row.owner != "agent" and same_consumer(row.connector, connector):
             return row, operations.active_of(conn, row.id)
     moving = any(row.owner != "agent" and row.attach_status == "attached" and row.instance_id for row in live)
     transport = transport_to(conn, volume, connector)
@@ -73,6 +73,11 @@ def initialize(
         **told(volume, attachment_id, mode, transport),
     )  # fmt: skip
     return row, None if transport is None else accept_connect(conn, requester, row, only_for_this=True)
+
+
+def _is_connected(row: Row[Any]) -> bool:
+    """Whether it is, or is being, connected; one that is being cut off is neither."""
+    return row.connector is not None and row.attach_status in {"attaching", "attached"}
 
 
 def _readonly(conn: Connection, volume_id: str) -> bool:

@@ -185,6 +185,16 @@ async def test_detach_cuts_what_was_never_terminated(api: Api, table: Table) -> 
     assert (table.volumes, await status(api, volume)) == ({}, "available")
 
 
+async def test_the_same_end_twice_at_once_is_one(api: Api, table: Table) -> None:
+    volume = (await api.volume())["id"]
+    attachment = await reserved(api, volume)
+    await connected(api, attachment, "far")
+    ends = await asyncio.gather(*(api("DELETE", f"/attachments/{attachment}", headers=SERVICE) for _ in range(4)))
+    assert {answer.status for answer in ends} <= {200, 404}, [answer.body for answer in ends]
+    assert 200 in {answer.status for answer in ends}
+    assert (table.volumes, await status(api, volume)) == ({}, "available")
+
+
 async def test_an_export_that_fails_leaves_what_was_there_before(api: Api, table: Table) -> None:
     volume = (await api.volume())["id"]
     attachment = await reserved(api, volume)

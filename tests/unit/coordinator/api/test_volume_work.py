@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from coordinator.lifecycle.snapshot import SNAPSHOT
+from coordinator.lifecycle.volume import VOLUME
 from tests.unit.coordinator.api.test_volume_connections import MISSING, status, text, types
 from tests.unit.coordinator.api.volumesite import Api, volume_api
 
@@ -152,3 +154,21 @@ async def test_values_of_the_encryption(tmp_path: Path) -> None:
         assert (await api("GET", f"/volumes/{plain_id}/encryption/cipher")).status == 404
         assert (await api("GET", f"/volumes/{plain_id}/encryption")).body == {}
         await api.settled()
+
+
+async def test_what_can_be_reset_is_told_and_true(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        assert (await api("GET", "/brickyard/v1/states")).status == 403
+        told = (await api("GET", "/brickyard/v1/states", who="root")).body["valid_states"]
+        volume = (await api.volume())["id"]
+        taken = await snapshot(api, volume)
+        for target in (*told["volume"], *VOLUME.statuses - set(told["volume"])):
+            if target == "in-use":
+                await api.act(volume, "os-attach", {"host_name": "h", "mountpoint": "/dev/vdb"})
+            answer = await api.act(volume, "os-reset_status", {"status": target}, who="root")
+            assert answer.status == (202 if target in told["volume"] else 400), (target, answer.body)
+            await api.act(volume, "os-reset_status", {"status": "available", "attach_status": "detached"}, who="root")
+        for target in (*reversed(told["snapshot"]), *SNAPSHOT.statuses - set(told["snapshot"])):
+            answer = await api("POST", f"/snapshots/{taken}/action", who="root",
+                               json={"os-reset_status": {"status": target}})  # fmt: skip
+            assert answer.status == (202 if target in told["snapshot"] else 400), (target, answer.body)
