@@ -6,6 +6,7 @@ under `/brickyard/v1/attachments`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -80,18 +81,24 @@ async def create(call: Call) -> dict[str, Any]:
     body = call.valid(CreateAttachment)
     mode = body.mode if body.mode in {"rw", "ro"} else "rw"
 
-    def change(conn: Connection) -> tuple[str, Operation | None]:
+    def change(conn: Connection) -> tuple[Row[Any], Operation | None]:
         volume = owned_volume(conn, call, body.volume_uuid, "volume:attachment_create")
         if volume.multiattach and volume.bootable and volume.status == "in-use":
             call.require("volume:multiattach_bootable_volume", target(volume))
         owner = owner_of(call, body.instance_uuid)
         wanted = Wanted(volume.id, body.instance_uuid, body.connector or None, str(mode), owner)
-        row, begun = external_attachments.reserve(conn, requester(call, volume.project_id), volume, wanted)
-        return row.id, begun
+        return external_attachments.reserve(conn, requester(call, volume.project_id), volume, wanted)
 
-    attachment_id, begun = await call.services.db.write(change)
+    row, begun = await call.services.db.write(change)
+    return await _reached(call, row, begun, "volume:attachment_create")
+
+
+async def _reached(call: Call, row: Row[Any], begun: Operation | None, rule: str) -> dict[str, Any]:
+    """The attachment once its volume is offered; at once where there is nothing to wait for and no secret to tell."""
+    if begun is None and row.transport is None:
+        return detailed(row)
     await carried_out(call, [begun])
-    return await _shown(call, attachment_id, "volume:attachment_create")
+    return await _shown(call, row.id, rule)
 
 
 async def _shown(call: Call, attachment_id: str, rule: str) -> dict[str, Any]:
@@ -115,14 +122,12 @@ async def update(call: Call) -> dict[str, Any]:
 
     rule = "volume:attachment_update"
 
-    def change(conn: Connection) -> tuple[str, Operation | None]:
+    def change(conn: Connection) -> tuple[Row[Any], Operation | None]:
         row = owned_attachment(conn, call, call.params["attachment_id"], rule)
-        row, begun = external_attachments.connect(conn, requester(call, row.project_id), row, connector)
-        return row.id, begun
+        return external_attachments.connect(conn, requester(call, row.project_id), row, connector)
 
-    attachment_id, begun = await call.services.db.write(change)
-    await carried_out(call, [begun])
-    return await _shown(call, attachment_id, rule)
+    row, begun = await call.services.db.write(change)
+    return await _reached(call, row, begun, rule)
 
 
 async def complete(call: Call) -> None:
@@ -136,14 +141,16 @@ async def complete(call: Call) -> None:
 async def remove(call: Call) -> dict[str, Any]:
     """End an attachment; answers with those that the volume still has."""
 
-    def change(conn: Connection) -> tuple[str, Operation | None]:
+    def change(conn: Connection) -> tuple[str, Operation | None, Sequence[Row[Any]]]:
         row = owned_attachment(conn, call, call.params["attachment_id"], "volume:attachment_delete")
         who = requester(call, row.project_id)
-        return row.volume_id, external_attachments.end(conn, who, row, vouched=call.context.is_service)
+        begun = external_attachments.end(conn, who, row, vouched=call.context.is_service)
+        return row.volume_id, begun, attachments.of_volume(conn, row.volume_id)
 
-    volume_id, begun = await call.services.db.write(change)
-    await carried_out(call, [begun])
-    left = await call.services.db.read(lambda conn: attachments.of_volume(conn, volume_id))
+    volume_id, begun, left = await call.services.db.write(change)
+    if begun is not None:
+        await carried_out(call, [begun])
+        left = await call.services.db.read(lambda conn: attachments.of_volume(conn, volume_id))
     return {"attachments": [summarized(row) for row in left]}
 
 
