@@ -45,6 +45,7 @@ class Wire:
     lose_answers: int = 0
     posted: list[JobRequest] = field(default_factory=list)
     held: asyncio.Event | None = None
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     backend: FileBackend | None = None
     attached: list[dict[str, Any]] = field(default_factory=list)
 
@@ -55,6 +56,7 @@ class Wire:
             self.lose_requests -= 1
             raise Undelivered(peer="host", address="test", reason="no route")
         if self.held is not None and method == "POST" and path == "/v1/jobs":
+            self.arrived.set()
             await self.held.wait()
         answer = await self._answer(method, path, query or {}, body)
         if self.lose_answers:

@@ -71,7 +71,7 @@ async def test_a_database_that_fails_while_a_host_is_away_makes_no_second_job(tm
         wire.lose_answers = 1
         wire.held = asyncio.Event()
         here.engine.start(operation)
-        await asyncio.sleep(0.05)
+        await wire.arrived.wait()
         here.hosts.away.add("host-a")
         wire.held.set()
         assert (await ended(here, operation)).state == "done"
@@ -97,7 +97,7 @@ async def test_what_is_started_again_before_its_task_has_ended_goes_on(tmp_path:
         wire.held = asyncio.Event()
         operation = await accepted(here)
         here.engine.start(operation)
-        await asyncio.sleep(0.05)
+        await wire.arrived.wait()
         known = here.engine.workflows.known
         (again,) = await here.db.write(lambda conn: operations.claim(conn, "c1", all_of_them=True, known=known))
         here.engine.start(again)
@@ -125,7 +125,7 @@ async def test_waiting_for_a_host_is_an_issue_with_its_age(tmp_path: Path) -> No
         wire.held = asyncio.Event()
         operation = await accepted(here)
         here.engine.start(operation)
-        await asyncio.sleep(0.05)
+        await wire.arrived.wait()
         back = asyncio.Event()
 
         async def reachable(host_id: str, timeout: float) -> bool:

@@ -212,7 +212,7 @@ async def test_cancel_undoes_and_says_so(tmp_path: Path) -> None:
         wire.held = asyncio.Event()
         new = NewVolume(size=1)
         operation, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
-        await asyncio.sleep(0.05)
+        await wire.arrived.wait()
         wire.lose_answers = 1
         await here.engine.cancel(operation.id)
         wire.held.set()
@@ -230,7 +230,7 @@ async def test_a_paused_coordinator_can_do_nothing_after_the_takeover(tmp_path: 
         wire.held = asyncio.Event()
         new = NewVolume(size=1)
         operation, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
-        await asyncio.sleep(0.05)
+        await wire.arrived.wait()
         held, wire.held = wire.held, None
         other = new_engine(here.db, here.hosts, here.keys, "c2")
         await other.begin()
@@ -265,7 +265,7 @@ async def test_what_could_not_be_undone_needs_attention_and_can_be_retried(tmp_p
         wire.held = asyncio.Event()
         new = NewVolume(size=1)
         operation, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
-        await asyncio.sleep(0.05)
+        await wire.arrived.wait()
         wire.held.set()
         wire.lose_answers, wire.lose_requests = 1, 1 << 30
         here.hosts.away.add("host-a")
