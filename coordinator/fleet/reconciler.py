@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, or_, select
 
 from agent.base.errors import NotFound
-from agent.wire.results import HostAttachment, InventoryVolume
+from agent.wire.results import HostAttachment, HostExport, InventoryVolume
 from coordinator.fleet.directory import Known
 from coordinator.lifecycle.volume import VOLUME
 from coordinator.state import issues
@@ -33,6 +33,8 @@ CODES = (
     "snapshot.orphan",
     "attachment.missing",
     "attachment.orphan",
+    "export.missing",
+    "export.orphan",
     "image.missing-data",
     "image.orphan",
 )
@@ -55,11 +57,12 @@ class Reconciler:
         try:
             inventory = await known.client.inventory()
             attached = await known.client.attachments()
+            exported = await known.client.exports()
         except NotFound:
             return []
 
         def compared(conn: Connection) -> tuple[list[Issue], set[str]]:
-            found = differences(conn, host_id, inventory, attached)
+            found = [*differences(conn, host_id, inventory, attached), *of_exports(conn, host_id, exported)]
             return found, before | _moved(conn, [issue.resource_id for issue in found], began)
 
         found, unsure = await self._db.read(compared)
@@ -206,6 +209,41 @@ def _attachments(conn: Connection, host_id: str, attached: list[HostAttachment])
                 )
             )
     return found
+
+
+def of_exports(conn: Connection, host_id: str, exported: list[HostExport]) -> list[Issue]:
+    """What the host offers to others, beside the attachments that need it."""
+    query = (
+        select(attachments)
+        .join(volumes, volumes.c.id == attachments.c.volume_id)
+        .where(volumes.c.host_id == host_id, attachments.c.transport.is_not(None), ~attachments.c.deleted)
+    )
+    rows = {row.id: row for row in conn.execute(query)}
+    there = {item.attachment_id: item for item in exported}
+    found = []
+    for row in rows.values():
+        item = there.get(row.id)
+        if row.attach_status == "attached" and (item is None or item.state != "exported"):
+            reason = "is not known there" if item is None else f"is not in its kernel: {item.reason}"
+            sentence = f"Host {host_id} should offer volume {row.volume_id} to {row.attached_host}, but that {reason}."
+            remedy = f"Run `brickyard-agent doctor` on host {host_id}; it is offered again when its agent starts."
+            found.append(_export_issue("export.missing", row.id, host_id, sentence, remedy))
+    for attachment_id, item in there.items():
+        if attachment_id not in rows:
+            sentence = (
+                f"Host {host_id} offers volume {item.volume_id} to {item.initiator} ({item.protocol}), "
+                "which no attachment needs."
+            )
+            remedy = "It ends with the next attach or detach of the volume; until then the consumer can use it."
+            found.append(_export_issue("export.orphan", attachment_id, host_id, sentence, remedy))
+    return found
+
+
+def _export_issue(code: str, attachment_id: str, host_id: str, sentence: str, remedy: str) -> Issue:
+    return Issue(
+        code=code, resource_type="attachment", resource_id=attachment_id, host_id=host_id, sentence=sentence,
+        remedy=remedy,
+    )  # fmt: skip
 
 
 def _missing(noun: str, row: Row[Any], host_id: str) -> Issue:

@@ -66,7 +66,8 @@ class HostWire:
             if self.meanwhile is not None:
                 await asyncio.to_thread(self.meanwhile)
             return {"inventory": []}
-        return {"attachments": []} if path == "/v1/attachments" else {"jobs": []}
+        listed = path.removeprefix("/v1/")
+        return {listed: []} if listed in {"attachments", "exports"} else {"jobs": []}
 
     async def close(self) -> None:
         return None

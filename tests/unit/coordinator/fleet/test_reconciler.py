@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from agent.base.ids import new_id
 from agent.wire.jobs import Generation
-from agent.wire.results import HostAttachment, InventoryVolume
-from coordinator.fleet.reconciler import CODES, differences
+from agent.wire.results import HostAttachment, HostExport, InventoryVolume
+from coordinator.fleet.reconciler import CODES, differences, of_exports
 from coordinator.state import issues, volumes
 from coordinator.state.database import Database
 from coordinator.state.issues import Issue
@@ -107,3 +107,31 @@ def test_an_issue_is_one_row_until_it_no_longer_holds(db: Database) -> None:
     assert db.read_now(issues.listing) == []
     assert len(db.read_now(lambda conn: issues.listing(conn, with_closed=True))) == 1
     assert db.read_now(lambda conn: volumes.get(conn, lost)).status == "available"
+
+
+def test_exports_beside_the_attachments_that_need_them(db: Database) -> None:
+    known, lost, stray = db.write_now(volume), new_id(), new_id()
+
+    def attach(conn: Connection, id: str) -> None:
+        enter(conn, "attachment", "host_attach", id=id, volume_id=known, project_id="p", owner="agent", host_id="other",
+              attached_host="other", transport="iscsi", initiator="iqn.2026-01.org.x:h")  # fmt: skip
+        move(conn, "attachment", id, "host_attached")
+
+    def export(id: str, state: str = "exported") -> HostExport:
+        return HostExport.model_validate({
+            "attachment_id": id, "volume_id": known, "backend": "files", "protocol": "iscsi", "state": state,
+            "generation": {"incarnation": 1, "sequence": 1}, "initiator": "iqn.2026-01.org.x:h", "reason": "gone",
+        })  # fmt: skip
+
+    db.write_now(lambda conn: attach(conn, lost))
+
+    def seen(*exported: HostExport) -> set[tuple[str, str]]:
+        found = db.read_now(lambda conn: of_exports(conn, "h", list(exported)))
+        assert {issue.code for issue in found} <= set(CODES)
+        return {(issue.code, issue.resource_id) for issue in found}
+
+    assert seen() == {("export.missing", lost)}
+    assert seen(export(lost, "missing")) == {("export.missing", lost)}
+    assert seen(export(lost)) == set()
+    assert seen(export(lost), export(stray)) == {("export.orphan", stray)}
+    assert db.read_now(lambda conn: of_exports(conn, "other", [])) == []

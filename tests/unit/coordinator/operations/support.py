@@ -48,6 +48,7 @@ class Wire:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     backend: FileBackend | None = None
     attached: list[dict[str, Any]] = field(default_factory=list)
+    exported: list[dict[str, Any]] = field(default_factory=list)
 
     async def call(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: Any = None, timeout: float = 30.0
@@ -82,6 +83,8 @@ class Wire:
             return {"foreign": [{"backend": "files", **dataclasses.asdict(item)} for item in items]}
         if path == "/v1/attachments":
             return {"attachments": self.attached}
+        if path == "/v1/exports":
+            return {"exports": self.exported}
         key = path.removeprefix("/v1/jobs/")
         if method == "DELETE":
             return (await self.runner.cancel(key, int(query["epoch"]))).model_dump(mode="json")

@@ -1,0 +1,156 @@
+"""How a volume reaches another host: what is chosen, what its host is told, and that it is told again as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from agent.base.ids import new_id
+from agent.wire.jobs import ExportApply
+from agent.wire.results import HostFacts, Pool
+from coordinator.keys.kek import Kek
+from coordinator.keys.store import KeyStore
+from coordinator.operations import transports
+from coordinator.operations.advance import advance, again
+from coordinator.operations.attach_host import accept_attach, attach_workflow
+from coordinator.operations.exports import chap_secret, connection_of, export_call
+from coordinator.operations.transports import HostTooOld, NoTransport
+from coordinator.operations.workflow import JobStep
+from coordinator.state import enrolment, fleet, volumes
+from coordinator.state.database import Database
+from coordinator.state.enrolment import EnrolledHost
+from coordinator.state.schema import prepare
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.transition import enter, move
+from tests.unit.coordinator.operations.support import REQUESTER
+
+KEYS = KeyStore(Kek(b"k" * 32))
+IQN = "iqn.2026-01.org.x:away"
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = Database.sqlite(tmp_path / "state.db")
+    database.write_now(prepare)
+    yield database
+    database.close()
+
+
+def host(conn: Connection, name: str, protocols: tuple[str, ...] = ("local",), **facts: Any) -> None:
+    enrolment.put_host(conn, EnrolledHost(name, "127.0.0.1", 1, 2, "0" * 64, utcnow()))
+    fleet.ensure_hosts(conn)
+    told = HostFacts(
+        host=name, boot_id="b", arch="x", kernel="k", version="v", started_at="", clock=0.0,
+        **{"job_kinds": ("export.apply",), **facts},
+    )  # fmt: skip
+    pool = Pool(
+        backend="files", name="files", driver="file", total_bytes=1 << 40, free_bytes=1 << 40, allocated_bytes=0,
+        protocols=protocols,
+    )  # fmt: skip
+    fleet.report(conn, name, told, [pool])
+
+
+def volume(conn: Connection) -> str:
+    row = enter(conn, "volume", "create", id=new_id(), project_id="p1", user_id="u", size=1, host_id="home",
+                backend="files", pool_id="home@files#files")  # fmt: skip
+    move(conn, "volume", row.id, "created", device_bytes=1 << 30)
+    return str(row.id)
+
+
+def site(conn: Connection, protocols: tuple[str, ...] = ("local", "iscsi"), **facts: Any) -> str:
+    host(conn, "home", protocols)
+    host(conn, "away", **{"capabilities": ("iscsi",), "initiator_iqn": IQN, **facts})
+    return volume(conn)
+
+
+def chosen(conn: Connection, volume_id: str, name: str = "away") -> transports.Transport | None:
+    return transports.choose(conn, volumes.get(conn, volume_id), fleet.get(conn, name))
+
+
+def test_the_own_host_needs_none_and_another_gets_what_both_can(db: Database) -> None:
+    known = db.write_now(site)
+    assert db.read_now(lambda conn: chosen(conn, known, "home")) is None
+    assert db.read_now(lambda conn: chosen(conn, known)) == transports.Transport("iscsi", IQN)
+
+
+@pytest.mark.parametrize(
+    ("protocols", "facts"),
+    [
+        (("local",), {}),
+        (("local", "iscsi"), {"capabilities": ()}),
+        (("local", "iscsi"), {"initiator_iqn": None}),
+        (("local", "nvme-tcp"), {}),
+    ],
+)
+def test_no_transport_is_said_before_anything_is_done(
+    db: Database, protocols: tuple[str, ...], facts: dict[str, Any]
+) -> None:
+    known = db.write_now(lambda conn: site(conn, protocols, **facts))
+    with pytest.raises(NoTransport, match="no transport reaches it from host away"):
+        db.write_now(lambda conn: accept_attach(conn, REQUESTER, known, "away"))
+    assert db.read_now(lambda conn: volumes.get(conn, known).status) == "available"
+
+
+def test_an_agent_of_an_older_release_can_not_export(db: Database) -> None:
+    def old(conn: Connection) -> str:
+        host(conn, "home", ("local", "iscsi"), job_kinds=("attachment.apply",))
+        host(conn, "away", capabilities=("iscsi",), initiator_iqn=IQN)
+        return volume(conn)
+
+    known = db.write_now(old)
+    with pytest.raises(HostTooOld):
+        db.read_now(lambda conn: chosen(conn, known))
+
+
+def test_chap_secrets_are_the_same_each_time_and_of_letters_and_digits(db: Database) -> None:
+    one = db.write_now(lambda conn: chap_secret(conn, KEYS, "a"))
+    again_ = db.write_now(lambda conn: chap_secret(conn, KeyStore(Kek(b"k" * 32)), "a"))
+    assert one.value() == again_.value()
+    assert one.value() != db.write_now(lambda conn: chap_secret(conn, KEYS, "b")).value()
+    assert one.value().isalnum()
+    assert len(one.value()) >= 12
+    assert db.read_now(lambda conn: KEYS.listing(conn, None)) == []
+    new = Kek(b"n" * 32)
+    db.write_now(lambda conn: KEYS.rotate(conn, new))
+    assert db.write_now(lambda conn: chap_secret(conn, KeyStore(new), "a")).value() == one.value()
+
+
+def test_the_told_set_is_complete_and_told_again_as_it_was(db: Database) -> None:
+    known = db.write_now(site)
+    operation, attachment = db.write_now(lambda conn: accept_attach(conn, REQUESTER, known, "away", mode="ro"))
+    workflow = attach_workflow(KEYS)
+    stored, todo = db.write_now(lambda conn: advance(conn, workflow, operation))
+    assert todo is not None
+    assert todo.call is not None
+    told = todo.call.args
+    assert isinstance(told, ExportApply)
+    assert todo.call.host_id == "home"
+    (one,) = told.wanted
+    assert (one.attachment_id, one.protocol, one.initiator, one.mode, one.auth) == (
+        attachment.id, "iscsi", IQN, "ro", "chap",
+    )  # fmt: skip
+    assert todo.call.secrets.keys() == {f"chap.{attachment.id}"}
+    assert "value" not in str(stored.steps)
+    # A coordinator that takes over posts the same job; the next attempt tells a newer set.
+    taken, again_ = db.write_now(lambda conn: advance(conn, workflow, dataclasses.replace(stored)))
+    assert again_ is not None
+    assert again_.call is not None
+    assert (again_.key, again_.call.args) == (todo.key, told)
+    step = workflow.step("export")
+    assert isinstance(step, JobStep)
+    _, later = db.write_now(lambda conn: again(conn, workflow, taken, step, None))
+    assert later is not None
+    assert later.call is not None
+    newer = later.call.args
+    assert isinstance(newer, ExportApply)
+    assert newer.generation.sequence > told.generation.sequence
+    without = db.write_now(lambda c: export_call(c, KEYS, volumes.get(c, known), without=attachment.id))
+    assert without is not None
+    assert isinstance(without.args, ExportApply)
+    assert without.args.wanted == ()
+    assert connection_of(stored, "export", attachment.id) is None
