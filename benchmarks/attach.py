@@ -1,0 +1,249 @@
+"""Attach a volume of another host and detach it, beside os-brick and beside the bare tools, in turns, in one boot.
+
+Runs on a kernel that has iSCSI and its target: started elsewhere it starts itself in the guest of the kernel tests.
+Both hosts are one machine, so there is no network between them; what is compared is how long each takes to get from
+"log in" to a device that may be used, and back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+SECOND, MIB = "10.9.9.1", 1 << 20
+Figures = dict[str, list[float]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three rounds instead of seven")
+    parser.add_argument("--dir", type=Path, help="taken for the sake of `make bench`; everything is in the guest")
+    given = parser.parse_args()
+    if os.environ.get("BRICKYARD_KERNEL") not in {"guest", "host"}:
+        command = f".venv/bin/python benchmarks/attach.py{' --quick' if given.quick else ''}"
+        bench = [sys.executable, "-m", "tests.kernel.bench", "--command", command]
+        return subprocess.call(bench, cwd=ROOT)
+    return asyncio.run(_measured(3 if given.quick else 7))
+
+
+async def _measured(rounds: int) -> int:
+    from benchmarks._common import goals, machine
+    from tests.integration.agent.agent_process import AgentProcess, Site
+    from tests.kernel.support import initiator
+
+    print(machine(), flush=True)
+    figures: Figures = defaultdict(list)
+    site = Site()
+    home, away = AgentProcess(site, "home"), AgentProcess(site, "away")
+    with home.config.open("a") as config:
+        config.write(f'[targets.lio]\nportals = ["127.0.0.1", "{SECOND}"]\n')
+    try:
+        with initiator.ready(SECOND):
+            await home.start()
+            await away.start()
+            async with _exported(home, 16) as volumes:
+                await _one_portal(away, volumes, rounds, figures)
+                await _many(away, volumes, figures)
+            with initiator.ready(multipath=True):
+                async with _exported(home, 1) as volumes:
+                    await _two_portals(away, volumes, rounds, figures)
+    finally:
+        await away.kill()
+        await home.kill()
+        site.remove()
+    for name, seconds in figures.items():
+        print(f"{name}: median {statistics.median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f})")
+    middle = {name: statistics.median(seconds) for name, seconds in figures.items()}
+    bare, brick = middle["attach"] / middle["bare attach"], middle["attach"] / middle["os-brick attach"]
+    back, many = middle["detach"] / middle["os-brick detach"], middle["16 attaches"] / middle["attach"]
+    return goals(
+        "attach by iSCSI",
+        [
+            (f"{bare:.2f}x the bare log-in", bare <= 1.15),
+            (f"{brick:.2f}x os-brick", brick <= 0.5),
+            (f"detach {back:.2f}x os-brick", back <= 0.5),
+            (f"16 at once {many:.1f}x one", many <= 3),
+        ],
+        "1.15, 0.5, 0.5, 3",
+    )
+
+
+@asynccontextmanager
+async def _exported(home: Any, count: int) -> AsyncIterator[list[tuple[str, str, Any]]]:
+    """New volumes of the first agent: id, attachment, connection."""
+    from agent.base.ids import new_id
+    from agent.wire.jobs import Connection, ExportApply, Generation, VolumeCreate, VolumeDelete, WantedExport
+    from tests.integration.agent.agent_process import finish
+
+    text = Path("/etc/iscsi/initiatorname.iscsi").read_text()
+    iqn = next(line.removeprefix("InitiatorName=") for line in text.split() if line.startswith("InitiatorName="))
+    made: list[tuple[str, str, Any]] = []
+    async with home.client() as told:
+
+        async def export(volume: str, sequence: int, *attachments: str) -> dict[str, Any]:
+            wanted = tuple(
+                WantedExport(attachment_id=one, protocol="iscsi", initiator=iqn, auth="chap") for one in attachments
+            )
+            generation = Generation(incarnation=1, sequence=sequence)
+            args = ExportApply(backend="files", volume_id=volume, generation=generation, wanted=wanted)
+            secrets = {f"chap.{one}": _secret() for one in attachments}
+            status = await finish(told, f"{new_id()}/export/1", 1, args, **secrets)
+            assert status.result is not None, status
+            return status.result
+
+        for _ in range(count):
+            volume, attachment = new_id(), new_id()
+            args = VolumeCreate(backend="files", volume_id=volume, size_bytes=64 * MIB)
+            await finish(told, f"{new_id()}/make/1", 1, args)
+            (one,) = (await export(volume, 1, attachment))["exported"]
+            made.append((volume, attachment, Connection.model_validate(one["connection"])))
+        yield made
+        for volume, _, _ in made:
+            await export(volume, 2)
+            await finish(told, f"{new_id()}/delete/1", 1, VolumeDelete(backend="files", volume_id=volume))
+
+
+def _secret() -> Any:
+    from agent.wire.jobs import WireSecret
+
+    return WireSecret.of("passphrase", b"benchmark0123456789")
+
+
+_sequence = iter(range(1, 1 << 30))
+
+
+async def _apply(told: Any, volume: str, connection: Any, *attachments: str) -> float:
+    """Seconds from the post of the job to its end."""
+    from agent.base.ids import new_id
+    from agent.wire.jobs import AttachmentApply, Generation, WantedAttachment
+    from tests.integration.agent.agent_process import finish
+
+    args = AttachmentApply(
+        backend="files", volume_id=volume, generation=Generation(incarnation=1, sequence=next(_sequence)),
+        wanted=tuple(WantedAttachment(attachment_id=one) for one in attachments),
+        connection=connection if attachments else None,
+    )  # fmt: skip
+    began = time.monotonic()
+    status = await finish(told, f"{new_id()}/attach/1", 1, args, chap=_secret())
+    assert status.state == "done", status
+    return time.monotonic() - began
+
+
+async def _one_portal(away: Any, volumes: list[tuple[str, str, Any]], rounds: int, figures: Figures) -> None:
+    volume, attachment, connection = volumes[0]
+    one = connection.model_copy(update={"portals": connection.portals[:1]})
+    brick = await asyncio.to_thread(_brick, False)
+    async with away.client() as told:
+        for number in range(rounds + 1):
+            found: Figures = defaultdict(list)
+            await _bare(one, found)
+            found["attach"].append(await _apply(told, volume, one, attachment))
+            found["detach"].append(await _apply(told, volume, one))
+            await asyncio.to_thread(_by_brick, brick, one, "os-brick", found)
+            _keep(found, figures, number)
+
+
+async def _many(away: Any, volumes: list[tuple[str, str, Any]], figures: Figures) -> None:
+    async with away.client() as told:
+        for _ in range(2):
+            ones = [(v, a, c.model_copy(update={"portals": c.portals[:1]})) for v, a, c in volumes]
+            began = time.monotonic()
+            await asyncio.gather(*(_apply(told, volume, one, attachment) for volume, attachment, one in ones))
+            figures["16 attaches"].append(time.monotonic() - began)
+            await asyncio.gather(*(_apply(told, volume, one) for volume, _, one in ones))
+
+
+async def _two_portals(away: Any, volumes: list[tuple[str, str, Any]], rounds: int, figures: Figures) -> None:
+    ((volume, attachment, connection),) = volumes
+    brick = await asyncio.to_thread(_brick, True)
+    async with away.client() as told:
+        for number in range(rounds + 1):
+            found: Figures = defaultdict(list)
+            found["two paths: attach"].append(await _apply(told, volume, connection, attachment))
+            found["two paths: detach"].append(await _apply(told, volume, connection))
+            await asyncio.to_thread(_by_brick, brick, connection, "two paths: os-brick", found)
+            _keep(found, figures, number)
+
+
+def _keep(found: Figures, figures: Figures, number: int) -> None:
+    """The first round, in which everything is loaded, does not count."""
+    subprocess.run(["udevadm", "settle"], check=False)
+    for name, seconds in found.items():
+        print(f"  round {number}: {name} {seconds[0]:.2f} s", flush=True)
+        figures[name] += seconds if number else []
+
+
+async def _bare(connection: Any, found: Figures) -> None:
+    """What the tools alone need: from the log-in to udev's word of the disk, from the log-out to its return."""
+    from agent.host import udev
+
+    portal = f"{connection.portals[0].address}:{connection.portals[0].port}"
+    node = ["iscsiadm", "-m", "node", "-T", connection.target, "-p", portal]
+    values = {"authmethod": "CHAP", "username": connection.username, "password": _secret().value().decode()}
+    subprocess.run([*node, "-o", "new"], check=True, capture_output=True)
+    for name, value in values.items():
+        setting = [*node, "-o", "update", "-n", f"node.session.auth.{name}", "-v", value]
+        subprocess.run(setting, check=True, capture_output=True)
+    async with udev.subscribed() as events:
+        began = time.monotonic()
+        await asyncio.to_thread(subprocess.run, [*node, "--login"], check=True, capture_output=True)
+        event = await events.wait(lambda event: event.action == "add" and event.name.startswith("sd"), 60)
+        assert event is not None
+        found["bare attach"].append(time.monotonic() - began)
+    await asyncio.to_thread(subprocess.run, ["udevadm", "settle"], check=True)
+    began = time.monotonic()
+    await asyncio.to_thread(subprocess.run, [*node, "--logout"], check=True, capture_output=True)
+    found["bare detach"].append(time.monotonic() - began)
+    subprocess.run([*node, "-o", "delete"], check=True, capture_output=True)
+
+
+def _brick(multipath: bool) -> Any:
+    from agent.connectors import _brick as door
+
+    door.load()
+    import os_brick
+    from os_brick.initiator import connector
+    from os_brick.privileged import default
+    from oslo_concurrency import lockutils
+    from oslo_config import cfg
+
+    cfg.CONF([], project="brickyard-benchmark")
+    lockutils.set_defaults("/tmp")
+    os_brick.setup(cfg.CONF)
+    default.set_client_mode(False)
+    return connector.InitiatorConnector.factory("ISCSI", None, use_multipath=multipath, device_scan_attempts=5)
+
+
+def _by_brick(brick: Any, connection: Any, name: str, found: Figures) -> None:
+    portals = [f"{portal.address}:{portal.port}" for portal in connection.portals]
+    told = {
+        "target_discovered": False, "target_iqn": connection.target, "target_portal": portals[0], "target_lun": 0,
+        "target_portals": portals, "target_iqns": [connection.target] * len(portals),
+        "target_luns": [0] * len(portals), "auth_method": "CHAP", "auth_username": connection.username,
+        "auth_password": _secret().value().decode(), "volume_id": "v", "access_mode": "rw", "encrypted": False,
+    }  # fmt: skip
+    began = time.monotonic()
+    device = brick.connect_volume(told)
+    found[f"{name} attach"].append(time.monotonic() - began)
+    subprocess.run(["udevadm", "settle"], check=False)
+    began = time.monotonic()
+    brick.disconnect_volume(told, device)
+    found[f"{name} detach"].append(time.monotonic() - began)
+    subprocess.run(["iscsiadm", "-m", "node", "-o", "delete"], check=False, capture_output=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

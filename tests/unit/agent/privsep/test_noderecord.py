@@ -1,0 +1,52 @@
+"""Node records: whole, root's alone, one per portal, gone with the last one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.privsep import noderecord
+from agent.privsep.noderecord import Login, Node
+
+TARGET = "iqn.2026-01.io.brickyard:11111111-2222-4333-8444-555555555555"
+
+
+@pytest.fixture(autouse=True)
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "nodes"
+    monkeypatch.setattr(noderecord, "NODES", folder)
+    return folder
+
+
+def test_a_record_is_roots_alone_and_says_what_is_needed(nodes: Path) -> None:
+    node = Node(TARGET, "fd00::1", 3260)
+    login = Login(username="someone", secret="canary-secret", multipath=True)
+    assert "canary" not in repr(login)
+    noderecord.keep(node, login)
+    assert node.portal == "[fd00::1]:3260"
+    assert node.file == nodes / TARGET / "fd00::1,3260"
+    assert node.file.stat().st_mode & 0o777 == 0o600
+    lines = node.file.read_text().splitlines()
+    assert {"node.session.auth.password = canary-secret", "node.session.scan = manual", "node.startup = manual",
+            "node.conn[0].address = fd00::1", "node.session.timeo.replacement_timeout = 5"} <= set(lines)  # fmt: skip
+    assert [entry.name for entry in nodes.parent.iterdir()] == ["nodes"], "nothing half-written lies about"
+
+
+def test_without_a_secret_nothing_of_chap_is_said() -> None:
+    text = noderecord.text(Node(TARGET, "10.0.0.1", 3260), Login())
+    assert "authmethod = None" in text
+    assert "password" not in text
+    assert "replacement_timeout" not in text
+
+
+def test_the_last_record_takes_the_folder_with_it(nodes: Path) -> None:
+    one, two = Node(TARGET, "10.0.0.1", 3260), Node(TARGET, "10.0.0.2", 3260)
+    noderecord.keep(one, Login())
+    noderecord.keep(two, Login())
+    assert noderecord.portals(TARGET) == ["10.0.0.1,3260", "10.0.0.2,3260"]
+    assert noderecord.forget(one)
+    assert not noderecord.forget(one)
+    assert noderecord.forget(two)
+    assert not (nodes / TARGET).exists()
+    assert noderecord.portals(TARGET) == []
