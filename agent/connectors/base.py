@@ -14,7 +14,7 @@ from typing import Protocol
 from agent.host import sysfs
 from agent.wire.jobs import Connection
 
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from agent.base.errors import BrickyardError, Temporary
+from agent.base.log import get_logger
 from agent.connectors import iscsi_paths as paths
 from agent.connectors.base import DEADLINE, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NoPath, NotAttached, PathDown
@@ -22,7 +23,9 @@ from agent.privsep.client import call
 from agent.privsep.errors import DeviceHeld, KernelRefused, LoginRefused
 from agent.wire.jobs import Connection
 
+log = get_logger(__name__)
 _MAP_HINT_S = 1.0
+_GATHER_S = 10.0
 _HELD_S = 5.0
 _LATE_S = 90.0
 Reach = asyncio.Task[scsi.Disk]
@@ -116,6 +119,7 @@ class IscsiConnector:
         late.update(tasks)
         for task in tasks:
             task.add_done_callback(late.discard)
+            task.add_done_callback(_noted)
         async with udev.subscribed() as events:
             await _first_of(tasks)
             found = await self._mapped(connection, events, end)
@@ -123,10 +127,17 @@ class IscsiConnector:
             begun = [task for task, portal in tasks.items() if paths.session_at(connection, portal) is not None]
             if begun:
                 await asyncio.wait(begun, timeout=max(0.0, end - asyncio.get_running_loop().time()))
+            clock = asyncio.get_running_loop().time
+            await paths.until(lambda: self._gathered(connection) or None, events, min(end, clock() + _GATHER_S))
             for task in tasks:
                 if task.done() and isinstance(task.exception(), (DeviceMismatch, LoginRefused)):
                     await task
         return self.present(connection) or found
+
+    def _gathered(self, connection: Connection) -> bool:
+        """Whether every proven path is part of the map; the daemon adds them one by one."""
+        found, over = self.present(connection), scsi.multipath_map(connection.identity)
+        return found is not None and over is not None and set(found.paths) <= set(over.below)
 
     async def _mapped(self, connection: Connection, events: udev.Events, end: float) -> RemoteDevice:
         def ready() -> RemoteDevice | None:
@@ -196,6 +207,12 @@ class IscsiConnector:
         if found is None:
             found = self._locks[connection.target] = asyncio.Lock()
         return found
+
+
+def _noted(task: Reach) -> None:
+    """A path that fails after the attach has ended is told in the log; what it made, `reach` has removed itself."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("a path could not be made", reason=str(error))
 
 
 async def _first_of(tasks: Collection[Reach]) -> None:

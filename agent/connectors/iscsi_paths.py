@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
+from agent.base.errors import BrickyardError
 from agent.connectors.errors import DeviceMismatch, DeviceNotReady, NoPath
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
@@ -65,6 +67,7 @@ async def _appear(connection: Connection, session: scsi.Session, events: udev.Ev
         known = scsi.disk(address)
         if not claim(connection, known):
             return known
+        await call(verbs.multipath_drop, f"/dev/{known.name}")
         if users := sysfs.users_of(known.name):
             reason = f"another device ({known.identity}) stands at its address and is in use by {', '.join(users)}"
             raise DeviceMismatch(device=f"/dev/{known.name}", attachment=connection.target, reason=reason)
@@ -88,8 +91,16 @@ async def _appear(connection: Connection, session: scsi.Session, events: udev.Ev
         what = "udev sent no event of it" if seen.name else "the kernel found no disk there"
         raise DeviceNotReady(device=f"LUN {lun} of {connection.target}", seconds=round(_waited(end)), reason=what)
     if wrong := claim(connection, disk):
+        await drop(disk)
         raise DeviceMismatch(device=f"/dev/{disk.name}", attachment=connection.target, reason=wrong)
     return disk
+
+
+async def drop(disk: scsi.Disk) -> None:
+    """Cut a disk off that is not what was promised; the multipath daemon may have taken it already."""
+    with contextlib.suppress(BrickyardError):
+        await call(verbs.multipath_drop, f"/dev/{disk.name}")
+        await call(verbs.scsi_delete, disk.address, False)
 
 
 async def until(

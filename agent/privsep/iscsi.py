@@ -150,6 +150,16 @@ def multipath_add(device: str) -> None:
 
 
 @privileged(net)
+def multipath_drop(device: str) -> None:
+    """Take one path out of whatever map it is in; a map that loses its last path goes with it, unless it is in use."""
+    short = devices.name(device)
+    if not scsi.over_iscsi(short):
+        raise checks.refused(f"{short} is no disk of an iSCSI session")
+    if any(holder.startswith("dm-") for holder in sysfs.users_of(short)):
+        tool.run("multipathd", ["del", "path", short], timeout=_TOOL_S)
+
+
+@privileged(net)
 def multipath_remove(identity: str) -> bool:
     """Flush and remove the map of an identity; False when there is none. DeviceHeld (nothing was changed)."""
     found = scsi.multipath_map(_plain(identity, "identity"))

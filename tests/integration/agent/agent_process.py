@@ -100,7 +100,7 @@ class AgentProcess:
         request = {"config": str(self.config), "sets": list(sets), "uid": self.uid}
         self.process, read = zygote().fork(request, self.log)
         try:
-            ready = await asyncio.wait_for(asyncio.to_thread(os.read, read, 1), 20)
+            ready = await asyncio.wait_for(asyncio.to_thread(os.read, read, 1), 120)
         finally:
             os.close(read)
         if ready != b"r":

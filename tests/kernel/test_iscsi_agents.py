@@ -1,0 +1,402 @@
+"""Two agents of one guest, by their own control APIs: exports, paths, and everything that can go wrong between them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.base.ids import new_id
+from agent.diagnostics import live
+from agent.host import lio, scsi, sysfs
+from agent.privsep import block, client, start
+from agent.privsep import lio as verbs
+from agent.wire.jobs import (
+    AttachmentApply,
+    AttachmentResize,
+    Connection,
+    ExportApply,
+    Generation,
+    JobStatus,
+    LuksFormat,
+    Portal,
+    VolumeCreate,
+    VolumeDelete,
+    VolumeExtend,
+    WantedAttachment,
+    WantedExport,
+    WireSecret,
+)
+from tests.integration.agent.agent_process import AgentProcess, Site, finish, persist
+from tests.kernel.support import initiator
+
+MIB = 1 << 20
+SIZE = 64 * MIB
+SECOND = "10.9.9.1"
+CHAP = WireSecret.of("passphrase", b"chapcanary0123456789")
+KEY = WireSecret.of("passphrase", b"luks-canary")
+IQN = "InitiatorName="
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with initiator.ready(SECOND, multipath=True):
+        made = Site()
+        yield made
+        made.remove()
+
+
+class Pair:
+    """The host that has the volume, the host that uses it, and one volume with its exports and attachments."""
+
+    def __init__(self, site: Site) -> None:
+        self.home, self.away = AgentProcess(site, "home"), AgentProcess(site, "away")
+        with self.home.config.open("a") as config:
+            config.write(f'[targets.lio]\nportals = ["127.0.0.1", "{SECOND}"]\n')
+        self.iqn = next(
+            line.removeprefix(IQN)
+            for line in Path("/etc/iscsi/initiatorname.iscsi").read_text().split()
+            if line.startswith(IQN)
+        )
+        self.number = 0
+        self.encryption: LuksFormat | None = None
+
+    def key(self, what: str) -> str:
+        self.number += 1
+        return f"{new_id()}/{what}/1"
+
+    def generation(self) -> Generation:
+        self.number += 1
+        return Generation(incarnation=1, sequence=self.number)
+
+    def export_args(self, volume: str, *attachments: str, mode: str = "rw") -> ExportApply:
+        return ExportApply.model_validate({
+            "backend": "files", "volume_id": volume, "generation": self.generation(),
+            "encrypted": self.encryption is not None,
+            "wanted": [
+                WantedExport.model_validate({"attachment_id": one, "protocol": "iscsi", "initiator": self.iqn,
+                                             "mode": mode, "auth": "chap"})
+                for one in attachments
+            ],
+        })  # fmt: skip
+
+    def attach_args(self, volume: str, connection: Connection | None, *attachments: str) -> AttachmentApply:
+        return AttachmentApply(
+            backend="files", volume_id=volume, generation=self.generation(), connection=connection,
+            encryption=self.encryption, wanted=tuple(WantedAttachment(attachment_id=one) for one in attachments),
+        )  # fmt: skip
+
+    @property
+    def secrets(self) -> dict[str, WireSecret]:
+        return {"chap": CHAP} | ({"volume": KEY} if self.encryption else {})
+
+    async def made(self) -> str:
+        volume = new_id()
+        args = VolumeCreate(backend="files", volume_id=volume, size_bytes=SIZE, encryption=self.encryption)
+        async with self.home.client() as told:
+            good(await finish(told, self.key("make"), 1, args, **({"volume": KEY} if self.encryption else {})))
+        return volume
+
+    async def export(self, volume: str, *attachments: str, mode: str = "rw") -> dict[str, Connection]:
+        args = self.export_args(volume, *attachments, mode=mode)
+        async with self.home.client() as told:
+            secrets = {f"chap.{one}": CHAP for one in attachments}
+            result = good(await finish(told, self.key("export"), 1, args, **secrets))
+        return {one["attachment_id"]: Connection.model_validate(one["connection"]) for one in result["exported"]}
+
+    async def attach(self, volume: str, connection: Connection, attachment: str) -> JobStatus:
+        async with self.away.client() as told:
+            args = self.attach_args(volume, connection, attachment)
+            return await finish(told, self.key("attach"), 1, args, **self.secrets)
+
+    async def detach(self, volume: str) -> JobStatus:
+        async with self.away.client() as told:
+            return await finish(told, self.key("detach"), 1, self.attach_args(volume, None))
+
+    async def delete(self, volume: str) -> None:
+        await self.export(volume)
+        async with self.home.client() as told:
+            good(await finish(told, self.key("delete"), 1, VolumeDelete(backend="files", volume_id=volume)))
+
+    @asynccontextmanager
+    async def attached(self, mode: str = "rw") -> AsyncIterator[tuple[str, Connection, dict[str, Any]]]:
+        """A new volume, exported and attached; gone with everything afterwards."""
+        volume, attachment = await self.made(), new_id()
+        connection = (await self.export(volume, attachment, mode=mode))[attachment]
+        yield volume, connection, good(await self.attach(volume, connection, attachment))["attached"][0]
+        good(await self.detach(volume))
+        await self.delete(volume)
+
+    def file(self, volume: str) -> Path:
+        return self.home.volumes / "volumes" / volume
+
+
+def good(status: JobStatus) -> dict[str, Any]:
+    assert status.state == "done", status
+    assert status.result is not None
+    return status.result
+
+
+async def two_paths(connection: Connection) -> None:
+    """A second portal that was slow joins the map a moment later."""
+
+    def both() -> bool:
+        over = scsi.multipath_map(connection.identity)
+        return over is not None and len(over.below) == 2
+
+    await asyncio.to_thread(initiator.until, both, 120, "the map has not both paths")
+
+
+def target_of(connection: Connection) -> tuple[scsi.Session, ...]:
+    return scsi.sessions(connection.target)
+
+
+@pytest.fixture(scope="module")
+def hosts(site: Site) -> Iterator[Pair]:
+    made = Pair(site)
+    yield made
+    for agent in (made.away, made.home):
+        asyncio.run(agent.kill())
+    for canary in ("chapcanary", "luks-canary"):
+        for path in (made.home.log, made.away.log, *made.home.state.rglob("*"), *made.away.state.rglob("*")):
+            assert not path.is_file() or path.stat().st_size > SIZE or canary.encode() not in path.read_bytes(), path
+
+
+@pytest.fixture
+async def pair(hosts: Pair) -> Pair:
+    """Both agents run; nothing is encrypted."""
+    hosts.encryption = None
+    for agent in (hosts.home, hosts.away):
+        if agent.process is None or agent.process.poll() is not None:
+            await agent.start()
+    return hosts
+
+
+async def test_two_paths_written_read_and_grown(pair: Pair) -> None:
+    async with pair.attached() as (volume, connection, device):
+        over = scsi.multipath_map(connection.identity)
+        assert over is not None
+        assert device["device"] == f"/dev/{over.name}"
+        await two_paths(connection)
+        content = os.urandom(MIB)
+        initiator.write(Path(device["device"]), content)
+        with pair.file(volume).open("rb") as file:
+            assert file.read(MIB) == content
+        async with pair.away.client() as told, pair.home.client() as home:
+            (row,) = await told.attachments()
+            assert (row.state, row.protocol, len(row.paths)) == ("attached", "iscsi", 2)
+            (export,) = await home.exports()
+            assert (export.state, export.connected, export.mode) == ("exported", True, "rw")
+            extend = VolumeExtend(backend="files", volume_id=volume, size_bytes=2 * SIZE)
+            good(await finish(home, pair.key("extend"), 1, extend))
+            follow = AttachmentResize(volume_id=volume, size_bytes=2 * SIZE)
+            assert good(await finish(told, pair.key("follow"), 1, follow))["sizes"] == {row.attachment_id: 2 * SIZE}
+        assert initiator.size(Path(device["device"])) == 2 * SIZE
+        assert initiator.read(Path(device["device"]), MIB) == content
+
+
+async def test_encrypted_over_two_paths(pair: Pair) -> None:
+    pair.encryption = LuksFormat()
+    async with pair.attached() as (volume, _, device):
+        assert device["device"].startswith("/dev/mapper/brickyard-")
+        assert initiator.size(Path(device["device"])) == SIZE
+        content = os.urandom(MIB)
+        initiator.write(Path(device["device"]), content)
+        with pair.file(volume).open("rb") as file:
+            assert content not in file.read(16 * MIB)
+        async with pair.away.client() as told, pair.home.client() as home:
+            extend = VolumeExtend(backend="files", volume_id=volume, size_bytes=2 * SIZE, encrypted=True)
+            grown = good(await finish(home, pair.key("extend"), 1, extend, volume=KEY))
+            follow = AttachmentResize(volume_id=volume, size_bytes=grown["device_bytes"], encrypted=True)
+            good(await finish(told, pair.key("follow"), 1, follow, volume=KEY))
+        assert initiator.size(Path(device["device"])) == 2 * SIZE
+        assert initiator.read(Path(device["device"]), MIB) == content
+
+
+async def test_read_only(pair: Pair) -> None:
+    async with pair.attached(mode="ro") as (_, connection, _device):
+        (first, *_) = target_of(connection)
+        disk = first.disk(0)
+        assert disk is not None
+        assert sysfs.text(sysfs.SYS / "block" / disk.name / "ro") == "1"
+
+
+async def test_a_path_is_lost_and_comes_back(pair: Pair) -> None:
+    async with pair.attached() as (_, connection, device):
+        await two_paths(connection)
+        content = os.urandom(MIB)
+        initiator.sh(f"ip addr del {SECOND}/24 dev brickyard0")
+        try:
+            down = lambda: any(not one.healthy for one in target_of(connection))  # noqa: E731
+            await asyncio.to_thread(initiator.until, down, 240, "the session is not seen as lost")
+            await asyncio.to_thread(initiator.write, Path(device["device"]), content)
+        finally:
+            initiator.sh(f"ip addr add {SECOND}/24 dev brickyard0")
+        up = lambda: all(one.healthy for one in target_of(connection)) and len(target_of(connection)) == 2  # noqa: E731
+        await asyncio.to_thread(initiator.until, up, 240, "the session does not come back")
+        assert await asyncio.to_thread(initiator.read, Path(device["device"]), MIB) == content
+
+
+async def test_a_dead_portal_does_not_keep_the_others_away(pair: Pair) -> None:
+    volume, attachment = await pair.made(), new_id()
+    connection = (await pair.export(volume, attachment))[attachment]
+    dead = Portal(address="10.9.9.99", port=3260)
+    connection = connection.model_copy(update={"portals": (dead, *connection.portals)})
+    device = good(await pair.attach(volume, connection, attachment))["attached"][0]
+    await two_paths(connection)
+    initiator.write(Path(device["device"]), os.urandom(4096))
+    good(await pair.detach(volume))
+    await pair.delete(volume)
+
+
+async def test_another_volume_at_the_address_is_refused(pair: Pair) -> None:
+    one, two, first, second = await pair.made(), await pair.made(), new_id(), new_id()
+    wanted = (await pair.export(one, first))[first]
+    other = (await pair.export(two, second))[second]
+    swapped = wanted.model_copy(update={"target": other.target, "username": other.username})
+    status = await pair.attach(one, swapped, first)
+    assert status.state == "failed"
+    assert status.error is not None
+    assert status.error.code == "attachment.mismatch"
+    assert not scsi.sessions()
+    good(await pair.detach(one))
+    await pair.delete(one)
+    await pair.delete(two)
+
+
+async def test_a_wrong_chap_secret_is_refused_at_once(pair: Pair) -> None:
+    volume, attachment = await pair.made(), new_id()
+    connection = (await pair.export(volume, attachment))[attachment]
+    async with pair.away.client() as told:
+        args = pair.attach_args(volume, connection, attachment)
+        bad = WireSecret.of("passphrase", b"wrongwrongwrong12345")
+        status = await finish(told, pair.key("attach"), 1, args, chap=bad)
+    assert status.error is not None
+    assert status.error.code == "iscsi.login-refused"
+    good(await pair.detach(volume))
+    await pair.delete(volume)
+
+
+async def test_detach_when_the_target_is_gone(pair: Pair) -> None:
+    volume, attachment = await pair.made(), new_id()
+    connection = (await pair.export(volume, attachment))[attachment]
+    good(await pair.attach(volume, connection, attachment))
+    await pair.export(volume)
+    lost = lambda: not any(one.healthy for one in target_of(connection))  # noqa: E731
+    await asyncio.to_thread(initiator.until, lost, 240, "the sessions go on without a target")
+    good(await pair.detach(volume))
+    await pair.delete(volume)
+
+
+async def test_a_device_in_use_stays_and_names_its_user(pair: Pair) -> None:
+    async with pair.attached() as (volume, _, device):
+        with initiator.mapped(Path(device["device"]).name):
+            status = await pair.detach(volume)
+            assert status.error is not None
+            assert "brickyard-test" in status.error.message
+            initiator.write(Path(device["device"]), os.urandom(4096))
+
+
+async def test_exports_come_back_after_a_reboot_and_io_goes_on(pair: Pair, tmp_path: Path) -> None:
+    async with pair.attached() as (volume, connection, device):
+        content = os.urandom(MIB)
+        initiator.write(Path(device["device"]), content)
+        await pair.home.kill()
+        start.start_direct(roots=[pair.home.volumes])
+        try:
+            client.invoke(verbs.lio_remove, volume)
+            for loop in client.invoke(block.loop_list, "export"):
+                client.invoke(block.loop_detach, loop["number"], loop["diskseq"], volume, "export")
+        finally:
+            client.set_mode("none")
+        assert not lio.targets()
+        (tmp_path / "boot").write_text(new_id() + "\n")
+        initiator.sh(f"mount --bind {tmp_path}/boot /proc/sys/kernel/random/boot_id")
+        try:
+            await pair.home.start()
+            async with pair.home.client() as told:
+                for _ in range(2400):
+                    (export,) = await told.exports()
+                    if export.state == "exported":
+                        break
+                    await asyncio.sleep(0.1)
+                assert (export.state, export.reason) == ("exported", "")
+            up = lambda: all(one.healthy for one in target_of(connection))  # noqa: E731
+            await asyncio.to_thread(initiator.until, up, 240, "the initiator does not come back")
+            assert await asyncio.to_thread(initiator.read, Path(device["device"]), MIB) == content
+        finally:
+            initiator.sh("umount /proc/sys/kernel/random/boot_id")
+
+
+@pytest.mark.parametrize("point", ["agent.export.decided", "agent.export.applied"])
+async def test_killed_while_exporting(pair: Pair, point: str) -> None:
+    volume, attachment = await pair.made(), new_id()
+    await pair.home.kill()
+    args = pair.export_args(volume, attachment)
+    fault = f"testing.fault={point}"
+    result = good(await persist(pair.home, pair.key("export"), args, [fault], **{f"chap.{attachment}": CHAP}))
+    connection = Connection.model_validate(result["exported"][0]["connection"])
+    good(await pair.attach(volume, connection, attachment))
+    good(await pair.detach(volume))
+    await pair.home.kill()
+    good(await persist(pair.home, pair.key("export"), pair.export_args(volume), [fault]))
+    await pair.delete(volume)
+
+
+@pytest.mark.parametrize("point", ["agent.attachment.decided", "agent.attachment.attached"])
+async def test_killed_while_attaching(pair: Pair, point: str) -> None:
+    pair.encryption = LuksFormat()
+    volume, attachment = await pair.made(), new_id()
+    connection = (await pair.export(volume, attachment))[attachment]
+    await pair.away.kill()
+    args = pair.attach_args(volume, connection, attachment)
+    status = await persist(pair.away, pair.key("attach"), args, [f"testing.fault={point}"], **pair.secrets)
+    assert good(status)["attached"][0]["device"] == f"/dev/mapper/brickyard-{attachment}"
+    await pair.away.kill()
+    fault = "testing.fault=agent.attachment.detached"
+    good(await persist(pair.away, pair.key("detach"), pair.attach_args(volume, None), [fault]))
+    await pair.delete(volume)
+
+
+async def test_several_at_once(pair: Pair) -> None:
+    volumes = [await pair.made() for _ in range(4)]
+    attachments = [new_id() for _ in volumes]
+    exported = await asyncio.gather(*(pair.export(v, a) for v, a in zip(volumes, attachments, strict=True)))
+    work = [
+        pair.attach(volume, connections[attachment], attachment)
+        for volume, attachment, connections in zip(volumes, attachments, exported, strict=True)
+    ]
+    devices = [good(status)["attached"][0]["device"] for status in await asyncio.gather(*work)]
+    assert len(set(devices)) == 4
+    for volume, device in zip(volumes, devices, strict=True):
+        content = os.urandom(4096)
+        initiator.write(Path(device), content)
+        with pair.file(volume).open("rb") as file:
+            assert file.read(4096) == content
+    for status in await asyncio.gather(*(pair.detach(volume) for volume in volumes)):
+        good(status)
+    for volume in volumes:
+        await pair.delete(volume)
+
+
+async def test_the_whole_way_is_explained(pair: Pair) -> None:
+    from agent.diagnostics.place import Place
+
+    async with pair.attached() as (volume, connection, device):
+        told = []
+        for agent in (pair.home, pair.away):
+            place = Place(
+                agent.name, agent.state, agent.state / "spool", "nobody", Path("/none"), {"files": agent.volumes}
+            )
+            told.append("\n".join(live.lines(live.explain(place, volume))))
+        home, away = told
+        assert f"target {connection.target}  (ready)" in home
+        assert f"consumer {pair.iqn}  (connected, rw)" in home
+        assert "session" in away
+        assert f"path /dev/{Path(scsi.sessions()[0].disks[0].name).name}" in away
+        assert device["device"] in away
