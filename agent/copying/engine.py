@@ -19,9 +19,18 @@ from typing import Any, TypeVar
 from agent.copying.errors import CopyCancelled, DestinationSmall, SourceShort, translated
 from agent.copying.extents import data_bytes, pieces
 from agent.copying.files import Side, reflink
-from agent.copying.model import ALIGN, Checkpoint, CopyOptions, CopyProgress, CopyResult, Dest, Source
+from agent.copying.model import (
+    ALIGN,
+    Checkpoint,
+    Content,
+    CopyOptions,
+    CopyProgress,
+    CopyResult,
+    Dest,
+    Source,
+)
 from agent.copying.throttle import Throttle
-from agent.copying.work import Work
+from agent.copying.work import Target, Work
 from agent.host.run import uninterrupted
 
 _RATE_WINDOW_S = 5.0
@@ -76,6 +85,7 @@ class _Run:
         self._what, self._where, self._options, self._checkpoint = source, dest, options, checkpoint
         self._loop, self._pool = asyncio.get_running_loop(), pool
         self._source: Side | None = None
+        self._content: Content | None = None
         self._dest: Side | None = None
         self._start = 0 if checkpoint is None else checkpoint.start // ALIGN * ALIGN
         self._counts = _Counts()
@@ -105,9 +115,10 @@ class _Run:
         except OSError as failure:
             raise translated(failure, "destination") from failure
         try:
-            if source.size() < self._what.size:
-                raise SourceShort(offset=source.size(), size=self._what.size)
-            self._count(source)
+            content = self._content = source if self._what.inside is None else self._what.inside(source)
+            if content.size() < self._what.size:
+                raise SourceShort(offset=content.size(), size=self._what.size)
+            self._count(content)
         except OSError as failure:
             raise translated(failure, "source") from failure
 
@@ -124,7 +135,8 @@ class _Run:
         return self._source, self._dest
 
     def _fit(self, dest: Side) -> None:
-        have, need = dest.size(), max(self._where.size, self._what.size)
+        base = self._where.base
+        have, need = dest.size() - base, max(self._where.size, self._what.size)
         if not dest.is_file():
             if have < need:
                 raise DestinationSmall(have=have, need=need)
@@ -135,20 +147,22 @@ class _Run:
             # Not the file that the checkpoint speaks of.
             self._start = 0
         # What lies behind the checkpoint is of unknown age; cut off, it reads as zeros again.
-        os.ftruncate(dest.plain, self._start)
-        os.ftruncate(dest.plain, self._where.size)
+        os.ftruncate(dest.plain, base + self._start)
+        os.ftruncate(dest.plain, base + self._where.size)
 
     def _may_reflink(self, source: Side, dest: Side) -> bool:
         wanted = self._options.reflink and self._where.zeros_skippable and self._start == 0
+        if self._what.inside is not None or self._where.change is not None or self._where.base:
+            return False
         return wanted and source.is_file() and dest.is_file() and source.size() == self._what.size
 
-    def _count(self, source: Side) -> None:
+    def _count(self, source: Content) -> None:
         counts = self._counts
         if not self._where.zeros_skippable:
             counts.before, counts.total = self._start, self._where.size
             return
-        counts.before = data_bytes(source.plain, 0, min(self._start, self._what.size))
-        counts.total = counts.before + data_bytes(source.plain, self._start, self._what.size)
+        counts.before = data_bytes(source, 0, min(self._start, self._what.size))
+        counts.total = counts.before + data_bytes(source, self._start, self._what.size)
         if self.reflinked:
             counts.before = counts.total
 
@@ -185,16 +199,16 @@ class _Run:
             await uninterrupted(_ended(workers))
 
     def _new_work(self, notify: Callable[[], None]) -> Work:
-        assert self._source is not None
+        assert self._content is not None
         assert self._dest is not None
         options, skippable = self._options, self._where.zeros_skippable
         plan = pieces(
-            self._source.plain, self._start, self._what.size, self._where.size,
+            self._content, self._start, self._what.size, self._where.size,
             length=options.piece_size(), write_zeros=not skippable,
         )  # fmt: skip
         return Work(
-            (self._source, self._dest), plan, Throttle(options.rate_limit), start=self._start, end=self._where.size,
-            skip_zeros=skippable, tell_bytes=options.checkpoint_every, notify=notify,
+            self._content, Target(self._dest, self._where), plan, Throttle(options.rate_limit), start=self._start,
+            tell_bytes=options.checkpoint_every, notify=notify,
         )  # fmt: skip
 
     async def _note(self, work: Work, saved: int) -> int:

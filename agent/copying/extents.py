@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.copying.model import ALIGN
+from agent.copying.model import ALIGN, Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +57,20 @@ def _hole(fd: int, begin: int, size: int) -> int:
         raise
 
 
-def data_bytes(fd: int, start: int, size: int) -> int:
+def data_bytes(source: Content, start: int, size: int) -> int:
     """How many bytes between `start` and `size` the ranges hold."""
-    return sum(end - begin for begin, end in extents(fd, start, size))
+    return sum(end - begin for begin, end in source.extents(start, size))
 
 
-def pieces(fd: int, start: int, source_size: int, dest_size: int, *, length: int, write_zeros: bool) -> Iterator[Piece]:
+def pieces(
+    source: Content, start: int, source_size: int, dest_size: int, *, length: int, write_zeros: bool
+) -> Iterator[Piece]:
     """Cut the ranges from `start` on into pieces of at most `length` bytes, in order of their offset.
 
     With `write_zeros` the pieces cover everything up to `dest_size`; else holes are left out.
     """
     position = start
-    for begin, end in extents(fd, start, source_size):
+    for begin, end in source.extents(start, source_size):
         if write_zeros:
             yield from _cut(position, begin, length, data=False)
         yield from _cut(begin, end, length, data=True)

@@ -7,7 +7,9 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 
+from agent.copying.extents import extents
 from agent.copying.model import ALIGN, Opener
 
 _FICLONE = 0x40049409
@@ -36,6 +38,10 @@ class Side:
     def size(self) -> int:
         """Bytes that it holds, also for a device."""
         return os.lseek(self.plain, 0, os.SEEK_END)
+
+    def extents(self, start: int, size: int) -> Iterator[tuple[int, int]]:
+        """See `extents.extents`."""
+        return extents(self.plain, start, size)
 
     def read(self, view: memoryview, offset: int, length: int) -> int:
         """Fill `view` (aligned, with room for whole blocks) from `offset`; returns bytes, less only at the end."""

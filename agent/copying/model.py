@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 ALIGN = 4096
 
@@ -28,25 +29,43 @@ def by_fd(fd: int) -> Opener:
     return lambda flags: os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
 
 
+class Content(Protocol):
+    """Bytes that can be read by many threads at once: a file's own, or what a format makes of them."""
+
+    def size(self) -> int:
+        """Bytes that it holds."""
+
+    def extents(self, start: int, size: int) -> Iterator[tuple[int, int]]:
+        """The ranges (begin, end) between `start` and `size` that hold data, in order; the others read as zeros."""
+
+    def read(self, view: memoryview, offset: int, length: int) -> int:
+        """Fill `view` (aligned, with room for whole blocks) from `offset`; returns bytes, less only at the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is read: the first `size` bytes of a file or device."""
+    """What is read: the first `size` bytes of a file or device, or of the content that `inside` finds in it."""
 
     open: Opener
     size: int
+    inside: Callable[[Content], Content] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Dest:
-    """What is written: a file (it gets exactly `size` bytes) or a device (of at least `size` bytes).
+    """What is written: `size` bytes of a file (which ends there) or of a device (of at least that size).
 
-    `zeros_skippable` says that places never written read as zeros. It is false for anything behind dm-crypt and
-    for space that was not proven zero; then every zero of the source is written.
+    `zeros_skippable` says that places never written read as zeros. It is false for anything encrypted and for
+    space that was not proven zero; then every zero of the source is written. The bytes go to `base` (whole blocks)
+    and up; what lies before is left alone. `change(view, offset)` may change them in place before they are
+    written, in whole sectors: an encryption.
     """
 
     open: Opener
     size: int
     zeros_skippable: bool = False
+    base: int = 0
+    change: Callable[[memoryview, int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,32 @@ import mmap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from agent.copying.errors import SourceShort, translated
 from agent.copying.extents import Piece
 from agent.copying.files import Side
-from agent.copying.model import ALIGN
+from agent.copying.model import ALIGN, Content, Dest
 from agent.copying.throttle import Throttle
 
 _TELL_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The opened destination, and what is to be done with the bytes that go there."""
+
+    side: Side
+    how: Dest
+
+    def write(self, part: memoryview, offset: int) -> None:
+        """Write `part`, which may be changed by it, where `offset` of the content lies."""
+        if self.how.change is not None:
+            self.how.change(part, offset)
+        try:
+            self.side.write(part, self.how.base + offset)
+        except OSError as failure:
+            raise translated(failure, "destination") from failure
 
 
 class Work:
@@ -21,21 +39,19 @@ class Work:
 
     def __init__(
         self,
-        sides: tuple[Side, Side],
+        source: Content,
+        target: Target,
         plan: Iterator[Piece],
         throttle: Throttle,
         *,
         start: int,
-        end: int,
-        skip_zeros: bool,
         tell_bytes: int,
         notify: Callable[[], None],
     ) -> None:
-        self._source, self._dest = sides
+        self._source, self._target = source, target
         self._plan = plan
         self._throttle = throttle
-        self._skip_zeros = skip_zeros
-        self._end = end
+        self._end = target.how.size
         self._tell_bytes = tell_bytes
         self._notify = notify
         self._lock = threading.Lock()
@@ -52,8 +68,7 @@ class Work:
 
     def run(self, size: int) -> None:
         """Body of one worker: move pieces of at most `size` bytes until there are none or `stop` is set."""
-        buffer = memoryview(mmap.mmap(-1, -(-size // ALIGN) * ALIGN))
-        zeros = memoryview(mmap.mmap(-1, len(buffer)))
+        buffer, zeros = _room(size), _room(size)
         try:
             while (piece := self._take()) is not None:
                 if not self._throttle.wait(piece.length, self.stop):
@@ -80,7 +95,7 @@ class Work:
             return piece
 
     def _move(self, piece: Piece, buffer: memoryview, zeros: memoryview) -> None:
-        part = zeros[: piece.length]
+        part = buffer[: piece.length]
         if piece.data:
             try:
                 got = self._source.read(buffer, piece.offset, piece.length)
@@ -88,13 +103,13 @@ class Work:
                 raise translated(failure, "source") from failure
             if got < piece.length:
                 raise SourceShort(offset=piece.offset + got, size=self._end)
-            part = buffer[: piece.length]
-            if self._skip_zeros and _is_zero(part, zeros):
+            if self._target.how.zeros_skippable and _is_zero(part, zeros):
                 return
-        try:
-            self._dest.write(part, piece.offset)
-        except OSError as failure:
-            raise translated(failure, "destination") from failure
+        elif self._target.how.change is None:
+            part = zeros[: piece.length]
+        else:
+            part[:] = zeros[: piece.length]
+        self._target.write(part, piece.offset)
 
     def _finish(self, piece: Piece) -> None:
         with self._lock:
@@ -106,6 +121,13 @@ class Work:
                 self._told_mark, self._told_at = mark, now
         if tell:
             self._notify()
+
+
+def _room(size: int) -> memoryview:
+    """Aligned memory of whole blocks; kept out of core dumps, as it may hold clear data of an encrypted volume."""
+    memory = mmap.mmap(-1, -(-size // ALIGN) * ALIGN)
+    memory.madvise(mmap.MADV_DONTDUMP)
+    return memoryview(memory)
 
 
 def _is_zero(part: memoryview, zeros: memoryview) -> bool:

@@ -35,7 +35,7 @@ def read(window: Window, image: Qcow2, count: int, decrypt: Decrypt | None = Non
 def _cluster(window: Window, image: Qcow2, index: int, wanted: int, decrypt: Decrypt | None) -> bytes:
     entry, bitmap = _entry(window, image, index)
     if entry & _COMPRESSED:
-        return _inflated(window, image, entry, wanted)
+        return inflated(window, image, entry, wanted)
     host = entry & _OFFSET
     if not host or (not image.extended_l2 and image.version >= 3 and entry & _ALL_ZERO):
         return bytes(wanted)
@@ -71,7 +71,8 @@ def _masked(data: bytes, bitmap: int, subcluster: int) -> bytes:
     return b"".join(parts)
 
 
-def _inflated(window: Window, image: Qcow2, entry: int, wanted: int) -> bytes:
+def inflated(window: Window, image: Qcow2, entry: int, wanted: int) -> bytes:
+    """The first `wanted` bytes of a compressed cluster; raises Compression, Truncated."""
     if image.zstd:
         raise Compression
     split = 62 - (image.cluster_bits - 8)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.images import errors, guest, magic, qcow2
-from agent.luks import header, luks1
+from agent.luks import header
 from agent.luks.details import Details
-from agent.luks.errors import LuksVersion
 from agent.luks.model import DEFAULT_LIMITS, KdfLimits, Secret, passphrase
 from agent.luks.unlock import Opened, unlock
 from agent.luks.window import Window, whole_file
@@ -135,19 +134,18 @@ def nested(head: bytes, outer: str) -> None:
 def open_encrypted(fd: int, found: Inspection, secret: Secret, limits: Limits = DEFAULT) -> Opened:
     """Open an accepted encrypted image in memory and inspect the clear content's beginning.
 
-    Raises WrongSecret, NestedFormat, LuksVersion (only LUKS1 can be opened). Blocking, takes seconds.
+    Raises WrongSecret, NestedFormat. Blocking, takes seconds.
     """
-    if found.luks is None or found.luks.version != 1:
-        raise LuksVersion(version=found.luks.version if found.luks else 0)
     window = whole_file(fd)
     if found.qcow2 is not None and found.qcow2.luks is not None:
         part = window.part(*found.qcow2.luks)
-        opened = unlock(part, luks1.parse(part, limits.kdf, data_elsewhere=True), passphrase(secret))
+        opened = unlock(part, header.read(part, limits.kdf, data_elsewhere=True), passphrase(secret))
         head = guest.read(window, found.qcow2, magic.HEAD_BYTES, opened.decrypt)
     else:
-        opened = unlock(window, luks1.parse(window, limits.kdf), passphrase(secret))
-        count = min(magic.HEAD_BYTES, found.luks.payload_bytes)
-        head = opened.decrypt(window.exact(found.luks.payload_offset, count), 0)
+        opened = unlock(window, header.read(window, limits.kdf), passphrase(secret))
+        details = opened.header.details
+        whole = min(magic.HEAD_BYTES, details.payload_bytes) // details.sector_size * details.sector_size
+        head = opened.decrypt(window.exact(details.payload_offset, whole), 0)
     nested(head, found.format)
     return opened
 

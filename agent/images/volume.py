@@ -1,8 +1,8 @@
-"""From an image to the content of a volume: inspected, opened, then copied or re-encrypted into a half-made file.
+"""From an image to the content of a volume: inspected, opened, then streamed or re-encrypted into a half-made file.
 
-Clear data of an encrypted volume is never written to a disk: a tool that holds both keys re-encrypts from file to
-file. Publishing the file is the caller's. Whatever goes wrong, the half-made file is left empty, so that it can not
-be opened.
+Clear data of an encrypted volume is only ever in memory. The header of the volume is hidden until its content is
+there, so a half-made volume can not be opened; publishing the file is the caller's. Where something goes wrong the
+file is left empty.
 """
 
 from __future__ import annotations
@@ -10,56 +10,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from agent.copying.engine import copy
-from agent.copying.model import CopyOptions, Dest, Source, by_fd, by_path
+from agent.copying.model import Checkpoint, CopyOptions, Dest, by_fd
+from agent.images.bytool import by_tool
+from agent.images.content import readable, source_of
+from agent.images.conversion import Means, OpenedImage, Target, Work, new_header
 from agent.images.errors import NeedsEncryptedType, SecretMissing
-from agent.images.inspect import DEFAULT, Declared, Inspection, Limits, inspect_async, open_encrypted
-from agent.luks.convert import Node, Watch, convert
-from agent.luks.model import Format, Secret, device_bytes, iterations_for, passphrase
-from agent.luks.second import fill_luks2
-from agent.luks.tool import check_format, format_header, fresh
+from agent.images.inspect import Inspection, inspect_async, open_encrypted
+from agent.images.resume import NEVER, Resume
+from agent.luks.blank import empty, half_made
+from agent.luks.container import check_format, reveal, take_up
+from agent.luks.convert import Watch
+from agent.luks.model import Format
+from agent.luks.payload import encrypting
+from agent.luks.unlock import Opened
+
+__all__ = ["Means", "OpenedImage", "Target", "image_to_volume"]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedImage:
-    """An image's open file, what it was declared to be, and its secret when it is encrypted."""
-
-    fd: int
-    declared: Declared
-    secret: Secret | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The half-made file, the bytes a user gets, and how they are encrypted (both None for a plain volume)."""
-
-    path: Path
-    usable: int
-    encryption: Format | None = None
-    secret: Secret | None = None
-
-    @property
-    def size(self) -> int:
-        return device_bytes(self.usable, self.encryption)
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a conversion may use."""
-
-    limits: Limits = DEFAULT
-    passphrase_iterations: int = 2_000_000
-
-
-async def image_to_volume(image: OpenedImage, target: Target, means: Means, watch: Watch) -> Inspection:
+async def image_to_volume(
+    image: OpenedImage, target: Target, means: Means, watch: Watch, resume: Resume = NEVER
+) -> Inspection:
     """Fill `target.path` (an existing file) with the image's content and zeros to the end; durable on return.
 
-    A repeat begins from nothing. Raises ImageRefused, HeaderRefused, WrongSecret, NeedsEncryptedType,
-    SecretMissing, CopyCancelled, DestinationFull, ConversionFailed and their kin; image and key
-    are checked before the file is touched.
+    A repeat goes on where `resume` says, if the file is the one it speaks of, else begins from nothing. Raises
+    ImageRefused, HeaderRefused, WrongSecret, NeedsEncryptedType, SecretMissing, CopyCancelled, DestinationFull,
+    ConversionFailed and their kin; image and key are checked before the file is touched.
     """
     if target.encryption is not None:
         check_format(target.encryption)
@@ -67,21 +45,24 @@ async def image_to_volume(image: OpenedImage, target: Target, means: Means, watc
             raise SecretMissing(what="volume")
     limits = replace(means.limits, max_virtual=min(means.limits.max_virtual, target.usable))
     found = await inspect_async(image.fd, image.declared, limits)
-    iterations = None
+    opened = None
     if found.encrypted:
         if target.encryption is None:
             raise NeedsEncryptedType
         if image.secret is None:
             raise SecretMissing(what="image")
         opened = await asyncio.to_thread(open_encrypted, image.fd, found, image.secret, limits)
-        iterations = opened.iterations
-    if found.format == "raw" and target.encryption is None:
-        await _copy(image, target, watch)
-        return found
-    fd = await asyncio.to_thread(fresh, target.path, target.size)
+    fd = await asyncio.to_thread(half_made, target.path)
+    work = Work(image, found, opened, target, fd, means, watch)
     try:
-        await _fill(_Work(image, found, target, fd, means, watch), iterations)
-    except BaseException:
+        if not readable(found):
+            await by_tool(work)
+        elif target.encryption is None:
+            await _plain(work, resume)
+        else:
+            await _encrypted(work, target.encryption, resume)
+    except Exception:
+        # A task that is only cancelled is handed back, and goes on from its checkpoint later.
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
         raise
@@ -90,48 +71,34 @@ async def image_to_volume(image: OpenedImage, target: Target, means: Means, watc
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    image: OpenedImage
-    found: Inspection
-    target: Target
-    fd: int
-    means: Means
-    watch: Watch
-
-    def source(self) -> Node:
-        key = passphrase(self.image.secret) if self.found.encrypted and self.image.secret else None
-        return Node(self.image.fd, self.found.format, key)
+async def _plain(work: Work, resume: Resume) -> None:
+    checkpoint = resume.checkpoint(f"inode {os.fstat(work.fd).st_ino}")
+    if checkpoint.start == 0:
+        await asyncio.to_thread(empty, work.fd, work.target.size)
+    await _copy(work, Dest(by_fd(work.fd), work.target.usable, zeros_skippable=True), checkpoint)
 
 
-async def _copy(image: OpenedImage, target: Target, watch: Watch) -> None:
-    size = os.fstat(image.fd).st_size
+async def _encrypted(work: Work, fmt: Format, resume: Resume) -> None:
+    made = await asyncio.to_thread(_taken_up, work, fmt, resume)
+    if made is None:
+        await asyncio.to_thread(empty, work.fd, work.target.size)
+        made = await asyncio.to_thread(new_header, work, fmt)
+    dest = Dest(by_fd(work.fd), work.target.usable, base=made.header.details.payload_offset, change=encrypting(made))
+    await _copy(work, dest, resume.checkpoint(made.header.uuid))
+    await asyncio.to_thread(reveal, work.fd, fmt)
+
+
+def _taken_up(work: Work, fmt: Format, resume: Resume) -> Opened | None:
+    """The header of the earlier run, if there was one and this is its file."""
+    if not resume.file or os.fstat(work.fd).st_size != work.target.size:
+        return None
+    assert work.target.secret is not None
+    made = take_up(work.fd, fmt, work.target.secret)
+    return made if made is not None and made.header.uuid == resume.file else None
+
+
+async def _copy(work: Work, dest: Dest, checkpoint: Checkpoint) -> None:
+    watch = work.watch
+    source = source_of(work.image.fd, work.found, work.opened)
     options = CopyOptions(rate_limit=watch.rate_limit, phase=watch.phase)
-    dest = Dest(by_path(target.path), target.usable, zeros_skippable=True)
-    await copy(Source(by_fd(image.fd), size), dest, options, watch.report, None, watch.cancel)
-
-
-async def _fill(work: _Work, source_iterations: int | None) -> None:
-    target, clear = work.target, work.found.virtual_size
-    if target.encryption is None:
-        node = Node(work.fd, "raw")
-        await convert(work.source(), node, clear_bytes=clear, usable=target.usable, target_zero=True, watch=work.watch)
-        return
-    assert target.secret is not None
-    iterations = iterations_for(target.secret, source_iterations, work.means.passphrase_iterations)
-    if target.encryption.format == "luks2":
-        await fill_luks2(
-            work.source(),
-            work.fd,
-            target.encryption,
-            target.secret,
-            clear_bytes=clear,
-            usable=target.usable,
-            iterations=iterations,
-            watch=work.watch,
-        )
-        return
-    lock = work.watch.lock_fd
-    await format_header(work.fd, target.encryption, target.secret, iterations=iterations, lock_fd=lock)
-    node = Node(work.fd, "luks", passphrase(target.secret))
-    await convert(work.source(), node, clear_bytes=clear, usable=target.usable, target_zero=False, watch=work.watch)
+    await copy(source, dest, options, watch.report, checkpoint, watch.cancel)

@@ -63,5 +63,5 @@ LATE_MODULES = (
     "agent.targets.lio",
     "agent.images.inspect",
     "agent.images.volume",
-    "agent.luks.tool",
+    "agent.luks.blank",
 )

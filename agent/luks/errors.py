@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.base.errors import Invalid, Permanent, Temporary
 
-_REMAKE = "Make the image anew with a plain LUKS1 header (aes-xts-plain64) and register it again."
+_REMAKE = "Make the image anew with a plain LUKS header (aes-xts-plain64) and register it again."
 
 
 class HeaderRefused(Permanent):
@@ -46,7 +46,8 @@ class NullCipher(HeaderRefused):
 class CipherRefused(HeaderRefused):
     code = "image.luks-cipher"
     sentence = (
-        "The LUKS header names a cipher or hash outside of the supported set (aes-xts-plain64; sha1, sha256, sha512)."
+        "The LUKS header names a cipher or hash outside of the supported set "
+        "(aes-xts and aes-cbc with plain64, plain or essiv:sha256; sha1, sha224, sha256, sha384, sha512)."
     )
 
 

@@ -69,7 +69,7 @@ def iterations_for(secret: Secret, source_slot: int | None, default: int) -> int
 
 
 def header_bytes(fmt: Format) -> int:
-    """Bytes before the payload of a header that `format_header` makes."""
+    """Bytes before the payload of a header that `container.create` makes."""
     return 2 * MiB if fmt.format == "luks1" else 16 * MiB
 
 

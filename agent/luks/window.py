@@ -13,25 +13,34 @@ MAX_READ = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The bytes `start .. start+length` of `fd`; offsets are relative to `start`. Never moves the file position."""
+    """The bytes `start .. start+length` of `fd`; offsets are relative to `start`. Never moves the file position.
+
+    `head` is read in place of the first bytes: a header whose magic is yet to be written.
+    """
 
     fd: int
     start: int
     length: int
+    head: bytes = b""
 
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes at `offset`; fewer at the end of the window, none outside of it."""
         if offset < 0 or count < 0 or count > MAX_READ:
             raise Truncated
         wanted = max(0, min(count, self.length - offset))
-        parts: list[bytes] = []
+        begin, parts = offset, list[bytes]()
         while wanted > 0:
             part = os.pread(self.fd, wanted, self.start + offset)
             if not part:
                 break
             parts.append(part)
             offset, wanted = offset + len(part), wanted - len(part)
-        return b"".join(parts)
+        data = b"".join(parts)
+        return self._headed(data, begin) if begin < len(self.head) else data
+
+    def _headed(self, data: bytes, offset: int) -> bytes:
+        head = self.head[offset:][: len(data)]
+        return head + data[len(head) :]
 
     def exact(self, offset: int, count: int) -> bytes:
         """Exactly `count` bytes at `offset`; raises Truncated when the window holds fewer."""

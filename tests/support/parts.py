@@ -11,7 +11,7 @@ from typing import Any
 
 import agent.connectors.local
 import agent.images.volume
-import agent.luks.tool
+import agent.luks.blank
 import agent.wire.transfer  # noqa: F401
 from agent.base import faults
 from agent.base.config import load

@@ -31,13 +31,13 @@ async def run(context: Context, args: VolumeCreate) -> VolumeResult:
 async def _encrypted(context: Context, backend: Backend, args: VolumeCreate, fmt: Format, size: int) -> None:
     have = await backend.size(args.volume_id)
     if have is None:
-        from agent.luks.tool import make_blank
+        from agent.luks.blank import make_blank
 
         secret = secret_of(context, "volume")
         path = await backend.prepare(args.volume_id, size)
         iterations = iterations_for(secret, None, context.services.passphrase_iterations)
         try:
-            await make_blank(path, args.size_bytes, fmt, secret, iterations=iterations, lock_fd=context.lock_fd)
+            await make_blank(path, args.size_bytes, fmt, secret, iterations=iterations)
         except DestinationFull as full:
             raise NoSpace(backend=args.backend) from full
         await backend.publish(args.volume_id)

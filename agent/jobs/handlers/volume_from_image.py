@@ -22,6 +22,7 @@ from agent.wire.results import VolumeResult
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.images.resume import Resume
     from agent.jobs.conversion import Conversion
 
 FromImage = VolumeFromImage | VolumeReimage
@@ -86,6 +87,18 @@ async def _fill(context: Context, args: FromImage, fd: int, size: int) -> None:
             context.lock_fd,
             rate_limit=context.services.rate_limit,
         ),
+        _resume(context),
+    )
+
+
+def _resume(context: Context) -> Resume:
+    from agent.images.resume import Resume
+
+    kept = context.checkpoint or {}
+    return Resume(
+        lambda file, done: context.save({"file": file, "copied": done}),
+        str(kept.get("file", "")),
+        int(kept.get("copied", 0)),
     )
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from agent.base.config import load
 from agent.server.main import run_agent
 from agent.server.settings import AgentSettings
-import agent.connectors.local, agent.images.volume, agent.luks.tool, agent.wire.transfer
+import agent.connectors.local, agent.images.volume, agent.luks.blank, agent.wire.transfer
 """
 BODY = """
     if request["uid"]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,13 +23,15 @@ from agent.copying.errors import CopyCancelled
 from agent.copying.model import CopyProgress
 from agent.images.errors import ImageSize, NeedsEncryptedType, NestedFormat, SecretMissing
 from agent.images.inspect import Declared
+from agent.images.resume import NEVER, Resume
 from agent.images.volume import Means, OpenedImage, Target, image_to_volume
 from agent.luks import header
 from agent.luks.convert import Watch
-from agent.luks.errors import FormatRefused, LuksVersion, WrongSecret
+from agent.luks.errors import FormatRefused, NotLuks, WrongSecret
 from agent.luks.model import Format, Secret, device_bytes, header_bytes, passphrase
-from agent.luks.tool import verify_opens
+from agent.luks.unlock import unlock
 from agent.luks.window import whole_file
+from tests.support.luks import verify_opens
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("qemu-img") and shutil.which("cryptsetup")), reason="needs qemu-img and cryptsetup"
@@ -60,14 +63,24 @@ def qemu(*argv: str) -> None:
     raise AssertionError("qemu-img could not make a LUKS header")
 
 
-def encrypted(folder: Path, clear: Path, secret: Secret, driver: str = "qcow2") -> Path:
+def encrypted(folder: Path, clear: Path, secret: Secret, driver: str = "qcow2", more: str = "") -> Path:
     key, image = folder / "key", folder / f"image.{driver}"
     key.write_bytes(passphrase(secret))
     prefix = "encrypt." if driver == "qcow2" else ""
     extra = ["encrypt.format=luks"] if prefix else []
     options = ",".join([*extra, f"{prefix}key-secret=s", f"{prefix}iter-time=10"])
     qemu(
-        "create", "-q", "-f", driver, "--object", f"secret,id=s,file={key}", "-o", options, str(image), str(IMAGE_BYTES)
+        "create",
+        "-q",
+        "-f",
+        driver,
+        "--object",
+        f"secret,id=s,file={key}",
+        "-o",
+        options,
+        *more.split(),
+        str(image),
+        str(IMAGE_BYTES),
     )
     target = ",".join([f"driver={driver}", f"file.filename={image}", *extra, f"{prefix}key-secret=s"])
     qemu("convert", "-n", "--object", f"secret,id=s,file={key}", "--image-opts", f"driver=raw,file.filename={clear}",
@@ -82,14 +95,15 @@ class Images:
     folder: Path
     clear: Path
     data: bytes
-    made: dict[tuple[str, str], Path] = field(default_factory=dict)
+    made: dict[tuple[str, str, str], Path] = field(default_factory=dict)
 
-    def get(self, secret: Secret, driver: str = "qcow2") -> Path:
-        name = (driver, secret.type)
+    def get(self, secret: Secret, driver: str = "qcow2", more: str = "") -> Path:
+        """`more` are further options of qemu-img, separated by spaces."""
+        name = (driver, secret.type, more)
         if name not in self.made:
-            folder = self.folder / "-".join(name)
+            folder = self.folder / str(len(self.made))
             folder.mkdir()
-            self.made[name] = encrypted(folder, self.clear, secret, driver)
+            self.made[name] = encrypted(folder, self.clear, secret, driver, more)
         return self.made[name]
 
 
@@ -127,12 +141,13 @@ class Runner:
         encryption: Format | None = None,
         volume_secret: Secret | None = VOLUME_KEY,
         usable: int = USABLE,
+        resume: Resume = NEVER,
     ) -> None:
         fd = os.open(image, os.O_RDONLY)
         try:
             target = Target(self.path, usable, encryption, volume_secret if encryption else None)
             watch = Watch(self.report, self.cancel, timeout_s=60)
-            await image_to_volume(OpenedImage(fd, declared, secret), target, self.means, watch)
+            await image_to_volume(OpenedImage(fd, declared, secret), target, self.means, watch, resume)
         finally:
             os.close(fd)
 
@@ -323,21 +338,91 @@ async def test_crafted_by_real_tools(tmp_path: Path, runner: Runner) -> None:
     assert runner.untouched()
 
 
-async def test_luks2_image_is_refused_with_a_remedy(tmp_path: Path, runner: Runner) -> None:
-    image, key = tmp_path / "image", tmp_path / "key"
+def luks2(folder: Path, data: bytes, *options: str) -> Path:
+    """An image of LUKS2 with that content, encrypted in place by cryptsetup in user space."""
+    image, key = folder / "image", folder / "key"
     key.write_bytes(passphrase(PASSPHRASE))
-    image.write_bytes(b"")
-    os.truncate(image, 32 * MiB)
-    subprocess.run(["cryptsetup", "luksFormat", "-q", "--type", "luks2", "--key-file", key, "--pbkdf", "pbkdf2",
-                    "--pbkdf-force-iterations", "1000", image], check=True)  # fmt: skip
-    with pytest.raises(LuksVersion) as caught:
-        await runner(image, ENCRYPTED_RAW, PASSPHRASE, encryption=Format())
-    assert "LUKS1" in caught.value.remedy
-    assert runner.untouched()
+    image.write_bytes(data + bytes(32 * MiB))
+    subprocess.run(
+        ["cryptsetup", "reencrypt", "--encrypt", "--batch-mode", "--disable-locks", "--force-offline-reencrypt",
+         "--type", "luks2", "--reduce-device-size", "32M", "--key-file", key, *options, image],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    # Half of the room that it took was for its own work; what is left of it there was never encrypted.
+    os.truncate(image, 16 * MiB + len(data))
+    return image
 
 
-async def test_cancel_kills_the_tool_and_empties_the_file(images: Images, tmp_path: Path, runner: Runner) -> None:
-    image = images.get(PASSPHRASE)
+PBKDF2 = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
+ARGON2 = ["--pbkdf-memory", "65536", "--pbkdf-force-iterations", "4", "--pbkdf-parallel", "2"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        PBKDF2,
+        ["--pbkdf", "argon2id", *ARGON2, "--sector-size", "512"],
+        ["--pbkdf", "argon2i", *ARGON2, "--sector-size", "4096"],
+        [*PBKDF2, "--sector-size", "2048", "--cipher", "aes-cbc-essiv:sha256", "--key-size", "256", "--hash", "sha512"],
+    ],
+    ids=["pbkdf2", "argon2id", "argon2i-4096", "cbc-2048"],
+)
+async def test_luks2_image(images: Images, tmp_path: Path, runner: Runner, options: list[str]) -> None:
+    image = luks2(tmp_path, images.data, *options)
+    await runner(image, ENCRYPTED_RAW, PASSPHRASE, encryption=Format())
+    clear = decrypted(tmp_path, runner.path, VOLUME_KEY)
+    assert hashlib.sha256(clear[:IMAGE_BYTES]).digest() == hashlib.sha256(images.data).digest()
+    assert not clear[IMAGE_BYTES:].strip(b"\0")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "-o encrypt.cipher-alg=aes-128",
+        "-o encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv,encrypt.ivgen-hash-alg=sha256",
+        "-o cluster_size=4096,encrypt.hash-alg=sha512",
+        "-o cluster_size=512",
+        "-o compat=0.10",
+    ],
+)
+async def test_other_ciphers_and_clusters(images: Images, tmp_path: Path, runner: Runner, more: str) -> None:
+    image = images.get(SYMMETRIC, "qcow2", more)
+    await runner(image, ENCRYPTED_QCOW2, SYMMETRIC, encryption=Format("luks2"), usable=IMAGE_BYTES)
+    await verify_opens(runner.path, VOLUME_KEY)
+    with runner.path.open("rb") as file:
+        window = whole_file(file.fileno())
+        opened = unlock(window, header.read(window), passphrase(VOLUME_KEY))
+        assert opened.decrypt(runner.path.read_bytes()[16 * MiB :], 0) == images.data
+
+
+@pytest.mark.parametrize("fmt", [Format(), Format("luks2"), None])
+@pytest.mark.parametrize("kind", ["extended_l2=on", "compression_type=zstd"])
+async def test_what_only_the_tool_reads(
+    images: Images, tmp_path: Path, runner: Runner, fmt: Format | None, kind: str
+) -> None:
+    zstd, image = "zstd" in kind, tmp_path / "image"
+    if zstd or fmt is None:
+        compress = ["-c"] if zstd else []
+        qemu("convert", *compress, "-f", "raw", "-O", "qcow2", "-o", kind, str(images.clear), str(image))
+        await runner(image, Declared("qcow2"), encryption=fmt)
+    else:
+        image = images.get(SYMMETRIC, "qcow2", f"-o {kind}")
+        await runner(image, ENCRYPTED_QCOW2, SYMMETRIC, encryption=fmt)
+    wanted = images.data + bytes(USABLE - IMAGE_BYTES)
+    if fmt is None:
+        assert runner.path.read_bytes() == wanted
+        return
+    await verify_opens(runner.path, VOLUME_KEY)
+    with runner.path.open("rb") as file:
+        window = whole_file(file.fileno())
+        opened = unlock(window, header.read(window), passphrase(VOLUME_KEY))
+        assert opened.decrypt(runner.path.read_bytes()[header_bytes(fmt) :], 0) == wanted
+    assert runner.reports[-1].done == USABLE
+
+
+@pytest.mark.parametrize("more", ["", "-o extended_l2=on"], ids=["stream", "tool"])
+async def test_cancel_ends_all_and_empties_the_file(images: Images, runner: Runner, more: str) -> None:
+    image = images.get(PASSPHRASE, "qcow2", more)
 
     async def work() -> None:
         await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format(), usable=4096 * MiB)
@@ -357,6 +442,7 @@ KILLED = """
 import asyncio, os, sys
 from pathlib import Path
 from agent.images.inspect import Declared
+from agent.images.resume import NEVER, Resume
 from agent.images.volume import Means, OpenedImage, Target, image_to_volume
 from agent.luks.convert import Watch
 from agent.luks.model import Format, Secret
@@ -371,7 +457,7 @@ asyncio.run(image_to_volume(image, target, Means(), watch))
 async def test_kill_in_the_middle_leaves_no_tool_and_a_repeat_heals(
     images: Images, tmp_path: Path, runner: Runner
 ) -> None:
-    image = images.get(SYMMETRIC)
+    image = images.get(SYMMETRIC, "qcow2", "-o extended_l2=on")
     argv = [sys.executable, "-c", KILLED, str(image), str(runner.path)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as agent:
         assert agent.stdout is not None
@@ -387,3 +473,69 @@ async def test_kill_in_the_middle_leaves_no_tool_and_a_repeat_heals(
         os.close(handle)
     await runner(image, ENCRYPTED_QCOW2, SYMMETRIC, encryption=Format())
     assert decrypted(tmp_path, runner.path, VOLUME_KEY) == images.data + bytes(USABLE - IMAGE_BYTES)
+
+
+RESUMED = """
+import asyncio, os, sys
+from pathlib import Path
+from agent.images.inspect import Declared
+from agent.images.resume import Resume
+from agent.images.resume import NEVER, Resume
+from agent.images.volume import Means, OpenedImage, Target, image_to_volume
+from agent.luks.convert import Watch
+from agent.luks.model import Format, Secret
+key = Secret("symmetric", bytes(range(32)))
+image = OpenedImage(os.open(sys.argv[1], 0), Declared("qcow2", "bare", True), key)
+target = Target(Path(sys.argv[2]), 320 << 20, Format(sys.argv[3]), key)
+watch = Watch(lambda progress: None, asyncio.Event())
+async def save(file, done):
+    print(file, done, flush=True)
+    if done >= 128 << 20:
+        await asyncio.Event().wait()
+asyncio.run(image_to_volume(image, target, Means(), watch, Resume(save)))
+"""
+
+
+@pytest.mark.parametrize("kind", ["luks1", "luks2"])
+async def test_a_killed_stream_goes_on_from_its_checkpoint(images: Images, runner: Runner, kind: Any) -> None:
+    image, fmt = images.get(SYMMETRIC), Format(kind)
+    argv = [sys.executable, "-c", RESUMED, str(image), str(runner.path), kind]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3], text=True) as agent:
+        assert agent.stdout is not None
+        notes = [agent.stdout.readline().rpartition(" ") for _ in range(2)]
+        agent.kill()
+    (file, _, first), (_, _, done) = notes
+    assert 0 < int(first) < int(done) < 320 * MiB
+    with pytest.raises(NotLuks), runner.path.open("rb") as half:
+        header.parse(whole_file(half.fileno()))
+    # Bytes before the checkpoint are not written again: blank some of them, to be found blank.
+    blank = runner.path.read_bytes()[header_bytes(fmt) + 64 * MiB :][:4096]
+    with runner.path.open("r+b") as half:
+        half.seek(header_bytes(fmt) + 64 * MiB)
+        half.write(bytes(4096))
+    saved: list[tuple[str, int]] = []
+
+    async def save(file: str, done: int) -> None:
+        saved.append((file, done))
+
+    resume = Resume(save, file, int(done))
+    await runner(image, ENCRYPTED_QCOW2, SYMMETRIC, encryption=fmt, volume_secret=SYMMETRIC, usable=320 * MiB,
+                 resume=resume)  # fmt: skip
+    assert runner.reports[0].done >= int(done)
+    assert saved[-1] == (file, 320 * MiB)
+    with runner.path.open("r+b") as made:
+        made.seek(header_bytes(fmt) + 64 * MiB)
+        assert made.read(4096) == bytes(4096)
+        made.seek(header_bytes(fmt) + 64 * MiB)
+        made.write(blank)
+    await verify_opens(runner.path, SYMMETRIC)
+    with runner.path.open("rb") as made:
+        window = whole_file(made.fileno())
+        clear = unlock(window, header.read(window), passphrase(SYMMETRIC))
+        made.seek(header_bytes(fmt))
+        assert clear.decrypt(made.read(), 0) == images.data + bytes(320 * MiB - IMAGE_BYTES)
+    # Another file, or another secret: nothing of it is believed.
+    for other in (Resume(save, "another", 320 * MiB), resume):
+        await runner(image, ENCRYPTED_QCOW2, SYMMETRIC, encryption=fmt, resume=other)
+        await verify_opens(runner.path, VOLUME_KEY)
+        assert runner.path.stat().st_size == device_bytes(USABLE, fmt)

@@ -1,4 +1,4 @@
-"""Headers made by the real cryptsetup, only ever on files that were made for them."""
+"""Headers of new volumes, judged by the real cryptsetup; only ever on files that were made for them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.luks import header
-from agent.luks.errors import FormatRefused, TargetInUse, WrongSecret
-from agent.luks.luks1 import parse
+from agent.luks.blank import empty, half_made, make_blank
+from agent.luks.container import create, reveal, take_up
+from agent.luks.errors import FormatRefused, NotLuks, TargetInUse, WrongSecret
 from agent.luks.model import Format, Secret, device_bytes, header_bytes
-from agent.luks.tool import format_header, fresh, make_blank, verify_opens
 from agent.luks.unlock import unlock
 from agent.luks.window import whole_file
+from tests.support.luks import verify_opens
 
 pytestmark = pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
 MiB = 1 << 20
@@ -45,32 +47,45 @@ async def test_blank_volume(partial: Path, fmt: Format) -> None:
     assert "volume" in str(caught.value)
 
 
-async def test_chosen_master_key_is_found_again(partial: Path) -> None:
-    key = os.urandom(64)
-    fd = fresh(partial, 4 * MiB)
-    await format_header(fd, Format(), SECRET, iterations=2000, volume_key=key)
-    window = whole_file(fd)
-    opened = unlock(window, parse(window), SECRET.value.hex().encode())
-    assert (opened.master_key, opened.iterations) == (key, 2000)
-    assert key.hex() not in repr(opened)
+@pytest.mark.parametrize("kind", ["luks1", "luks2"])
+async def test_a_hidden_header_opens_for_its_owner_alone(partial: Path, kind: Any) -> None:
+    key, fmt = os.urandom(64), Format(kind)
+    fd = half_made(partial)
+    empty(fd, 24 * MiB)
+    assert take_up(fd, fmt, SECRET) is None
+    made = create(fd, fmt, SECRET, iterations=2000, master=key)
+    with pytest.raises(NotLuks):
+        header.parse(whole_file(fd))
+    assert subprocess.run(["cryptsetup", "isLuks", partial], check=False).returncode == 1
+    for again in (take_up(fd, fmt, SECRET), made):
+        assert again is not None
+        assert (again.master_key, again.iterations, again.header.uuid) == (key, 2000, made.header.uuid)
+        assert key.hex() not in repr(again) + repr(again.cipher())
+    assert take_up(fd, fmt, Secret("symmetric", bytes(32))) is None
+    assert take_up(fd, Format(kind, key_size=256), SECRET) is None
+    for _ in range(2):
+        reveal(fd, fmt)
+        opened = unlock(whole_file(fd), header.read(whole_file(fd)), SECRET.value.hex().encode())
+        assert opened.master_key == key
+        await verify_opens(partial, SECRET)
+        assert take_up(fd, fmt, SECRET) is not None
     os.close(fd)
 
 
 async def test_header_only_on_an_empty_file_of_our_own(tmp_path: Path, partial: Path) -> None:
-    fd = fresh(partial, 4 * MiB)
-    os.pwrite(fd, b"data", 3 * MiB)
-    with pytest.raises(TargetInUse):
-        await format_header(fd, Format(), SECRET, iterations=1000)
-    os.pwrite(fd, b"data", MiB)
-    with pytest.raises(TargetInUse):
-        await format_header(fd, Format(), SECRET, iterations=1000, payload_there=True)
-    assert os.pread(fd, 6, 0) == bytes(6)
+    fd = half_made(partial)
+    for at in (3 * MiB, MiB):
+        empty(fd, 4 * MiB)
+        os.pwrite(fd, b"data", at)
+        with pytest.raises(TargetInUse):
+            create(fd, Format(), SECRET, iterations=1000)
+        assert os.pread(fd, 6, 0) == bytes(6)
     os.close(fd)
     (tmp_path / "link").symlink_to(partial)
     os.link(partial, tmp_path / "second")
     for path in (tmp_path / "link", tmp_path / "second", tmp_path / "missing", tmp_path, Path("/dev/null")):
         with pytest.raises(TargetInUse):
-            fresh(path, MiB)
+            half_made(path)
     assert partial.stat().st_size == 4 * MiB
 
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.copying.errors import CopyFailed, CopyRefused, DestinationFull, translated
-from agent.copying.extents import data_bytes, extents, pieces
-from agent.copying.model import ALIGN, CopyOptions
+from agent.copying.extents import data_bytes, pieces
+from agent.copying.files import Side
+from agent.copying.model import ALIGN, CopyOptions, by_path
 from agent.copying.throttle import Throttle
 
 
@@ -25,17 +26,17 @@ def sparse(tmp_path_factory):
         for block in (0, 1, 7, 100, 255):
             out.seek(block * ALIGN)
             out.write(b"x" * ALIGN)
-    fd = os.open(path, os.O_RDONLY)
-    yield fd
-    os.close(fd)
+    side = Side(by_path(path), os.O_RDONLY, direct=False)
+    yield side
+    side.close()
 
 
 def test_extents_are_the_written_ranges(sparse):
-    found = list(extents(sparse, 0, 1 << 20))
+    found = list(sparse.extents(0, 1 << 20))
     assert found == [(0, 2 * ALIGN), (7 * ALIGN, 8 * ALIGN), (100 * ALIGN, 101 * ALIGN), (255 * ALIGN, 256 * ALIGN)]
     assert data_bytes(sparse, 0, 1 << 20) == 5 * ALIGN
-    assert list(extents(sparse, 0, 100)) == [(0, 100)]
-    assert list(extents(sparse, 20 * ALIGN, 50 * ALIGN)) == []
+    assert list(sparse.extents(0, 100)) == [(0, 100)]
+    assert list(sparse.extents(20 * ALIGN, 50 * ALIGN)) == []
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.base.errors import BrickyardError
-from agent.luks import errors, header, luks1, unlock
+from agent.luks import antiforensic, errors, header, luks1, unlock
 from agent.luks.model import (
     Format,
     KdfLimits,
@@ -28,6 +28,7 @@ from agent.luks.model import (
 from agent.luks.window import Window, whole_file
 
 FILE_BYTES = 4 << 20
+PBKDF2 = {"type": "pbkdf2", "salt": "", "hash": "sha256", "iterations": 1}
 ACTIVE, UNUSED = 0x00AC71F3, 0x0000DEAD
 
 
@@ -49,11 +50,19 @@ def luks1_bytes(**changes: Any) -> bytes:
 
 def luks2_tree() -> dict[str, Any]:
     area = {"type": "raw", "offset": "32768", "size": "258048", "encryption": "aes-xts-plain64", "key_size": 64}
-    kdf = {"type": "argon2id", "time": 4, "memory": 1048576, "cpus": 4, "salt": "AA=="}
+    kdf = {"type": "argon2id", "time": 4, "memory": 1048576, "cpus": 4, "salt": "AAAAAAAAAAA="}
     slot = {"type": "luks2", "key_size": 64, "kdf": kdf, "area": area, "af": {"stripes": 4000, "hash": "sha256"}}
     segment = {"type": "crypt", "offset": "1048576", "size": "dynamic", "iv_tweak": "0", "sector_size": 512,
                "encryption": "aes-xts-plain64"}  # fmt: skip
-    digest = {"type": "pbkdf2", "hash": "sha256", "iterations": 1000, "keyslots": ["0"], "segments": ["0"]}
+    digest = {
+        "type": "pbkdf2",
+        "hash": "sha256",
+        "iterations": 1000,
+        "keyslots": ["0"],
+        "segments": ["0"],
+        "salt": "AAAA",
+        "digest": "A" * 43 + "=",
+    }
     return {
         "keyslots": {"0": slot}, "tokens": {}, "segments": {"0": segment}, "digests": {"0": digest},
         "config": {"json_size": "12288", "keyslots_size": "1015808"},
@@ -101,7 +110,8 @@ def test_good_luks1(parse: Callable[..., Any]) -> None:
         ({"cipher": b"cipher_null"}, "image.luks-null-cipher"),
         ({"cipher": b"cipher_null", "mode": b"ecb"}, "image.luks-null-cipher"),
         ({"cipher": b"serpent"}, "image.luks-cipher"),
-        ({"mode": b"cbc-plain"}, "image.luks-cipher"),
+        ({"mode": b"cbc-plain"}, "image.luks-cipher"),  # no key of 64 bytes
+        ({"mode": b"cbc-benbi", "key_bytes": 32}, "image.luks-cipher"),
         ({"hash": b"md5"}, "image.luks-cipher"),
         ({"cipher": b"aes\0evil"}, "image.luks-cipher"),
         ({"cipher": b"\xff\xfe"}, "image.luks-cipher"),
@@ -163,8 +173,12 @@ def change(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("keyslots.0.kdf.time", 1000, "image.luks-kdf-limit"),
         ("keyslots.0.kdf.cpus", 999, "image.luks-kdf-limit"),
         ("keyslots.0.kdf.time", True, "image.luks-metadata"),
-        ("keyslots.0.kdf", {"type": "pbkdf2", "hash": "sha256", "iterations": 1 << 40}, "image.luks-kdf-limit"),
-        ("keyslots.0.kdf", {"type": "pbkdf2", "hash": "md5", "iterations": 1}, "image.luks-cipher"),
+        (
+            "keyslots.0.kdf",
+            {"type": "pbkdf2", "salt": "", "hash": "sha256", "iterations": 1 << 40},
+            "image.luks-kdf-limit",
+        ),
+        ("keyslots.0.kdf", {"type": "pbkdf2", "salt": "", "hash": "md5", "iterations": 1}, "image.luks-cipher"),
         ("keyslots.0.kdf.type", "scrypt", "image.luks-requirements"),
         ("keyslots.0.area.offset", "0", "image.luks-key-area"),
         ("keyslots.0.area.size", "99999999", "image.luks-key-area"),
@@ -175,6 +189,7 @@ def change(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("segments.0.integrity", {"type": "hmac(sha256)"}, "image.luks-integrity"),
         ("segments.0.encryption", "cipher_null-ecb", "image.luks-null-cipher"),
         ("segments.0.encryption", "aes-cbc-plain", "image.luks-cipher"),
+        ("segments.0.encryption", "serpent-xts-plain64", "image.luks-cipher"),
         ("segments.0.offset", "0", "image.luks-detached"),
         ("segments.0.offset", "99999999999", "image.luks-segment"),
         ("segments.0.size", "99999999488", "image.luks-segment"),
@@ -182,6 +197,16 @@ def change(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("segments.0.flags", ["backup-final"], "image.luks-segment"),
         ("digests.0.iterations", 1 << 40, "image.luks-kdf-limit"),
         ("digests.0.type", "other", "image.luks-requirements"),
+        ("digests.0.digest", "", "image.luks-metadata"),
+        ("digests.0.digest", "?" * 44, "image.luks-metadata"),
+        ("digests.0.segments", ["1"], "image.luks-metadata"),
+        ("digests.0.segments", "0", "image.luks-metadata"),
+        ("digests.0.keyslots", [], "image.luks-key-area"),
+        ("keyslots.0.kdf.salt", "x" * 4000, "image.luks-metadata"),
+        ("keyslots.0.kdf.memory", 8, "image.luks-key-area"),
+        ("keyslots.0.key_size", 63, "image.luks-cipher"),
+        ("keyslots.0.area.encryption", "cipher_null-ecb", "image.luks-null-cipher"),
+        ("keyslots.0.af.hash", "md5", "image.luks-cipher"),
     ],
 )
 def test_luks2_rules(parse: Callable[..., Any], path: str, value: Any, code: str) -> None:
@@ -265,19 +290,11 @@ def test_sizes() -> None:
     assert device_bytes(1 << 30, Format("luks1")) == (1 << 30) + (2 << 20)
 
 
-@given(st.binary(min_size=64, max_size=64), st.integers(1, 8))
-def test_merge_undoes_the_split(key: bytes, stripes: int) -> None:
-    blocks, state = [], bytes(64)
-    for index in range(stripes - 1):
-        block = hashlib.sha512(bytes([index])).digest()
-        mixed = bytes(a ^ b for a, b in zip(state, block, strict=True))
-        state = b"".join(
-            hashlib.sha256(number.to_bytes(4, "big") + mixed[at : at + 32]).digest()
-            for number, at in enumerate(range(0, 64, 32))
-        )
-        blocks.append(block)
-    blocks.append(bytes(a ^ b for a, b in zip(state, key, strict=True)))
-    assert unlock.merge(b"".join(blocks), 64, stripes, "sha256") == key
+@given(st.binary(min_size=16, max_size=64), st.integers(1, 8), st.sampled_from(["sha1", "sha256", "sha512"]))
+def test_merge_undoes_the_split(key: bytes, stripes: int, name: str) -> None:
+    made = antiforensic.split(key, stripes, name)
+    assert len(made) == stripes * len(key)
+    assert antiforensic.merge(made, len(key), stripes, name) == key
 
 
 def test_wrong_secret(tmp_path: Path) -> None:

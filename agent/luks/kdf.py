@@ -1,0 +1,31 @@
+"""From a passphrase to the key of a slot. What a header may ask for was limited when it was parsed."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from agent.luks.details import Kdf
+from agent.luks.errors import CipherRefused
+
+# Argon2 takes up to the memory limit: one at a time, so that the limit is the host's and not each header's.
+_ARGON = threading.Lock()
+
+
+def derive(kdf: Kdf, key: bytes, size: int) -> bytes:
+    """`size` bytes from the passphrase `key`. Blocking, takes seconds; raises CipherRefused without Argon2 here."""
+    if kdf.kind == "pbkdf2":
+        return hashlib.pbkdf2_hmac(kdf.hash, key, kdf.salt, kdf.iterations, size)
+    from cryptography.hazmat.primitives.kdf import argon2
+
+    kind = argon2.Argon2id if kdf.kind == "argon2id" else argon2.Argon2i
+    with _ARGON:
+        try:
+            made = kind(
+                salt=kdf.salt, length=size, iterations=kdf.iterations, lanes=kdf.lanes, memory_cost=kdf.memory // 1024
+            )
+        except UnsupportedAlgorithm:
+            raise CipherRefused from None
+        return made.derive(key)

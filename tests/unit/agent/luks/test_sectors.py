@@ -1,0 +1,105 @@
+"""The bulk ciphers against OpenSSL's own modes, one sector at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC, ECB, XTS, Mode
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.luks.errors import CipherRefused, NullCipher
+from agent.luks.sectors import SECTOR_SIZES, sectors, spec
+
+MiB = 1 << 20
+
+
+def mode(text: str, key: bytes, number: int) -> Mode:
+    iv = (number & 0xFFFFFFFF if text.endswith("-plain") else number).to_bytes(16, "little")
+    if "xts" in text:
+        return XTS(iv)
+    if "essiv" in text:
+        iv = Cipher(AES(hashlib.sha256(key).digest()), ECB()).encryptor().update(iv)
+    return CBC(iv)
+
+
+def expected(text: str, key: bytes, size: int, data: bytes, first: int) -> bytes:
+    parts = [
+        Cipher(AES(key), mode(text, key, first + at // 512)).encryptor().update(data[at : at + size])
+        for at in range(0, len(data), size)
+    ]
+    return b"".join(parts)
+
+
+CASES = [("aes-xts-plain64", 32), ("aes-xts-plain64", 64), ("aes-xts-plain", 64), ("aes-cbc-essiv:sha256", 32),
+         ("aes-cbc-plain64", 16), ("aes-cbc-plain", 24), ("aes-cbc-essiv:sha256", 16)]  # fmt: skip
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.sampled_from(CASES),
+    st.sampled_from(SECTOR_SIZES),
+    st.integers(1, 5),
+    st.integers(0, (1 << 55) - 64) | st.integers((1 << 32) - 8, (1 << 32) + 8),
+    st.integers(),
+)
+def test_sectors_are_as_openssl_makes_them(case, size, count, first, seed) -> None:
+    text, key_bytes = case
+    source = random.Random(seed)
+    key, data = source.randbytes(key_bytes), source.randbytes(count * size)
+    buffer = bytearray(data)
+    cipher = sectors(text, key, size)
+    cipher.encrypt(memoryview(buffer), first)
+    assert bytes(buffer) == expected(text, key, size, data, first)
+    cipher.decrypt(memoryview(buffer), first)
+    assert bytes(buffer) == data
+
+
+@pytest.mark.parametrize("size", SECTOR_SIZES)
+@pytest.mark.parametrize(("text", "key_bytes"), [("aes-xts-plain64", 64), ("aes-cbc-essiv:sha256", 32)])
+def test_many_rounds(text: str, key_bytes: int, size: int) -> None:
+    key, data, first = os.urandom(key_bytes), os.urandom(MiB + 4096), 12345
+    buffer = bytearray(data)
+    sectors(text, key, size).encrypt(memoryview(buffer), first)
+    assert bytes(buffer) == expected(text, key, size, data, first)
+    # A part of it alone, with its own number.
+    part = bytearray(buffer[MiB : MiB + 4096])
+    sectors(text, key, size).decrypt(memoryview(part), first + MiB // 512)
+    assert bytes(part) == data[MiB : MiB + 4096]
+
+
+def test_xts_with_a_middle_key() -> None:
+    """OpenSSL has no AES-192-XTS; its definition on one block."""
+    key, data = os.urandom(48), os.urandom(512)
+    buffer = bytearray(data)
+    sectors("aes-xts-plain64", key).encrypt(memoryview(buffer), 7)
+    ecb = Cipher(AES(key[:24]), ECB()).encryptor()
+    tweak = Cipher(AES(key[24:]), ECB()).encryptor().update((7).to_bytes(16, "little"))
+    for at in range(0, 512, 16):
+        mixed = bytes(a ^ b for a, b in zip(data[at : at + 16], tweak, strict=True))
+        made = bytes(a ^ b for a, b in zip(ecb.update(mixed), tweak, strict=True))
+        assert bytes(buffer[at : at + 16]) == made
+        doubled = int.from_bytes(tweak, "little") << 1
+        tweak = ((doubled & ((1 << 128) - 1)) ^ (0x87 if doubled >> 128 else 0)).to_bytes(16, "little")
+
+
+def test_what_is_not_served_is_refused() -> None:
+    for text in ("serpent-xts-plain64", "aes-xts-benbi", "aes-ctr-plain64", "aes-ecb", "", "aes"):
+        with pytest.raises(CipherRefused):
+            spec(text)
+    with pytest.raises(NullCipher):
+        spec("cipher_null-ecb")
+    for text, key, size in (("aes-xts-plain64", 16, 512), ("aes-cbc-plain", 64, 512), ("aes-xts-plain64", 64, 8192)):
+        with pytest.raises(CipherRefused):
+            sectors(text, bytes(key), size)
+
+
+def test_no_key_shows_in_a_repr() -> None:
+    key = bytes(range(64))
+    assert "\\x01" not in repr(sectors("aes-xts-plain64", key))
+    assert "0102" not in repr(vars(sectors("aes-xts-plain64", key)).keys())
