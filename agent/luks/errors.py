@@ -102,6 +102,20 @@ class BadSecret(Invalid):
     hint = "Store a passphrase as UTF-8 text, or a symmetric key of 32 bytes."
 
 
+class NoFreeSlot(Permanent):
+    code = "luks.no-free-slot"
+    status = 409
+    sentence = "The LUKS header has no free key slot."
+    hint = "Remove a key that is not needed any more."
+
+
+class LastSlot(Permanent):
+    code = "luks.last-slot"
+    status = 409
+    sentence = "The secret opens the only key slot of the LUKS header; without it nothing would open the volume."
+    hint = "Add another key first, or delete the volume."
+
+
 class TargetInUse(Permanent):
     code = "luks.target-not-empty"
     status = 409

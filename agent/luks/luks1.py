@@ -56,6 +56,17 @@ def parse(window: Window, limits: KdfLimits = DEFAULT_LIMITS, *, data_elsewhere:
     return Header(details, slots, made, uuid.rstrip(b"\0").decode("ascii", "replace"))
 
 
+def place(window: Window, index: int) -> int:
+    """Where the material of a slot, used or not, begins; raises KeyArea when its header has no place for it."""
+    raw = window.exact(0, HEADER_BYTES)
+    _, _, _, material, stripes = SLOT.unpack_from(raw, HEAD.size + index * SLOT.size)
+    payload, key_bytes = HEAD.unpack_from(raw)[5:7]
+    start = material * SECTOR
+    if stripes != MAX_STRIPES or start < HEADER_BYTES or start + stripes * key_bytes > payload * SECTOR:
+        raise KeyArea
+    return int(start)
+
+
 def _text(field: bytes) -> str:
     text, _, rest = field.partition(b"\0")
     if rest.strip(b"\0") or not text.isascii():

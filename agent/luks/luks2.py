@@ -31,7 +31,7 @@ from agent.luks.window import Window
 BINARY_BYTES = 4096
 HEAD = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
 CHECKSUM_AT = 448
-_SIZES = frozenset(16384 << shift for shift in range(9))
+SIZES = frozenset(16384 << shift for shift in range(9))
 MAX_SLOTS = 32
 _MAX_SALT = 256
 
@@ -59,9 +59,9 @@ def checked(found: Metadata, file_bytes: int, limits: KdfLimits = DEFAULT_LIMITS
     config = _mapping(tree, "config")
     if config.get("requirements"):
         raise Requirements
-    area_end = 2 * found.size + _number(config, "keyslots_size")
-    segment, cipher, offset, length, sector = _segment(_mapping(tree, "segments"), area_end, file_bytes)
-    every = _slots(_mapping(tree, "keyslots"), 2 * found.size, area_end, limits)
+    end = area_end(found)
+    segment, cipher, offset, length, sector = _segment(_mapping(tree, "segments"), end, file_bytes)
+    every = _slots(_mapping(tree, "keyslots"), 2 * found.size, end, limits)
     digest, members = _digest(_mapping(tree, "digests"), segment, limits)
     slots = tuple(slot for slot in every if slot.index in members)
     if not slots or len({slot.key_bytes for slot in slots}) != 1:
@@ -73,12 +73,33 @@ def checked(found: Metadata, file_bytes: int, limits: KdfLimits = DEFAULT_LIMITS
     return Header(details, slots, digest, found.uuid)
 
 
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A slot's number, and where its material lies."""
+
+    index: int
+    start: int
+    length: int
+
+
+def slots_of(found: Metadata) -> list[Area]:
+    """The areas of all slots, those of other keys included."""
+    entries = _entries(_mapping(found.tree, "keyslots"))
+    areas = [(index, _mapping(entry, "area")) for index, entry in entries]
+    return [Area(index, _number(area, "offset"), _number(area, "size")) for index, area in areas]
+
+
+def area_end(found: Metadata) -> int:
+    """Where the place for key slots ends."""
+    return 2 * found.size + _number(_mapping(found.tree, "config"), "keyslots_size")
+
+
 def metadata(window: Window, limits: KdfLimits = DEFAULT_LIMITS, at: int = 0) -> Metadata:
     """The copy that begins at `at`, checked for damage alone; raises MetadataSize, Truncated."""
     raw = window.exact(at, BINARY_BYTES)
     fields = HEAD.unpack_from(raw)
     size, checksum_name, header_offset, checksum = fields[2], fields[5].rstrip(b"\0"), fields[9], fields[11]
-    if size not in _SIZES or size > limits.metadata_bytes or header_offset != at or checksum_name != b"sha256":
+    if size not in SIZES or size > limits.metadata_bytes or header_offset != at or checksum_name != b"sha256":
         raise MetadataSize
     area = window.exact(at + BINARY_BYTES, size - BINARY_BYTES)
     blanked = raw[:CHECKSUM_AT] + bytes(64) + raw[CHECKSUM_AT + 64 :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agent.luks.details import Digest, Header, KeySlot
+from agent.luks.details import Digest, KeySlot
 from agent.luks.header import MAGIC
 from agent.luks.keyslot import STRIPES
 from agent.luks.luks1 import ACTIVE, HEAD, SLOT, SLOTS, UNUSED
@@ -52,12 +52,7 @@ def store_slot(fd: int, slot: KeySlot, material: bytes) -> None:
     put(fd, Put(at, made[:_STATE_BYTES]))
 
 
-def drop_slot(fd: int, header: Header, slot: KeySlot, length: int) -> None:
+def drop_slot(fd: int, slot: KeySlot, length: int) -> None:
     """Destroy a slot: its material first, so that no moment leaves a key that still opens. Blocking."""
     put(fd, Put(slot.material, os.urandom(length)))
     put(fd, Put(entry_place(slot.index), _unused(slot.material, slot.stripes)))
-
-
-def free_slot(header: Header) -> int | None:
-    used = {slot.index for slot in header.slots}
-    return next((index for index in range(SLOTS) if index not in used), None)

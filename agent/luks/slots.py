@@ -1,0 +1,186 @@
+"""The key slots of a volume's own header: added, removed, all but one replaced; the header kept aside, or destroyed.
+
+Whoever calls holds the volume's lock. Each change can be killed between any two writes: what is left opens with the
+old key, the new one or both, and the same call again finishes it. Of LUKS2's two copies of the metadata the newer
+one that is whole counts, and both are written.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from agent.luks import header, keyslot, luks1, luks2, write1, write2
+from agent.luks.details import Header, KeySlot
+from agent.luks.errors import KeyArea, LastSlot, MetadataSize, NoFreeSlot, NotLuks, Truncated, WrongSecret
+from agent.luks.model import DEFAULT_LIMITS, MiB, Secret, passphrase
+from agent.luks.stored import Put, put
+from agent.luks.unlock import Opened, unlock
+from agent.luks.window import Window, whole_file
+
+_WHAT = "the volume"
+# No header reaches further: it is what LUKS2 has before its payload.
+_HEADER_BYTES = 16 * MiB
+
+
+@dataclass(frozen=True, slots=True)
+class _Volume:
+    """An opened volume's file or device, its header, and the metadata (LUKS2) that the header was read from."""
+
+    fd: int
+    window: Window
+    header: Header
+    metadata: luks2.Metadata | None
+
+
+def add(fd: int, old: Secret, new: Secret, *, iterations: int) -> int:
+    """Let `new` open the volume too; its slot, which is an old one when it opens already. Blocking, takes seconds.
+
+    Raises WrongSecret when `old` does not open it, NoFreeSlot, BadSecret, a HeaderRefused subclass.
+    """
+    volume = _read(fd)
+    there = _opened(volume, new)
+    return there.slot.index if there else _add(volume, _open(volume, old), new, iterations).index
+
+
+def remove(fd: int, secret: Secret) -> None:
+    """Destroy the slots that `secret` opens; LastSlot when no other would be left. None: already so. Blocking."""
+    volume = _read(fd)
+    while (there := _opened(volume, secret)) is not None:
+        if len(volume.header.slots) == 1:
+            raise LastSlot
+        _drop(volume, there.slot)
+        volume = _read(fd)
+
+
+def rekey(fd: int, old: Secret, new: Secret, *, iterations: int) -> None:
+    """Let `new` alone open the volume: no other slot is left. Blocking, takes seconds.
+
+    The master key stays, so content is not touched: who has seen it can still read the volume. Raises as `add`.
+    """
+    volume = _read(fd)
+    kept = _opened(volume, new)
+    if kept is None:
+        opened = _open(volume, old)
+        spare = next((slot for slot in volume.header.slots if slot.index != opened.slot.index), None)
+        if _free(volume) is None and spare is not None:
+            _drop(volume, spare)
+            volume = _read(fd)
+        slot = _add(volume, opened, new, iterations)
+        volume = _read(fd)
+        kept = _opened(volume, new)
+        if kept is None or kept.slot.index != slot.index or kept.master_key != opened.master_key:
+            raise KeyArea
+    for slot in volume.header.slots:
+        if slot.index != kept.slot.index:
+            _drop(_read(fd), slot)
+
+
+def backup(fd: int) -> bytes:
+    """The header with its key slots, as `cryptsetup luksHeaderBackup` keeps it. It opens with the keys of its time."""
+    volume = _read(fd)
+    length = volume.header.details.payload_offset
+    if length > _HEADER_BYTES:
+        raise MetadataSize
+    return volume.window.exact(0, length)
+
+
+def erase(fd: int) -> bool:
+    """Destroy the header of either version, damaged or not, so that nobody opens the content again. Blocking.
+
+    Tells whether there was one. Snapshots and clones have headers of their own.
+    """
+    window = whole_file(fd)
+    head = window.read(0, 8)
+    if head[:6] != header.MAGIC and window.read(write2.SIZE, 6) != write2.SECOND_MAGIC:
+        return False
+    length = min(window.length, _HEADER_BYTES)
+    put(fd, *(Put(at, os.urandom(min(MiB, length - at))) for at in range(0, length, MiB)))
+    return True
+
+
+def _read(fd: int) -> _Volume:
+    window = whole_file(fd)
+    if window.read(0, 8) == header.MAGIC + b"\0\1":
+        return _Volume(fd, window, luks1.parse(window), None)
+    metadata = newest(window)
+    return _Volume(fd, window, luks2.checked(metadata, window.length), metadata)
+
+
+def newest(window: Window) -> luks2.Metadata:
+    """The newer of LUKS2's two copies that is whole; raises NotLuks, or what is wrong with the first."""
+    found: list[luks2.Metadata] = []
+    wrong: Exception = NotLuks()
+    for at in (0, *sorted(luks2.SIZES)):
+        magic = header.MAGIC if at == 0 else write2.SECOND_MAGIC
+        if window.read(at, 8) != magic + b"\0\2":
+            continue
+        try:
+            copy = luks2.metadata(window, DEFAULT_LIMITS, at)
+        except (MetadataSize, Truncated) as failure:
+            wrong = failure if at == 0 else wrong
+            continue
+        if at in (0, copy.size):
+            found.append(copy)
+    if not found:
+        raise wrong
+    return max(found, key=lambda copy: copy.generation)
+
+
+def _open(volume: _Volume, secret: Secret) -> Opened:
+    return unlock(volume.window, volume.header, passphrase(secret), _WHAT)
+
+
+def _opened(volume: _Volume, secret: Secret) -> Opened | None:
+    try:
+        return _open(volume, secret)
+    except WrongSecret:
+        return None
+
+
+def _free(volume: _Volume) -> tuple[int, int] | None:
+    """A free slot's number and the place of its material."""
+    size, like = volume.header.details.key_bytes, volume.header.slots
+    used = {slot.index for slot in like}
+    if volume.metadata is None:
+        free = next((index for index in range(luks1.SLOTS) if index not in used), None)
+        return None if free is None else (free, luks1.place(volume.window, free))
+    every = luks2.slots_of(volume.metadata)
+    length = write2.area_bytes(size, keyslot.STRIPES)
+    end = luks2.area_end(volume.metadata)
+    taken = sorted((slot.start, slot.start + slot.length) for slot in every)
+    place = 2 * volume.metadata.size
+    for start, stop in taken:
+        if start - place >= length:
+            break
+        place = max(place, stop)
+    number = next(index for index in range(luks2.MAX_SLOTS + 1) if index not in {slot.index for slot in every})
+    return (number, place) if number < luks2.MAX_SLOTS and place + length <= end else None
+
+
+def _add(volume: _Volume, opened: Opened, new: Secret, iterations: int) -> KeySlot:
+    key, free = passphrase(new), _free(volume)
+    if free is None:
+        raise NoFreeSlot
+    details = volume.header.details
+    slot = keyslot.new_slot(*free, details.key_bytes, details.cipher, iterations)
+    if volume.metadata is None:
+        slot = keyslot.with_hash(slot, details.hash)
+        write1.store_slot(volume.fd, slot, keyslot.material(slot, opened.master_key, key))
+        return slot
+    put(volume.fd, Put(slot.material, keyslot.material(slot, opened.master_key, key)))
+    _store(volume, volume.metadata, write2.with_slot(volume.metadata.tree, slot))
+    return slot
+
+
+def _drop(volume: _Volume, slot: KeySlot) -> None:
+    length = keyslot.material_bytes(slot)
+    if volume.metadata is None:
+        write1.drop_slot(volume.fd, slot, length)
+        return
+    put(volume.fd, Put(slot.material, os.urandom(length)))
+    _store(volume, volume.metadata, write2.without_slot(volume.metadata.tree, slot.index))
+
+
+def _store(volume: _Volume, metadata: luks2.Metadata, tree: write2.Tree) -> None:
+    write2.store(volume.fd, replace(metadata, generation=metadata.generation + 1, tree=tree))

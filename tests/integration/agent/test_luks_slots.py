@@ -1,0 +1,225 @@
+"""Key slots changed by us and judged by cryptsetup and qemu, and the other way round."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.luks import header, slots
+from agent.luks.blank import make_blank
+from agent.luks.errors import HeaderRefused, LastSlot, NoFreeSlot, WrongSecret
+from agent.luks.model import Format, Secret, passphrase
+from agent.luks.unlock import unlock
+from agent.luks.window import whole_file
+from tests.support.luks import verify_opens
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("qemu-img") and shutil.which("cryptsetup")), reason="needs qemu-img and cryptsetup"
+)
+MiB = 1 << 20
+OLD, NEW, THIRD = (Secret("passphrase", name.encode()) for name in ("old-key", "new-key", "third-key"))
+FEW = {"iterations": 1000}
+BOTH = pytest.mark.parametrize("kind", ["luks1", "luks2"])
+CIPHERS = [("aes-xts-plain64", 256), ("aes-xts-plain64", 512), ("aes-xts-plain", 512), ("aes-cbc-essiv:sha256", 128),
+           ("aes-cbc-essiv:sha256", 256), ("aes-cbc-plain64", 192)]  # fmt: skip
+
+
+def cryptsetup(*argv: Any, key: Secret, more: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["cryptsetup", "--batch-mode", *(["--disable-locks"]), *map(str, argv)],
+        input=passphrase(key) + more, capture_output=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def theirs(path: Path, kind: str, cipher: str, bits: int, *options: str) -> None:
+    """A container made by cryptsetup."""
+    path.write_bytes(b"")
+    os.truncate(path, 24 * MiB)
+    made = cryptsetup(
+        "luksFormat", "--type", kind, "--cipher", cipher, "--key-size", bits, "--pbkdf", "pbkdf2",
+        "--pbkdf-force-iterations", "1000", "--key-file", "-", *options, path, key=OLD,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+
+
+def number_of(path: Path) -> int:
+    with path.open("rb") as file:
+        return len(header.parse(whole_file(file.fileno())).slots)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "volume"
+
+
+@pytest.fixture
+def volume(path: Path) -> Iterator[int]:
+    path.touch()
+    fd = os.open(path, os.O_RDWR)
+    yield fd
+    os.close(fd)
+
+
+@BOTH
+@pytest.mark.parametrize(("cipher", "bits"), CIPHERS)
+async def test_slots_of_their_containers(volume: int, path: Path, kind: str, cipher: str, bits: int) -> None:
+    theirs(path, kind, cipher, bits, "--hash", {128: "sha1", 192: "sha512", 256: "sha256", 512: "sha512"}[bits])
+    slots.add(volume, OLD, NEW, **FEW)
+    await verify_opens(path, OLD)
+    await verify_opens(path, NEW)
+    slots.remove(volume, OLD)
+    await verify_opens(path, NEW)
+    with pytest.raises(WrongSecret):
+        await verify_opens(path, OLD)
+    slots.rekey(volume, NEW, THIRD, **FEW)
+    await verify_opens(path, THIRD)
+    with pytest.raises(WrongSecret):
+        await verify_opens(path, NEW)
+    # What we left is a header that the tool still changes.
+    again = path.with_name("again")
+    again.write_bytes(passphrase(OLD))
+    added = cryptsetup("luksAddKey", "--key-file", "-", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000",
+                       path, again, key=THIRD)  # fmt: skip
+    assert added.returncode == 0, added.stderr
+    assert number_of(path) == 2
+    slots.rekey(volume, OLD, NEW, **FEW)
+    assert number_of(path) == 1
+    await verify_opens(path, NEW)
+    assert cryptsetup("luksDump", path, key=NEW).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "cipher-alg=aes-128",
+        "cipher-alg=aes-192",
+        "cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256",
+        "cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=plain64",
+        "hash-alg=sha512",
+        "hash-alg=sha1",
+    ],
+)
+async def test_slots_of_qemus_containers(path: Path, options: str) -> None:
+    key = path.with_name("key")
+    key.write_bytes(passphrase(OLD))
+    secret = ["--object", f"secret,id=s,file={key}"]
+    wanted = ",".join(filter(None, ["key-secret=s", "iter-time=10", options]))
+    argv = ["qemu-img", "create", "-q", "-f", "luks", *secret, "-o", wanted, str(path), "4M"]
+    for _ in range(8):
+        made = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if made.returncode == 0 or "accurate CPU" not in made.stderr:
+            break
+    assert made.returncode == 0, made.stderr
+    volume = os.open(path, os.O_RDWR)
+    slots.rekey(volume, OLD, NEW, **FEW)
+    key.write_bytes(passphrase(NEW))
+    node = f"driver=luks,file.filename={path},key-secret=s"
+    shown = subprocess.run(["qemu-img", "info", *secret, "--image-opts", node], capture_output=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    out = path.with_name("clear")
+    subprocess.run(["qemu-img", "convert", *secret, "--image-opts", node, "-O", "raw", out], check=True)
+    window = whole_file(volume)
+    found = header.read(window)
+    opened = unlock(window, found, passphrase(NEW))
+    assert opened.decrypt(window.exact(found.details.payload_offset, 4 * MiB), 0) == out.read_bytes()
+    os.close(volume)
+
+
+@BOTH
+@pytest.mark.parametrize("bits", [256, 512])
+async def test_ours_in_their_hands(volume: int, path: Path, kind: Any, bits: int) -> None:
+    await make_blank(path, 8 * MiB, Format(kind, key_size=bits), OLD, **FEW)
+    shown = cryptsetup("luksDump", path, key=OLD)
+    assert shown.returncode == 0, shown.stderr
+    assert b"xts-plain64" in shown.stdout
+    if kind == "luks1":
+        info = subprocess.run(["qemu-img", "info", "-f", "luks", path], capture_output=True, check=False)
+        assert b"8 MiB" in info.stdout, info.stderr
+    new = path.with_name("new")
+    new.write_bytes(passphrase(NEW))
+    few = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
+    assert cryptsetup("luksChangeKey", "--key-file", "-", *few, path, new, key=OLD).returncode == 0
+    slots.rekey(volume, NEW, THIRD, **FEW)
+    await verify_opens(path, THIRD)
+    kept = path.with_name("kept")
+    assert cryptsetup("luksHeaderBackup", path, "--header-backup-file", kept, key=OLD).returncode == 0
+    assert kept.read_bytes()[: 512 << 10] == slots.backup(volume)[: 512 << 10]
+    assert cryptsetup("luksHeaderRestore", path, "--header-backup-file", kept, key=OLD).returncode == 0
+    await verify_opens(path, THIRD)
+    assert slots.erase(volume)
+    assert not slots.erase(volume)
+    with pytest.raises(HeaderRefused):
+        slots.rekey(volume, THIRD, OLD, **FEW)
+    assert cryptsetup("isLuks", path, key=OLD).returncode == 1
+    assert cryptsetup("repair", path, key=OLD).returncode != 0
+
+
+@BOTH
+async def test_all_slots_in_use(volume: int, path: Path, kind: Any) -> None:
+    await make_blank(path, MiB, Format(kind), OLD, **FEW)
+    room = 7 if kind == "luks1" else 31
+    added = {slots.add(volume, OLD, Secret("symmetric", bytes([number])), **FEW) for number in range(room)}
+    assert len(added) == room
+    with pytest.raises(NoFreeSlot):
+        slots.add(volume, OLD, THIRD, **FEW)
+    assert slots.add(volume, OLD, Secret("symmetric", bytes([3])), **FEW) in added
+    await verify_opens(path, Secret("symmetric", bytes([6])))
+    slots.rekey(volume, OLD, NEW, **FEW)
+    assert number_of(path) == 1
+    await verify_opens(path, NEW)
+    with pytest.raises(LastSlot):
+        slots.remove(volume, NEW)
+    slots.remove(volume, OLD)
+    with pytest.raises(WrongSecret):
+        slots.rekey(volume, OLD, THIRD, **FEW)
+    await verify_opens(path, NEW)
+
+
+@BOTH
+async def test_a_kill_at_any_write_leaves_a_volume_that_opens(
+    volume: int, path: Path, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write of a rekey in turn is the last one, torn in its middle; the same call again then finishes."""
+    from agent.luks import stored, write1, write2
+
+    class Killed(Exception):
+        pass
+
+    await make_blank(path, MiB, Format(kind), OLD, **FEW)
+    slots.add(volume, OLD, THIRD, **FEW)
+    whole, real, at = path.read_bytes(), stored.put, 0
+    while True:
+        path.write_bytes(whole)
+        left = at
+
+        def put(fd: int, *parts: stored.Put) -> None:
+            nonlocal left
+            if left == 0:
+                # A disk writes whole sectors.
+                for part in parts:
+                    real(fd, stored.Put(part.offset, part.data[: len(part.data) // 2 // 512 * 512]))
+                raise Killed
+            left -= 1
+            real(fd, *parts)
+
+        for module in (slots, write1, write2):
+            monkeypatch.setattr(module, "put", put)
+        try:
+            slots.rekey(volume, OLD, NEW, **FEW)
+            break
+        except Killed:
+            pass
+        for module in (slots, write1, write2):
+            monkeypatch.setattr(module, "put", real)
+        slots.rekey(volume, OLD, NEW, **FEW)
+        assert number_of(path) == 1
+        await verify_opens(path, NEW)
+        at += 1
+    assert at >= 5
