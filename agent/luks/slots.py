@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+from agent.copying.extents import extents
 from agent.luks import header, keyslot, luks1, luks2, write1, write2
 from agent.luks.details import Header, KeySlot
 from agent.luks.errors import KeyArea, LastSlot, MetadataSize, NoFreeSlot, NotLuks, Truncated, WrongSecret
@@ -88,14 +89,15 @@ def backup(fd: int) -> bytes:
 def erase(fd: int) -> bool:
     """Destroy the header of either version, damaged or not, so that nobody opens the content again. Blocking.
 
-    Tells whether there was one. Snapshots and clones have headers of their own.
+    Tells whether there was one. Only what has room on the disk is written to, so it needs none: a full disk is no
+    hindrance. Snapshots and clones have headers of their own.
     """
     window = whole_file(fd)
-    head = window.read(0, 8)
-    if head[:6] != header.MAGIC and window.read(write2.SIZE, 6) != write2.SECOND_MAGIC:
+    if window.read(0, 6) != header.MAGIC and window.read(write2.SIZE, 6) != write2.SECOND_MAGIC:
         return False
-    length = min(window.length, _HEADER_BYTES)
-    put(fd, *(Put(at, os.urandom(min(MiB, length - at))) for at in range(0, length, MiB)))
+    ranges = list(extents(fd, 0, min(window.length, _HEADER_BYTES)))
+    cuts = [(at, min(at + MiB, end)) for begin, end in ranges for at in range(begin, end, MiB)]
+    put(fd, *(Put(at, os.urandom(end - at)) for at, end in cuts))
     return True
 
 

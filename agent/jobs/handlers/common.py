@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.base.errors import BrickyardError
+from agent.base.log import get_logger
 from agent.copying.model import CopyProgress
 from agent.host import sysfs
 from agent.jobs import desired
@@ -67,6 +70,28 @@ def header_size(path: Path) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         return header.parse(whole_file(fd)).payload_offset
+    finally:
+        os.close(fd)
+
+
+async def destroy_keys(path: Path) -> None:
+    """Make the content of an encrypted volume or snapshot unreadable before its space is given back.
+
+    What can not be destroyed is told in the log, and goes away all the same: a delete must not get stuck.
+    """
+    try:
+        await asyncio.to_thread(_destroy_keys, path)
+    except (BrickyardError, OSError) as failure:
+        get_logger(__name__).warning("the keys of a deleted volume were not destroyed", reason=str(failure))
+
+
+def _destroy_keys(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if os.pread(fd, 4, 0) == b"LUKS" or os.pread(fd, 4, 16384) == b"SKUL":
+            from agent.luks.slots import erase
+
+            erase(fd)
     finally:
         os.close(fd)
 

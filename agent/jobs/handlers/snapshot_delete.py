@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from agent.jobs.handlers.common import content_lock
+import contextlib
+
+from agent.backends.base import Backend, CloneSource
+from agent.backends.errors import VolumeNotFound
+from agent.jobs.handlers.common import content_lock, destroy_keys
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import SnapshotDelete
 
 
 async def run(context: Context, args: SnapshotDelete) -> None:
-    await context.services.backend(args.backend).delete_snapshot(args.snapshot_id)
+    await gone(context.services.backend(args.backend), args.snapshot_id)
+
+
+async def gone(backend: Backend, snapshot_id: str) -> None:
+    """Its keys first, if it is that of an encrypted volume; once more is fine."""
+    with contextlib.suppress(VolumeNotFound):
+        await destroy_keys(await backend.source_path(CloneSource("snapshot", snapshot_id)))
+    await backend.delete_snapshot(snapshot_id)
 
 
 KIND = Kind("snapshot.delete", run, lambda args: Needs(exclusive=(content_lock(args.snapshot_id),)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.base.errors import BrickyardError
 from agent.jobs.handlers.common import content_lock
+from agent.jobs.handlers.snapshot_delete import gone
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import SnapshotsDelete
 from agent.wire.results import SnapshotsResult
@@ -15,7 +16,7 @@ async def run(context: Context, args: SnapshotsDelete) -> SnapshotsResult:
     failed: dict[str, str] = {}
     for snapshot_id in args.snapshot_ids:
         try:
-            await backend.delete_snapshot(snapshot_id)
+            await gone(backend, snapshot_id)
             deleted.append(snapshot_id)
         except BrickyardError as error:
             failed[snapshot_id] = str(error)

@@ -165,8 +165,23 @@ async def test_an_encrypted_volume_gives_its_full_size_whatever_is_done_with_it(
         backend="files", volume_id=second, size_bytes=2 * MIB, source_snapshot_id=snapshot.snapshot_id, encrypted=True
     )
     assert (await host.do(copy))["device_bytes"] == 2 * MIB + header
+    held = [
+        os.open(host.folder / "files" / kind / one, os.O_RDONLY)
+        for kind, one in (("snapshots", snapshot.snapshot_id), ("volumes", clone))
+    ]
+    assert [os.pread(fd, 4, 0) for fd in held] == [b"LUKS", b"LUKS"]
     await host.do(SnapshotDelete(backend="files", snapshot_id=snapshot.snapshot_id))
     assert host.files() == {f"volumes/{one}" for one in (volume, clone, second)}
+    await host.do(VolumeDelete(backend="files", volume_id=clone))
+    with (host.folder / "files" / "volumes" / second).open("rb") as other:
+        same = other.read(1 << 19)
+    for fd in held:
+        # What lay on the disk can not be opened any more.
+        content = os.pread(fd, 1 << 19, 0)
+        assert content[:4] != b"LUKS"
+        assert content[16384:16388] != b"SKUL"
+        assert content[32768:98304] != same[32768:98304]
+        os.close(fd)
 
 
 async def test_a_clone_needs_one_source(host: Host) -> None:
