@@ -9,6 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from agent.luks.details import Kdf
 from agent.luks.errors import CipherRefused
+from agent.luks.native import native
 
 # Argon2 takes up to the memory limit: one at a time, so that the limit is the host's and not each header's.
 _ARGON = threading.Lock()
@@ -17,6 +18,9 @@ _ARGON = threading.Lock()
 def derive(kdf: Kdf, key: bytes, size: int) -> bytes:
     """`size` bytes from the passphrase `key`. Blocking, takes seconds; raises CipherRefused without Argon2 here."""
     if kdf.kind == "pbkdf2":
+        library = native()
+        if library is not None and library.serves_pbkdf2(kdf.hash, size):
+            return library.pbkdf2(key, kdf.salt, kdf.iterations, size)
         return hashlib.pbkdf2_hmac(kdf.hash, key, kdf.salt, kdf.iterations, size)
     from cryptography.hazmat.primitives.kdf import argon2
 

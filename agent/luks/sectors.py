@@ -7,10 +7,13 @@ by many threads.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from agent.luks.errors import CipherRefused, NullCipher
+
+if TYPE_CHECKING:
+    from agent.luks.native import Native
 
 SECTOR = 512
 SECTOR_SIZES = (512, 1024, 2048, 4096)
@@ -62,10 +65,33 @@ def sectors(text: str, key: bytes, size: int = SECTOR) -> Sectors:
     if size not in SECTOR_SIZES:
         raise CipherRefused
     if found.mode == "xts":
-        from agent.luks.xts import Xts
-
-        return Xts(key, size, short=found.iv == "plain")
+        return _xts(key, size, short=found.iv == "plain")
     from agent.luks.cbc import Cbc
 
     essiv = hashlib.sha256(key).digest() if found.iv == "essiv:sha256" else None
     return Cbc(key, size, short=found.iv == "plain", essiv=essiv)
+
+
+def _xts(key: bytes, size: int, *, short: bool) -> Sectors:
+    from agent.luks.native import native
+
+    library = native()
+    if library is not None and library.serves_xts(len(key)):
+        return _Compiled(library, key, size, short)
+    from agent.luks.xts import Portable
+
+    return Portable(key, size, short=short)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    library: Native = field(repr=False)
+    key: bytes = field(repr=False)
+    size: int
+    short: bool
+
+    def encrypt(self, view: memoryview, first: int) -> None:
+        self.library.xts(view, first, key=self.key, size=self.size, short=self.short, encrypt=True)
+
+    def decrypt(self, view: memoryview, first: int) -> None:
+        self.library.xts(view, first, key=self.key, size=self.size, short=self.short, encrypt=False)

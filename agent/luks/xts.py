@@ -18,7 +18,7 @@ _UP = np.arange(_STRIDE, dtype=WORD)
 _DOWN = (63 - _UP).astype(WORD)
 
 
-class Xts:
+class Portable:
     """See `sectors.Sectors`. `short` is the IV `plain`: 32 bits of the number."""
 
     def __init__(self, key: bytes, size: int, *, short: bool) -> None:

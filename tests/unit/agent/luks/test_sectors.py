@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections.abc import Iterator
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC, ECB, XTS, Mode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.luks import native
 from agent.luks.errors import CipherRefused, NullCipher
 from agent.luks.sectors import SECTOR_SIZES, sectors, spec
 
@@ -38,6 +40,17 @@ def expected(text: str, key: bytes, size: int, data: bytes, first: int) -> bytes
 
 CASES = [("aes-xts-plain64", 32), ("aes-xts-plain64", 64), ("aes-xts-plain", 64), ("aes-cbc-essiv:sha256", 32),
          ("aes-cbc-plain64", 16), ("aes-cbc-plain", 24), ("aes-cbc-essiv:sha256", 16)]  # fmt: skip
+
+
+@pytest.fixture(params=["compiled", "portable"], autouse=True, scope="module")
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways are tested; where the compiled part was not built, it is told."""
+    if request.param == "compiled" and native.native() is None:
+        pytest.skip("the compiled part was not built, or this processor can not")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "portable":
+            patch.setattr(native, "native", lambda: None)
+        yield
 
 
 @settings(max_examples=120, deadline=None)
@@ -102,4 +115,25 @@ def test_what_is_not_served_is_refused() -> None:
 def test_no_key_shows_in_a_repr() -> None:
     key = bytes(range(64))
     assert "\\x01" not in repr(sectors("aes-xts-plain64", key))
-    assert "0102" not in repr(vars(sectors("aes-xts-plain64", key)).keys())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(min_size=1, max_size=130), st.binary(max_size=64), st.integers(1, 40), st.integers(33, 64))
+def test_compiled_pbkdf2_is_as_openssl_makes_it(key: bytes, salt: bytes, iterations: int, size: int) -> None:
+    library = native.native()
+    if library is None or not library.serves_pbkdf2("sha256", size):
+        return
+    assert library.pbkdf2(key, salt, iterations, size) == hashlib.pbkdf2_hmac("sha256", key, salt, iterations, size)
+    assert not library.serves_pbkdf2("sha512", size)
+    assert not library.serves_pbkdf2("sha256", 32)
+
+
+def test_a_compiled_part_that_is_wrong_is_not_used() -> None:
+    library = native.native()
+    if library is None:
+        return
+    broken = native.Native.__new__(native.Native)
+    vars(broken).update(vars(library))
+    assert broken.is_right()
+    broken._xts = lambda *_: 0
+    assert not broken.is_right()
