@@ -64,4 +64,8 @@ LATE_MODULES = (
     "agent.images.inspect",
     "agent.images.volume",
     "agent.luks.blank",
+    "agent.luks.slots",
+    "agent.luks.xts",
+    "agent.luks.cbc",
+    "cryptography.hazmat.primitives.kdf.argon2",
 )

@@ -83,9 +83,9 @@ def native() -> Native | None:
     """The compiled part, or None where there is none to be used."""
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name("_bulk" + suffix)
-        if not path.exists():
-            continue
         try:
+            if not path.exists():
+                continue
             found = Native(ctypes.CDLL(str(path)))
         except (OSError, AttributeError) as failure:
             get_logger(__name__).warning("the compiled part can not be loaded", reason=str(failure))
