@@ -12,6 +12,7 @@ import contextlib
 import os
 from dataclasses import replace
 
+from agent.base.errors import BrickyardError
 from agent.copying.engine import copy
 from agent.copying.model import Checkpoint, CopyOptions, Dest, by_fd
 from agent.images.bytool import by_tool
@@ -20,7 +21,7 @@ from agent.images.conversion import Means, OpenedImage, Target, Work, new_header
 from agent.images.errors import NeedsEncryptedType, SecretMissing
 from agent.images.inspect import Inspection, inspect_async, open_encrypted
 from agent.images.resume import NEVER, Resume
-from agent.luks.blank import empty, half_made
+from agent.luks.blank import empty, half_made, holds
 from agent.luks.container import check_format, reveal, take_up
 from agent.luks.convert import Watch
 from agent.luks.model import Format
@@ -63,8 +64,8 @@ async def image_to_volume(
             await _encrypted(work, target.encryption, resume)
     except Exception:
         # A task that is only cancelled is handed back, and goes on from its checkpoint later.
-        with contextlib.suppress(OSError):
-            os.ftruncate(fd, 0)
+        with contextlib.suppress(OSError, BrickyardError):
+            await asyncio.to_thread(empty, fd, 0)
         raise
     finally:
         await asyncio.to_thread(os.close, fd)
@@ -72,7 +73,8 @@ async def image_to_volume(
 
 
 async def _plain(work: Work, resume: Resume) -> None:
-    checkpoint = resume.checkpoint(f"inode {os.fstat(work.fd).st_ino}")
+    info = os.fstat(work.fd)
+    checkpoint = resume.checkpoint(f"inode {info.st_ino}, device {info.st_rdev}")
     if checkpoint.start == 0:
         await asyncio.to_thread(empty, work.fd, work.target.size)
     await _copy(work, Dest(by_fd(work.fd), work.target.usable, zeros_skippable=True), checkpoint)
@@ -90,7 +92,7 @@ async def _encrypted(work: Work, fmt: Format, resume: Resume) -> None:
 
 def _taken_up(work: Work, fmt: Format, resume: Resume) -> Opened | None:
     """The header of the earlier run, if there was one and this is its file."""
-    if not resume.file or os.fstat(work.fd).st_size != work.target.size:
+    if not resume.file or not holds(work.fd, work.target.size):
         return None
     assert work.target.secret is not None
     made = take_up(work.fd, fmt, work.target.secret)

@@ -1,4 +1,4 @@
-"""Half-made files of volumes: opened, emptied, and made a new encrypted volume without content."""
+"""Half-made files and devices of volumes: opened, emptied, and made a new encrypted volume without content."""
 
 from __future__ import annotations
 
@@ -9,26 +9,47 @@ from pathlib import Path
 
 from agent.luks.container import check_format, create, reveal
 from agent.luks.errors import TargetInUse
-from agent.luks.model import Format, Secret, device_bytes
+from agent.luks.model import Format, MiB, Secret, device_bytes, header_bytes
+from agent.luks.stored import Put, put
 
 
 def half_made(path: Path) -> int:
-    """Open the file that is to become a volume, as it is; raises TargetInUse when it is no file of its own."""
+    """Open the file or device that is to become a volume, as it is; raises TargetInUse when it is none of its own."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as failure:
         raise TargetInUse from failure
     info = os.fstat(fd)
-    if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
+    if not stat.S_ISBLK(info.st_mode) and (not stat.S_ISREG(info.st_mode) or info.st_nlink > 1):
         os.close(fd)
         raise TargetInUse
     return fd
 
 
+def holds(fd: int, size: int) -> bool:
+    """Whether it is as large as a volume of `size` bytes is to be: a file just so, a device at least."""
+    have = os.lseek(fd, 0, os.SEEK_END)
+    return have >= size if _is_device(fd) else have == size
+
+
 def empty(fd: int, size: int) -> None:
-    """Forget all that an earlier, killed run left in the file, and give it its size. Blocking."""
-    os.ftruncate(fd, 0)
-    os.ftruncate(fd, size)
+    """Forget what an earlier, killed run left, so that it can not be opened, and give a file its size. Blocking.
+
+    What a device holds behind the place of a header stays; TargetInUse when it has not that much room.
+    """
+    if not _is_device(fd):
+        os.ftruncate(fd, 0)
+        os.ftruncate(fd, size)
+        return
+    have = os.lseek(fd, 0, os.SEEK_END)
+    if have < size:
+        raise TargetInUse
+    length = min(have, header_bytes(Format("luks2")))
+    put(fd, *(Put(at, bytes(min(MiB, length - at))) for at in range(0, length, MiB)))
+
+
+def _is_device(fd: int) -> bool:
+    return stat.S_ISBLK(os.fstat(fd).st_mode)
 
 
 async def make_blank(path: Path, usable: int, fmt: Format, secret: Secret, *, iterations: int) -> None:

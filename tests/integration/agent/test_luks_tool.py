@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent.copying.errors import CopyCancelled
 from agent.luks import header
 from agent.luks.blank import empty, half_made, make_blank
 from agent.luks.container import create, reveal, take_up
@@ -129,4 +130,49 @@ async def test_full_disk(tmp_path: Path, small_disk: Path, kind: str) -> None:
             OpenedImage(fd, Declared("raw")), target, Means(), Watch(lambda _: None, asyncio.Event(), timeout_s=60)
         )
     assert path.stat().st_blocks == 0
+    os.close(fd)
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Path]:
+    backing = tmp_path / "backing"
+    backing.write_bytes(b"of another volume" * 1000)
+    os.truncate(backing, 64 * MiB)
+    if os.geteuid():
+        pytest.skip("needs root")
+    made = subprocess.run(["losetup", "--find", "--show", backing], capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip("needs loop devices")
+    yield Path(made.stdout.strip())
+    subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["luks1", "luks2"])
+async def test_devices_become_volumes_too(device: Path, kind: Any) -> None:
+    import asyncio
+
+    from agent.images.inspect import Declared
+    from agent.images.volume import Means, OpenedImage, Target, image_to_volume
+    from agent.luks.convert import Watch
+
+    fmt, content = Format(kind), os.urandom(8 * MiB)
+    await make_blank(device, 32 * MiB, fmt, SECRET, iterations=1000)
+    await verify_opens(device, SECRET)
+    fd = os.memfd_create("image")
+    os.write(fd, content)
+    image, watch = OpenedImage(fd, Declared("raw")), Watch(lambda _: None, asyncio.Event())
+    await image_to_volume(image, Target(device, 32 * MiB, fmt, SECRET), Means(), watch)
+    await verify_opens(device, SECRET)
+    with device.open("rb") as file:
+        window = whole_file(file.fileno())
+        opened = unlock(window, header.read(window), SECRET.value.hex().encode())
+        file.seek(header_bytes(fmt))
+        assert opened.decrypt(file.read(32 * MiB), 0) == content + bytes(24 * MiB)
+    watch.cancel.set()
+    with pytest.raises(CopyCancelled):
+        await image_to_volume(image, Target(device, 32 * MiB, fmt, SECRET), Means(), watch)
+    assert subprocess.run(["cryptsetup", "isLuks", device], check=False).returncode == 1
+    with pytest.raises(TargetInUse):
+        await make_blank(device, 64 * MiB, fmt, SECRET, iterations=1000)
     os.close(fd)
