@@ -32,7 +32,7 @@ test-full: lint
 	$(KERNEL)
 
 test-kernel: setup
-	$(KERNEL) $(if $(K),-k "$(K)")
+	$(KERNEL) $(if $(K),-k "$(K)") $(if $(RECORD),--record) $(if $(COVERAGE),--coverage)
 
 lint: setup
 	$(BIN)/ruff check .

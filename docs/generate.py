@@ -159,6 +159,13 @@ def exit_codes() -> str:
     return "# Exit codes\n\n" + words + "\n".join(rows) + "\n"
 
 
+def hardware() -> str:
+    """What the kernel tests have shown, from their recorded run."""
+    from hardware import page
+
+    return page()
+
+
 def lifecycles() -> str:
     """What may happen to each resource: a picture and the rules, from the transition tables themselves."""
     from coordinator.lifecycle.attachment import ATTACHMENT
@@ -214,6 +221,7 @@ PAGES: dict[str, tuple[str, Callable[[], str | None]]] = {
     "lifecycles.md": ("Lifecycles: what may happen to each resource", lifecycles),
     "errors.md": ("Errors", errors),
     "exit-codes.md": ("Exit codes", exit_codes),
+    "hardware.md": ("Hardware: what was seen working, and where", hardware),
 }
 
 
