@@ -7,10 +7,12 @@ This process then becomes the small supervisor of `coordinator.dev.supervisor` b
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 import os
 import signal
 import socket
+import struct
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -47,8 +49,18 @@ def run_dev(site: DevSite, sets: tuple[str, ...]) -> NoReturn:
 
 def _script() -> str:
     """The supervisor, compiled where it is: compiling needs memory that is never given back."""
-    compiled = getattr(supervisor, "__cached__", None)
-    return compiled if compiled and Path(compiled).exists() else str(supervisor.__file__)
+    source, compiled = Path(str(supervisor.__file__)), getattr(supervisor, "__cached__", None)
+    return str(compiled) if compiled and _is_of(Path(compiled), source) else str(source)
+
+
+def _is_of(compiled: Path, source: Path) -> bool:
+    """Whether bytecode was made from the source as it is now; importing checks that, starting a file does not."""
+    try:
+        head, made_from = compiled.read_bytes()[:16], source.stat()
+    except OSError:
+        return False
+    stamp = struct.pack("<III", 0, int(made_from.st_mtime) & 0xFFFFFFFF, made_from.st_size & 0xFFFFFFFF)
+    return head == importlib.util.MAGIC_NUMBER + stamp
 
 
 def _refuse_early(site: DevSite, for_coordinator: tuple[str, ...], for_agents: tuple[str, ...]) -> None:

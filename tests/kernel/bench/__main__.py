@@ -3,6 +3,7 @@
 python -m tests.kernel.bench                     all of tests/kernel
 python -m tests.kernel.bench -k name             only tests of that name (make test-kernel K=name)
 python -m tests.kernel.bench --smoke             only those marked `smoke` (part of make test)
+python -m tests.kernel.bench --arch s390x        those of tests/kernel/s390x, on a big-endian kernel
 python -m tests.kernel.bench --command 'lsblk'   look around in a guest
 """
 
@@ -17,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.kernel.bench import boot, plan, python, root, suites
+from tests.kernel.bench import boot, plan, python, root, s390x, suites
 from tests.kernel.bench.machine import X86_64, Images, Machine
 from tests.kernel.bench.place import ROOT, BuildFailed, Unavailable
 
@@ -32,8 +33,7 @@ def main() -> int:
     if os.environ.get("BRICKYARD_KERNEL") == "host" and not given.command:
         return subprocess.call(_pytest(given, [str(path) for path in _files(given)]), cwd=ROOT)
     try:
-        base = root.image()
-        images = Images(X86_64, base, python.image(base))
+        images = _images(given)
     except Unavailable as reason:
         print(f"kernel tests: SKIPPED, the bench can not be had here: {reason}")
         required = not given.smoke or "kernel" in os.environ.get("BRICKYARD_REQUIRE", "").split(",")
@@ -48,10 +48,19 @@ def main() -> int:
     return _tests(given, images)
 
 
+def _images(given: argparse.Namespace) -> Images:
+    if given.arch == "s390x":
+        base = s390x.image()
+        return Images(s390x.ARCH, base, s390x.python_image(base))
+    base = root.image()
+    return Images(X86_64, base, python.image(base))
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.kernel.bench", description="Run the kernel tests in guests.")
     parser.add_argument("files", nargs="*", type=Path, help="test files instead of all")
     parser.add_argument("-k", dest="expression", default="", metavar="NAME", help="only tests that match, as in pytest")
+    parser.add_argument("--arch", choices=("x86_64", "s390x"), default="x86_64", help="the processor (x86_64)")
     parser.add_argument("--smoke", action="store_true", help="only tests marked `smoke`")
     parser.add_argument("--coverage", action="store_true", help="measure; leaves .coverage files in build/kernel")
     parser.add_argument("--command", default="", metavar="SHELL", help="run a command in a guest, no tests")
@@ -65,8 +74,10 @@ def _arguments() -> argparse.Namespace:
 def _files(given: argparse.Namespace) -> list[Path]:
     if given.files:
         return [path.resolve() for path in given.files]
-    own = sorted(plan.TESTS.glob("test_*.py"))
-    files = own if given.smoke else own + [ROOT / name for name in suites.ELSEWHERE]
+    big = given.arch == "s390x"
+    own = sorted((plan.TESTS / "s390x" if big else plan.TESTS).glob("test_*.py"))
+    elsewhere = suites.ELSEWHERE_S390X if big else suites.ELSEWHERE
+    files = own if given.smoke else own + [ROOT / name for name in elsewhere]
     if given.smoke:
         return [path for path in files if "mark.smoke" in path.read_text()]
     return plan.chosen(files, given.expression) if given.expression else files
@@ -77,7 +88,7 @@ def _tests(given: argparse.Namespace, images: Images) -> int:
     starts = plan.starts(_files(given))
     for start in starts:
         begun = time.monotonic()
-        results = _RESULTS / start.machine.name
+        results = _RESULTS / f"{images.arch.name}-{start.machine.name}"
         print(f"bench: a guest with {start.machine} for {len(start.files)} files", flush=True)
         command = shlex.join(_pytest(given, list(start.files), guest=True))
         status = boot.run(images, start.machine, command, results, given.seconds)

@@ -56,4 +56,6 @@ def chosen(files: list[Path], expression: str) -> list[Path]:
     words = set(re.findall(r"[\w.\[\]-]+", expression)) - {"and", "or", "not"}
     if not words or re.search(r"\bnot\b", expression):
         return files
-    return [path for path in files if any(word in path.stem or word in path.read_text() for word in words)]
+    return [
+        path for path in files if path.is_dir() or any(word in path.stem or word in path.read_text() for word in words)
+    ]

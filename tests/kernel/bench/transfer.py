@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import tarfile
 from pathlib import Path
@@ -29,9 +30,18 @@ def _names(bytecode: str) -> list[str]:
     names = [name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
     for path in [Path(name) for name in names if name.endswith(".py")]:
         compiled = path.parent / "__pycache__" / f"{path.stem}.{bytecode}.pyc"
-        if (ROOT / compiled).is_file():
+        if _is_of(ROOT / compiled, ROOT / path):
             names.append(str(compiled))
     return names
+
+
+def _is_of(compiled: Path, source: Path) -> bool:
+    """Whether the bytecode was made from the source as it is now."""
+    try:
+        head, made_from = compiled.read_bytes()[4:16], source.stat()
+    except OSError:
+        return False
+    return head == struct.pack("<III", 0, int(made_from.st_mtime) & 0xFFFFFFFF, made_from.st_size & 0xFFFFFFFF)
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
