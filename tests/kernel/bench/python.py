@@ -30,7 +30,7 @@ _OUTSIDE = {
     "librt",
     "ast-serialize",
 }
-_FROM_SOURCE = {"forbiddenfruit"}  # pure Python, published as source alone
+FROM_SOURCE = {"forbiddenfruit"}  # pure Python, published as source alone
 _PROJECT = ("pyproject.toml", "README.md", "LICENSE")
 
 
@@ -66,15 +66,16 @@ def _make(folder: Path, base: Path, wanted: list[str]) -> None:
 
 def _download(wheels: Path, wanted: list[str]) -> None:
     """Fetched outside, where pip knows its index."""
-    source = [each for each in wanted if each.partition("==")[0] in _FROM_SOURCE]
+    source = [each for each in wanted if each.partition("==")[0] in FROM_SOURCE]
     chosen = [f"--platform={name}" for name in _PLATFORMS]
     target = ["--only-binary=:all:", f"--python-version={_PYTHON}", "--implementation=cp", *chosen]
-    _pip("download", *target, "-d", str(wheels), *(each for each in wanted if each not in source))
+    pip("download", *target, "-d", str(wheels), *(each for each in wanted if each not in source))
     if source:
-        _pip("wheel", "--use-pep517", "-w", str(wheels), *source)
+        pip("wheel", "--use-pep517", "-w", str(wheels), *source)
 
 
-def _pip(what: str, *arguments: str) -> None:
+def pip(what: str, *arguments: str) -> None:
+    """One of pip's commands on exactly these packages. BuildFailed with what it said."""
     command = [sys.executable, "-m", "pip", what, "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
     done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
