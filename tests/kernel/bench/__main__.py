@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.kernel.bench import boot, plan, python, root, s390x, suites
+from tests.kernel.bench import boot, plan, python, root, s390x, s390x_python, suites
 from tests.kernel.bench.machine import X86_64, Images, Machine
 from tests.kernel.bench.place import ROOT, BuildFailed, Unavailable
 
@@ -51,7 +51,7 @@ def main() -> int:
 def _images(given: argparse.Namespace) -> Images:
     if given.arch == "s390x":
         base = s390x.image()
-        return Images(s390x.ARCH, base, s390x.python_image(base))
+        return Images(s390x.ARCH, base, s390x_python.image())
     base = root.image()
     return Images(X86_64, base, python.image(base))
 

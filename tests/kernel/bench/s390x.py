@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.kernel.bench import kernel, place, python, root, tools
+from tests.kernel.bench import kernel, place, root, tools
 from tests.kernel.bench.machine import Arch
 from tests.kernel.bench.place import BuildFailed, Unavailable
 
@@ -36,10 +34,6 @@ _MODULES = (
     "drivers/scsi", "drivers/target", "drivers/net/dummy.ko", "drivers/net/veth.ko", "fs/configfs", "fs/ext4",
     "fs/jbd2", "fs/mbcache.ko", "net/core",
 )  # fmt: skip
-# No wheels for this processor: from Debian (older than the project asks for), or not needed inside.
-_FROM_DEBIAN = {"bcrypt", "cryptography", "markupsafe", "msgpack", "psutil"}
-_NOT_INSIDE = {"lazy-object-proxy", "orjson", "setproctitle", "time-machine", "yappi"}
-_GLIBC = (17, 28, 31, 34, 39, 41)
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _MAGIC = (
     r":qemu-s390x:M::\x7fELF\x02\x02\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x16:"
@@ -123,32 +117,3 @@ def _unpack_kernel(folder: Path, tree: Path) -> None:
     tools.run("chroot", tree, "depmod", modules.name)
     (folder / "kernel-version").write_text(modules.name)
     shutil.rmtree(work)
-
-
-def python_image(base: Path) -> Path:
-    """`python.img`: unpacked wheels of this processor, beside what Debian has of them."""
-    wanted = [each for each in python.versions() if each.partition("==")[0] not in _FROM_DEBIAN | _NOT_INSIDE]
-    key = place.key_of("\n".join(wanted), HERE / "s390x.py")
-    return place.made("python390", key, lambda folder: _make_python(folder, base, wanted)) / "python.img"
-
-
-def _make_python(folder: Path, base: Path, wanted: list[str]) -> None:
-    with tools.step("Python packages of the s390x guest"):
-        tree = folder / "venv"
-        site = tree / "lib/python3.11/site-packages"
-        platforms = ["manylinux2014_s390x", *(f"manylinux_2_{version}_s390x" for version in _GLIBC)]
-        chosen = ["--only-binary=:all:", "--python-version=3.11", *(f"--platform={name}" for name in platforms)]
-        source = [each for each in wanted if each.partition("==")[0] in python.FROM_SOURCE]
-        compiled = [each for each in wanted if each not in source]
-        python.pip("install", "--no-compile", "--implementation=cp", *chosen, "--target", str(site), *compiled)
-        python.pip("install", "--no-compile", "--use-pep517", "--target", str(site), *source)
-        (site / "brickyard-source.pth").write_text("/src\n")
-        (tree / "bin").mkdir()
-        (tree / "bin/python").symlink_to("/usr/bin/python3")
-        (tree / "bin/python3").symlink_to("python")
-        (tree / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = true\nversion = 3.11\n")
-        if sys.implementation.cache_tag == ARCH.bytecode:  # it is the same on every processor
-            paths = ["-s", str(tree), "-p", "/src/.venv"]
-            subprocess.run([sys.executable, "-m", "compileall", "-q", *paths, str(site)], check=False)
-        root.write_image(tree, folder / "python.img", "1G")
-        shutil.rmtree(tree)
