@@ -10,7 +10,7 @@ help:
 	@echo "make demo            from nothing to an encrypted volume on this host, with real processes"
 	@echo "make test            linters, types, contracts, all quick tests"
 	@echo "make test-full       the same with the slow tests"
-	@echo "make test-kernel     the tests on a real kernel, in a virtual machine; K=name: only tests of that name"
+	@echo "make test-kernel     the tests on a real kernel, in a virtual machine; K=name: only those; ARCH=s390x: IBM Z"
 	@echo "make lint            linters, formatting and types alone"
 	@echo "make bench           all benchmarks"
 	@echo "make docs-reference  write the generated pages of docs/reference anew"
@@ -25,14 +25,15 @@ demo: setup
 
 test: lint
 	$(PYTEST) -m "not slow" tests
-	$(KERNEL) --smoke
+	$(KERNEL) --optional --smoke
 
 test-full: lint
 	$(PYTEST) tests
-	$(KERNEL)
+	$(KERNEL) --optional
+	$(KERNEL) --optional --arch s390x
 
 test-kernel: setup
-	$(KERNEL) $(if $(K),-k "$(K)") $(if $(RECORD),--record) $(if $(COVERAGE),--coverage)
+	$(KERNEL) $(if $(ARCH),--arch $(ARCH)) $(if $(K),-k "$(K)") $(if $(RECORD),--record) $(if $(COVERAGE),--coverage)
 
 lint: setup
 	$(BIN)/ruff check .

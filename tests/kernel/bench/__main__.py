@@ -36,7 +36,7 @@ def main() -> int:
         images = _images(given)
     except Unavailable as reason:
         print(f"kernel tests: SKIPPED, the bench can not be had here: {reason}")
-        required = not given.smoke or "kernel" in os.environ.get("BRICKYARD_REQUIRE", "").split(",")
+        required = not given.optional or "kernel" in os.environ.get("BRICKYARD_REQUIRE", "").split(",")
         return 1 if required else 0
     except BuildFailed as error:
         print(f"kernel tests: the guest could not be built: {error}")
@@ -62,6 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-k", dest="expression", default="", metavar="NAME", help="only tests that match, as in pytest")
     parser.add_argument("--arch", choices=("x86_64", "s390x"), default="x86_64", help="the processor (x86_64)")
     parser.add_argument("--smoke", action="store_true", help="only tests marked `smoke`")
+    parser.add_argument("--optional", action="store_true", help="no failure where the bench can not be had")
     parser.add_argument("--coverage", action="store_true", help="measure; leaves .coverage files in build/kernel")
     parser.add_argument("--command", default="", metavar="SHELL", help="run a command in a guest, no tests")
     parser.add_argument("--nics", type=int, default=0, help="network cards of the guest of --command")

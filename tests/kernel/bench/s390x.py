@@ -1,4 +1,4 @@
-"""The big-endian guest: Debian for IBM Z, on virtio-ccw devices in qemu, or on real ECKD disks in hercules."""
+"""The big-endian guest: Debian for IBM Z, on virtio-ccw devices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MIRROR = os.environ.get("BENCH_MIRROR", "http://deb.debian.org/debian")
 _SOURCES = ("packages-s390x.txt", "guest-init", "initrd-init", "root.py", "kernel.py", "s390x.py")
 _TOOLS = {
     "mmdebstrap": "mmdebstrap", "qemu-system-s390x": "qemu-system-misc", "qemu-s390x-static": "qemu-user-static",
-    "cpio": "cpio", "mkfs.ext4": "e2fsprogs", "hercules": "hercules", "readelf": "binutils",
+    "cpio": "cpio", "mkfs.ext4": "e2fsprogs",
 }  # fmt: skip
 _TO_REACH_ROOT = ("virtio_blk", "ext4", "crc32c_generic")
 # Parts of the kernel's modules that this guest has a use for.
