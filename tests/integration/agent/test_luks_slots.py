@@ -161,7 +161,7 @@ async def test_ours_in_their_hands(volume: int, path: Path, kind: Any, bits: int
     assert cryptsetup("repair", path, key=OLD).returncode != 0
 
 
-@BOTH
+@pytest.mark.parametrize("kind", ["luks1", pytest.param("luks2", marks=pytest.mark.slow)])
 async def test_all_slots_in_use(volume: int, path: Path, kind: Any) -> None:
     await make_blank(path, MiB, Format(kind), OLD, **FEW)
     room = 7 if kind == "luks1" else 31
