@@ -7,7 +7,7 @@ seen under its final name. One volume is worked on by one caller at a time (the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -31,6 +31,12 @@ class PoolState:
     reflink: bool
     multiattach: bool = True
     protocols: tuple[str, ...] = ("local",)
+    thick: bool = False
+    reserved_percent: int = 0
+    max_over_subscription: float | Literal["auto"] = 20.0
+    capabilities: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    filter_function: str = ""
+    goodness_function: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from agent.copying.engine import copy
 from agent.copying.errors import DestinationFull
 from agent.copying.model import Dest, Source, by_name
 from agent.host.run import uninterrupted
+from agent.wire.results import ratio_in_force
 
 _T = TypeVar("_T")
 
@@ -70,11 +71,11 @@ class FileBackend:
         return (await self.pool(),)
 
     async def pool(self) -> PoolState:
-        """The one pool: what the file system has, less the reserve; promised bytes without a scan."""
+        """The one pool: what the file system has; promised bytes without a scan."""
         total, free = await self._call(self._capacity)
         return PoolState(
             name=self._name, driver="file", total_bytes=total, free_bytes=free, allocated_bytes=self._promised,
-            byte_granular=True, thin=True, reflink=self._reflink,
+            byte_granular=True, thin=True, reflink=self._reflink, **self._config.placement(),
         )  # fmt: skip
 
     async def create(self, volume_id: str, device_bytes: int) -> None:
@@ -296,13 +297,13 @@ class FileBackend:
 
     def _capacity(self) -> tuple[int, int]:
         found = os.fstatvfs(self._root_fd)
-        total = found.f_blocks * found.f_frsize
-        reserved = total * self._config.reserved_percent // 100
-        return total, max(0, found.f_bavail * found.f_frsize - reserved)
+        return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
     def _may_promise(self, more: int) -> None:
-        total, _ = self._capacity()
-        limit = int((total - total * self._config.reserved_percent // 100) * self._config.max_over_subscription)
+        total, free = self._capacity()
+        wanted = self._config.max_over_subscription
+        ratio = ratio_in_force(wanted, total=total, free=free, promised=self._promised)
+        limit = int((total - total * self._config.reserved_percent // 100) * ratio)
         if self._promised + more > limit:
             raise OverSubscribed(backend=self._name, allocated=self._promised, limit=limit, need=more)
 

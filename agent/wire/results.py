@@ -105,7 +105,11 @@ class ResizedResult(Wire):
 
 
 class Pool(Wire):
-    """`name` is the pool part of `host@backend#pool`."""
+    """`name` is the pool part of `host@backend#pool`.
+
+    `total_bytes` and `free_bytes` are physical and contain what is reserved. `thin` and `thick` may both be true.
+    `capabilities` are the operator's own words, which volume types can ask for.
+    """
 
     backend: Name
     name: Name
@@ -118,6 +122,22 @@ class Pool(Wire):
     reflink: bool = False
     multiattach: bool = False
     protocols: tuple[str, ...] = ("local",)
+    thick: bool = False
+    reserved_percent: int = Field(0, ge=0, le=100)
+    max_over_subscription: float | Literal["auto"] = 20.0
+    capabilities: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    filter_function: str = ""
+    goodness_function: str = ""
+
+
+_AUTO_START, _GIB = 20.0, 1 << 30
+
+
+def ratio_in_force(wanted: float | str, *, total: int, free: int, promised: int) -> float:
+    """The over-subscription ratio: a number, or by `auto` how far promises exceed what is really used (bytes)."""
+    if wanted != "auto":
+        return float(wanted)
+    return _AUTO_START if promised == 0 else 1.0 + promised / (max(total - free, 0) + _GIB)
 
 
 class HostFacts(Wire):

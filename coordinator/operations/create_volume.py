@@ -23,7 +23,9 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations import sizes
 from coordinator.operations.volume_calls import delete_call, luks_format, volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Workflow
-from coordinator.scheduler.placement import Request, place, release
+from coordinator.scheduler.claims import release
+from coordinator.scheduler.placement import Scheduler
+from coordinator.scheduler.request import Request
 from coordinator.state import enrolment, messages, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
@@ -39,8 +41,11 @@ class ImageHostAway(Temporary):
     sentence = "The host {host}, which keeps image {image}, is not enrolled."
 
 
-def workflow(keys: KeyStore) -> Workflow:
+def workflow(keys: KeyStore, scheduler: Scheduler) -> Workflow:
     """Version 1 of the workflow."""
+
+    def place(conn: Connection, operation: Operation) -> Result:
+        return _place(conn, scheduler, operation)
 
     def make(conn: Connection, operation: Operation) -> JobCall | None:
         row = volume_row(conn, operation)
@@ -57,7 +62,7 @@ def workflow(keys: KeyStore) -> Workflow:
         kind="create_volume",
         version=1,
         steps=(
-            LocalStep("place", _place, undo=_unplace),
+            LocalStep("place", place, undo=_unplace),
             JobStep("open_image", open_image, undo=close_image),
             JobStep(
                 "make",
@@ -81,19 +86,18 @@ def needs_attention(conn: Connection, operation: Operation, reason: str) -> None
     volumes.set_values(conn, operation.resource_id, attention=reason)
 
 
-def _place(conn: Connection, operation: Operation) -> Result:
+def _place(conn: Connection, scheduler: Scheduler, operation: Operation) -> Result:
     row = volume_row(conn, operation)
     claimed = sizes.claimed_bytes(row.size, row.encryption_format)
     specs = types.extra_specs(conn, row.volume_type_id) if row.volume_type_id else {}
-    chosen = place(
-        conn,
-        Request(
-            device_bytes=claimed,
-            availability_zone=operation.args.get("az"),
-            pool_id=operation.args.get("pool_id"),
-            extra_specs=specs,
-        ),
+    request = Request(
+        device_bytes=claimed,
+        availability_zone=operation.args.get("az"),
+        pool_id=operation.args.get("pool_id"),
+        extra_specs=specs,
+        volume={"size": row.size, "name": row.name or "", "project_id": row.project_id},
     )
+    chosen = scheduler.place(conn, request)
     where = {"host_id": chosen.host_id, "backend": chosen.backend, "pool": chosen.pool, "pool_id": chosen.pool_id}
     if operation.args.get("image"):
         move_if(conn, "volume", row.id, "download")

@@ -9,7 +9,7 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.volume_calls import delete_call, volume_row
 from coordinator.operations.workflow import Ended, JobStep, Workflow
-from coordinator.scheduler.placement import release
+from coordinator.scheduler.claims import release
 from coordinator.state import messages, snapshots, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.operations import Operation

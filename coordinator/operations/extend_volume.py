@@ -14,8 +14,8 @@ from coordinator.operations.accept import Requester, accept
 from coordinator.operations.volume_calls import volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Workflow
 from coordinator.quota import limits
+from coordinator.scheduler.claims import claim, release
 from coordinator.scheduler.errors import NoPool
-from coordinator.scheduler.placement import claim, release
 from coordinator.state import attachments, messages, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if

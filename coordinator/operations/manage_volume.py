@@ -20,8 +20,8 @@ from coordinator.operations.volume_calls import volume_row
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
 from coordinator.quota import limits
 from coordinator.scheduler import placement
+from coordinator.scheduler.claims import claim, release
 from coordinator.scheduler.errors import NoPool
-from coordinator.scheduler.placement import claim, release
 from coordinator.state import messages, snapshots, types, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.operations import Operation

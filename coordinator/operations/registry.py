@@ -23,14 +23,15 @@ from coordinator.operations import (
 )
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.workflow import Workflows
+from coordinator.scheduler.placement import Scheduler
 
 
-def workflows(keys: KeyStore, streams: ImageStreams | None = None) -> Workflows:
+def workflows(keys: KeyStore, streams: ImageStreams | None = None, *, scheduler: Scheduler | None = None) -> Workflows:
     """Every (kind, version) that can be run here; without `streams` no image is carried by this process."""
     carried = () if streams is None else (upload_image.workflow(streams), download_image.workflow(streams))
     return Workflows(
         (
-            create_volume.workflow(keys),
+            create_volume.workflow(keys, scheduler or Scheduler()),
             delete_volume.workflow(keys),
             delete_cascade.workflow(keys),
             extend_volume.workflow_v1(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.base.errors import Permanent
+from agent.base.errors import Invalid, Permanent
 
 
 class NoPool(Permanent):
@@ -19,3 +19,9 @@ class PoolsAway(NoPool):
     code = "scheduler.pools-away"
     retry_after = 1.0
     hint = "See the hosts with: brickyard host list; the volume is placed as soon as one of them answers."
+
+
+class BadExpression(Invalid):
+    code = "scheduler.bad-expression"
+    sentence = "The expression {expression!r} can not be evaluated: {reason}."
+    hint = "Correct filter_function or goodness_function of the back end; the how-to on placement shows the language."

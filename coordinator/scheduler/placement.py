@@ -1,51 +1,25 @@
-"""Choose a pool and claim its space in the same transaction."""
+"""Choose a pool by filters and weighers, and claim its space in the same transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import random
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, case, select, update
+from sqlalchemy import Connection
 
+from coordinator.scheduler import filters, specs, weighers
+from coordinator.scheduler.board import Board, read_pool
+from coordinator.scheduler.claims import claim_new
 from coordinator.scheduler.errors import NoPool, PoolsAway
-from coordinator.state.tables.fleet import hosts, pools
+from coordinator.scheduler.pool import Pool
+from coordinator.scheduler.request import Hints, Request
+from coordinator.scheduler.settings import SchedulerSettings
 
-_OWN_SPECS = frozenset({"volume_backend_name"})
 _MAX_NAMED = 20
-
-
-def _limit() -> ColumnElement[Any]:
-    usable = pools.c.total_bytes * (100 - pools.c.reserved_percent) / 100
-    return case((pools.c.thin, usable * pools.c.max_over_subscription), else_=usable)
-
-
-# Built once: putting a statement together costs more than running it, and these run in every create.
-_ALL = (
-    select(pools, hosts.c.reachable, hosts.c.enabled, hosts.c.availability_zone, hosts.c.disabled_reason)
-    .join(hosts, hosts.c.id == pools.c.host_id)
-    .order_by(pools.c.id)
-)
-_MORE = pools.c.provisioned_bytes + bindparam("more", type_=BigInteger)
-_LEFT = pools.c.provisioned_bytes - bindparam("less", type_=BigInteger)
-_CLAIM = (
-    update(pools)
-    .where(pools.c.id == bindparam("wanted"), pools.c.present, ~pools.c.disabled, _limit() >= _MORE)
-    .values(provisioned_bytes=_MORE)
-)
-_RELEASE = (
-    update(pools).where(pools.c.id == bindparam("wanted")).values(provisioned_bytes=case((_LEFT > 0, _LEFT), else_=0))
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be placed. `pool_id` pins it to the pool of its source."""
-
-    device_bytes: int
-    availability_zone: str | None = None
-    pool_id: str | None = None
-    extra_specs: Mapping[str, str] = field(default_factory=dict)
+_CAPACITY = "CapacityFilter"
+_NO_HINTS = Hints()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,89 +30,95 @@ class Placement:
     pool: str
 
 
-def place(conn: Connection, request: Request) -> Placement:
-    """Claim the best pool; raises NoPool that names for each pool the first rule it failed.
+class Scheduler:
+    """Safe for several threads. One for each process; `seed` makes the lottery repeatable."""
 
-    PoolsAway when a host that does not answer is all that is missing.
-    """
-    candidates: list[Row[Any]] = []
-    refused: list[str] = []
-    away = False
-    for row in _pools(conn):
-        reason = _refusal(row, request, reachable=row.reachable)
-        if reason is None:
-            candidates.append(row)
-        else:
-            refused.append(f"{row.id} {reason}")
-            away = away or _refusal(row, request, reachable=True) is None
-    for row in sorted(candidates, key=_weight, reverse=True):
-        if claim(conn, row.id, request.device_bytes):
-            return Placement(row.id, row.host_id, row.backend, row.name)
-        refused.append(f"{row.id} is full")
-    told = "; ".join(refused[:_MAX_NAMED]) or "no host is enrolled"
-    raise PoolsAway(reasons=told) if away else NoPool(reasons=told)
+    def __init__(self, settings: SchedulerSettings | None = None, *, seed: int | None = None) -> None:
+        settings = settings or SchedulerSettings()
+        self._rules = {name: filters.FILTERS[name] for name in settings.filters}
+        self._weights = settings.weights()
+        self._lottery = settings.choice == "lottery"
+        self._dice = random.Random(seed)  # noqa: S311 - spreading, not secrecy
+        self._lock = threading.Lock()
+        self.board = Board(counts_volumes="VolumeNumberWeigher" in self._weights)
 
+    def place(self, conn: Connection, request: Request) -> Placement:
+        """Claim the best pool; raises NoPool that names for each pool the first rule it failed.
 
-def claim(conn: Connection, pool_id: str, more: int) -> bool:
-    """Promise `more` bytes of a pool, if it has them; the condition and the change are one statement."""
-    return conn.execute(_CLAIM, {"wanted": pool_id, "more": more}).rowcount == 1
+        PoolsAway when a host that does not answer is all that is missing.
+        """
+        with self._lock:
+            self.board.refresh(conn)
+            for pool in self._candidates(request)[:1]:
+                if self._claimed(conn, pool, request):
+                    return Placement(pool.id, pool.host_id, pool.backend, pool.name)
+            # The board may be a second old: what it refused, or the database did, is looked at anew, one by one.
+            self.board.refresh(conn, now=True)
+            for pool in self._candidates(request, all_of_them=True):
+                if self._claimed(conn, pool, request):
+                    return Placement(pool.id, pool.host_id, pool.backend, pool.name)
+            raise self._refused(request)
 
+    def why_not(self, conn: Connection, request: Request) -> dict[str, str | None]:
+        """For each pool the first rule that it fails, None where the request fits. Nothing is claimed."""
+        with self._lock:
+            self.board.refresh(conn, now=True)
+            return {pool.id: self._refusal(pool, request) for pool in self.board.pools}
 
-def release(conn: Connection, pool_id: str | None, less: int) -> None:
-    """Give back a promise; the fleet recomputes the sum from rows at each poll."""
-    if pool_id is None:
-        return
-    if less:
-        conn.execute(_RELEASE, {"wanted": pool_id, "less": less})
-
-
-def _pools(conn: Connection) -> Sequence[Row[Any]]:
-    return conn.execute(_ALL).all()
-
-
-def _refusal(row: Row[Any], request: Request, *, reachable: bool) -> str | None:
-    if request.pool_id is not None and row.id != request.pool_id:
-        return "does not hold the source"
-    if not row.enabled or row.disabled:
-        return f"is disabled ({row.disabled_reason or 'no reason given'})"
-    if not reachable or not row.present:
-        return "can not be reached"
-    if request.availability_zone is not None and row.availability_zone != request.availability_zone:
-        return f"is in availability zone {row.availability_zone}"
-    for key, wanted in request.extra_specs.items():
-        if not _has(row, key, wanted):
-            return f"lacks {key}={wanted}"
-    if row.free_bytes < request.device_bytes and not row.thin:
-        return f"has {row.free_bytes >> 30} GiB free"
-    usable = row.total_bytes * (100 - row.reserved_percent) / 100 * (row.max_over_subscription if row.thin else 1)
-    if row.provisioned_bytes + request.device_bytes > usable:
-        return f"would be over-committed ({row.provisioned_bytes >> 30} GiB of {int(usable) >> 30} GiB promised)"
-    return None
-
-
-def _has(row: Row[Any], key: str, wanted: str) -> bool:
-    scope, _, name = key.rpartition(":")
-    if scope not in {"", "capabilities"}:
+    def _claimed(self, conn: Connection, pool: Pool, request: Request) -> bool:
+        if not claim_new(conn, pool.id, request.device_bytes, thick=pool.thick_for(request.wants_thick)):
+            return False
+        self.board.took(pool, request.device_bytes)
         return True
-    if name in _OWN_SPECS:
-        return wanted in {row.backend, str(row.reported.get("volume_backend_name"))}
-    value = row.reported.get(name)
-    operator, _, operand = wanted.partition(" ")
-    if operator == "<is>":
-        return bool(value) == (operand.strip().lower() == "true")
-    return value is not None and str(value).lower() == wanted.lower()
+
+    def _candidates(self, request: Request, *, all_of_them: bool = False) -> list[Pool]:
+        if not all_of_them and self._is_plain(request):
+            key = (request.availability_zone, request.wants_thick, tuple(sorted(request.extra_specs.items())))
+            best = self.board.roomiest(
+                lambda pool: self._static_refusal(pool, request) is None, thick=request.wants_thick, key=key
+            )
+            return [best] if best is not None and best.room(request.wants_thick) >= request.device_bytes else []
+        fitting = [pool for pool in self.board.pools if self._refusal(pool, request) is None]
+        if self._lottery:
+            return weighers.drawn(fitting, request, self._weights, self._dice)
+        return weighers.ordered(fitting, request, self._weights)
+
+    def _is_plain(self, request: Request) -> bool:
+        """Whether room alone decides among pools whose other rules do not depend on this one volume."""
+        by_room = self._weights.get("CapacityWeigher", 0.0) > 0 and not (
+            self._weights.keys() - {"CapacityWeigher", "GoodnessWeigher"}
+        )
+        special = request.pool_id is not None or request.hints != _NO_HINTS
+        return by_room and _CAPACITY in self._rules and not (self._lottery or special or self.board.has_functions)
+
+    def _static_refusal(self, pool: Pool, request: Request) -> str | None:
+        if pool.refusal is not None:
+            return pool.refusal
+        told = (rule(pool, request) for name, rule in self._rules.items() if name != _CAPACITY)
+        return next((reason for reason in told if reason is not None), None)
+
+    def _refusal(self, pool: Pool, request: Request, *, though_away: bool = False) -> str | None:
+        if request.pool_id is not None and pool.id != request.pool_id:
+            return "does not hold the source"
+        if pool.refusal is not None and not (though_away and pool.away):
+            return pool.refusal
+        told = (rule(pool, request) for rule in self._rules.values())
+        return next((reason for reason in told if reason is not None), None)
+
+    def _refused(self, request: Request) -> NoPool:
+        reasons, away = [], False
+        for pool in self.board.pools:
+            reasons.append(f"{pool.id} {self._refusal(pool, request) or 'was taken by others meanwhile'}")
+            away = away or (pool.away and self._refusal(pool, request, though_away=True) is None)
+        more = f"; and {len(reasons) - _MAX_NAMED} more" if len(reasons) > _MAX_NAMED else ""
+        told = ("; ".join(reasons[:_MAX_NAMED]) + more) or "no host is enrolled"
+        return PoolsAway(reasons=told) if away else NoPool(reasons=told)
 
 
 def lacking(conn: Connection, pool_id: str, extra_specs: Mapping[str, str]) -> str | None:
     """What of these extra specs a pool does not have, in words; None when it has them all."""
-    row = next((row for row in _pools(conn) if row.id == pool_id), None)
-    if row is None:
+    pool = read_pool(conn, pool_id)
+    if pool is None:
         return "is not known any more"
-    return next((f"lacks {key}={wanted}" for key, wanted in extra_specs.items() if not _has(row, key, wanted)), None)
-
-
-def _weight(row: Row[Any]) -> float:
-    """Most free space first, counting what is promised but not written yet."""
-    usable = row.total_bytes * (row.max_over_subscription if row.thin else 1)
-    share = (float(usable) - row.provisioned_bytes) / max(1.0, float(row.total_bytes))
-    return float(share + row.free_bytes / (1 << 62))
+    missing = specs.lacking(pool.capabilities, extra_specs)
+    return f"lacks {missing}" if missing else None

@@ -10,6 +10,7 @@ from agent.base.config import Section
 from agent.base.sections import LogConfig, TestingConfig
 from coordinator.api.settings import ApiSettings
 from coordinator.identity.settings import IdentitySettings
+from coordinator.scheduler.settings import SchedulerSettings
 
 DEFAULT_CONFIG = Path("/etc/brickyard/coordinator.toml")
 DEFAULT_STATE = Path("/var/lib/brickyard-coordinator")
@@ -74,6 +75,7 @@ class CoordinatorSettings(Section):
     identity: IdentitySettings = Field(default_factory=IdentitySettings, description="Who may call.")
     enrolment: EnrolmentSection = Field(default_factory=EnrolmentSection, description="How hosts join.")
     fleet: FleetSection = Field(default_factory=FleetSection, description="Watching the hosts.")
+    scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings, description="Where volumes are placed.")
     housekeeping: HousekeepingSection = Field(
         default_factory=HousekeepingSection, description="How long rows are kept that nobody works with any more."
     )

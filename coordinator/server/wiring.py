@@ -32,6 +32,7 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations.engine import Engine
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.registry import workflows
+from coordinator.scheduler.placement import Scheduler
 from coordinator.server.errors import PortTaken
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.start import Opened
@@ -125,9 +126,10 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     renewal = Renewal(enrolment, tls)
     poller = Poller(opened.db, directory, reconciler, renewal, settings.fleet.poll_interval_s)
     streams = ImageStreams(opened.db, tls)
+    known = workflows(opened.keys, streams, scheduler=Scheduler(settings.scheduler))
     owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
     engine = Engine(
-        opened.db, directory, workflows(opened.keys, streams), owner=owner, exclusive=True, parallel=section.parallel,
+        opened.db, directory, known, owner=owner, exclusive=True, parallel=section.parallel,
         away_deadline_s=settings.fleet.away_deadline_s,
     )  # fmt: skip
     listener = EnrolmentListener(

@@ -8,13 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from agent.base.errors import NotFound
-from agent.wire.results import HostFacts, Pool
+from agent.wire.results import HostFacts, Pool, ratio_in_force
 from coordinator.state import volumes
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.enrolment import enrolled_hosts
 from coordinator.state.tables.fleet import hosts, pools
-
-DEFAULT_OVER_SUBSCRIPTION = 20.0
 
 
 def ensure_hosts(conn: Connection) -> list[str]:
@@ -81,11 +79,14 @@ def report(conn: Connection, host_id: str, facts: HostFacts, found: Sequence[Poo
 
 
 def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
+    promised = volumes.in_pool(conn, pool_id)
     values: dict[str, Any] = {
         "total_bytes": pool.total_bytes,
         "free_bytes": pool.free_bytes,
-        "provisioned_bytes": volumes.in_pool(conn, pool_id),
+        "provisioned_bytes": promised,
         "thin": pool.thin,
+        "reserved_percent": pool.reserved_percent,
+        "max_over_subscription": _ratio(pool, promised) if pool.thin else 1.0,
         "reported": pool.model_dump(mode="json"),
         "present": True,
         "updated_at": utcnow(),
@@ -95,7 +96,7 @@ def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
         conn.execute(
             insert(pools).values(
                 id=pool_id, host_id=host_id, backend=pool.backend, name=pool.name, driver=pool.driver,
-                max_over_subscription=DEFAULT_OVER_SUBSCRIPTION if pool.thin else 1.0, **values
+                **values
             )
         )  # fmt: skip
 
@@ -104,6 +105,11 @@ def protocols_of(conn: Connection, pool_id: str | None) -> tuple[str, ...]:
     """How volumes of a pool can be reached, as its host last told."""
     told = conn.execute(select(pools.c.reported).where(pools.c.id == pool_id)).scalar_one_or_none()
     return tuple((told or {}).get("protocols", ()))
+
+
+def _ratio(pool: Pool, promised: int) -> float:
+    known = {"total": pool.total_bytes, "free": pool.free_bytes, "promised": promised}
+    return ratio_in_force(pool.max_over_subscription, **known)
 
 
 def pools_of(conn: Connection, host_id: str | None = None) -> Sequence[Row[Any]]:

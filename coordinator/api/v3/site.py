@@ -11,9 +11,9 @@ from coordinator.api.call import Call
 from coordinator.api.paging import flag
 from coordinator.api.route import Resource, get
 from coordinator.api.v3.names import FILTERS
+from coordinator.scheduler.pool import capabilities
 from coordinator.state import fleet, services
 
-_GIB = 1 << 30
 _UPDATED = "2016-01-01T00:00:00+00:00"
 _EXTENSIONS = {
     "os-admin-actions": ("AdminActions", "Reset states, force deletions."),
@@ -59,35 +59,10 @@ async def _pools(call: Call) -> dict[str, Any]:
 
 
 def _pool(row: Row[Any]) -> dict[str, Any]:
-    up = row.reachable
-    protocols = row.reported.get("protocols") or ["local"]
-    capabilities = {
-        "volume_backend_name": row.backend,
-        "pool_name": row.name,
-        "vendor_name": "Brickyard",
-        "driver_version": "1",
-        "storage_protocol": protocols[0],
-        "total_capacity_gb": _gib(row.total_bytes),
-        "free_capacity_gb": _gib(row.free_bytes),
-        "allocated_capacity_gb": _gib(row.reported.get("allocated_bytes", 0)),
-        "provisioned_capacity_gb": _gib(row.provisioned_bytes),
-        "max_over_subscription_ratio": str(row.max_over_subscription),
-        "reserved_percentage": row.reserved_percent,
-        "thin_provisioning_support": row.thin,
-        "thick_provisioning_support": not row.thin,
-        "multiattach": False,
-        "QoS_support": False,
-        "backend_state": "up" if up else "down",
-        "location_info": None,
-        "timestamp": row.updated_at,
-        "filter_function": None,
-        "goodness_function": None,
-    }
-    return {"name": row.id, "capabilities": capabilities}
-
-
-def _gib(size: int) -> float:
-    return round(size / _GIB, 2)
+    told = capabilities(row)
+    protocols = told["storage_protocol"]
+    state = {"backend_state": "up" if row.reachable else "down", "location_info": None, "timestamp": row.updated_at}
+    return {"name": row.id, "capabilities": {**told, "storage_protocol": protocols[0], **state}}
 
 
 async def _zones(call: Call) -> dict[str, Any]:

@@ -1,0 +1,160 @@
+"""All pools in memory, so that placing among ten thousand reads hardly any of them from the database.
+
+The board may be a second old, and other coordinators change the pools meanwhile: it only proposes. What is taken is
+decided by the conditional update of a claim; when that says no, or nothing fits, the board is read anew. Of pools that
+did not report since, only the promised space is read; the queues of what was asked for before are kept up, not rebuilt.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, func, select
+
+from coordinator.scheduler.pool import Pool, of_row
+from coordinator.state.tables.fleet import hosts, pools
+from coordinator.state.tables.volumes import volumes
+
+_FRESH_S = 1.0
+_SHARE = 20  # reading takes at most this part of the time
+_MOST_QUEUES = 256
+_CHUNK = 500
+_FROM = pools.join(hosts, hosts.c.id == pools.c.host_id)
+_OF_HOST: tuple[ColumnElement[Any], ...] = (
+    hosts.c.reachable, hosts.c.enabled, hosts.c.availability_zone, hosts.c.disabled_reason,
+)  # fmt: skip
+_STATE: tuple[ColumnElement[Any], ...] = (pools.c.updated_at, pools.c.present, pools.c.disabled, *_OF_HOST)
+_LIGHT = select(pools.c.id, pools.c.provisioned_bytes, *_STATE).select_from(_FROM)
+_WHOLE = select(pools, *_OF_HOST).select_from(_FROM)
+_COUNTS = (
+    select(volumes.c.pool_id, func.count())
+    .where(volumes.c.deleted_at.is_(None), volumes.c.pool_id.is_not(None))
+    .group_by(volumes.c.pool_id)
+)
+
+
+def read_pool(conn: Connection, pool_id: str) -> Pool | None:
+    """One pool as the database has it now."""
+    row = conn.execute(_WHOLE.where(pools.c.id == pool_id)).one_or_none()
+    return None if row is None else of_row(row)
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The pools that one kind of request may have, most room first. Entries may be stale: they are judged when read."""
+
+    allowed: Callable[[Pool], bool]
+    thick: bool
+    members: dict[str, Pool] = field(default_factory=dict)
+    heap: list[tuple[int, str]] = field(default_factory=list)
+
+    def fill(self, every: Iterable[Pool]) -> None:
+        self.members = {pool.id: pool for pool in every if self.allowed(pool)}
+        self.heap = [(-pool.room(self.thick), pool.id) for pool in self.members.values()]
+        heapq.heapify(self.heap)
+
+    def judge(self, pool: Pool) -> None:
+        if not self.allowed(pool):
+            self.members.pop(pool.id, None)
+            return
+        self.members[pool.id] = pool
+        heapq.heappush(self.heap, (-pool.room(self.thick), pool.id))
+        if len(self.heap) > 2 * len(self.members) + _CHUNK:
+            self.fill(list(self.members.values()))
+
+    def best(self) -> Pool | None:
+        while self.heap:
+            told, pool_id = self.heap[0]
+            pool = self.members.get(pool_id)
+            if pool is None:
+                heapq.heappop(self.heap)
+                continue
+            actual = -pool.room(self.thick)
+            if actual == told:
+                return pool
+            heapq.heapreplace(self.heap, (actual, pool_id))
+        return None
+
+
+class Board:
+    """Not safe for several threads at once: the scheduler holds its lock around it."""
+
+    def __init__(self, *, counts_volumes: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._counts_volumes = counts_volumes
+        self._clock = clock
+        self._next_read = float("-inf")
+        self._pools: dict[str, Pool] = {}
+        self._stamps: dict[str, tuple[Any, ...]] = {}
+        self._queues: dict[object, _Queue] = {}
+        self.has_functions = False
+        """Whether any back end brings an expression of its own, which looks at each volume."""
+
+    @property
+    def pools(self) -> Iterable[Pool]:
+        return self._pools.values()
+
+    def refresh(self, conn: Connection, *, now: bool = False) -> None:
+        """Read what changed, unless what is known is about a second old (and `now` is not set)."""
+        begun = self._clock()
+        if not now and begun < self._next_read:
+            return
+        changed = self._read_light(conn.execute(_LIGHT).all())
+        for start in range(0, len(changed), _CHUNK):
+            for row in conn.execute(_WHOLE.where(pools.c.id.in_(changed[start : start + _CHUNK]))):
+                self._pools[row.id] = of_row(row)
+        if self._counts_volumes:
+            counts = {row[0]: row[1] for row in conn.execute(_COUNTS)}
+            for pool in self.pools:
+                pool.volumes = counts.get(pool.id, 0)
+        self.has_functions = any(
+            pool.capabilities["filter_function"] or pool.capabilities["goodness_function"] for pool in self.pools
+        )
+        self._judge(changed)
+        ended = self._clock()
+        self._next_read = ended + max(_FRESH_S, (ended - begun) * _SHARE)
+
+    def took(self, pool: Pool, size: int) -> None:
+        pool.provisioned += size
+        pool.volumes += 1
+
+    def roomiest(self, allowed: Callable[[Pool], bool], *, thick: bool, key: object) -> Pool | None:
+        """The allowed pool with most room, in the time of a heap; `key` names the set of allowed pools."""
+        queue = self._queues.get(key)
+        if queue is None:
+            if len(self._queues) >= _MOST_QUEUES:
+                self._queues.clear()
+            queue = self._queues[key] = _Queue(allowed, thick)
+            queue.fill(self.pools)
+        return queue.best()
+
+    def _read_light(self, rows: Sequence[Row[Any]]) -> list[str]:
+        """Take over what was promised; the pools of which more must be read."""
+        changed, seen = [], set()
+        for row in rows:
+            pool_id, stamp = row.id, tuple(row)[2:]
+            seen.add(pool_id)
+            if self._stamps.get(pool_id) != stamp:
+                self._stamps[pool_id] = stamp
+                changed.append(pool_id)
+                continue
+            pool = self._pools[pool_id]
+            if pool.provisioned > row.provisioned_bytes:
+                changed.append(pool_id)
+            pool.provisioned = row.provisioned_bytes
+        for gone in self._pools.keys() - seen:
+            del self._pools[gone], self._stamps[gone]
+            for queue in self._queues.values():
+                queue.members.pop(gone, None)
+        return changed
+
+    def _judge(self, changed: Sequence[str]) -> None:
+        if len(changed) * 4 > len(self._pools):
+            self._queues.clear()
+        for queue in self._queues.values():
+            for pool_id in changed:
+                if pool_id in self._pools:
+                    queue.judge(self._pools[pool_id])

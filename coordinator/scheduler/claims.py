@@ -1,0 +1,54 @@
+"""Promising space of a pool and giving it back: conditional updates, so that nothing is promised twice.
+
+The condition is the table of `coordinator.scheduler.pool`, checked on the row as it is now, by whichever coordinator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Connection, and_, bindparam, case, exists, not_, update
+
+from coordinator.state.tables.fleet import hosts, pools
+
+# Built once: putting a statement together costs more than running it, and these run in every create.
+_RESERVED = pools.c.total_bytes * pools.c.reserved_percent // 100
+_USABLE = pools.c.total_bytes - _RESERVED
+_PHYSICAL = pools.c.free_bytes - _RESERVED
+_JUDGED_THIN = and_(pools.c.thin, not_(bindparam("thick", type_=Boolean)))
+
+
+def _by_kind(thin: ColumnElement[Any], thick: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case((_JUDGED_THIN, thin), else_=thick)
+
+
+_MORE = bindparam("more", type_=BigInteger)
+_PROMISED = pools.c.provisioned_bytes + _MORE
+_LEFT = pools.c.provisioned_bytes - bindparam("less", type_=BigInteger)
+_FITS = (
+    _by_kind(_USABLE * pools.c.max_over_subscription, _USABLE) >= _PROMISED,
+    _by_kind(_PHYSICAL * pools.c.max_over_subscription, _PHYSICAL) >= _MORE,
+)
+_MINE = (pools.c.id == bindparam("wanted"), pools.c.present, not_(pools.c.disabled))
+_OPEN = exists().where(hosts.c.id == pools.c.host_id, hosts.c.enabled, hosts.c.reachable)
+_CLAIM = update(pools).where(*_MINE, *_FITS).values(provisioned_bytes=_PROMISED)
+_PLACE = update(pools).where(*_MINE, *_FITS, _OPEN).values(provisioned_bytes=_PROMISED)
+_RELEASE = (
+    update(pools).where(pools.c.id == bindparam("wanted")).values(provisioned_bytes=case((_LEFT > 0, _LEFT), else_=0))
+)
+
+
+def claim(conn: Connection, pool_id: str, more: int, *, thick: bool = False) -> bool:
+    """Promise `more` bytes to what lies in the pool already; False when they do not fit."""
+    return conn.execute(_CLAIM, {"wanted": pool_id, "more": more, "thick": thick}).rowcount == 1
+
+
+def claim_new(conn: Connection, pool_id: str, more: int, *, thick: bool = False) -> bool:
+    """Promise `more` bytes to something new: the host must also answer and take new volumes."""
+    return conn.execute(_PLACE, {"wanted": pool_id, "more": more, "thick": thick}).rowcount == 1
+
+
+def release(conn: Connection, pool_id: str | None, less: int) -> None:
+    """Give back a promise; the fleet recomputes the sum from rows at each poll."""
+    if pool_id is not None and less:
+        conn.execute(_RELEASE, {"wanted": pool_id, "less": less})

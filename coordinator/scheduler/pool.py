@@ -1,0 +1,134 @@
+"""A pool as the scheduler sees it: the one place that says what its figures mean and whether something fits.
+
+All sizes are bytes. `total` and `free` are physical, as the host measured them; `provisioned` is what was promised to
+volumes (ours and foreign ones, no snapshots). What is reserved is a share of the total, taken off before anything else.
+
+| | limit of promises | also needed |
+|---|---|---|
+| thick | total - reserved | free - reserved >= what is new |
+| thin  | (total - reserved) * ratio | (free - reserved) * ratio >= what is new: a full thin pool breaks every volume |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row
+
+GIB = 1 << 30
+
+
+@dataclass(slots=True)
+class Pool:
+    """`refusal` is why nothing at all is placed here now, or None; `away` that only the host's silence is why."""
+
+    id: str
+    host_id: str
+    backend: str
+    name: str
+    availability_zone: str
+    thin: bool
+    thick: bool
+    total: int
+    free: int
+    provisioned: int
+    allocated: int
+    reserved_percent: int
+    ratio: float
+    capabilities: Mapping[str, Any] = field(repr=False)
+    refusal: str | None = None
+    away: bool = False
+    volumes: int = 0
+
+    @property
+    def reserved(self) -> int:
+        return self.total * self.reserved_percent // 100
+
+    def thick_for(self, wants_thick: bool) -> bool:
+        """Whether a request is judged by physical space alone: a pool that can do both asks the volume type."""
+        return not self.thin or (wants_thick and self.thick)
+
+    def limit(self, thick: bool) -> int:
+        """Most bytes that may be promised."""
+        usable = max(self.total - self.reserved, 0)
+        return usable if thick else int(usable * self.ratio)
+
+    def room(self, wants_thick: bool = False) -> int:
+        """Bytes that may still be promised; below zero when too much was promised already."""
+        thick = self.thick_for(wants_thick)
+        physical = max(self.free - self.reserved, 0)
+        return min(self.limit(thick) - self.provisioned, physical if thick else int(physical * self.ratio))
+
+    def why_full(self, size: int, wants_thick: bool = False) -> str | None:
+        """Why `size` more bytes do not fit, in words; None when they do."""
+        if size <= self.room(wants_thick):
+            return None
+        limit = self.limit(self.thick_for(wants_thick))
+        if self.provisioned + size > limit:
+            return f"would be over-committed ({_gib(self.provisioned)} of {_gib(limit)} promised)"
+        return f"has {_gib(self.free)} free" + (f", {_gib(self.reserved)} of it reserved" if self.reserved else "")
+
+
+def of_row(row: Row[Any]) -> Pool:
+    """From a row of pools joined with its host."""
+    reported = row.reported or {}
+    thick = bool(reported.get("thick", not row.thin))
+    return Pool(
+        id=row.id,
+        host_id=row.host_id,
+        backend=row.backend,
+        name=row.name,
+        availability_zone=row.availability_zone,
+        thin=row.thin,
+        thick=thick,
+        total=row.total_bytes,
+        free=row.free_bytes,
+        provisioned=row.provisioned_bytes,
+        allocated=int(reported.get("allocated_bytes", 0)),
+        reserved_percent=row.reserved_percent,
+        ratio=row.max_over_subscription if row.thin else 1.0,
+        capabilities=capabilities(row),
+        refusal=_refusal(row),
+        away=bool(row.enabled and not row.disabled and not (row.reachable and row.present)),
+    )
+
+
+def capabilities(row: Row[Any]) -> dict[str, Any]:
+    """What clients see of a pool and volume types may ask for: Cinder's names, then the pool's own."""
+    reported = row.reported or {}
+    own = reported.get("capabilities") or {}
+    return {
+        **{name: value for name, value in reported.items() if isinstance(value, bool | int | float | str)},
+        "volume_backend_name": row.backend,
+        "pool_name": row.name,
+        "vendor_name": "Brickyard",
+        "driver_version": "1",
+        "storage_protocol": list(reported.get("protocols") or ["local"]),
+        "total_capacity_gb": round(row.total_bytes / GIB, 2),
+        "free_capacity_gb": round(row.free_bytes / GIB, 2),
+        "allocated_capacity_gb": round(int(reported.get("allocated_bytes", 0)) / GIB, 2),
+        "provisioned_capacity_gb": round(row.provisioned_bytes / GIB, 2),
+        "max_over_subscription_ratio": str(row.max_over_subscription),
+        "reserved_percentage": row.reserved_percent,
+        "thin_provisioning_support": bool(row.thin),
+        "thick_provisioning_support": bool(reported.get("thick", not row.thin)),
+        "multiattach": bool(reported.get("multiattach", False)),
+        "QoS_support": bool(reported.get("qos", False)),
+        "filter_function": reported.get("filter_function") or None,
+        "goodness_function": reported.get("goodness_function") or None,
+        **own,
+    }
+
+
+def _refusal(row: Row[Any]) -> str | None:
+    if not row.enabled or row.disabled:
+        return f"is disabled ({row.disabled_reason or 'no reason given'})"
+    if not row.reachable or not row.present:
+        return "can not be reached"
+    return None
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.0f} GiB" if size >= GIB else f"{size >> 20} MiB"

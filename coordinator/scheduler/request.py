@@ -1,0 +1,39 @@
+"""What is to be placed, and for which purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Purpose = Literal[
+    "create_volume", "extend_volume", "create_snapshot", "retype_volume", "manage_existing", "migrate_volume"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """Volumes beside which, or away from which, this one shall lie: pools of them, by back end."""
+
+    same: frozenset[str] = frozenset()
+    different: frozenset[str] = frozenset()
+    local_to_host: str | None = None
+    query: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`pool_id` pins it to the pool of its source. `device_bytes` is what it will take, header included."""
+
+    device_bytes: int
+    availability_zone: str | None = None
+    pool_id: str | None = None
+    extra_specs: Mapping[str, str] = field(default_factory=dict)
+    hints: Hints = Hints()
+    purpose: Purpose = "create_volume"
+    volume: Mapping[str, Any] = field(default_factory=dict)
+    qos: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def wants_thick(self) -> bool:
+        return self.extra_specs.get("provisioning:type", "").strip().lower() == "thick"

@@ -1,0 +1,58 @@
+"""How volumes are placed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from agent.base.config import Section
+from coordinator.scheduler.filters import FILTERS
+from coordinator.scheduler.weighers import MULTIPLIERS, WEIGHERS
+
+
+class SchedulerSettings(Section):
+    """`[scheduler]`"""
+
+    filters: tuple[str, ...] = Field(
+        tuple(FILTERS), description="Rules that a pool must meet, by name: " + ", ".join(FILTERS) + "."
+    )
+    weighers: tuple[str, ...] = Field(
+        ("CapacityWeigher", "GoodnessWeigher"),
+        description="What makes a pool better, by name: " + ", ".join(WEIGHERS) + ".",
+    )
+    multipliers: dict[str, float] = Field(
+        default_factory=dict,
+        description="How much each weigher counts, by its name; 1 by default, -1 for those where fewer is better.",
+    )
+    choice: Literal["best", "lottery"] = Field(
+        "best", description="`best` takes the best pool; in a `lottery` a pool's chance is in proportion to its weight."
+    )
+
+    @field_validator("filters")
+    @classmethod
+    def _known_filters(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known(names, FILTERS, "filter")
+
+    @field_validator("weighers")
+    @classmethod
+    def _known_weighers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known(names, WEIGHERS, "weigher")
+
+    @field_validator("multipliers")
+    @classmethod
+    def _known_multipliers(cls, given: dict[str, float]) -> dict[str, float]:
+        _known(tuple(given), WEIGHERS, "weigher")
+        return given
+
+    def weights(self) -> dict[str, float]:
+        """Each weigher that is used, with what it counts."""
+        return {name: self.multipliers.get(name, MULTIPLIERS.get(name, 1.0)) for name in self.weighers}
+
+
+def _known(names: tuple[str, ...], known: object, noun: str) -> tuple[str, ...]:
+    assert isinstance(known, dict)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{noun} {name[:64]!r} is not known; there are {', '.join(known)}")
+    return names

@@ -1,0 +1,192 @@
+"""Capacity by the documented table, filters and weighers by name, hints, the lottery, and what a stale board does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from agent.wire.results import ratio_in_force
+from coordinator.scheduler.errors import NoPool
+from coordinator.scheduler.placement import Scheduler
+from coordinator.scheduler.pool import GIB, Pool
+from coordinator.scheduler.request import Hints, Request
+from coordinator.scheduler.settings import SchedulerSettings
+from coordinator.state import fleet
+from coordinator.state.database import Database
+from coordinator.state.schema import prepare
+from tests.unit.coordinator.scheduler.test_placement import host, put, why
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = Database.sqlite(tmp_path / "state.db")
+    database.write_now(prepare)
+    yield database
+    database.close()
+
+
+def pool(**figures: Any) -> Pool:
+    values: dict[str, Any] = {
+        "total": 100, "free": 100, "provisioned": 0, "reserved_percent": 0, "ratio": 1.0, "thin": False, "thick": True,
+        **figures,
+    }  # fmt: skip
+    for name in ("total", "free", "provisioned"):
+        values[name] *= GIB
+    place = {"id": "h@b#p", "host_id": "h", "backend": "b", "name": "p", "availability_zone": "nova"}
+    return Pool(allocated=0, capabilities={}, **place, **values)
+
+
+THIN = {"thin": True, "thick": False}
+BOTH = {"thin": True, "thick": True}
+
+
+@pytest.mark.parametrize(("figures", "thick", "room"), [
+    ({}, False, 100), ({"reserved_percent": 50, "total": 10, "free": 10}, False, 5),
+    ({"provisioned": 40, "free": 60}, False, 60), ({"provisioned": 40, "free": 20}, False, 20),
+    ({**THIN, "total": 10, "free": 10, "ratio": 2.0}, False, 20),
+    ({**THIN, "total": 10, "free": 10, "ratio": 2.0, "provisioned": 19}, False, 1),
+    ({**THIN, "total": 1000, "free": 400, "reserved_percent": 10, "ratio": 2.0, "provisioned": 1500}, False, 300),
+    ({**THIN, "free": 0, "ratio": 20.0}, False, 0),
+    ({**THIN, "free": 5, "reserved_percent": 10, "ratio": 20.0}, False, 0),
+    ({**BOTH, "free": 20, "provisioned": 80, "ratio": 10.0}, True, 20),
+    ({**BOTH, "free": 20, "provisioned": 80, "ratio": 10.0}, False, 200),
+    ({**THIN, "free": 20, "provisioned": 80, "ratio": 10.0}, True, 200),
+    ({"total": 0, "free": 0}, False, 0), ({"reserved_percent": 99}, False, 1),
+])  # fmt: skip
+def test_the_table_of_capacity(figures: dict[str, Any], thick: bool, room: int) -> None:
+    one = pool(**figures)
+    assert one.room(thick) == pytest.approx(room * GIB, abs=2)
+    assert one.why_full(room * GIB, thick) is None
+    assert one.why_full((room + 1) * GIB, thick) is not None
+
+
+def test_the_automatic_ratio() -> None:
+    assert ratio_in_force("auto", total=100 * GIB, free=90 * GIB, promised=50 * GIB) == pytest.approx(1 + 50 / 11)
+    assert ratio_in_force("auto", total=100 * GIB, free=100 * GIB, promised=0) == 20
+    assert ratio_in_force(3.5, total=0, free=0, promised=7) == 3.5
+
+
+def test_exactly_as_many_as_the_table_says(db: Database) -> None:
+    host(db, "thin", 10, thin=True, max_over_subscription=2.0)
+    scheduler = Scheduler()
+    for _ in range(20):
+        put(db, Request(GIB), scheduler)
+    assert "over-committed (20 GiB of 20 GiB promised)" in why(db, Request(GIB))
+
+
+def test_a_thick_type_is_judged_by_physical_space(db: Database) -> None:
+    host(db, "both20", 100, thin=True, thick=True, free_bytes=20 * GIB)
+    host(db, "both60", 100, thin=True, thick=True, free_bytes=60 * GIB)
+    thick = {"provisioning:type": "thick"}
+    assert put(db, Request(50 * GIB, extra_specs=thick)).host_id == "both60"
+    assert "has 20 GiB free" in why(db, Request(70 * GIB, extra_specs=thick))
+    assert put(db, Request(70 * GIB)).host_id
+
+
+def test_filter_and_goodness_functions(db: Database) -> None:
+    host(db, "small", 1000, filter_function="volume.size < 10", goodness_function="50")
+    host(db, "large", 1000, filter_function="volume.size >= 10", goodness_function="50")
+    scheduler = Scheduler()
+    assert {put(db, Request(5 * GIB), scheduler).host_id for _ in range(5)} == {"small"}
+    assert {put(db, Request(20 * GIB), scheduler).host_id for _ in range(5)} == {"large"}
+
+
+def test_goodness_decides_when_it_is_the_weigher(db: Database) -> None:
+    host(db, "first", 1000, goodness_function="capabilities.total_volumes < 3 ? 100 : 20")
+    host(db, "second", 1000, goodness_function="50")
+    host(db, "broken", 5000, goodness_function="1 +")
+    host(db, "beyond", 5000, goodness_function="150")
+    scheduler = Scheduler(SchedulerSettings(weighers=("GoodnessWeigher",)))
+    assert [put(db, Request(GIB), scheduler).host_id for _ in range(5)] == ["first"] * 3 + ["second"] * 2
+
+
+def test_a_broken_filter_function_refuses(db: Database) -> None:
+    host(db, "h1", filter_function="volume.size <")
+    assert "has a filter_function that can not be evaluated" in why(db, Request(GIB))
+
+
+def test_operators_own_words(db: Database) -> None:
+    host(db, "a", capabilities={"media": "ssd", "tier": 2})
+    host(db, "b", 900, capabilities={"media": "hdd", "tier": 1})
+    assert put(db, Request(GIB, extra_specs={"media": "ssd"})).host_id == "a"
+    assert put(db, Request(GIB, extra_specs={"capabilities:tier": "<= 1"})).host_id == "b"
+    assert "a@files#files lacks media=<or> tape <or> hdd" in why(
+        db, Request(GIB, extra_specs={"media": "<or> tape <or> hdd", "tier": ">= 2"})
+    )
+
+
+def test_hints(db: Database) -> None:
+    host(db, "a", 500)
+    host(db, "b", 100, capabilities={"media": "ssd"})
+    beside = Hints(same=frozenset({"b@files"}))
+    assert {put(db, Request(GIB, hints=beside)).host_id for _ in range(3)} == {"b"}
+    away = Hints(different=frozenset({"a@files"}))
+    assert put(db, Request(GIB, hints=away)).host_id == "b"
+    both = replace(away, different=frozenset({"a@files", "b@files"}))
+    assert "holds a volume of hint different_host" in why(db, Request(GIB, hints=both))
+    assert put(db, Request(GIB, hints=Hints(local_to_host="b"))).host_id == "b"
+    asked = '["and", ["=", "$media", "ssd"], [">=", "$free_capacity_gb", 10]]'
+    assert put(db, Request(GIB, hints=Hints(query='["=", "$pool_name", "files"]'))).host_id == "a"
+    assert "is not understood" in why(db, Request(GIB, hints=Hints(query='["=", "$media"')))
+    assert "a@files#files can not be compared" in why(db, Request(1000 * GIB, hints=Hints(query=asked)))
+
+
+def test_spread_by_number_of_volumes(db: Database) -> None:
+    host(db, "a", 300)
+    host(db, "b", 100)
+    few = Scheduler(SchedulerSettings(weighers=("VolumeNumberWeigher",)))
+    assert Counter(put(db, Request(10 * GIB), few).host_id for _ in range(6)) == {"a": 3, "b": 3}
+    many = Scheduler(SchedulerSettings(weighers=("VolumeNumberWeigher",), multipliers={"VolumeNumberWeigher": 1.0}))
+    assert len({put(db, Request(5 * GIB), many).host_id for _ in range(4)}) == 1
+
+
+def test_the_lottery_follows_the_weights(db: Database) -> None:
+    for name, free in (("a", 10), ("b", 30), ("c", 60)):
+        host(db, name, free * 1000)
+    drawn = Scheduler(SchedulerSettings(choice="lottery", weighers=("CapacityWeigher",)), seed=7)
+    got = Counter(put(db, Request(1 << 20), drawn).host_id for _ in range(600))
+    assert got["a"] / 6 == pytest.approx(10, abs=5)
+    assert got["b"] / 6 == pytest.approx(30, abs=6)
+    assert got["c"] / 6 == pytest.approx(60, abs=6)
+
+
+def test_a_stale_board_neither_hides_nor_overfills(db: Database) -> None:
+    host(db, "a", 10)
+    scheduler = Scheduler()
+    put(db, Request(8 * GIB), scheduler)
+    host(db, "b", 100)
+    assert put(db, Request(8 * GIB), scheduler).host_id == "b"
+    db.write_now(lambda conn: fleet.set_reachable(conn, "b", reachable=False))
+    with pytest.raises(NoPool, match="b@files#files can not be reached"):
+        put(db, Request(8 * GIB), scheduler)
+    db.write_now(lambda conn: fleet.set_reachable(conn, "b", reachable=True))
+    db.write_now(lambda conn: fleet.set_enabled(conn, "b", enabled=False))
+    with pytest.raises(NoPool, match="b@files#files is disabled"):
+        put(db, Request(8 * GIB), scheduler)
+
+
+def test_refusals_are_explained_pool_by_pool(db: Database) -> None:
+    host(db, "a", 10)
+    host(db, "b", 100, capabilities={"media": "ssd"})
+    told = db.read_now(lambda conn: Scheduler().why_not(conn, Request(50 * GIB)))
+    assert told == {"a@files#files": "would be over-committed (0 MiB of 10 GiB promised)", "b@files#files": None}
+
+
+@pytest.mark.parametrize("wrong", [
+    {"filters": ("NoSuchFilter",)}, {"weighers": ("NoSuchWeigher",)}, {"multipliers": {"x": 1.0}}, {"choice": "dice"},
+])  # fmt: skip
+def test_unknown_names_are_refused_with_the_known_ones(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        SchedulerSettings(**wrong)
+
+
+def test_a_filter_that_is_left_out_does_not_count(db: Database) -> None:
+    host(db, "a", 100)
+    free = Scheduler(SchedulerSettings(filters=("CapacityFilter",)))
+    assert put(db, Request(GIB, extra_specs={"media": "tape"}), free).host_id == "a"
