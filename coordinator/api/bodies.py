@@ -33,12 +33,22 @@ def checked(model: type[B], data: Mapping[str, Any], key: str | None, version: i
     """`data[key]` (or `data` without a key) as an instance of `model`, by the rules of microversion 3.`version`."""
     if key is None:
         return _checked(model, data, "body", version)
+    data = _gathered(model, data, key)
     if key not in data:
         raise BadRequest(reason=f"'{key}' is a required property")
     if len(data) > 1 and model.unknown_refused_from <= version:
         others = ", ".join(repr(other) for other in data if other != key)
         raise BadRequest(reason=f"Additional properties are not allowed ({others[:_SHOWN]} was unexpected)")
     return _checked(model, data[key], key, version)
+
+
+def _gathered(model: type[B], data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What stands beside the object, though it belongs to it, is moved into it."""
+    moved = {name: data[name] for name in model.beside if name in data}
+    if not moved or not isinstance(data.get(key), dict):
+        return data
+    rest = {name: value for name, value in data.items() if name not in moved}
+    return {**rest, key: {**data[key], **moved}}
 
 
 def _checked(model: type[B], data: Any, key: str, version: int) -> B:

@@ -39,10 +39,14 @@ class Hidden:
 
 
 class Body(BaseModel):
-    """A request body (or the object below its key). Unknown keys are refused from 3.`unknown_refused_from` on."""
+    """A request body (or the object below its key). Unknown keys are refused from 3.`unknown_refused_from` on.
+
+    `beside` are keys that clients put next to the object rather than into it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
     unknown_refused_from: ClassVar[int] = 0
+    beside: ClassVar[tuple[str, ...]] = ()
 
 
 class Answer(BaseModel):

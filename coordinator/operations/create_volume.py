@@ -20,7 +20,7 @@ from agent.wire.jobs import (
     WireSecret,
 )
 from coordinator.keys.store import KeyStore
-from coordinator.operations import sizes
+from coordinator.operations import hints, sizes
 from coordinator.operations.volume_calls import delete_call, luks_format, volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Workflow
 from coordinator.scheduler.claims import release
@@ -95,6 +95,7 @@ def _place(conn: Connection, scheduler: Scheduler, operation: Operation) -> Resu
         availability_zone=operation.args.get("az"),
         pool_id=operation.args.get("pool_id"),
         extra_specs=specs,
+        hints=hints.resolved(conn, row.project_id, operation.args.get("hints") or {}),
         volume={"size": row.size, "name": row.name or "", "project_id": row.project_id},
     )
     chosen = scheduler.place(conn, request)

@@ -58,6 +58,7 @@ class NewVolume:
     source_volid: str | None = None
     image: ImageInfo | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    hints: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,8 @@ def _key(
 def _args(wanted: NewVolume, source: _Source) -> dict[str, Any]:
     image = wanted.image
     args: dict[str, Any] = {"az": wanted.availability_zone}
+    if wanted.hints:
+        args["hints"] = dict(wanted.hints)
     if source.row is not None:
         args["pool_id"] = source.row.pool_id
         args["origin_id"] = source.row.id

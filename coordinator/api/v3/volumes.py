@@ -22,6 +22,7 @@ from coordinator.images.catalog import Caller
 from coordinator.images.client import LocalImages
 from coordinator.images.info import ImageInfo
 from coordinator.keys.store import KeyStore
+from coordinator.operations import hints
 from coordinator.operations.delete_cascade import accept_cascade
 from coordinator.operations.delete_volume import accept_delete
 from coordinator.operations.engine import Engine
@@ -41,6 +42,8 @@ _UNSUPPORTED = ("consistencygroup_id", "group_id", "backup_id")
 
 class CreateVolume(Body):
     unknown_refused_from: ClassVar[int] = 53
+    beside: ClassVar[tuple[str, ...]] = ("OS-SCH-HNT:scheduler_hints",)
+    scheduler_hints: dict[str, Any] | None = Field(None, alias="OS-SCH-HNT:scheduler_hints")
     size: Gib | None
     name: Name | None = None
     display_name: Name | None = None
@@ -99,6 +102,7 @@ async def create(call: Call) -> dict[str, Any]:
         source_volid=body.source_volid,
         image=await image_of(call, body.image_ref or body.image_id),
         metadata=body.metadata or {},
+        hints=hints.checked(body.scheduler_hints or {}),
     )
     keys, who, type_name = call.services.get(KeyStore), requester(call), body.volume_type
     default = call.services.settings.default_volume_type
