@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all the set-up that they need.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full test-kernel lint format bench docs-reference clean
+.PHONY: chaos help setup demo test test-full test-kernel lint format bench docs-reference clean
 
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadgroup --ignore=tests/kernel
@@ -11,6 +11,7 @@ help:
 	@echo "make test            linters, types, contracts, all quick tests"
 	@echo "make test-full       the same with the slow tests"
 	@echo "make test-kernel     the tests on a real kernel, in a virtual machine; K=name: only those; ARCH=s390x: IBM Z"
+	@echo "make chaos           two coordinators, agents and users while everything is killed (BRICKYARD_CHAOS_S, _SEED)"
 	@echo "make lint            linters, formatting and types alone"
 	@echo "make bench           all benchmarks"
 	@echo "make docs-reference  write the generated pages of docs/reference anew"
@@ -28,9 +29,12 @@ test: lint
 	$(KERNEL) --optional --smoke
 
 test-full: lint
-	$(PYTEST) tests
+	BRICKYARD_CHAOS_S=900 $(PYTEST) tests
 	$(KERNEL) --optional
 	$(KERNEL) --optional --arch s390x
+
+chaos: setup
+	$(BIN)/pytest -q -s -rA tests/integration/kill/test_chaos.py
 
 test-kernel: setup
 	$(KERNEL) $(if $(ARCH),--arch $(ARCH)) $(if $(K),-k "$(K)") $(if $(RECORD),--record) $(if $(COVERAGE),--coverage)

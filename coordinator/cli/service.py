@@ -13,7 +13,7 @@ from coordinator.cli.paths import DEFAULT_CONFIG
 COMMANDS = {
     "serve": ("coordinator.cli.service:serve", "Run the coordinator in the foreground."),
     "config": ("coordinator.cli.offline.config:config", "Check the configuration; print its reference."),
-    "db": ("coordinator.cli.offline.db:db", "Check, back up, purge or upgrade the state database."),
+    "db": ("coordinator.cli.offline.db:db", "Check, back up, restore, move, purge or upgrade the state database."),
     "key": ("coordinator.cli.offline.key:key", "Replace the key-encryption key."),
     "identity": ("coordinator.cli.offline.identity:identity", "Export and import users, projects and roles."),
     "host": ("coordinator.cli.offline.host:host", "Make join tokens and bundles for hosts."),

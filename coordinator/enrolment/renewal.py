@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from collections.abc import Callable
 
 from agent.base.errors import BrickyardError
 from agent.base.metrics import registry
@@ -31,9 +32,9 @@ class Renewal:
         self._enrolment, self._identity = enrolment, identity
         self._given: dict[str, tuple[str, ...]] = {}
 
-    async def renew_due(self) -> dict[str, BrickyardError]:
-        """Renew every host whose certificate has passed a third of its life."""
-        hosts = await self._enrolment.read(rows.hosts)
+    async def renew_due(self, mine: Callable[[str], bool] = lambda _: True) -> dict[str, BrickyardError]:
+        """Renew every host (of those that are `mine`) whose certificate has passed a third of its life."""
+        hosts = [host for host in await self._enrolment.read(rows.hosts) if mine(host.name)]
         gate = asyncio.Semaphore(_AT_ONCE)
         failed: dict[str, BrickyardError] = {}
         left: list[tuple[dict[str, str], float]] = []

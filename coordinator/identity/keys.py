@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from agent.base.errors import Permanent
 from agent.base.files import write_whole
@@ -32,6 +33,17 @@ class Key:
     made: float
 
 
+class SigningKeys(Protocol):
+    """What signs and verifies tokens."""
+
+    @property
+    def signing(self) -> Key:
+        """The key to sign with now."""
+
+    def find(self, key_id: str) -> Key | None:
+        """The key of this id, to verify with; None when it is not good any more."""
+
+
 class TokenKeys:
     """The newest key signs, both verify. A key rotates when it is older than `lifetime`."""
 
@@ -42,6 +54,11 @@ class TokenKeys:
         self._keys: list[Key] = self._load()
         if not self._keys:
             self.rotate()
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Newest first."""
+        return tuple(self._keys)
 
     @property
     def signing(self) -> Key:

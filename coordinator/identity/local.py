@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row
 from coordinator.identity import passwords
 from coordinator.identity.context import Principal
 from coordinator.identity.errors import BadCredentials, TokenRefused
-from coordinator.identity.keys import TokenKeys
+from coordinator.identity.keys import SigningKeys
 from coordinator.identity.limiter import Limiter
 from coordinator.identity.memory import Memory
 from coordinator.identity.scope import Named, Resolved, Scope, resolve, resolve_claims, usable
@@ -39,7 +39,7 @@ class LocalIdentity:
     """Close with `close()`. `clock` gives seconds since 1970."""
 
     def __init__(
-        self, db: Database, keys: TokenKeys, settings: IdentitySettings, clock: Callable[[], float] = time.time
+        self, db: Database, keys: SigningKeys, settings: IdentitySettings, clock: Callable[[], float] = time.time
     ) -> None:
         self.db = db
         self.settings = settings

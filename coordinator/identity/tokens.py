@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from coordinator.identity.errors import TokenRefused
-from coordinator.identity.keys import TokenKeys
+from coordinator.identity.keys import SigningKeys
 
 Kind = Literal["project", "domain", "system", "none"]
 _PREFIX = "by1"
@@ -35,7 +35,7 @@ def new_token_id() -> str:
     return secrets.token_urlsafe(12)
 
 
-def sign(claims: Claims, keys: TokenKeys) -> str:
+def sign(claims: Claims, keys: SigningKeys) -> str:
     """The token: `by1.KEY.PAYLOAD.SIGNATURE`."""
     made = [claims.id, claims.user_id, claims.kind, claims.target, claims.issued, claims.expires, *claims.methods]
     key = keys.signing
@@ -43,7 +43,7 @@ def sign(claims: Claims, keys: TokenKeys) -> str:
     return f"{head}.{_text(hmac.digest(key.secret, head.encode(), 'sha256'))}"
 
 
-def read(token: str, keys: TokenKeys, now: float) -> Claims:
+def read(token: str, keys: SigningKeys, now: float) -> Claims:
     """The claims of a token whose signature and time are right; raises TokenRefused."""
     head, _, signature = token.rpartition(".")
     parts = head.split(".")

@@ -33,6 +33,13 @@ class SecretInvalid(Invalid):
     sentence = "The secret is not acceptable: {reason}."
 
 
+class KeyEncryptionKeyMissing(Permanent):
+    code = "keys.kek-missing"
+    exit_code = 78
+    sentence = "The secrets of this site are sealed, and there is no key file {path} that opens them."
+    hint = "Copy the key file of another coordinator of the site (or your copy of it) there, mode 0400."
+
+
 class SecretNotFound(NotFound):
     code = "keys.not-found"
     sentence = "Secret {id} could not be found."

@@ -161,10 +161,34 @@ class KeyStore:
         for row in moved:
             nonce, sealed = new_kek.seal(self._opened(row), _bound_to(row.id, row.project_id))
             rows.reseal(conn, row.id, kek_id=new_kek.id, nonce=nonce, sealed=sealed)
+        for row in rows.site_not_sealed_with(conn, new_kek.id):
+            self._put_of_site(conn, row.name, self._opened_of_site(row), new_kek)
         rows.drop_other_checks(conn, new_kek.id)
         if not rows.checks(conn):
             _add_check(conn, new_kek)
         return len(moved)
+
+    def of_site(self, conn: Connection, name: str) -> bytes | None:
+        """What the coordinators of this site share under `name`; None when there is nothing."""
+        row = rows.of_site(conn, name)
+        return None if row is None else self._opened_of_site(row)
+
+    def put_of_site(self, conn: Connection, name: str, value: bytes) -> None:
+        """Share `value` under `name` with the other coordinators of this site."""
+        self._put_of_site(conn, name, value, self._kek)
+
+    def _put_of_site(self, conn: Connection, name: str, value: bytes, kek: Kek) -> None:
+        nonce, sealed = kek.seal(value, _bound_to_site(name))
+        rows.put_of_site(conn, name, kek_id=kek.id, nonce=nonce, sealed=sealed)
+
+    def _opened_of_site(self, row: Row[Any]) -> bytes:
+        kek = self._by_id.get(row.kek_id)
+        if kek is None:
+            raise WrongKeyEncryptionKey(path=self._path, stored=row.kek_id)
+        value = kek.open(row.nonce, row.sealed, _bound_to_site(row.name))
+        if value is None:
+            raise SecretDamaged(id=row.name)
+        return value
 
     def _opened(self, row: Row[Any]) -> bytes:
         kek = self._by_id.get(row.kek_id)
@@ -178,6 +202,10 @@ class KeyStore:
 
 def _bound_to(key_id: str, project_id: str) -> bytes:
     return f"brickyard-secret:{key_id}:{project_id}".encode()
+
+
+def _bound_to_site(name: str) -> bytes:
+    return f"brickyard-site:{name}".encode()
 
 
 def _add_check(conn: Connection, kek: Kek) -> None:

@@ -17,6 +17,7 @@ OPERATION = Lifecycle(
         Rule("undone", ("undoing",), "failed"),
         Rule("cancelled", ("undoing",), "cancelled"),
         Rule("undo_failed", ("undoing",), "needs-attention"),
+        Rule("restored", ("running", "undoing"), "needs-attention"),
         Rule("retry", ("needs-attention",), "undoing"),
     ),
 )

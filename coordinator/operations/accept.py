@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from agent.base.ids import new_id
-from coordinator.state import operations
+from coordinator.state import operations, site
 from coordinator.state.operations import Operation
 
 
@@ -33,6 +33,7 @@ def accept(
     args: dict[str, Any],
 ) -> Operation:
     """Insert the operation row and its outbox event; it is durable when the caller's transaction commits."""
+    site.check_adopted(conn, kind)
     operation = Operation(
         id=new_id(),
         kind=kind,

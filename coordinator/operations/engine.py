@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -16,11 +17,12 @@ from coordinator.operations import waits
 from coordinator.operations.acknowledge import Acknowledger
 from coordinator.operations.errors import NotCancellable, NotRetryable
 from coordinator.operations.jobs import AWAY_DEADLINE_S, Agents, Conversation
+from coordinator.operations.leases import Leases
 from coordinator.operations.run import Run
 from coordinator.operations.slots import Slot
 from coordinator.operations.watch import Watchers
 from coordinator.operations.workflow import Workflow, Workflows
-from coordinator.state import operations
+from coordinator.state import news, operations
 from coordinator.state.database import Database
 from coordinator.state.errors import DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
@@ -28,8 +30,7 @@ from coordinator.state.tables.columns import utcnow
 
 T = TypeVar("T")
 log = get_logger(__name__)
-RENEW_S = 3.0
-SCAN_S = 5.0
+_LOOK_S = 2.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 declare("coordinator.accepted")
@@ -55,21 +56,19 @@ class Engine:
         self.owner = owner
         self.watchers = Watchers()
         self._exclusive = exclusive
+        self._leases = Leases(db, self, workflows.known, alone=exclusive)
         self._away_deadline_s = away_deadline_s
         self._slots = asyncio.Semaphore(parallel)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._epochs: dict[str, int] = {}
         self._cancels: dict[str, asyncio.Event] = {}
-        self._busy = asyncio.Event()
         self._acknowledger = Acknowledger(agents)
         self._background: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
         """Take over what a former owner left, then keep the leases."""
-        await self._claim(all_of_them=self._exclusive)
-        self._background = [asyncio.create_task(self._keep_leases()), asyncio.create_task(self._acknowledger.run())]
-        if not self._exclusive:
-            self._background.append(asyncio.create_task(self._scan()))
+        await self._leases.begin()
+        self._background = [asyncio.create_task(self._acknowledger.run())]
 
     async def close(self, grace_s: float = 5.0) -> None:
         """Let running steps end for a while; what is left is resumed by its next owner."""
@@ -79,6 +78,7 @@ class Engine:
         for task in [*self._tasks.values(), *self._background]:
             task.cancel()
         await asyncio.gather(*tasks, *self._background, return_exceptions=True)
+        await self._leases.close()
         await self._acknowledger.flush()
 
     async def submit(self, fn: Callable[[Connection], tuple[Operation, T]]) -> tuple[Operation, T]:
@@ -101,7 +101,7 @@ class Engine:
         task = asyncio.create_task(self._run(operation, cancel), name=f"operation-{operation.id}")
         self._tasks[operation.id] = task
         self._epochs[operation.id] = operation.epoch
-        self._busy.set()
+        self._leases.busy.set()
         task.add_done_callback(lambda _: self._forget(operation.id))
 
     async def wait(self, operation_id: str, timeout: float) -> Operation | None:
@@ -113,18 +113,41 @@ class Engine:
         if current.state not in operations.ACTIVE:
             self.watchers.end(current)
             return current
-        try:
-            return await asyncio.wait_for(asyncio.shield(ended), timeout)
-        except TimeoutError:
-            return None
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            # One that another coordinator works on is looked at now and then: news of its end may be lost.
+            elsewhere = not self._exclusive and operation_id not in self._tasks
+            try:
+                return await asyncio.wait_for(asyncio.shield(ended), min(left, _LOOK_S) if elsewhere else left)
+            except TimeoutError:
+                if elsewhere:
+                    await self.look(operation_id)
+        return ended.result() if ended.done() else None
+
+    async def look(self, operation_id: str) -> None:
+        """Tell those who wait here for an operation when it has ended elsewhere."""
+        if operation_id in self._tasks or not self.watchers.watched(operation_id):
+            return
+        current = await self.db.read(lambda conn: operations.get(conn, operation_id))
+        if current is not None and current.state not in operations.ACTIVE:
+            self.watchers.end(current)
+
+    def held(self) -> Collection[str]:
+        """The operations that are worked on here."""
+        return self._tasks.keys()
+
+    def stop(self, operation_id: str) -> None:
+        """Cancel it if it is worked on here; its row says so already."""
+        if operation_id in self._cancels:
+            self._cancels[operation_id].set()
 
     async def cancel(self, operation_id: str) -> None:
         """Ask for cancellation; the operation is then undone. Raises NotCancellable when it is too late."""
         if not await self.db.write(lambda conn: operations.request_cancel(conn, operation_id)):
             current = await self.db.read(lambda conn: operations.get(conn, operation_id))
             raise NotCancellable(operation=operation_id, state=current.state if current else "unknown")
-        if operation_id in self._cancels:
-            self._cancels[operation_id].set()
+        self.stop(operation_id)
+        self.db.news.tell(news.CANCELLED, operation_id)
 
     async def retry(self, operation_id: str) -> Operation:
         """Undo again what could not be undone before. Raises NotRetryable when there is nothing of that kind."""
@@ -154,6 +177,7 @@ class Engine:
         """Called by `Run` when an operation ended; `jobs` are (host, key) that the hosts may now forget."""
         self._acknowledger.add(jobs)
         self.watchers.end(operation)
+        self.db.news.tell(news.ENDED, operation.id)
 
     async def _run(self, operation: Operation, cancel: asyncio.Event) -> None:
         workflow = self.workflows.of(operation)
@@ -187,8 +211,6 @@ class Engine:
 
     async def _taken_back(self, operation: Operation, more: int) -> Operation | None:
         """Ours still, but a host knows of a higher epoch (the database was restored): raise ours. None: not ours."""
-        if not self._exclusive:
-            return None
         try:
             return await self.db.write(lambda conn: operations.raise_epoch(conn, operation, more))
         except DatabaseUnavailable:
@@ -216,30 +238,4 @@ class Engine:
         self._epochs.pop(operation_id, None)
         self._cancels.pop(operation_id, None)
         if not self._tasks:
-            self._busy.clear()
-
-    async def _claim(self, *, all_of_them: bool) -> None:
-        known, owner = self.workflows.known, self.owner
-        claimed = await self.db.write(lambda conn: operations.claim(conn, owner, all_of_them=all_of_them, known=known))
-        for operation in claimed:
-            log.info("operation resumed", operation=operation.id, kind=operation.kind, epoch=operation.epoch)
-            self.start(operation)
-
-    async def _keep_leases(self) -> None:
-        while True:
-            await self._busy.wait()
-            await asyncio.sleep(RENEW_S)
-            if not self._tasks:
-                continue
-            try:
-                await self.db.write(lambda conn: operations.renew(conn, self.owner))
-            except Exception:
-                log.exception("leases can not be renewed just now")
-
-    async def _scan(self) -> None:
-        while True:
-            await asyncio.sleep(SCAN_S)
-            try:
-                await self._claim(all_of_them=False)
-            except Exception:
-                log.exception("operations can not be claimed just now")
+            self._leases.busy.clear()

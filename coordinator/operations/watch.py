@@ -31,6 +31,11 @@ class Watchers:
         watched.changed.set()
         watched.changed = asyncio.Event()
 
+    def watched(self, operation_id: str) -> bool:
+        """Whether anybody waits for its end."""
+        found = self._by_id.get(operation_id)
+        return found is not None and found.ended is not None
+
     def latest(self, operation_id: str) -> tuple[int, dict[str, Any] | None]:
         """The number of the last progress, and the progress itself."""
         watched = self._by_id.get(operation_id)

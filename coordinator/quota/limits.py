@@ -7,6 +7,7 @@ from sqlalchemy import Connection, bindparam, delete, select
 from agent.base.errors import Invalid
 from coordinator.quota.errors import GigabytesLimit, OverQuota, SnapshotLimit, VolumeLimit, VolumeSizeLimit
 from coordinator.quota.usage import used
+from coordinator.state.locks import hold_name
 from coordinator.state.tables.quotas import quota_limits
 from coordinator.state.tables.types import volume_types
 
@@ -67,6 +68,7 @@ def check(
     gigabytes: int = 0, volume_size: int | None = None
 ) -> None:  # fmt: skip
     """Raise the error of the first limit that these additions would pass; call it in the spending transaction."""
+    hold_name(conn, f"quota:{project_id}")
     allowed = _rows(conn, project_id)
     site = {**SHIPPED, **_rows(conn, DEFAULT_CLASS)}
     limit = allowed.get("per_volume_gigabytes", site["per_volume_gigabytes"])

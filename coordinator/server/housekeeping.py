@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
+from collections.abc import Awaitable, Callable
 
 from agent.base.log import get_logger
 from coordinator.operations import waits
@@ -31,8 +32,11 @@ def kept(section: HousekeepingSection) -> Kept:
 class Housekeeper:
     """`await run()` until cancelled; neither a failing database nor a defect ends it."""
 
-    def __init__(self, db: Database, section: HousekeepingSection, look_s: float = LOOK_S) -> None:
-        self._db, self._kept = db, kept(section)
+    def __init__(
+        self, db: Database, section: HousekeepingSection, look_s: float = LOOK_S,
+        refresh: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:  # fmt: skip
+        self._db, self._kept, self._refresh = db, kept(section), refresh
         self._interval_s, self._look_s = section.interval_s, look_s
 
     async def run(self) -> None:
@@ -40,6 +44,8 @@ class Housekeeper:
         while True:
             await asyncio.sleep(min(self._look_s, self._interval_s))
             try:
+                if self._refresh is not None:
+                    await self._refresh()
                 await self._db.write(waits.follow)
                 if time.monotonic() - purged >= self._interval_s:
                     purged = time.monotonic()

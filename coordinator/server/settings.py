@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from agent.base.config import Section
 from agent.base.sections import LogConfig, TestingConfig
@@ -24,6 +24,32 @@ class CoordinatorSection(Section):
     port: int = Field(8776, ge=0, le=65535, description="Port of the public API; 0 takes a free one.")
     stop_grace_s: float = Field(5.0, ge=0, description="Seconds that running steps get to end at a stop.")
     parallel: int = Field(64, ge=1, description="Operations that are worked on at once; more wait their turn.")
+
+
+class StateSection(Section):
+    """`[state]`"""
+
+    url: str | None = Field(
+        None,
+        description="PostgreSQL database of the site, `postgresql://USER@HOST:PORT/NAME` (libpq's options after `?`); "
+        "any number of coordinators may share it. Default: SQLite, `coordinator.db` in the state directory.",
+    )
+    password_file: Path | None = Field(
+        None,
+        description="File (mode 0400) with the password of the database's user; default: the systemd credential "
+        "`database-password` where one is given, else what libpq finds (`~/.pgpass`, certificates, peer).",
+    )
+    connections: int = Field(
+        8, ge=2, le=64, description="Connections to PostgreSQL that write at once; 6 more read and listen."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        """A password in the URL would stand in a file that others may read, and in what `--set` leaves behind."""
+        if url is not None and "@" in url and ":" in url.partition("://")[2].rpartition("@")[0]:
+            raise ValueError("it must not hold the password; put that into state.password_file")
+        return url
 
 
 class EnrolmentSection(Section):
@@ -73,6 +99,7 @@ class CoordinatorSettings(Section):
     coordinator: CoordinatorSection = Field(default_factory=CoordinatorSection, description="The service itself.")
     api: ApiSettings = Field(default_factory=ApiSettings, description="The public API.")
     identity: IdentitySettings = Field(default_factory=IdentitySettings, description="Who may call.")
+    state: StateSection = Field(default_factory=StateSection, description="Where the state lies.")
     enrolment: EnrolmentSection = Field(default_factory=EnrolmentSection, description="How hosts join.")
     fleet: FleetSection = Field(default_factory=FleetSection, description="Watching the hosts.")
     scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings, description="Where volumes are placed.")

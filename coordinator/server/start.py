@@ -7,17 +7,27 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import Connection
+
+from agent.base.config import read_secret
 from agent.base.errors import NotFound
 from agent.base.files import write_whole
-from coordinator.enrolment.ca import Authority, FileCaStore
+from coordinator.enrolment.ca import Authority, CaStore, FileCaStore
 from coordinator.identity.bootstrap import ADMIN_USER_ID, bootstrap
+from coordinator.identity.keys import TokenKeys
 from coordinator.keys import kek
+from coordinator.keys.errors import KeyEncryptionKeyMissing
 from coordinator.keys.store import KeyStore
-from coordinator.server.settings import CoordinatorSettings
+from coordinator.server.roots import SharedCaStore, SharedTokenKeys
+from coordinator.server.settings import CoordinatorSettings, StateSection
 from coordinator.state import identity as state
+from coordinator.state import keys as key_rows
 from coordinator.state import types
 from coordinator.state.database import Database
+from coordinator.state.locks import hold_name
 from coordinator.state.schema import prepare
+
+_PASSWORD = "database-password"  # noqa: S105 - the name of a credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +37,55 @@ class Opened:
     db: Database
     keys: KeyStore
     authority: Authority
+    tokens: TokenKeys | SharedTokenKeys
 
 
 def open_state(settings: CoordinatorSettings) -> Opened:
     """Open, or make at the first start; raises what is wrong with a sentence and a remedy."""
     folder = settings.state_dir
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keys = _keys(settings, folder)
-    db = Database.sqlite(settings.database_file)
+    db = open_database(settings)
     try:
         db.write_now(prepare)
+        keys = key_store(settings, db)
         db.write_now(keys.check)
         _first_admin(settings, db)
         _default_type(settings, db)
-        authority = Authority.open(FileCaStore(folder / "ca"))
+        authority = Authority.open(ca_store(settings, db, keys))
+        tokens = token_keys(settings, db, keys)
     except BaseException:
         db.close()
         raise
-    return Opened(db, keys, authority)
+    return Opened(db, keys, authority, tokens)
+
+
+def open_database(settings: CoordinatorSettings) -> Database:
+    """The database that the configuration names; on SQLite its lock is held."""
+    section = settings.state
+    if section.url is None:
+        return Database.sqlite(settings.database_file)
+    return Database.postgresql(section.url, password=_password(section), writers=section.connections)
+
+
+def _password(section: StateSection) -> str | None:
+    given = (Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent")) / _PASSWORD).exists()
+    if section.password_file is None and not given:
+        return None
+    return read_secret(_PASSWORD, section.password_file).decode().rstrip("\n")
+
+
+def ca_store(settings: CoordinatorSettings, db: Database, keys: KeyStore) -> CaStore:
+    """Where the site's CA lies."""
+    folder = settings.state_dir / "ca"
+    return FileCaStore(folder) if db.alone else SharedCaStore(db, keys, folder)
+
+
+def token_keys(settings: CoordinatorSettings, db: Database, keys: KeyStore) -> TokenKeys | SharedTokenKeys:
+    """The keys that sign tokens; made where a site is new."""
+    lifetime = settings.identity.token_lifetime
+    if db.alone:
+        return TokenKeys(settings.state_dir / "token-keys", lifetime)
+    return SharedTokenKeys(db, keys, settings.state_dir, lifetime)
 
 
 def _first_admin(settings: CoordinatorSettings, db: Database) -> None:
@@ -55,7 +96,16 @@ def _first_admin(settings: CoordinatorSettings, db: Database) -> None:
     if not path.exists():
         write_whole(path, (secrets.token_urlsafe(18) + "\n").encode())
     password = path.read_text().strip()
-    db.write_now(lambda conn: bootstrap(conn, password, settings.identity.bcrypt_rounds))
+
+    def first(conn: Connection) -> bool:
+        hold_name(conn, "first-admin")
+        if state.by_id(conn, "user", ADMIN_USER_ID) is not None:
+            return False
+        bootstrap(conn, password, settings.identity.bcrypt_rounds)
+        return True
+
+    if not db.write_now(first):
+        path.unlink(missing_ok=True)  # another coordinator of the site was first
 
 
 def _default_type(settings: CoordinatorSettings, db: Database) -> None:
@@ -67,10 +117,13 @@ def _default_type(settings: CoordinatorSettings, db: Database) -> None:
         db.write_now(lambda conn: types.ensure_default(conn, name))
 
 
-def _keys(settings: CoordinatorSettings, folder: Path) -> KeyStore:
+def key_store(settings: CoordinatorSettings, db: Database) -> KeyStore:
+    """The sealed keys, with the key-encryption key that the configuration names; made where a site is new."""
     path = settings.keys.kek_file
     if path is None and not (Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent")) / kek.CREDENTIAL).exists():
-        path = folder / "kek"
+        path = settings.state_dir / "kek"
+        if not path.exists() and db.read_now(key_rows.checks):
+            raise KeyEncryptionKeyMissing(path=str(path))
         loaded = kek.make(path)
     else:
         loaded = kek.load(path)

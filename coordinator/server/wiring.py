@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 from aiohttp import web
 from sqlalchemy import Connection
@@ -22,9 +23,9 @@ from coordinator.enrolment.own import own_identity
 from coordinator.enrolment.renewal import Renewal
 from coordinator.enrolment.service import Enrolment
 from coordinator.fleet.directory import Directory
+from coordinator.fleet.membership import Membership
 from coordinator.fleet.poller import Poller
 from coordinator.fleet.reconciler import Reconciler
-from coordinator.identity.keys import TokenKeys
 from coordinator.identity.local import LocalIdentity
 from coordinator.identity.policy import Policy
 from coordinator.identity.strategies import authenticator
@@ -34,6 +35,8 @@ from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.registry import workflows
 from coordinator.scheduler.placement import Scheduler
 from coordinator.server.errors import PortTaken
+from coordinator.server.housekeeping import Housekeeper
+from coordinator.server.roots import SharedTokenKeys
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.start import Opened
 from coordinator.state import issues
@@ -52,6 +55,7 @@ class Coordinator:
     enrolment: Enrolment
     listener: EnrolmentListener
     directory: Directory
+    membership: Membership
     poller: Poller
     engine: Engine
     identity: LocalIdentity
@@ -65,8 +69,10 @@ class Coordinator:
         section = self.settings.coordinator
         bound = _bound(section.listen, section.port)
         await self._enrolment_port()
+        await self.membership.begin()
         await self.poller.begin()
         await self.engine.begin()
+        self.background.add(asyncio.create_task(self._housekeeper().run()))
         section = self.settings.coordinator
         self._runner = web.AppRunner(
             self.app, access_log=None, handle_signals=False, shutdown_timeout=section.stop_grace_s
@@ -76,6 +82,11 @@ class Coordinator:
         site = web.SockSite(self._runner, bound, backlog=256, ssl_context=tls.context() if tls else None)
         await site.start()
         self.port = self._runner.addresses[0][1]
+
+    def _housekeeper(self) -> Housekeeper:
+        tokens = self.opened.tokens
+        refresh = tokens.refresh if isinstance(tokens, SharedTokenKeys) else None
+        return Housekeeper(self.opened.db, self.settings.housekeeping, refresh=refresh)
 
     async def _enrolment_port(self) -> None:
         section = self.settings.enrolment
@@ -95,6 +106,7 @@ class Coordinator:
             task.cancel()
         await self.engine.close(self.settings.coordinator.stop_grace_s)
         await self.poller.close()
+        await self.membership.close()
         await self.listener.close()
         await self.directory.close()
         self.identity.close()
@@ -124,19 +136,20 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     directory = Directory(tls)
     reconciler = Reconciler(opened.db)
     renewal = Renewal(enrolment, tls)
-    poller = Poller(opened.db, directory, reconciler, renewal, settings.fleet.poll_interval_s)
     streams = ImageStreams(opened.db, tls)
     known = workflows(opened.keys, streams, scheduler=Scheduler(settings.scheduler))
     owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
+    membership = Membership(opened.db, owner, socket.gethostname()[:255], version("brickyard"))
+    poller = Poller(opened.db, directory, reconciler, renewal, settings.fleet.poll_interval_s,
+                    membership=membership)  # fmt: skip
     engine = Engine(
-        opened.db, directory, known, owner=owner, exclusive=True, parallel=section.parallel,
+        opened.db, directory, known, owner=owner, exclusive=opened.db.alone, parallel=section.parallel,
         away_deadline_s=settings.fleet.away_deadline_s,
     )  # fmt: skip
     listener = EnrolmentListener(
         enrolment, tls, settings.enrolment.listen, settings.enrolment.port, enrolled=poller.enrolled
     )
-    tokens = TokenKeys(settings.state_dir / "token-keys", settings.identity.token_lifetime)
-    identity = LocalIdentity(opened.db, tokens, settings.identity)
+    identity = LocalIdentity(opened.db, opened.tokens, settings.identity)
     policy = Policy.from_file(settings.identity.policy_file) if settings.identity.policy_file else Policy.builtin()
     services = Services(
         db=opened.db,
@@ -157,7 +170,9 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
         },
     )
     app = make_app(all_resources(), services, Hooks(crashed=_crashed(opened)))
-    return Coordinator(settings, opened, tls, enrolment, listener, directory, poller, engine, identity, app)
+    return Coordinator(
+        settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app
+    )  # fmt: skip
 
 
 def _crashed(opened: Opened) -> Callable[[Crash], Awaitable[None]]:

@@ -9,10 +9,10 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from agent.base.errors import NotFound
 from agent.wire.jobs import Generation
+from coordinator.state import site
+from coordinator.state.locks import held
 from coordinator.state.tables.attachments import attachments, generations
 from coordinator.state.tables.columns import utcnow
-
-INCARNATION = 1
 
 
 def get(conn: Connection, attachment_id: str, project_id: str | None = None) -> Row[Any]:
@@ -20,7 +20,7 @@ def get(conn: Connection, attachment_id: str, project_id: str | None = None) -> 
     query = select(attachments).where(attachments.c.id == attachment_id, ~attachments.c.deleted)
     if project_id is not None:
         query = query.where(attachments.c.project_id == project_id)
-    row = conn.execute(query).one_or_none()
+    row = conn.execute(held(conn, query)).one_or_none()
     if row is None:
         raise NotFound(noun="Attachment", id=attachment_id)
     return row
@@ -57,9 +57,9 @@ def next_generations(conn: Connection, volume_id: str, host_id: str, count: int)
         update(table).where(*pair).values(sequence=table.c.sequence + count).returning(table)
     ).one_or_none()
     if row is None:
-        values = {"volume_id": volume_id, "host_id": host_id, "incarnation": INCARNATION, "sequence": count}
+        last, incarnation = count, site.incarnation(conn)
+        values = {"volume_id": volume_id, "host_id": host_id, "incarnation": incarnation, "sequence": count}
         conn.execute(insert(table).values(**values))
-        last, incarnation = count, INCARNATION
     else:
         last, incarnation = row.sequence, row.incarnation
     return [Generation(incarnation=incarnation, sequence=last - count + 1 + i) for i in range(count)]

@@ -2,54 +2,73 @@
 
 `fn` takes a SQLAlchemy `Connection` and is plain synchronous code; it runs in a thread, never on the event loop.
 SQLite (WAL, full sync) has one writer thread and a few readers; a write begins IMMEDIATE, so that what it reads
-can not change before it commits. `fn` may run again (after a serialisation failure, or when a neighbour in its
-transaction broke it): it must have no other effect.
+can not change before it commits. PostgreSQL has a crew of writers; what a write reads through the repositories is held
+until it commits (`coordinator.state.locks`). `fn` may run again (after a collision with another writer, or when a
+neighbour in its transaction broke it): it must have no other effect.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
+import random
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
-from coordinator.state.errors import DatabaseBusy, DatabaseUnavailable
+from coordinator.state.crew import Crew
+from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable, NotStorable
+from coordinator.state.kinds import SQLITE, Kind, came_second, collided, not_storable
+from coordinator.state.locks import BESIDE_OTHERS
+from coordinator.state.news import News, Silence
 from coordinator.state.writer import Writer
 
 T = TypeVar("T")
 _READERS = 4
+_TRIES, _SECOND_LOOKS = 12, 3
+_LONGEST_PAUSE_S = 0.5
 
 
 class Database:
-    """Owns the engine and its threads. Open with `Database.sqlite(path)`; close with `close()`."""
+    """Owns the engine and its threads. Open with `Database.sqlite(path)` or `Database.postgresql(...)`; `close()`."""
 
-    def __init__(self, engine: Engine, *, lock_fd: int | None = None) -> None:
+    def __init__(
+        self, engine: Engine, *, kind: Kind = SQLITE, lock_fd: int | None = None, writers: int = 1,
+        news: News | None = None
+    ) -> None:  # fmt: skip
         self.engine = engine
+        self.kind = kind
+        self.news: News = news or Silence()
         self._lock_fd = lock_fd
-        self._writer = Writer(self)
+        self._writer: Writer | Crew = Writer(self) if kind.alone else Crew(self, writers)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
+        self._closing = threading.Event()
 
     @classmethod
     def sqlite(cls, path: Path) -> Database:
         """Open (or make) the database file and hold its lock; `DatabaseBusy` names the process that has it."""
-        lock_fd = _hold(path.with_name(path.name + ".lock"))
-        engine = create_engine(
-            f"sqlite:///{path}",
-            poolclass=QueuePool,
-            pool_size=_READERS + 1,
-            max_overflow=2,
-            connect_args={"timeout": 10, "check_same_thread": False, "isolation_level": None},
-        )
-        event.listen(engine, "connect", _prepare_sqlite)
-        return cls(engine, lock_fd=lock_fd)
+        from coordinator.state import sqlite
+
+        lock_fd = sqlite.hold(path.with_name(path.name + ".lock"))
+        return cls(sqlite.engine(path, _READERS + 1), lock_fd=lock_fd)
+
+    @classmethod
+    def postgresql(cls, url: str, *, password: str | None = None, writers: int = 8) -> Database:
+        """Connect to a PostgreSQL database; raises what keeps it from being used. Any number of processes may."""
+        from coordinator.state import postgresql
+
+        return postgresql.opened(cls, url, password=password, writers=writers, readers=_READERS)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other process can have this database."""
+        return self.kind.alone
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` against one consistent snapshot."""
@@ -58,46 +77,67 @@ class Database:
     async def write(self, fn: Callable[[Connection], T], *, patient: bool = False) -> T:
         """Run `fn` in a write transaction: on disk when this returns, nothing of it when it raises.
 
-        Calls that wait for the disk together share one transaction, each in a savepoint; a `patient` one lets others
-        go first.
+        On SQLite calls that wait for the disk together share one transaction, each in a savepoint. A `patient` one
+        lets others go first.
         """
         return await self._writer.write(fn, patient=patient)
 
     def read_now(self, fn: Callable[[Connection], T]) -> T:
         """The blocking form of `read`, for commands and start-up."""
-        with _told(), self.engine.connect() as conn:
-            conn.exec_driver_sql("BEGIN")
+        with self._told(), self._begun(self.kind.begin_read) as conn:
             try:
                 return fn(conn)
             finally:
-                _roll_back(conn)
+                self._roll_back(conn)
 
     def write_now(self, fn: Callable[[Connection], T]) -> T:
         """The blocking form of `write`."""
-        with _told(), self.engine.connect() as conn:
-            conn.exec_driver_sql("BEGIN IMMEDIATE")
+        if self.kind.alone:
+            return self._write_once(fn)
+        second_looks = 0
+        for attempt in range(1, _TRIES):
+            try:
+                return self._write_once(fn)
+            except DBAPIError as error:
+                second_looks += came_second(error)
+                if not (collided(error) or (came_second(error) and second_looks <= _SECOND_LOOKS)):
+                    raise
+            # Those who collided must not meet again; a database that closes ends the wait.
+            self._closing.wait(min(_LONGEST_PAUSE_S, random.random() * 0.005 * 2**attempt))  # noqa: S311
+        try:
+            return self._write_once(fn)
+        except DBAPIError as error:
+            if not collided(error):
+                raise
+            raise DatabaseUnavailable(reason=_reason(error)) from error
+
+    def _write_once(self, fn: Callable[[Connection], T]) -> T:
+        with self._told(), self._begun(self.kind.begin_write) as conn:
+            if not self.kind.alone:
+                conn.execution_options(**{BESIDE_OTHERS: True})
             try:
                 result = fn(conn)
-                conn.exec_driver_sql("COMMIT")
+                self._commit(conn)
             except BaseException:
-                _roll_back(conn)
+                self._roll_back(conn)
                 raise
             return result
 
     def write_together(self, fns: list[Callable[[Connection], Any]]) -> list[tuple[Any, Exception | None]]:
         """Run all in one transaction; each one's result, or the error that undid it alone. Raises when none is kept."""
-        with _told(), self.engine.connect() as conn:
-            conn.exec_driver_sql("BEGIN IMMEDIATE")
+        with self._told(), self._begun(self.kind.begin_write) as conn:
             try:
-                outcomes = [_apart(conn, fn) for fn in fns]
-                conn.exec_driver_sql("COMMIT")
+                outcomes = [self._apart(conn, fn) for fn in fns]
+                self._commit(conn)
             except BaseException:
-                _roll_back(conn)
+                self._roll_back(conn)
                 raise
         return outcomes
 
     def close(self) -> None:
         """Wait for running calls, then let go of file and lock."""
+        self._closing.set()
+        self.news.close()
         self._writer.close()
         self._readers.shutdown()
         self.engine.dispose()
@@ -105,60 +145,68 @@ class Database:
             os.close(self._lock_fd)
             self._lock_fd = None
 
+    @contextmanager
+    def _begun(self, begin: str) -> Iterator[Connection]:
+        with self.engine.connect() as conn:
+            try:
+                conn.exec_driver_sql(begin)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                # The server was started anew since this connection was last used; nothing was asked of it yet.
+                with self.engine.connect() as fresh:
+                    fresh.exec_driver_sql(begin)
+                    yield fresh
+                    return
+            yield conn
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """A full disk, a locked file or a server that is away is told as such, and is worth another try."""
-    try:
-        yield
-    except OperationalError as error:
-        reason = str(error.orig)
-        if reason.startswith("no such "):
-            raise
-        raise DatabaseUnavailable(reason=reason) from error
+    def _commit(self, conn: Connection) -> None:
+        try:
+            conn.exec_driver_sql("COMMIT")
+        except DBAPIError as error:
+            if self.kind.alone or not error.connection_invalidated:
+                raise
+            raise CommitInDoubt(reason=_reason(error)) from error
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A full disk, a locked file or a server that is away is told as such, and is worth another try."""
+        try:
+            yield
+        except DBAPIError as error:
+            if not_storable(error):
+                raise NotStorable(reason=_reason(error)) from error
+            if collided(error) or not self.kind.unavailable(error):
+                raise
+            raise DatabaseUnavailable(reason=_reason(error)) from error
+
+    def _apart(self, conn: Connection, fn: Callable[[Connection], Any]) -> tuple[Any, Exception | None]:
+        """Run `fn` in a savepoint. Raises only when its failure ended the whole transaction."""
+        conn.exec_driver_sql("SAVEPOINT apart")
+        failure: Exception | None = None
+        value = None
+        try:
+            with self._told():
+                value = fn(conn)
+        except Exception as error:
+            if not self.kind.is_open(conn):
+                raise
+            failure = error
+            conn.exec_driver_sql("ROLLBACK TO apart")
+        conn.exec_driver_sql("RELEASE apart")
+        return value, failure
+
+    def _roll_back(self, conn: Connection) -> None:
+        """A second end of a transaction would hide what happened, and so would a connection that is gone."""
+        if not self.kind.is_open(conn):
+            return
+        try:
+            conn.exec_driver_sql("ROLLBACK")
+        except DBAPIError as error:
+            if self.kind.alone or not error.connection_invalidated:
+                raise
 
 
-def _apart(conn: Connection, fn: Callable[[Connection], Any]) -> tuple[Any, Exception | None]:
-    """Run `fn` in a savepoint. Raises only when its failure ended the whole transaction."""
-    conn.exec_driver_sql("SAVEPOINT apart")
-    failure: Exception | None = None
-    value = None
-    try:
-        with _told():
-            value = fn(conn)
-    except Exception as error:
-        if not _in_transaction(conn):
-            raise
-        failure = error
-        conn.exec_driver_sql("ROLLBACK TO apart")
-    conn.exec_driver_sql("RELEASE apart")
-    return value, failure
-
-
-def _in_transaction(conn: Connection) -> bool:
-    """SQLite ends the transaction by itself on some failures."""
-    return bool(getattr(conn.connection.dbapi_connection, "in_transaction", True))
-
-
-def _roll_back(conn: Connection) -> None:
-    """A second end of a transaction would hide what happened."""
-    if _in_transaction(conn):
-        conn.exec_driver_sql("ROLLBACK")
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-2048"):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _hold(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.read(fd, 32).decode(errors="replace").strip()
-        os.close(fd)
-        raise DatabaseBusy(path=str(path.with_suffix("")), pid=pid or "unknown") from None
-    os.truncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
+def _reason(error: DBAPIError) -> str:
+    """The first line of what the database said: more may hold values of rows."""
+    return (str(error.orig).strip().splitlines() or ["it did not say why"])[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.base.errors import Conflict, Permanent, Temporary
+from agent.base.errors import Conflict, Invalid, Permanent, Temporary
 
 
 class DatabaseBusy(Permanent):
@@ -21,7 +21,39 @@ class DatabaseUnavailable(Temporary):
     exit_code = 6
     retry_after = 2.0
     sentence = "The database can not be used just now: {reason}."
-    hint = "Check the disk that it lies on; work that was accepted goes on by itself."
+    hint = "Check its server, or the disk that it lies on; work that was accepted goes on by itself."
+
+
+class CommitInDoubt(DatabaseUnavailable):
+    """The connection broke between asking for the commit and hearing of it."""
+
+    code = "state.commit-in-doubt"
+    sentence = "The database went away while it committed ({reason}); what was asked for may have been done."
+    hint = "Look before you ask again; work that was accepted goes on by itself."
+
+
+class NotStorable(Invalid):
+    """A value is too long, too large, or holds what no text can hold."""
+
+    code = "state.not-storable"
+    sentence = "Invalid input received: a value can neither be stored nor looked for ({reason})."
+    hint = "Shorten it, and use no NUL characters."
+
+
+class DatabaseNotUsable(Permanent):
+    code = "state.database-not-usable"
+    status = 503
+    exit_code = 78
+    sentence = "The database {url} can not be used: {reason}."
+    hint = "Correct state.url: postgresql://USER@HOST:PORT/NAME, encoding UTF8, PostgreSQL 13 or newer."
+
+
+class DriverMissing(Permanent):
+    code = "state.driver-missing"
+    status = 503
+    exit_code = 78
+    sentence = "The database {url} needs the Python package {package}, which is not installed."
+    hint = "Install it into the environment of the coordinator: pip install 'brickyard[postgresql]'."
 
 
 class SchemaTooNew(Permanent):

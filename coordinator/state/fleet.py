@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from agent.base.errors import NotFound
 from agent.wire.results import HostFacts, Pool, ratio_in_force
 from coordinator.state import volumes
+from coordinator.state.locks import held
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.enrolment import enrolled_hosts
 from coordinator.state.tables.fleet import hosts, pools
@@ -62,6 +63,11 @@ def set_reachable(conn: Connection, host_id: str, *, reachable: bool) -> None:
     )
 
 
+def reachable(conn: Connection) -> set[str]:
+    """Hosts that answered their last poll."""
+    return set(conn.execute(select(hosts.c.id).where(hosts.c.reachable)).scalars())
+
+
 def report(conn: Connection, host_id: str, facts: HostFacts, found: Sequence[Pool]) -> None:
     """Take in what a host told: its facts, and its pools with the promised space recomputed from rows."""
     conn.execute(
@@ -79,6 +85,8 @@ def report(conn: Connection, host_id: str, facts: HostFacts, found: Sequence[Poo
 
 
 def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
+    # Held before the sum is made: a claim that comes meanwhile adds to the new number, not to the old one.
+    conn.execute(held(conn, select(pools.c.id).where(pools.c.id == pool_id)))
     promised = volumes.in_pool(conn, pool_id)
     values: dict[str, Any] = {
         "total_bytes": pool.total_bytes,

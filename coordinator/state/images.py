@@ -10,6 +10,7 @@ from sqlalchemy import Boolean, ColumnElement, Connection, Row, and_, delete, ex
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from coordinator.state.locks import held
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.fleet import hosts, pools
 from coordinator.state.tables.images import image_properties, images
@@ -62,12 +63,12 @@ class Page:
 
 def get(conn: Connection, image_id: str) -> Row[Any] | None:
     """A live image."""
-    return conn.execute(select(images).where(images.c.id == image_id, ~images.c.deleted)).one_or_none()
+    return conn.execute(held(conn, select(images).where(images.c.id == image_id, ~images.c.deleted))).one_or_none()
 
 
 def with_any_state(conn: Connection, image_id: str) -> Row[Any] | None:
     """An image row whether deleted or not, for the end of operations."""
-    return conn.execute(select(images).where(images.c.id == image_id)).one_or_none()
+    return conn.execute(held(conn, select(images).where(images.c.id == image_id))).one_or_none()
 
 
 def set_values(conn: Connection, image_id: str, **values: Any) -> None:
@@ -99,7 +100,7 @@ def listing(conn: Connection, filters: Filters, page: Page) -> Sequence[Row[Any]
     keys = [*page.sort, *([("id", page.sort[-1][1])] if "id" not in dict(page.sort) else [])]
     for key, direction in keys:
         column = images.c[key]
-        query = query.order_by(column.desc() if direction == "desc" else column.asc())
+        query = query.order_by(column.desc().nulls_last() if direction == "desc" else column.asc().nulls_first())
     if page.marker is not None:
         last = conn.execute(select(images).where(images.c.id == page.marker)).one_or_none()
         if last is None:

@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from coordinator.state.locks import hold_name
 from coordinator.state.savepoint import savepoint
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.images import image_properties, images
-from coordinator.state.tables.keys import key_checks, secrets
+from coordinator.state.tables.keys import key_checks, secrets, site_secrets
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
 
@@ -100,3 +101,21 @@ def add_check(conn: Connection, *, kek_id: str, nonce: bytes, sealed: bytes) -> 
 
 def drop_other_checks(conn: Connection, kek_id: str) -> None:
     conn.execute(delete(key_checks).where(key_checks.c.kek_id != kek_id))
+
+
+def of_site(conn: Connection, name: str) -> Row[Any] | None:
+    """What the site keeps under this name, sealed. In a write, nobody else changes it until the end."""
+    hold_name(conn, f"site-secret:{name}")
+    return conn.execute(select(site_secrets).where(site_secrets.c.name == name)).one_or_none()
+
+
+def put_of_site(conn: Connection, name: str, *, kek_id: str, nonce: bytes, sealed: bytes) -> None:
+    """Keep, or replace, what the site has under this name."""
+    conn.execute(delete(site_secrets).where(site_secrets.c.name == name))
+    values = {"kek_id": kek_id, "nonce": nonce, "sealed": sealed, "updated_at": utcnow()}
+    conn.execute(insert(site_secrets).values(name=name, **values))
+
+
+def site_not_sealed_with(conn: Connection, kek_id: str) -> Sequence[Row[Any]]:
+    """What another key-encryption key seals."""
+    return conn.execute(select(site_secrets).where(site_secrets.c.kek_id != kek_id)).all()

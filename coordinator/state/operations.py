@@ -12,10 +12,12 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, 
 from coordinator.lifecycle.operation import OPERATION
 from coordinator.state.clock import database_now
 from coordinator.state.errors import LeaseLost
+from coordinator.state.locks import beside_others
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.operations import events, operations
 
 LEASE_S = 10.0
+_CLAIMED_AT_ONCE = 200
 ACTIVE = ("running", "undoing")
 
 
@@ -135,7 +137,12 @@ def claim(conn: Connection, owner: str, *, all_of_them: bool, known: frozenset[t
     """
     free = or_(operations.c.lease_until < database_now(), operations.c.lease_until.is_(None))
     condition = is_active() if all_of_them else and_(is_active(), free)
-    rows = conn.execute(select(operations.c.id, operations.c.kind, operations.c.version).where(condition)).all()
+    query = select(operations.c.id, operations.c.kind, operations.c.version).where(condition)
+    if beside_others(conn) and not all_of_them:
+        # What another coordinator is claiming just now is passed over, and so is the rest for the next round.
+        query = query.order_by(operations.c.lease_until).limit(_CLAIMED_AT_ONCE)
+        query = query.with_for_update(skip_locked=True, key_share=True)
+    rows = conn.execute(query).all()
     mine = [row.id for row in rows if (row.kind, row.version) in known]
     claimed: list[Operation] = []
     for operation_id in mine:
@@ -158,10 +165,20 @@ def raise_epoch(conn: Connection, operation: Operation, more: int) -> Operation 
         return None
 
 
-def renew(conn: Connection, owner: str) -> int:
-    """Renew every lease of this owner; returns how many."""
+def renew(conn: Connection, owner: str, ids: Collection[str] | None = None) -> list[str]:
+    """Renew the leases of this owner (on these operations alone, if given); returns those that are to be cancelled."""
+    query = update(operations).where(operations.c.owner == owner, is_active())
+    if ids is not None:
+        query = query.where(operations.c.id.in_(ids))
+    query = query.values(lease_until=database_now() + LEASE_S)
+    renewed = conn.execute(query.returning(operations.c.id, operations.c.cancel_requested))
+    return [row.id for row in renewed if row.cancel_requested]
+
+
+def let_go(conn: Connection, owner: str) -> int:
+    """Leave what this owner has to whoever comes first; returns how many operations."""
     return conn.execute(
-        update(operations).where(operations.c.owner == owner, is_active()).values(lease_until=database_now() + LEASE_S)
+        update(operations).where(operations.c.owner == owner, is_active()).values(lease_until=None)
     ).rowcount
 
 

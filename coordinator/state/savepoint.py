@@ -15,7 +15,7 @@ def savepoint(conn: Connection, name: str = "step") -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if getattr(conn.connection.dbapi_connection, "in_transaction", True):
+        if not conn.invalidated and getattr(conn.connection.dbapi_connection, "in_transaction", True):
             conn.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {name}")
             conn.exec_driver_sql(f"RELEASE SAVEPOINT {name}")
         raise

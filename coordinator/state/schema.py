@@ -5,15 +5,17 @@ from __future__ import annotations
 from sqlalchemy import Connection, inspect, text
 
 from coordinator.state.errors import SchemaTooNew, SchemaTooOld
+from coordinator.state.locks import hold_name
 from coordinator.state.tables import load_all
 
-HEAD = "0002"
-RELEASED = ("0001", "0002")
+HEAD = "0003"
+RELEASED = ("0001", "0002", "0003")
 """All versions that a release has had, oldest first; the last is this one's."""
 
 
 def prepare(conn: Connection) -> None:
     """Make the schema where there is none; raises SchemaTooNew or SchemaTooOld where it is not this release's."""
+    hold_name(conn, "schema")
     found = version(conn)
     if found is None:
         load_all().create_all(conn)

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from agent.base.errors import NotFound
+from coordinator.state.locks import held
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.snapshots import snapshot_metadata, snapshots
 
@@ -17,7 +18,7 @@ def get(conn: Connection, snapshot_id: str, project_id: str | None = None) -> Ro
     query = select(snapshots).where(snapshots.c.id == snapshot_id, ~snapshots.c.deleted)
     if project_id is not None:
         query = query.where(snapshots.c.project_id == project_id)
-    row = conn.execute(query).one_or_none()
+    row = conn.execute(held(conn, query)).one_or_none()
     if row is None:
         raise NotFound(noun="Snapshot", id=snapshot_id)
     return row

@@ -15,6 +15,7 @@ from coordinator.lifecycle.snapshot import SNAPSHOT
 from coordinator.lifecycle.table import NEW, PREVIOUS, SAME, Lifecycle
 from coordinator.lifecycle.volume import VOLUME
 from coordinator.state.errors import TransitionRefused
+from coordinator.state.locks import hold
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.images import images
@@ -57,6 +58,9 @@ def move(
         values |= {"deleted": True, "deleted_at": now}
     statement = _update(noun, event)
     expressions = {name: value for name, value in values.items() if isinstance(value, ColumnElement)}
+    if guards:
+        # A guard looks at other rows: those who add such a row hold this one, so that it is seen or waits.
+        hold(conn, _NOUNS[noun][1], id)
     if guards or expressions:
         statement = statement.where(*guards).values(**expressions)
     plain = {name: value for name, value in values.items() if name not in expressions}

@@ -9,11 +9,13 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete
 
 from agent.base.errors import Conflict, NotFound
 from agent.base.ids import new_id
+from coordinator.state.locks import hold, hold_name, shared
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.types import type_access, type_encryption, type_extra_specs, volume_types
 from coordinator.state.tables.volumes import volumes
 
 DEFAULT_NAME = "__DEFAULT__"
+_NAMES = "volume-type-names"
 
 _SPECS = select(type_extra_specs.c.key, type_extra_specs.c.value).where(
     type_extra_specs.c.volume_type_id == bindparam("type")
@@ -48,7 +50,8 @@ def _visible(project_id: str | None) -> Select[Any]:
 
 def get(conn: Connection, type_id: str, project_id: str | None = None) -> Row[Any]:
     """A live type that the project may see; raises NotFound."""
-    row = conn.execute(_VISIBLE_ONE if project_id else _ONE, {"type": type_id, "project": project_id}).one_or_none()
+    query = shared(conn, _VISIBLE_ONE if project_id else _ONE)
+    row = conn.execute(query, {"type": type_id, "project": project_id}).one_or_none()
     if row is None:
         raise NotFound(noun="Volume type", id=type_id)
     return row
@@ -68,6 +71,7 @@ def listing(conn: Connection, project_id: str | None = None) -> Sequence[Row[Any
 
 
 def create(conn: Connection, name: str, description: str | None, *, is_public: bool = True) -> Row[Any]:
+    hold_name(conn, _NAMES)
     taken = conn.execute(select(volume_types.c.id).where(volume_types.c.name == name, ~volume_types.c.deleted)).first()
     if taken is not None:
         raise TypeExists(name=name)
@@ -87,6 +91,8 @@ def ensure_default(conn: Connection, name: str) -> Row[Any]:
 
 def change(conn: Connection, type_id: str, **values: Any) -> Row[Any]:
     """Set name, description or visibility."""
+    hold_name(conn, _NAMES)
+    hold(conn, volume_types, type_id)
     get(conn, type_id)
     if "name" in values:
         same = (volume_types.c.name == values["name"], volume_types.c.id != type_id, ~volume_types.c.deleted)
@@ -98,6 +104,7 @@ def change(conn: Connection, type_id: str, **values: Any) -> Row[Any]:
 
 def remove(conn: Connection, type_id: str) -> None:
     """Delete a type that no live volume has."""
+    hold(conn, volume_types, type_id)
     get(conn, type_id)
     used = select(volumes.c.id).where(volumes.c.volume_type_id == type_id, ~volumes.c.deleted)
     if conn.execute(used).first() is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from coordinator.state import schema
+from coordinator.state.locks import hold_name
 from coordinator.state.tables import load_all
 
 
@@ -18,6 +19,7 @@ def upgrade(conn: Connection) -> tuple[str | None, str]:
     """
     from alembic import command
 
+    hold_name(conn, "schema")
     found = schema.version(conn)
     if found is not None and found not in schema.RELEASED:
         schema.check(found)

@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from agent.base.errors import NotFound
+from coordinator.state.locks import held
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.snapshots import snapshots
@@ -33,7 +34,7 @@ _SET = update(volumes).where(volumes.c.id == bindparam("wanted"))
 
 def get(conn: Connection, volume_id: str, project_id: str | None = None) -> Row[Any]:
     """A live volume; `project_id` None sees all. Raises NotFound, also for a foreign project's volume."""
-    row = conn.execute(_LIVE, {"wanted": volume_id}).one_or_none()
+    row = conn.execute(held(conn, _LIVE), {"wanted": volume_id}).one_or_none()
     if row is None or (project_id is not None and row.project_id != project_id):
         raise NotFound(noun="Volume", id=volume_id)
     return row
@@ -41,7 +42,7 @@ def get(conn: Connection, volume_id: str, project_id: str | None = None) -> Row[
 
 def with_any_state(conn: Connection, volume_id: str) -> Row[Any] | None:
     """A volume row whether deleted or not, for the end of operations."""
-    return conn.execute(_ANY, {"wanted": volume_id}).one_or_none()
+    return conn.execute(held(conn, _ANY), {"wanted": volume_id}).one_or_none()
 
 
 def set_values(conn: Connection, volume_id: str, **values: Any) -> None:

@@ -34,7 +34,9 @@ class Target(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
+class Call:
+    """One write that somebody waits for."""
+
     fn: Write
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
@@ -47,8 +49,8 @@ class Writer:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._queue: deque[_Call] = deque()
-        self._patient: deque[_Call] = deque()
+        self._queue: deque[Call] = deque()
+        self._patient: deque[Call] = deque()
         self._lock = threading.Lock()
         self._working = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="db-write")
@@ -56,7 +58,7 @@ class Writer:
     async def write(self, fn: Callable[[Connection], T], *, patient: bool = False) -> T:
         """What `fn` returned, once it is on disk. A caller that is cancelled leaves the write to be done."""
         loop = asyncio.get_running_loop()
-        call = _Call(fn, loop, loop.create_future())
+        call = Call(fn, loop, loop.create_future())
         with self._lock:
             (self._patient if patient else self._queue).append(call)
             start, self._working = not self._working, True
@@ -79,9 +81,9 @@ class Writer:
                     return
             self._run(batch)
             with suppress(RuntimeError):  # the loop may be gone when the process ends in a hurry
-                batch[0].loop.call_soon_threadsafe(_deliver, batch)
+                batch[0].loop.call_soon_threadsafe(deliver, batch)
 
-    def _run(self, batch: list[_Call]) -> None:
+    def _run(self, batch: list[Call]) -> None:
         if len(batch) > 1:
             try:
                 outcomes = self._target.write_together([call.fn for call in batch])
@@ -98,7 +100,8 @@ class Writer:
                 call.error = error
 
 
-def _deliver(batch: list[_Call]) -> None:
+def deliver(batch: list[Call]) -> None:
+    """Give each caller of the batch what became of it; on the callers' loop."""
     for call in batch:
         if call.future.done():
             continue

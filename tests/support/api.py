@@ -43,6 +43,10 @@ class Api:
         self._token = headers["X-Subject-Token"]
         self.project = json.loads(body)["token"]["project"]["id"]
 
+    def share(self, other: Api) -> None:
+        """Use the token that another coordinator has given."""
+        self._token, self.project = other._token, other.project
+
     def call(self, method: str, path: str, body: Any = None, *, patient: float = 0) -> Any:
         """The parsed answer; with `patient`, asked again for that many seconds while nobody answers."""
         deadline = time.monotonic() + patient

@@ -16,6 +16,7 @@ class Pair:
         self.near, self.far = near, far
         self.held: bytes | None = None
         self.near_gone = False
+        self.late = False
         self.answered_after = 0
 
 
@@ -52,7 +53,7 @@ class Proxy:
         with self._changed:
             late = [pair for pair in self._pairs if pair.held]
             for pair in late:
-                data, pair.held = pair.held or b"", None
+                data, pair.held, pair.late = pair.held or b"", None, True
                 pair.far.sendall(data)
             self._changed.wait_for(lambda: all(pair.answered_after for pair in late), seconds)
             return sum(pair.answered_after for pair in late)
@@ -99,12 +100,12 @@ class Proxy:
     def _from_server(self, pair: Pair) -> None:
         data = _read(pair.far)
         with self._changed:
-            if data and pair.near_gone:
+            if data and (pair.near_gone or pair.late):
                 pair.answered_after += len(data)
-            elif data:
+            if data and not pair.near_gone:
                 with suppress(OSError):
                     pair.near.sendall(data)
-            else:
+            elif not data:
                 self._end(pair)
             self._changed.notify_all()
 

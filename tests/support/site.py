@@ -44,12 +44,13 @@ class Part:
         self.process: Forked | None = None
         self.more: dict[str, Any] = {}
         self._pipe, self._buffer = -1, b""
+        self.api = site.api if hasattr(site, "api") else Api(0, Path())
 
     def begin(self, *sets: str) -> None:
         """Fork it; `heard` tells when it serves."""
         self._hang_up()
         request = {
-            "part": "coordinator" if self.name == "coordinator" else "agent",
+            "part": "coordinator" if self.is_coordinator else "agent",
             "config": str(self.config),
             "sets": [*self.sets, *sets],
             "control": str(self.control),
@@ -60,7 +61,11 @@ class Part:
 
     def start(self, *sets: str) -> None:
         self.begin(*sets)
-        self.heard("port" if self.name == "coordinator" else "serves")
+        self.heard("port" if self.is_coordinator else "serves")
+
+    @property
+    def is_coordinator(self) -> bool:
+        return self.name.startswith("coordinator")
 
     def heard(self, key: str, seconds: float = 30) -> dict[str, Any]:
         """The process's next message that has `key`; raises when it dies before."""
@@ -104,6 +109,15 @@ class Part:
         assert self.process is not None
         return self.process.wait(seconds)
 
+    def pause(self) -> None:
+        """SIGSTOP: as a machine that stands still."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
@@ -112,6 +126,7 @@ class Part:
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal.SIGCONT)
         return self.process.wait(20)
 
     def tail(self) -> str:
@@ -128,9 +143,18 @@ class Part:
 
 
 class Site:
-    """`start()` brings all up; `restart(part)` one; `clean()` raises unless rows, files and kernel agree."""
+    """`start()` brings all up; `restart(part)` one; `clean()` raises unless rows, files and kernel agree.
 
-    def __init__(self, agents: int = 2, sets: tuple[str, ...] = (), agent_sets: tuple[str, ...] = ()) -> None:
+    With `database`, the URL of an empty PostgreSQL database, the state lies there, and several `coordinators` share it.
+    """
+
+    def __init__(
+        self, agents: int = 2, sets: tuple[str, ...] = (), agent_sets: tuple[str, ...] = (), *,
+        database: str | None = None, coordinators: int = 1,
+    ) -> None:  # fmt: skip
+        self.database = database
+        if database is not None:
+            sets = (*sets, f"state.url={database}")
         self.folder = Path(tempfile.mkdtemp(prefix="brickyard-test-", dir="/var/tmp"))
         self.folder.chmod(0o755)
         self.layout = DevSite(self.folder / "site", free_port(), agents)
@@ -140,15 +164,30 @@ class Site:
         self.agents = {
             host: Part(self, host, self.layout.agent_file(host), (*AGENT, *agent_sets)) for host in self.hosts
         }
+        self.others = [self._other(number, sets) for number in range(2, coordinators + 1)]
         self.api = Api(self.layout.port, self.layout.coordinator_state / "admin-password")
         self.truths = Truths(self)
         self.records = self.folder / "records"
         self.records.mkdir()
         self.records.chmod(0o777)
 
+    def _other(self, number: int, sets: tuple[str, ...]) -> Part:
+        """A further coordinator: a state directory, ports and a certificate of its own, and the site's one key file."""
+        name = f"coordinator-{number}"
+        layout = DevSite(self.folder / name, free_port(), 1)
+        layout.write()
+        more = (*QUICK, *sets, f"keys.kek_file={self.layout.coordinator_state / 'kek'}")
+        part = Part(self, name, layout.coordinator_file, more)
+        part.api = Api(layout.port, self.layout.coordinator_state / "admin-password")
+        return part
+
+    @property
+    def coordinators(self) -> list[Part]:
+        return [self.coordinator, *self.others]
+
     @property
     def parts(self) -> dict[str, Part]:
-        return {"coordinator": self.coordinator, **self.agents}
+        return {**{part.name: part for part in self.coordinators}, **self.agents}
 
     @property
     def volume_host(self) -> str:
@@ -164,7 +203,13 @@ class Site:
         for part in self.agents.values():
             part.heard("serves")
         self.coordinator.heard("up")
+        for part in self.others:
+            part.start()
+            part.heard("up")
         self.api.login()
+        self.coordinator.api = self.api
+        for part in self.others:
+            part.api.share(self.api)
         limits = dict.fromkeys(("volumes", "gigabytes", "snapshots"), -1)
         self.api.call("PUT", f"/v3/os-quota-sets/{self.api.project}", {"quota_set": limits})
 

@@ -12,6 +12,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+from psycopg.rows import dict_row
+
 from agent.host import sysfs
 from coordinator.lifecycle.attachment import ATTACHMENT
 from coordinator.lifecycle.image import IMAGE
@@ -34,6 +37,9 @@ class Truths:
 
     def rows(self, query: str, *values: object) -> list[Row]:
         """Rows of the coordinator's database."""
+        if self._site.database is not None:
+            with psycopg.connect(self._site.database, row_factory=dict_row) as db:
+                return list(db.execute(query.replace("?", "%s"), values))
         return _rows(self._site.layout.coordinator_state / "coordinator.db", query, values)
 
     def journal(self, host: str, query: str) -> list[Row]:
@@ -156,6 +162,10 @@ class Truths:
             wanted[f"{row['kind']}.{ends[row['state']]}", row["request_id"]] += 1
         told = Counter((row["type"], row["request_id"]) for row in self.rows("SELECT type, request_id FROM events"))
         assert told == wanted
+
+    def eventually(self, check: Callable[[], None], seconds: float = 10) -> None:
+        """Until `check` passes; what it last raised when that takes too long."""
+        _eventually(check, seconds)
 
     def processes(self) -> list[str]:
         """Processes that still have a file of the site open though it was stopped."""

@@ -1,4 +1,4 @@
-"""`db check`, `db backup`, `db purge`, `db upgrade`."""
+"""`db check`, `db backup`, `db purge`, `db upgrade`; what carries whole states is in `moving`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from agent.base.config import load
 from agent.base.errors import Conflict, Permanent
 from agent.base.files import sync_folder
 from agent.base.terminal.config import config_options
+from coordinator.cli.offline.moving import COMMANDS, copy_to
 from coordinator.cli.offline.site import become_owner, beside, checked, in_its_place
 from coordinator.server.settings import DEFAULT_CONFIG, CoordinatorSettings
 
@@ -42,20 +43,24 @@ def db() -> None:
 @config_options(DEFAULT_CONFIG)
 def check(config: Path | None, sets: tuple[str, ...]) -> None:
     """Check that the database is whole and has this release's schema; a coordinator may be running."""
+    from coordinator.state.postgresql import shown
     from coordinator.state.upgrade import differences
 
     settings = load(CoordinatorSettings, config, sets)
     checked(settings)
-    with closing(_reader(settings.database_file)) as conn:
-        found = [str(row[0]) for row in conn.execute("PRAGMA integrity_check(20)")]
-        found = [] if found == ["ok"] else found
-        found += [f"row {row[1]} of {row[0]} names a missing row of {row[2]}" for row in _dangling(conn)]
+    where = str(settings.database_file) if settings.state.url is None else shown(settings.state.url)
+    found: list[str] = []
+    if settings.state.url is None:
+        with closing(_reader(settings.database_file)) as conn:
+            found = [str(row[0]) for row in conn.execute("PRAGMA integrity_check(20)")]
+            found = [] if found == ["ok"] else found
+            found += [f"row {row[1]} of {row[0]} names a missing row of {row[2]}" for row in _dangling(conn)]
     if not found:
         with beside(settings) as database:
             found = [str(each) for each in database.read_now(differences)]
     if found:
-        raise Damaged(path=str(settings.database_file), reason="; ".join(found[:20]))
-    click.echo(f"{settings.database_file}: no problem found.")
+        raise Damaged(path=where, reason="; ".join(found[:20]))
+    click.echo(f"{where}: no problem found.")
 
 
 @db.command()
@@ -73,9 +78,12 @@ def backup(file: Path, config: Path | None, sets: tuple[str, ...]) -> None:
     temp = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
     os.close(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     try:
-        with closing(_reader(settings.database_file)) as source, closing(sqlite3.connect(temp)) as copy:
-            source.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")
+        if settings.state.url is not None:
+            copy_to(settings, temp)
+        else:
+            with closing(_reader(settings.database_file)) as source, closing(sqlite3.connect(temp)) as copy:
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode=DELETE")
         with temp.open("rb") as written:
             os.fsync(written.fileno())
         os.link(temp, file)
@@ -85,6 +93,10 @@ def backup(file: Path, config: Path | None, sets: tuple[str, ...]) -> None:
         temp.unlink(missing_ok=True)
     sync_folder(file.parent)
     click.echo(f"{file}: {file.stat().st_size} bytes.")
+
+
+for command in COMMANDS:
+    db.add_command(command)
 
 
 @db.command()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from agent.base.errors import NotFound
+from agent.base.errors import Conflict, NotFound
 from coordinator.server.settings import CoordinatorSettings
 
 if TYPE_CHECKING:
@@ -22,9 +22,15 @@ class NoSite(NotFound):
     hint = "Start the coordinator once, or name its configuration with --config or --set coordinator.state_dir=DIR."
 
 
+class CoordinatorsRun(Conflict):
+    code = "cli.coordinators-run"
+    sentence = "Coordinators work on this database: {names}."
+    hint = "Stop all of them first; one that was killed counts as gone after 10 seconds."
+
+
 def checked(settings: CoordinatorSettings) -> None:
-    """Raise `NoSite` unless there is a database."""
-    if not settings.database_file.is_file():
+    """Raise `NoSite` unless there is a database (one on PostgreSQL is looked for when it is opened)."""
+    if settings.state.url is None and not settings.database_file.is_file():
         raise NoSite(path=str(settings.database_file))
 
 
@@ -39,13 +45,20 @@ def become_owner(settings: CoordinatorSettings) -> None:
 
 
 @contextmanager
-def in_its_place(settings: CoordinatorSettings) -> Iterator[Database]:
-    """The database with its lock held: no coordinator may run. Raises `DatabaseBusy`, `NoSite`."""
-    from coordinator.state.database import Database
+def in_its_place(settings: CoordinatorSettings, *, may_be_new: bool = False) -> Iterator[Database]:
+    """The database while no coordinator runs. Raises `DatabaseBusy`, `CoordinatorsRun`, `NoSite`."""
+    from coordinator.server.start import open_database
+    from coordinator.state import coordinators
+    from coordinator.state.schema import version
 
-    checked(settings)
-    db = Database.sqlite(settings.database_file)
+    if not may_be_new:
+        checked(settings)
+    db = open_database(settings)
     try:
+        if not db.alone and (db.read_now(version) or "0001") >= "0003":
+            alive = db.read_now(coordinators.living)
+            if alive:
+                raise CoordinatorsRun(names=", ".join(alive))
         yield db
     finally:
         db.close()
@@ -60,6 +73,16 @@ def beside(settings: CoordinatorSettings) -> Iterator[Database]:
     from coordinator.state.schema import check, version
 
     checked(settings)
+    if settings.state.url is not None:
+        from coordinator.server.start import open_database
+
+        shared = open_database(settings)
+        try:
+            shared.read_now(lambda conn: check(version(conn) or "none"))
+            yield shared
+        finally:
+            shared.close()
+        return
     arguments = {"timeout": 10, "check_same_thread": False, "isolation_level": None}
     engine = create_engine(f"sqlite:///{settings.database_file}", connect_args=arguments)
     event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON").close())

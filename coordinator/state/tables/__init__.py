@@ -23,6 +23,7 @@ def load_all() -> MetaData:
 
 MODULES = (
     "attachments",
+    "coordinators",
     "enrolment",
     "fleet",
     "identity",
@@ -31,6 +32,7 @@ MODULES = (
     "messages",
     "operations",
     "quotas",
+    "site",
     "snapshots",
     "types",
     "volumes",

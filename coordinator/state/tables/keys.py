@@ -1,6 +1,6 @@
 """The sealed key store: each payload is AES-GCM under the key-encryption key, bound to its own id."""
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, String, Table
+from sqlalchemy import Column, DateTime, Index, Integer, LargeBinary, String, Table
 
 from coordinator.state.tables import metadata
 from coordinator.state.tables.columns import id_column, times
@@ -29,3 +29,14 @@ key_checks = Table(
     Column("nonce", LargeBinary(12), nullable=False),
     Column("sealed", LargeBinary, nullable=False),
 )
+
+site_secrets = Table(
+    "site_secrets",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("kek_id", String(64), nullable=False),
+    Column("nonce", LargeBinary(12), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("updated_at", DateTime, nullable=False),
+)
+"""What all coordinators of a site share and nobody may list: the CA, the keys that sign tokens. Sealed alike."""

@@ -93,13 +93,13 @@ def _hosts() -> None:
     op.create_table(
         "hosts",
         sa.Column("id", sa.String(length=63), nullable=False),
-        sa.Column("enabled", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("enabled", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("disabled_reason", sa.String(length=255), nullable=True),
-        sa.Column("reachable", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("reachable", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("reachable_since", sa.DateTime(), nullable=True),
         sa.Column("last_seen", sa.DateTime(), nullable=True),
         sa.Column("availability_zone", sa.String(length=255), server_default="nova", nullable=False),
-        sa.Column("keeps_images", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("keeps_images", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=True),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
@@ -113,7 +113,7 @@ def _identity_domains() -> None:
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("enabled", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("enabled", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_identity_domains")),
@@ -153,7 +153,7 @@ def _images() -> None:
         sa.Column("status", sa.String(length=32), nullable=False),
         sa.Column("previous_status", sa.String(length=32), nullable=True),
         sa.Column("visibility", sa.String(length=16), nullable=False),
-        sa.Column("protected", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("protected", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("disk_format", sa.String(length=16), nullable=True),
         sa.Column("container_format", sa.String(length=16), nullable=True),
         sa.Column("min_disk", sa.Integer(), nullable=False),
@@ -168,7 +168,7 @@ def _images() -> None:
         sa.Column("attention", sa.Text(), nullable=True),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
-        sa.Column("deleted", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("deleted", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("deleted_at", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_images")),
     )
@@ -178,6 +178,7 @@ def _images() -> None:
         ["owner", "created_at", "id"],
         unique=False,
         sqlite_where=sa.text("NOT deleted"),
+        postgresql_where=sa.text("NOT deleted"),
     )
 
 
@@ -205,6 +206,7 @@ def _issues() -> None:
         ["code", "resource_type", "resource_id"],
         unique=True,
         sqlite_where=sa.text("closed_at IS NULL"),
+        postgresql_where=sa.text("closed_at IS NULL"),
     )
 
 
@@ -272,7 +274,7 @@ def _operations() -> None:
         sa.Column("waiting_since", sa.DateTime(), nullable=True),
         sa.Column("progress", sa.JSON(), nullable=True),
         sa.Column("error", sa.JSON(), nullable=True),
-        sa.Column("cancel_requested", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("cancel_requested", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("owner", sa.String(length=64), nullable=True),
         sa.Column("epoch", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_until", sa.Double(), nullable=True),
@@ -287,6 +289,7 @@ def _operations() -> None:
         ["lease_until"],
         unique=False,
         sqlite_where=sa.text("state IN ('running', 'undoing')"),
+        postgresql_where=sa.text("state IN ('running', 'undoing')"),
     )
     op.create_index("ix_operations_project", "operations", ["project_id", "created_at", "id"], unique=False)
     op.create_index("ix_operations_resource", "operations", ["resource_id", "created_at"], unique=False)
@@ -328,16 +331,21 @@ def _volume_types() -> None:
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=255), nullable=True),
-        sa.Column("is_public", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("is_public", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("qos_specs_id", sa.String(length=36), nullable=True),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
-        sa.Column("deleted", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("deleted", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("deleted_at", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_volume_types")),
     )
     op.create_index(
-        "uq_volume_types_live_name", "volume_types", ["name"], unique=True, sqlite_where=sa.text("NOT deleted")
+        "uq_volume_types_live_name",
+        "volume_types",
+        ["name"],
+        unique=True,
+        sqlite_where=sa.text("NOT deleted"),
+        postgresql_where=sa.text("NOT deleted"),
     )
 
 
@@ -368,7 +376,7 @@ def _identity_projects() -> None:
         sa.Column("domain_id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("enabled", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("enabled", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
         sa.ForeignKeyConstraint(["domain_id"], ["identity_domains.id"], name=op.f("fk_identity_projects_domain_id")),
@@ -387,7 +395,7 @@ def _identity_users() -> None:
         sa.Column("email", sa.String(length=255), nullable=True),
         sa.Column("password_hash", sa.String(length=255), nullable=True),
         sa.Column("default_project_id", sa.String(length=64), nullable=True),
-        sa.Column("enabled", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("enabled", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("tokens_valid_after", sa.Double(), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
@@ -421,10 +429,10 @@ def _pools() -> None:
         sa.Column("provisioned_bytes", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("max_over_subscription", sa.Double(), server_default="20.0", nullable=False),
         sa.Column("reserved_percent", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("thin", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("thin", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("reported", sa.JSON(), nullable=False),
-        sa.Column("present", sa.Boolean(), server_default=sa.text("1"), nullable=False),
-        sa.Column("disabled", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("present", sa.Boolean(), server_default=sa.true(), nullable=False),
+        sa.Column("disabled", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
         sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name=op.f("fk_pools_host_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pools")),
@@ -495,13 +503,13 @@ def _volumes() -> None:
         sa.Column("snapshot_id", sa.String(length=36), nullable=True),
         sa.Column("source_volid", sa.String(length=36), nullable=True),
         sa.Column("image_id", sa.String(length=36), nullable=True),
-        sa.Column("bootable", sa.Boolean(), server_default=sa.text("0"), nullable=False),
-        sa.Column("multiattach", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("bootable", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("multiattach", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("encryption_key_id", sa.String(length=36), nullable=True),
         sa.Column("encryption_format", sa.String(length=16), nullable=True),
         sa.Column("encryption_cipher", sa.String(length=64), nullable=True),
         sa.Column("encryption_key_size", sa.Integer(), nullable=True),
-        sa.Column("use_quota", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("use_quota", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("device_bytes", sa.BigInteger(), nullable=True),
         sa.Column("usable_bytes", sa.BigInteger(), nullable=True),
         sa.Column("attention", sa.Text(), nullable=True),
@@ -510,7 +518,7 @@ def _volumes() -> None:
         sa.Column("updated_at", sa.DateTime(), nullable=True),
         sa.Column("launched_at", sa.DateTime(), nullable=True),
         sa.Column("terminated_at", sa.DateTime(), nullable=True),
-        sa.Column("deleted", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("deleted", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("deleted_at", sa.DateTime(), nullable=True),
         sa.ForeignKeyConstraint(["volume_type_id"], ["volume_types.id"], name=op.f("fk_volumes_volume_type_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_volumes")),
@@ -521,17 +529,31 @@ def _volumes() -> None:
         ["status"],
         unique=False,
         sqlite_where=sa.text("NOT deleted AND status NOT IN ('available', 'in-use')"),
+        postgresql_where=sa.text("NOT deleted AND status NOT IN ('available', 'in-use')"),
     )
     op.create_index(
-        "ix_volumes_live_all", "volumes", ["created_at", "id"], unique=False, sqlite_where=sa.text("NOT deleted")
+        "ix_volumes_live_all",
+        "volumes",
+        ["created_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("NOT deleted"),
+        postgresql_where=sa.text("NOT deleted"),
     )
-    op.create_index("ix_volumes_live_host", "volumes", ["host_id"], unique=False, sqlite_where=sa.text("NOT deleted"))
+    op.create_index(
+        "ix_volumes_live_host",
+        "volumes",
+        ["host_id"],
+        unique=False,
+        sqlite_where=sa.text("NOT deleted"),
+        postgresql_where=sa.text("NOT deleted"),
+    )
     op.create_index(
         "ix_volumes_live_project",
         "volumes",
         ["project_id", "created_at", "id"],
         unique=False,
         sqlite_where=sa.text("NOT deleted"),
+        postgresql_where=sa.text("NOT deleted"),
     )
     op.create_index(
         "ix_volumes_live_quota",
@@ -539,6 +561,7 @@ def _volumes() -> None:
         ["project_id", "volume_type_id", "size", "reserved_size"],
         unique=False,
         sqlite_where=sa.text("NOT deleted AND use_quota"),
+        postgresql_where=sa.text("NOT deleted AND use_quota"),
     )
 
 
@@ -564,7 +587,7 @@ def _attachments() -> None:
         sa.Column("detach_time", sa.DateTime(), nullable=True),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
-        sa.Column("deleted", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("deleted", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("deleted_at", sa.DateTime(), nullable=True),
         sa.ForeignKeyConstraint(["volume_id"], ["volumes.id"], name=op.f("fk_attachments_volume_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attachments")),
@@ -575,9 +598,15 @@ def _attachments() -> None:
         ["project_id", "created_at", "id"],
         unique=False,
         sqlite_where=sa.text("NOT deleted"),
+        postgresql_where=sa.text("NOT deleted"),
     )
     op.create_index(
-        "ix_attachments_live_volume", "attachments", ["volume_id"], unique=False, sqlite_where=sa.text("NOT deleted")
+        "ix_attachments_live_volume",
+        "attachments",
+        ["volume_id"],
+        unique=False,
+        sqlite_where=sa.text("NOT deleted"),
+        postgresql_where=sa.text("NOT deleted"),
     )
 
 
@@ -614,11 +643,11 @@ def _snapshots() -> None:
         sa.Column("encryption_key_id", sa.String(length=36), nullable=True),
         sa.Column("device_bytes", sa.BigInteger(), nullable=True),
         sa.Column("usable_bytes", sa.BigInteger(), nullable=True),
-        sa.Column("use_quota", sa.Boolean(), server_default=sa.text("1"), nullable=False),
+        sa.Column("use_quota", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("attention", sa.Text(), nullable=True),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=True),
-        sa.Column("deleted", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("deleted", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("deleted_at", sa.DateTime(), nullable=True),
         sa.ForeignKeyConstraint(["volume_id"], ["volumes.id"], name=op.f("fk_snapshots_volume_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_snapshots")),
@@ -629,9 +658,15 @@ def _snapshots() -> None:
         ["project_id", "created_at", "id"],
         unique=False,
         sqlite_where=sa.text("NOT deleted"),
+        postgresql_where=sa.text("NOT deleted"),
     )
     op.create_index(
-        "ix_snapshots_live_volume", "snapshots", ["volume_id"], unique=False, sqlite_where=sa.text("NOT deleted")
+        "ix_snapshots_live_volume",
+        "snapshots",
+        ["volume_id"],
+        unique=False,
+        sqlite_where=sa.text("NOT deleted"),
+        postgresql_where=sa.text("NOT deleted"),
     )
 
 

@@ -21,7 +21,7 @@ from coordinator.identity.authenticator import NoAuthenticator
 from coordinator.identity.context import Principal, expanded
 from coordinator.identity.errors import Unauthorized
 from coordinator.identity.policy import Policy
-from coordinator.state.database import Database
+from tests.support import databases
 
 P1, P2 = "a" * 32, "b" * 32
 THING = "11111111-2222-3333-4444-555555555555"
@@ -160,7 +160,7 @@ class ByName:
 async def served(tmp_path: Path, *resources: Resource, hooks: Hooks | None = None, **settings: Any):
     """A session whose base is a real server with the toy; `session.get("/v3/volumes")`."""
     settings.setdefault("response_validation", "error")
-    db = Database.sqlite(tmp_path / "state.db")
+    db = databases.empty(tmp_path / "state.db")
     services = Services(db, Policy.builtin(), ByName(), ApiSettings(**settings))
     runner = web.AppRunner(make_app(resources or (TOY,), services, hooks), access_log=None)
     await runner.setup()

@@ -28,9 +28,9 @@ from coordinator.state import fleet as state
 from coordinator.state.database import Database
 from coordinator.state.enrolment import EnrolledHost
 from coordinator.state.errors import DatabaseUnavailable
-from coordinator.state.schema import prepare
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move
+from tests.support import databases
 
 
 class BackEndBroken(Permanent):
@@ -105,8 +105,7 @@ class Fleet:
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    db = Database.sqlite(tmp_path / "state.db")
-    db.write_now(prepare)
+    db = databases.fresh(tmp_path / "state.db")
     made = Fleet(db, tmp_path)
     yield made
     await made.poller.close()

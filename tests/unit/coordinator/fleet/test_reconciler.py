@@ -15,16 +15,15 @@ from coordinator.fleet.reconciler import CODES, differences, of_exports
 from coordinator.state import issues, volumes
 from coordinator.state.database import Database
 from coordinator.state.issues import Issue
-from coordinator.state.schema import prepare
 from coordinator.state.transition import enter, move
+from tests.support import databases
 
 GIB = 1 << 30
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database.sqlite(tmp_path / "state.db")
-    database.write_now(prepare)
+    database = databases.fresh(tmp_path / "state.db")
     yield database
     database.close()
 

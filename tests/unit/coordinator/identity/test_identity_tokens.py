@@ -20,8 +20,8 @@ from coordinator.identity.scope import Named, Scope
 from coordinator.identity.settings import IdentitySettings
 from coordinator.identity.tokens import Claims, read, sign
 from coordinator.state import identity as state
-from coordinator.state.database import Database
 from coordinator.state.tables import load_all
+from tests.support import databases
 
 CLAIMS = Claims("t1", "u1", "project", "p1", 1000.0, 2000.0, ("password",))
 SLOW = IdentitySettings(bcrypt_rounds=4)
@@ -36,7 +36,7 @@ class Clock:
 
 @pytest.fixture
 def db(tmp_path):
-    database = Database.sqlite(tmp_path / "state.db")
+    database = databases.empty(tmp_path / "state.db")
     load_all().create_all(database.engine)
     database.write_now(lambda conn: bootstrap(conn, "first password", rounds=4))
     yield database
@@ -192,7 +192,7 @@ def test_bootstrap_again_changes_nothing(db):
 
 def test_export_and_import(db, tmp_path):
     content = json.loads(json.dumps(db.read_now(exported)))
-    other = Database.sqlite(tmp_path / "other.db")
+    other = databases.empty(tmp_path / "other.db")
     load_all().create_all(other.engine)
     counts = other.write_now(lambda conn: imported(conn, content))
     assert counts == {"domain": 1, "project": 2, "user": 2, "role": 4}

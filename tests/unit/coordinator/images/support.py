@@ -12,6 +12,7 @@ from coordinator.state.tables import metadata, types  # noqa: F401 - volumes ref
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.fleet import hosts, pools
 from coordinator.state.transition import move
+from tests.support import databases
 
 OWNER = Caller("p1")
 OTHER = Caller("p2")
@@ -19,7 +20,7 @@ ADMIN = Caller("adm", is_admin=True)
 
 
 def database(folder: Path) -> Database:
-    made = Database.sqlite(folder / "state.db")
+    made = databases.empty(folder / "state.db")
     metadata.create_all(made.engine)
     return made
 

@@ -26,13 +26,14 @@ from coordinator.state import transition
 from coordinator.state.database import Database
 from coordinator.state.tables import metadata, types  # noqa: F401 - volumes refer to it
 from coordinator.state.tables.keys import secrets
+from tests.support import databases
 
 CANARY = b"canary-5f1c0e-passphrase"
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database.sqlite(tmp_path / "state.db")
+    database = databases.empty(tmp_path / "state.db")
     metadata.create_all(database.engine)
     yield database
     database.close()

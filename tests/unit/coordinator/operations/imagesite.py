@@ -27,9 +27,9 @@ from coordinator.operations.registry import workflows
 from coordinator.state import enrolment
 from coordinator.state.database import Database
 from coordinator.state.enrolment import EnrolledHost
-from coordinator.state.schema import prepare
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.fleet import hosts as host_rows
+from tests.support import databases
 from tests.unit.coordinator.operations.support import Hosts, Wire
 
 OWNER = Caller("p1")
@@ -67,9 +67,8 @@ def identity(folder: Path, authority: Authority, role: str) -> TlsIdentity:
 async def image_site(folder: Path) -> AsyncIterator[ImageSite]:
     async with AsyncExitStack() as stack:
         authority = Authority(new_authority())
-        db = Database.sqlite(folder / "state.db")
+        db = databases.fresh(folder / "state.db")
         stack.callback(db.close)
-        db.write_now(prepare)
         keys = KeyStore(Kek(b"k" * 32))
         port = DataPort(identity(folder, authority, host_role("host-a")), "127.0.0.1")
         await port.start()

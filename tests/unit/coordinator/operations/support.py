@@ -30,8 +30,8 @@ from coordinator.operations.registry import workflows
 from coordinator.state import enrolment, fleet
 from coordinator.state.database import Database
 from coordinator.state.enrolment import EnrolledHost
-from coordinator.state.schema import prepare
 from coordinator.state.tables.columns import utcnow
+from tests.support import databases
 
 REQUESTER = Requester(project_id="p1", user_id="u1", request_id="req-1", owner="c1")
 
@@ -166,9 +166,8 @@ async def site(
 ) -> AsyncIterator[Site]:
     """A database, an engine and agents, all real but for the wire between them."""
     async with AsyncExitStack() as stack:
-        db = Database.sqlite(folder / "state.db")
+        db = databases.fresh(folder / "state.db")
         stack.callback(db.close)
-        db.write_now(prepare)
         keys = KeyStore(Kek(b"k" * 32))
         hosts = Hosts()
         folders: dict[str, Path] = {}

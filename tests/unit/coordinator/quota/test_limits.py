@@ -17,14 +17,13 @@ from coordinator.quota.errors import GigabytesLimit, SnapshotLimit, VolumeLimit,
 from coordinator.quota.usage import _VOLUMES, used
 from coordinator.state import types
 from coordinator.state.database import Database
-from coordinator.state.schema import prepare
 from coordinator.state.transition import enter, move
+from tests.support import databases
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database.sqlite(tmp_path / "state.db")
-    database.write_now(prepare)
+    database = databases.fresh(tmp_path / "state.db")
     yield database
     database.close()
 
@@ -85,9 +84,8 @@ def test_temporary_volumes_and_other_projects_do_not_count(db: Database) -> None
 def test_usage_is_the_sum_of_rows(
     tmp_path_factory: pytest.TempPathFactory, wanted: list[tuple[int, int, bool, bool]]
 ) -> None:
-    database = Database.sqlite(tmp_path_factory.mktemp("db") / "state.db")
+    database = databases.fresh(tmp_path_factory.mktemp("db") / "state.db")
     try:
-        database.write_now(prepare)
         gold = database.write_now(lambda conn: types.create(conn, "gold", None))
         count = size_sum = gold_sum = 0
         for size, reserved, typed, deleted in wanted:
@@ -109,6 +107,7 @@ def test_usage_is_the_sum_of_rows(
         database.close()
 
 
+@pytest.mark.only("sqlite")
 def test_usage_reads_an_index_and_no_table(db: Database) -> None:
     def plan(conn: Connection) -> str:
         asked = _VOLUMES.params(project="p").compile(conn, compile_kwargs={"literal_binds": True})

@@ -20,17 +20,16 @@ from coordinator.scheduler.request import Request
 from coordinator.state import enrolment, fleet
 from coordinator.state.database import Database
 from coordinator.state.enrolment import EnrolledHost
-from coordinator.state.schema import prepare
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.fleet import pools
+from tests.support import databases
 
 GIB = 1 << 30
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database.sqlite(tmp_path / "state.db")
-    database.write_now(prepare)
+    database = databases.fresh(tmp_path / "state.db")
     yield database
     database.close()
 
@@ -113,9 +112,8 @@ def test_threads_never_promise_more_than_there_is(db: Database) -> None:
 
 @given(st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=12))
 def test_claims_and_releases_come_out_even(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
-    database = Database.sqlite(tmp_path_factory.mktemp("db") / "state.db")
+    database = databases.fresh(tmp_path_factory.mktemp("db") / "state.db")
     try:
-        database.write_now(prepare)
         pool = host(database, "h1", 100)
         kept = [size for size in sizes if database.write_now(lambda conn, s=size: claim(conn, pool, s * GIB))]
         promised = database.read_now(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one())

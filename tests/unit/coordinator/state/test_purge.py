@@ -18,11 +18,11 @@ from coordinator.state.database import Database
 from coordinator.state.enrolment import CertificateRow
 from coordinator.state.issues import Issue
 from coordinator.state.operations import Operation
-from coordinator.state.schema import prepare
 from coordinator.state.tables import metadata
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.operations import events
 from coordinator.state.transition import enter, move
+from tests.support import databases
 
 KEPT = kept(HousekeepingSection())
 DAY = datetime.timedelta(days=1)
@@ -31,8 +31,7 @@ OLD = utcnow() - 400 * DAY
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database.sqlite(tmp_path / "state.db")
-    database.write_now(prepare)
+    database = databases.fresh(tmp_path / "state.db")
     yield database
     database.close()
 

@@ -21,12 +21,12 @@ from coordinator.state.errors import DatabaseBusy, DatabaseUnavailable, SchemaTo
 from coordinator.state.schema import HEAD, check, prepare, version
 from coordinator.state.tables.volumes import volumes as table
 from coordinator.state.transition import enter, move, move_if
+from tests.support import databases
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database.sqlite(tmp_path / "state.db")
-    database.write_now(prepare)
+    database = databases.fresh(tmp_path / "state.db")
     yield database
     database.close()
 
@@ -88,9 +88,8 @@ async def test_of_two_at_once_one_wins(db: Database) -> None:
 
 @given(st.lists(st.sampled_from(sorted(VOLUME.events())), max_size=25))
 def test_any_sequence_of_events_keeps_to_the_table(tmp_path_factory: pytest.TempPathFactory, events: list[str]) -> None:
-    database = Database.sqlite(tmp_path_factory.mktemp("db") / "state.db")
+    database = databases.fresh(tmp_path_factory.mktemp("db") / "state.db")
     try:
-        database.write_now(prepare)
         volume_id = database.write_now(make)
         status, previous = "creating", None
         for event in events:
@@ -121,9 +120,10 @@ def test_a_failing_write_changes_nothing(db: Database) -> None:
     assert db.read_now(lambda conn: conn.execute(select(table)).all()) == []
 
 
+@pytest.mark.only("sqlite")
 def test_a_second_coordinator_on_the_file_is_refused_naming_the_first(db: Database, tmp_path: Path) -> None:
     with pytest.raises(DatabaseBusy, match=r"in use by process [0-9]+"):
-        Database.sqlite(tmp_path / "state.db")
+        databases.empty(tmp_path / "state.db")
 
 
 def test_schema_versions(db: Database) -> None:
@@ -133,6 +133,7 @@ def test_schema_versions(db: Database) -> None:
         check("9999")
 
 
+@pytest.mark.only("sqlite")
 def test_a_full_disk_is_told_and_changes_nothing(db: Database) -> None:
     pages = db.read_now(lambda conn: conn.exec_driver_sql("PRAGMA page_count").scalar_one())
 

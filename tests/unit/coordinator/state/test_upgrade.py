@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from alembic import command
+from sqlalchemy import Connection, inspect, text
 
-from coordinator.state.database import Database
-from coordinator.state.errors import SchemaTooNew
-from coordinator.state.schema import HEAD, prepare, version
-from coordinator.state.upgrade import differences, upgrade
+from coordinator.state.errors import SchemaTooNew, SchemaTooOld
+from coordinator.state.schema import HEAD, RELEASED, prepare, version
+from coordinator.state.upgrade import _config, differences, upgrade
+from tests.support import databases
 
 
 def test_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
-    db = Database.sqlite(tmp_path / "state.db")
+    db = databases.empty(tmp_path / "state.db")
     try:
         assert db.write_now(upgrade) == (None, HEAD)
         assert db.read_now(version) == HEAD
@@ -25,10 +26,11 @@ def test_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
         db.close()
 
 
+@pytest.mark.only("sqlite")
 def test_the_quick_way_and_migrations_make_the_same_schema(tmp_path: Path) -> None:
     made = []
     for name, how in (("quick", prepare), ("migrated", upgrade)):
-        db = Database.sqlite(tmp_path / name)
+        db = databases.empty(tmp_path / name)
         db.write_now(how)
         rows = db.read_now(
             lambda conn: conn.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")).all()
@@ -40,7 +42,7 @@ def test_the_quick_way_and_migrations_make_the_same_schema(tmp_path: Path) -> No
 
 
 def test_an_upgrade_that_dies_changes_nothing(tmp_path: Path) -> None:
-    db = Database.sqlite(tmp_path / "state.db")
+    db = databases.empty(tmp_path / "state.db")
 
     def dies(conn):
         upgrade(conn)
@@ -54,11 +56,28 @@ def test_an_upgrade_that_dies_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    db = Database.sqlite(tmp_path / "state.db")
-    db.write_now(prepare)
+    db = databases.fresh(tmp_path / "state.db")
     db.write_now(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     with pytest.raises(SchemaTooNew, match="9999"):
         db.write_now(upgrade)
     with pytest.raises(SchemaTooNew):
         db.write_now(prepare)
     db.close()
+
+
+def test_each_released_schema_is_upgraded_with_its_rows(tmp_path: Path) -> None:
+    for released in RELEASED[:-1]:
+        db = databases.empty(tmp_path / released)
+
+        def older(conn: Connection, released: str = released) -> None:
+            command.upgrade(_config(conn), released)
+            conn.execute(text("INSERT INTO quota_limits VALUES ('p', 'volumes', 7)"))
+
+        db.write_now(older)
+        assert db.read_now(version) == released
+        with pytest.raises(SchemaTooOld):
+            db.write_now(prepare)
+        assert db.write_now(upgrade) == (released, HEAD)
+        assert db.read_now(differences) == []
+        assert db.read_now(lambda conn: conn.execute(text("SELECT hard_limit FROM quota_limits")).scalar_one()) == 7
+        db.close()

@@ -16,18 +16,17 @@ from coordinator.state import operations, snapshot_lists, volume_lists
 from coordinator.state import volumes as state_volumes
 from coordinator.state.database import Database
 from coordinator.state.paging import Page
-from coordinator.state.schema import prepare
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volume_metadata, volumes
+from tests.support import databases
 
 START = datetime.datetime(2026, 1, 1)
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    db = Database.sqlite(tmp_path / "state.db")
-    db.write_now(prepare)
+    db = databases.fresh(tmp_path / "state.db")
     db.write_now(fill)
     yield db
     db.close()
@@ -72,6 +71,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("index", LISTS)
+@pytest.mark.only("sqlite")
 def test_pages_walk_an_index(db: Database, index: str) -> None:
     listing, project = LISTS[index]
     first = db.read_now(lambda conn: listing(conn, project, [], Page(limit=10)))
@@ -87,6 +87,7 @@ def test_pages_walk_an_index(db: Database, index: str) -> None:
     assert "TEMP B-TREE" not in plan, plan
 
 
+@pytest.mark.only("sqlite")
 def test_what_runs_all_the_time_reads_no_more_than_it_must(db: Database) -> None:
     plans = Plans(db.engine)
     guards = (
@@ -121,6 +122,7 @@ def test_all_pages_together_are_the_list(db: Database) -> None:
     assert (len(seen), seen) == (200, sorted(seen))
 
 
+@pytest.mark.only("sqlite")
 def test_the_details_of_a_page_are_one_query(db: Database) -> None:
     for limit in (1, 100):
         plans = Plans(db.engine)

@@ -12,11 +12,12 @@ from sqlalchemy import Connection, text
 
 from coordinator.state.database import Database
 from coordinator.state.errors import DatabaseUnavailable
+from tests.support import databases
 
 
 @pytest.fixture
 async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database.sqlite(tmp_path / "a.db")
+    database = databases.empty(tmp_path / "a.db")
     await database.write(lambda conn: conn.execute(text("CREATE TABLE t (n INTEGER PRIMARY KEY)")).rowcount)
     yield database
     await asyncio.to_thread(database.close)
@@ -34,6 +35,7 @@ def _numbers(conn: Connection) -> list[int]:
     return list(conn.execute(text("SELECT n FROM t ORDER BY n")).scalars())
 
 
+@pytest.mark.only("sqlite")
 async def test_many_at_once_are_few_transactions(db: Database) -> None:
     begun: list[int] = []
 
@@ -60,6 +62,7 @@ async def test_one_that_raises_takes_nothing_of_its_neighbours_along(db: Databas
     assert await db.read(_numbers) == [n for n in range(60) if n % 3]
 
 
+@pytest.mark.only("sqlite")
 async def test_a_failure_that_ends_the_transaction_makes_each_run_alone(db: Database) -> None:
     def ends(conn: Connection) -> None:
         conn.exec_driver_sql("ROLLBACK")
@@ -72,6 +75,7 @@ async def test_a_failure_that_ends_the_transaction_makes_each_run_alone(db: Data
     assert await db.read(_numbers) == [n for n in range(20) if n != 7]
 
 
+@pytest.mark.only("sqlite")
 async def test_a_full_disk_is_told_to_each(db: Database) -> None:
     def small(conn: Connection) -> None:
         pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()

@@ -1,0 +1,85 @@
+"""What differs between the databases: how a transaction begins, what a failure means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
+
+_SERIALIZATION, _DEADLOCK, _LOCK_NOT_AVAILABLE, _UNIQUE = "40001", "40P01", "55P03", "23505"
+_AGAIN = frozenset({_SERIALIZATION, _DEADLOCK, _LOCK_NOT_AVAILABLE})
+# Classes of SQLSTATE that say that the server is away, full or stopping; nothing was kept.
+_AWAY = ("08", "53", "57", "58")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of database. `alone`: only one process can have it, and one of its threads writes."""
+
+    name: str
+    alone: bool
+    begin_read: str
+    begin_write: str
+    in_transaction: Callable[[Any], bool]
+    unavailable: Callable[[DBAPIError], bool]
+
+    def is_open(self, conn: Connection) -> bool:
+        """Whether a transaction is under way (some failures end it by themselves)."""
+        return not conn.invalidated and self.in_transaction(conn.connection.dbapi_connection)
+
+
+def _sqlite_unavailable(error: DBAPIError) -> bool:
+    return isinstance(error, OperationalError) and not str(error.orig).startswith("no such ")
+
+
+def _postgresql_open(connection: Any) -> bool:
+    return not connection.closed and int(connection.info.transaction_status) != 0
+
+
+def _postgresql_unavailable(error: DBAPIError) -> bool:
+    state = sqlstate(error)
+    if state is None:
+        return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+    return state.startswith(_AWAY) or state in _AGAIN
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """The five characters by which PostgreSQL tells what failed; None when the server did not say."""
+    found = getattr(error.orig, "sqlstate", None)
+    return found if found is None else str(found)
+
+
+def collided(error: DBAPIError) -> bool:
+    """Two writers got in each other's way; the same again will do."""
+    return sqlstate(error) in _AGAIN
+
+
+def came_second(error: DBAPIError) -> bool:
+    """Another writer has inserted the row that was missing a moment ago: looking again finds it."""
+    return sqlstate(error) == _UNIQUE
+
+
+def not_storable(error: DBAPIError) -> bool:
+    """A value does not fit its column: PostgreSQL keeps to lengths and ranges, and knows no NUL in a text."""
+    return isinstance(error, DataError)
+
+
+SQLITE = Kind(
+    name="SQLite",
+    alone=True,
+    begin_read="BEGIN",
+    begin_write="BEGIN IMMEDIATE",
+    in_transaction=lambda connection: bool(getattr(connection, "in_transaction", True)),
+    unavailable=_sqlite_unavailable,
+)
+POSTGRESQL = Kind(
+    name="PostgreSQL",
+    alone=False,
+    begin_read="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    begin_write="BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+    in_transaction=_postgresql_open,
+    unavailable=_postgresql_unavailable,
+)

@@ -1,0 +1,45 @@
+"""Hints between the coordinators of one database: something has changed, look at the rows.
+
+News may be lost or come twice. Nothing may depend on them but how soon somebody looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+Heard = Callable[[str], object]
+ENDED, CANCELLED, FREED, HOSTS, HOST_UP = "ended", "cancelled", "freed", "hosts", "host-up"
+"""Topics: an operation (id) ended or is to be cancelled; operations were let go; hosts joined or left; one answers."""
+
+
+class News(Protocol):
+    """What a database offers."""
+
+    def start(self) -> None:
+        """Begin to listen and to tell."""
+
+    def tell(self, topic: str, key: str = "") -> None:
+        """Tell the other coordinators; returns at once, from any thread."""
+
+    def follow(self, topic: str, heard: Heard) -> None:
+        """Call `heard(key)` at news of the others, in a thread of the listener; must return at once."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class Silence:
+    """There is nobody else."""
+
+    def start(self) -> None:
+        """Nothing to hear."""
+
+    def tell(self, topic: str, key: str = "") -> None:
+        """Nobody to tell."""
+
+    def follow(self, topic: str, heard: Heard) -> None:
+        """Nothing will come."""
+
+    def close(self) -> None:
+        """Nothing to stop."""

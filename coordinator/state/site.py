@@ -1,0 +1,95 @@
+"""The incarnation of a site's state, and whether it is being adopted.
+
+A state that is older than what the hosts know (restored from a backup) must win over them with its next words, but must
+not undo what it does not know of: its generations begin a new incarnation, and until somebody has looked at the
+differences nothing is deleted, detached or given to another host.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from agent.base.errors import Conflict
+from coordinator.lifecycle.operation import OPERATION
+from coordinator.state.locks import hold_name
+from coordinator.state.tables.attachments import generations
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.coordinators import coordinators
+from coordinator.state.tables.operations import operations
+from coordinator.state.tables.site import site_values
+
+_LONG_AGO = datetime.datetime(2026, 1, 1)
+_INCARNATION, _ADOPTING = "incarnation", "adopting"
+WHILE_ADOPTING = frozenset({"create_volume", "create_snapshot", "upload_image", "download_image"})
+"""Kinds of work that add to what there is; all other kinds wait until the site is adopted."""
+
+
+class Adopting(Conflict):
+    code = "site.adopting"
+    status = 409
+    sentence = "This site was restored from a backup at {since}; {kind} waits until the differences were looked at."
+    hint = "See them with: brickyard issue list. Then run on a coordinator: brickyard-coordinator db adopted."
+
+
+def incarnation(conn: Connection) -> int:
+    """The present one; 1 at first."""
+    return int(_value(conn, _INCARNATION) or 1)
+
+
+def adopting(conn: Connection) -> str | None:
+    """When the state was restored, while it has not been adopted yet."""
+    return _value(conn, _ADOPTING)
+
+
+def check_adopted(conn: Connection, kind: str) -> None:
+    """Raise Adopting for work that could undo what the state does not know of."""
+    if kind not in WHILE_ADOPTING and (since := adopting(conn)) is not None:
+        raise Adopting(since=since, kind=kind)
+
+
+def adopted(conn: Connection) -> bool:
+    """The differences were looked at; False when there was nothing to adopt."""
+    return conn.execute(delete(site_values).where(site_values.c.key == _ADOPTING)).rowcount == 1
+
+
+def begin_anew(conn: Connection, *, adopt: bool, former: int = 0) -> int:
+    """Begin a new incarnation, and (`adopt`) stop the work that the state still shows as running; returns it.
+
+    It is higher than `former`, than the state's own, and than that of a restore which this state knows nothing of.
+    """
+    hold_name(conn, "site")
+    minutes = int((utcnow() - _LONG_AGO).total_seconds() // 60)
+    fresh = max(incarnation(conn) + 1, former + 1, minutes)
+    _put(conn, _INCARNATION, str(fresh))
+    conn.execute(update(generations).values(incarnation=fresh, sequence=0))
+    conn.execute(delete(coordinators))
+    if adopt:
+        rule = OPERATION.rule("restored")
+        _put(conn, _ADOPTING, utcnow().isoformat(timespec="seconds"))
+        conn.execute(
+            update(operations)
+            .where(operations.c.state.in_(rule.sources))
+            .values(state=rule.target, finished_at=utcnow(), owner=None, lease_until=None, error=_INTERRUPTED)
+        )
+    return fresh
+
+
+_INTERRUPTED = {
+    "code": "operation.restored",
+    "status": 500,
+    "message": "The state was restored from a backup while this was at work; its outcome is unknown.",
+    "hint": "Compare with the hosts: brickyard volume repair --dry-run VOLUME.",
+    "context": {},
+    "retry_after": None,
+}
+
+
+def _value(conn: Connection, key: str) -> str | None:
+    return conn.execute(select(site_values.c.value).where(site_values.c.key == key)).scalar_one_or_none()
+
+
+def _put(conn: Connection, key: str, value: str) -> None:
+    conn.execute(delete(site_values).where(site_values.c.key == key))
+    conn.execute(insert(site_values).values(key=key, value=value))

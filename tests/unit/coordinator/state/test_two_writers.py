@@ -1,0 +1,157 @@
+"""Two coordinators' connections to one PostgreSQL: what one decides holds against the other; collisions run again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, func, select, text, update
+
+from agent.base.errors import BrickyardError
+from agent.base.ids import new_id
+from coordinator.keys.kek import Kek
+from coordinator.keys.store import KeyStore
+from coordinator.operations.accept import Requester
+from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
+from coordinator.operations.delete_volume import accept_delete
+from coordinator.operations.new_volume import NewVolume, accept_volume
+from coordinator.quota import limits
+from coordinator.quota.errors import VolumeLimit
+from coordinator.state import issues, operations, volumes
+from coordinator.state.database import Database
+from coordinator.state.errors import DatabaseUnavailable, NotStorable
+from coordinator.state.issues import Issue
+from coordinator.state.tables.fleet import issues as issue_rows
+from coordinator.state.tables.snapshots import snapshots
+from coordinator.state.tables.volumes import volumes as rows
+from coordinator.state.transition import enter, move
+from tests.support import databases
+
+pytestmark = pytest.mark.only("postgresql")
+REQUESTER = Requester("p", "u", "req-1", "me")
+KEYS = KeyStore(Kek(b"k" * 32))
+Pair = tuple[Database, Database]
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    made = databases.fresh(tmp_path / "db"), databases.fresh(tmp_path / "db")
+    yield made
+    for each in made:
+        await asyncio.to_thread(each.close)
+
+
+def volume(conn: Connection) -> str:
+    row = enter(conn, "volume", "create", id=new_id(), project_id="p", user_id="u", size=1)
+    move(conn, "volume", row.id, "created")
+    return str(row.id)
+
+
+async def test_exactly_the_limit_is_accepted(pair: Pair) -> None:
+    await pair[0].write(lambda conn: limits.put(conn, "p", {"volumes": 5}))
+    asked = [
+        pair[n % 2].write(lambda conn: accept_volume(conn, REQUESTER, KEYS, NewVolume(size=1))) for n in range(40)
+    ]  # fmt: skip
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(outcome, tuple) for outcome in outcomes) == 5
+    assert sum(isinstance(outcome, VolumeLimit) for outcome in outcomes) == 35
+
+
+async def test_a_volume_is_deleted_or_snapshotted_never_both(pair: Pair) -> None:
+    wins = set()
+    for number in range(12):
+        volume_id = await pair[0].write(volume)
+        wanted = NewSnapshot(volume_id=volume_id, name="s")
+        both = [
+            pair[number % 2].write(lambda conn, v=volume_id: accept_delete(conn, REQUESTER, v)),
+            pair[1 - number % 2].write(lambda conn, w=wanted: accept_snapshot(conn, REQUESTER, KEYS, w)),
+        ]
+        outcomes = await asyncio.gather(*both, return_exceptions=True)
+        refused = [isinstance(outcome, BrickyardError) for outcome in outcomes]
+        assert sorted(refused) == [False, True], outcomes
+        wins.add(refused[0])
+        live = select(func.count()).where(snapshots.c.volume_id == volume_id, ~snapshots.c.deleted)
+        count = await pair[0].read(lambda conn, live=live: conn.execute(live).scalar_one())
+        status = (await pair[0].read(lambda conn, v=volume_id: volumes.get(conn, v))).status
+        assert (status, count) in {("deleting", 0), ("available", 1)}
+
+
+async def test_writers_that_lock_crosswise_both_get_through(pair: Pair) -> None:
+    first, second = [await pair[0].write(volume) for _ in range(2)]
+    meet = threading.Barrier(2)
+    tries = []
+
+    def crosswise(one: str, other: str) -> Callable[[Connection], None]:
+        def fn(conn: Connection) -> None:
+            tries.append(one)
+            conn.execute(update(rows).where(rows.c.id == one).values(name=one))
+            if len(tries) <= 2:
+                meet.wait(10)
+            conn.execute(update(rows).where(rows.c.id == other).values(name=one))
+
+        return fn
+
+    await asyncio.gather(pair[0].write(crosswise(first, second)), pair[1].write(crosswise(second, first)))
+    assert len(tries) > 2, "one of them ran again"
+    names = await pair[0].read(lambda conn: set(conn.execute(select(rows.c.name)).scalars()))
+    assert names in ({first}, {second})
+
+
+async def test_what_both_miss_is_inserted_once(pair: Pair) -> None:
+    issue = Issue(code="x.y", resource_type="host", resource_id="h", sentence="s", remedy="r")
+    await asyncio.gather(*(pair[n % 2].write(lambda conn: issues.raise_issue(conn, issue)) for n in range(24)))
+    count = await pair[0].read(lambda conn: conn.execute(select(func.count()).select_from(issue_rows)).scalar_one())
+    assert count == 1
+
+
+async def test_each_operation_is_claimed_by_one(pair: Pair) -> None:
+    known = frozenset({("create_volume", 1)})
+
+    def accept_many(conn: Connection) -> None:
+        limits.put(conn, "p", {"volumes": -1})
+        for _ in range(30):
+            accept_volume(conn, Requester("p", "u", "r", "dead"), KEYS, NewVolume(size=1))
+        operations.let_go(conn, "dead")
+
+    await pair[0].write(accept_many)
+    claims = await asyncio.gather(
+        *(pair[n % 2].write(lambda conn, n=n: operations.claim(conn, f"c{n}", all_of_them=False, known=known))
+          for n in range(8))
+    )  # fmt: skip
+    ids = [operation.id for claimed in claims for operation in claimed]
+    assert len(ids) == len(set(ids)) == 30
+
+
+async def test_a_session_that_is_killed_is_told_and_the_next_call_is_served(pair: Pair) -> None:
+    def dies(conn: Connection) -> None:
+        mine = conn.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        pair[1].read_now(lambda other: other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": mine}))
+        volume(conn)
+
+    with pytest.raises(DatabaseUnavailable):
+        await pair[0].write(dies)
+    for _ in range(12):
+        await pair[0].write(volume)
+
+
+async def test_what_no_column_holds_is_said_so(pair: Pair) -> None:
+    await pair[0].write(volume)
+    for bad in ("\0", "x" * 300):
+        with pytest.raises(NotStorable):
+            await pair[0].write(lambda conn, bad=bad: conn.execute(update(rows).values(name=bad)).rowcount)
+
+
+async def test_news_reach_the_others_and_not_oneself(pair: Pair) -> None:
+    heard: list[tuple[int, str]] = []
+    came = threading.Event()
+    for number, db in enumerate(pair):
+        db.news.follow("ended", lambda key, number=number: (heard.append((number, key)), came.set()))
+        db.news.start()
+    for _ in range(50):
+        pair[0].news.tell("ended", "op-1")
+        if await asyncio.to_thread(came.wait, 0.2):
+            break
+    assert set(heard) == {(1, "op-1")}
