@@ -21,5 +21,10 @@ def make_app(resources: Iterable[Resource], services: Services, hooks: Hooks | N
     own = (discovery(), metrics())
     everything = (*served, *own, documents((*served, *own)))
     app = web.Application(client_max_size=0)
+
+    async def closed(_app: web.Application) -> None:
+        await services.authenticator.close()
+
+    app.on_cleanup.append(closed)
     app.router.add_route("*", "/{path:.*}", Dispatcher(everything, services, hooks or Hooks()).handle)
     return app

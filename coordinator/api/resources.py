@@ -13,17 +13,40 @@ def all_resources() -> tuple[Resource, ...]:
     from coordinator.api.brickyard.keys import keys
     from coordinator.api.identity import identity_resources
     from coordinator.api.image import image_resources
+
+    return (
+        *_block_storage(),
+        *image_resources(),
+        hosts.resource(),
+        operations.resource(),
+        host_attachments.resource(),
+        issues.resource(),
+        repair.resource(),
+        states.resource(),
+        keys(),
+        registered_images(),
+        *identity_resources(),
+    )
+
+
+def _block_storage() -> tuple[Resource, ...]:
+    """What stands below `/v3`."""
     from coordinator.api.v3 import (
         attachments,
+        capabilities,
+        default_types,
         manage,
         metadata,
+        qos,
         snapshot_actions,
         snapshots,
+        transfers,
         volume_actions,
         volume_connections,
         volume_images,
         volumes,
     )
+    from coordinator.api.v3 import hosts as os_hosts
     from coordinator.api.v3.messages import messages
     from coordinator.api.v3.quotas import quotas
     from coordinator.api.v3.services import services
@@ -43,18 +66,13 @@ def all_resources() -> tuple[Resource, ...]:
         attachments.resource(),
         types(),
         type_specs(),
+        default_types.resource(),
+        qos.resource(),
+        transfers.resource(),
         quotas(),
         messages(),
         services(),
+        os_hosts.resource(),
+        capabilities.resource(),
         site(),
-        *image_resources(),
-        hosts.resource(),
-        operations.resource(),
-        host_attachments.resource(),
-        issues.resource(),
-        repair.resource(),
-        states.resource(),
-        keys(),
-        registered_images(),
-        *identity_resources(),
     )

@@ -51,5 +51,8 @@ class ApiSettings(Section):
     default_volume_type: str = Field(
         "__DEFAULT__", description="The volume type of volumes whose creator names none; made at start if need be."
     )
+    resource_filters_file: Path | None = Field(
+        None, description="JSON file of the filters that users may use, by resource; default: the built-in choice."
+    )
     max_body: int = Field(114688, ge=1024, description="The longest request body that is read, in bytes.")
     sync_timeout: float = Field(180.0, gt=0, description="Seconds that a synchronous call waits for its operation.")

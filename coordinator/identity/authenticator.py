@@ -28,6 +28,10 @@ class Authenticator(Protocol):
         """The value of WWW-Authenticate."""
         ...
 
+    async def close(self) -> None:
+        """Let go of what it holds."""
+        ...
+
 
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
@@ -50,6 +54,9 @@ class NoAuthenticator:
             raise Unauthorized
         roles = expanded(frozenset({"admin", "service"}))
         return Principal(user, user, project, project, roles), frozenset({"service"})
+
+    async def close(self) -> None:
+        """It holds nothing."""
 
     def challenge(self, base_url: str) -> str:
         return f'Keystone uri="{base_url}/identity"'

@@ -27,6 +27,24 @@ class TokenRefused(Unauthorized):
     hint = "Log in again."
 
 
+class KeystoneAway(Temporary):
+    code = "identity.keystone-away"
+    status = 503
+    retry_after = 5.0
+    sentence = "The identity service {url} can not be asked: {reason}"
+    hint = "Try again; an administrator looks whether Keystone answers there."
+
+
+class KeystoneRefusesUs(Temporary):
+    """Their administrator must act, but the caller did nothing wrong."""
+
+    code = "identity.keystone-refuses-us"
+    status = 503
+    retry_after = 30.0
+    sentence = "The identity service does not accept the user {user} of this service."
+    hint = "An administrator corrects [identity.keystone]: user, password, domains, and its role service or admin."
+
+
 class Forbidden(Permanent):
     code = "identity.forbidden"
     status = 403

@@ -42,6 +42,9 @@ class TokenAuthenticator:
     def challenge(self, base_url: str) -> str:
         return f'Keystone uri="{base_url}/identity"'
 
+    async def close(self) -> None:
+        """The identity service is closed by who made it."""
+
 
 class BasicAuthenticator:
     """Strategy `basic`: user and password on each request (proven passwords are remembered shortly).
@@ -77,6 +80,9 @@ class BasicAuthenticator:
     def challenge(self, base_url: str) -> str:
         return 'Basic realm="brickyard", charset="UTF-8"'
 
+    async def close(self) -> None:
+        """The identity service is closed by who made it."""
+
 
 def authenticator(identity: LocalIdentity) -> Authenticator:
     """The one that the settings of `identity` name."""
@@ -85,6 +91,11 @@ def authenticator(identity: LocalIdentity) -> Authenticator:
             return NoAuthenticator(ADMIN_PROJECT_ID, ADMIN_USER_ID)
         case "basic":
             return BasicAuthenticator(identity)
+        case "keystone":
+            from coordinator.identity.keystone import KeystoneAuthenticator
+
+            assert identity.settings.keystone is not None, "the settings see to it"
+            return KeystoneAuthenticator(identity.settings.keystone)
     return TokenAuthenticator(identity)
 
 

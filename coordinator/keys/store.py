@@ -139,6 +139,10 @@ class KeyStore:
             raise SecretInUse(id=key_id, noun=user[0], user=user[1])
         rows.remove(conn, row.id)
 
+    def user_of(self, conn: Connection, key_id: str) -> tuple[str, str] | None:
+        """(noun, id) of something live that needs the secret; None when nothing does."""
+        return rows.used_by(conn, key_id)
+
     def show(self, conn: Connection, key_id: str, *, project_id: str | None = None) -> Row[Any]:
         """What is known of a secret without its value; raises SecretNotFound."""
         row = rows.show(conn, key_id)

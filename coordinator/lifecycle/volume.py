@@ -12,7 +12,7 @@ _REPAIR = "See what is wrong with: brickyard volume repair --dry-run VOLUME."
 VOLUME = Lifecycle(
     noun="volume",
     stable=frozenset(
-        {*_REST, "in-use", "reserved", "attaching", "detaching", "deleted"}
+        {*_REST, "in-use", "reserved", "attaching", "detaching", "awaiting-transfer", "deleted"}
     ),
     transient=frozenset(
         {"creating", "downloading", "extending", "deleting", "reverting", "unmanaging", "uploading"}
@@ -52,6 +52,9 @@ VOLUME = Lifecycle(
         Rule("attachment_gone", ("reserved", "attaching", "detaching", "in-use", "error"), "available"),
         Rule("begin_detaching", ("in-use",), "detaching", "Only what is attached can be detached."),
         Rule("roll_detaching", ("detaching",), "in-use"),
+        Rule("transfer_offer", ("available",), "awaiting-transfer", _FREE),
+        Rule("transfer_withdrawn", ("awaiting-transfer",), "available"),
+        Rule("transfer_taken", ("awaiting-transfer",), "available"),
         Rule("host_attach", ("available", "in-use"), "attaching",
              "It is attached or busy; detach it first.", remember=True),
         Rule("host_attached", ("attaching",), "in-use"),

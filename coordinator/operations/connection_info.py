@@ -10,18 +10,19 @@ from sqlalchemy import Connection, Row
 from agent.wire.jobs import Connection as Reached
 from coordinator.keys.store import KeyStore
 from coordinator.operations.exports import chap_secret
+from coordinator.state import qos_limits
 
 
-def local(volume: Row[Any], attachment_id: str, mode: str) -> dict[str, Any]:
+def local(conn: Connection, volume: Row[Any], attachment_id: str, mode: str) -> dict[str, Any]:
     """On the volume's own host. The device's path is the agent's own: it is made by attaching there."""
     place = {"host": volume.host_id, "backend": volume.backend, "format": "raw"}
-    return {"driver_volume_type": "local", **place, **_common(volume, attachment_id, mode)}
+    return {"driver_volume_type": "local", **place, **_common(conn, volume, attachment_id, mode)}
 
 
-def remote(volume: Row[Any], attachment_id: str, mode: str, reached: Reached) -> dict[str, Any]:
+def remote(conn: Connection, volume: Row[Any], attachment_id: str, mode: str, reached: Reached) -> dict[str, Any]:
     """From another host, by what its own host offers."""
     about = _iscsi(reached) if reached.protocol == "iscsi" else _nvme(reached)
-    return {**about, "wwid": reached.identity, **_common(volume, attachment_id, mode)}
+    return {**about, "wwid": reached.identity, **_common(conn, volume, attachment_id, mode)}
 
 
 def with_secret(conn: Connection, keys: KeyStore, info: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -33,13 +34,13 @@ def with_secret(conn: Connection, keys: KeyStore, info: Mapping[str, Any] | None
     return told
 
 
-def _common(volume: Row[Any], attachment_id: str, mode: str) -> dict[str, Any]:
+def _common(conn: Connection, volume: Row[Any], attachment_id: str, mode: str) -> dict[str, Any]:
     return {
         "volume_id": volume.id,
         "attachment_id": attachment_id,
         "access_mode": mode,
         "encrypted": volume.encryption_key_id is not None,
-        "qos_specs": None,
+        "qos_specs": qos_limits.front_end(conn, volume.volume_type_id, volume.size),
     }
 
 

@@ -119,7 +119,8 @@ def connect(
         return attachment, operations.active_of(conn, attachment.id)
     row = move(
         conn, "attachment", attachment.id, "connect", connector=dict(connector), attached_host=host, attach_mode=mode,
-        mountpoint=text(connector.get("mountpoint")), attention=None, **told(volume, attachment.id, mode, transport),
+        mountpoint=text(connector.get("mountpoint")), attention=None,
+        **told(conn, volume, attachment.id, mode, transport),
     )  # fmt: skip
     if volume.status != "in-use":
         move(conn, "volume", volume.id, "attachment_connect")
@@ -136,10 +137,12 @@ def transport_to(conn: Connection, volume: Row[Any], connector: Mapping[str, Any
     return transports.best(conn, volume, names, host)
 
 
-def told(volume: Row[Any], attachment_id: str, mode: str, transport: Transport | None) -> dict[str, Any]:
+def told(
+    conn: Connection, volume: Row[Any], attachment_id: str, mode: str, transport: Transport | None
+) -> dict[str, Any]:
     """The columns of an attachment that say how it is reached; what another host offers is known when it does."""
     if transport is None:
-        return {"connection_info": connection_info.local(volume, attachment_id, mode)}
+        return {"connection_info": connection_info.local(conn, volume, attachment_id, mode)}
     return {"transport": transport.protocol, "initiator": transport.initiator}
 
 

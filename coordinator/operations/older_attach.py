@@ -70,7 +70,7 @@ def initialize(
     row = enter(
         conn, "attachment", "connect_now", id=attachment_id, volume_id=volume.id, project_id=volume.project_id,
         owner=owner, connector=dict(connector), attached_host=host, attach_mode=mode,
-        **told(volume, attachment_id, mode, transport),
+        **told(conn, volume, attachment_id, mode, transport),
     )  # fmt: skip
     return row, None if transport is None else accept_connect(conn, requester, row, only_for_this=True)
 

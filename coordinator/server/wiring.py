@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -16,7 +16,9 @@ from agent.base.log import get_logger
 from agent.wire.tls import TlsIdentity
 from coordinator.api.app import make_app
 from coordinator.api.dispatch import Crash, Hooks
+from coordinator.api.resource_filters import ResourceFilters
 from coordinator.api.resources import all_resources
+from coordinator.api.route import Resource
 from coordinator.api.services import Services
 from coordinator.enrolment.listener import EnrolmentListener
 from coordinator.enrolment.own import own_identity
@@ -167,12 +169,24 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
             EnrolmentListener: listener,
             LocalIdentity: identity,
             CoordinatorSettings: settings,
+            ResourceFilters: _filters(settings),
         },
     )
-    app = make_app(all_resources(), services, Hooks(crashed=_crashed(opened)))
+    app = make_app(_served(settings), services, Hooks(crashed=_crashed(opened)))
     return Coordinator(
         settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app
     )  # fmt: skip
+
+
+def _served(settings: CoordinatorSettings) -> Iterable[Resource]:
+    """Where a Keystone proves identities, the built-in service would give tokens that nobody takes."""
+    foreign = settings.identity.strategy == "keystone"
+    return [resource for resource in all_resources() if not (foreign and resource.prefix.startswith("/identity"))]
+
+
+def _filters(settings: CoordinatorSettings) -> ResourceFilters:
+    path = settings.api.resource_filters_file
+    return ResourceFilters.from_file(path) if path is not None else ResourceFilters.builtin()
 
 
 def _crashed(opened: Opened) -> Callable[[Crash], Awaitable[None]]:

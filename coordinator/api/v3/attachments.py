@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, Connection, Row
+from sqlalchemy import Connection, Row
 
 from coordinator.api.acting import carried_out, owned_attachment, owned_volume, owner_of, requester, target
 from coordinator.api.call import Call
+from coordinator.api.conditions import exact, ids
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Since, Time, Uuid
-from coordinator.api.paging import all_projects, filters, next_links, page
+from coordinator.api.lists import Listing, ask
 from coordinator.api.route import Resource, action, delete, get, post, put
-from coordinator.api.v3.names import FILTERS
 from coordinator.api.v3.volume_view import Link
 from coordinator.keys.store import KeyStore
 from coordinator.operations import connection_info, external_attachments
@@ -29,11 +29,19 @@ from coordinator.state.tables.attachments import attachments as table
 
 _SINCE = 27
 _COMPLETE_SINCE = 44
-_QUERY = ("limit", "marker", "offset", "sort", "all_tenants", "volume_id", "status", "instance_id")
-_SORT_KEYS = {"id": "id", "volume_id": "volume_id", "status": "attach_status", "attach_status": "attach_status",
-              "created_at": "created_at", "updated_at": "updated_at", "instance_id": "instance_id",
-              "attached_host": "attached_host", "mountpoint": "mountpoint", "attach_mode": "attach_mode"}  # fmt: skip
-_FILTERED = {"status": "attach_status", "tenant_id": "project_id"}
+_EXACT = ("volume_id", "instance_id", "attach_status", "attached_host", "attach_mode")
+_SORTED = ("id", "volume_id", "attach_status", "created_at", "updated_at", "instance_id", "attached_host", "mountpoint",
+           "attach_mode")  # fmt: skip
+ATTACHMENTS = Listing(
+    "attachment",
+    {
+        **{name: exact(table.c[name]) for name in _EXACT},
+        "status": exact(table.c.attach_status),
+        "id": ids(table.c.id),
+    },
+    {name: name for name in _SORTED} | {"status": "attach_status"},
+    "attachments_links",
+)
 
 
 class CreateAttachment(Body):
@@ -163,20 +171,14 @@ async def listed_in_detail(call: Call) -> dict[str, Any]:
 
 
 async def _list(call: Call, *, with_details: bool) -> dict[str, Any]:
-    allowed = [*FILTERS["attachment"]]
-    if call.version < 31 or call.context.is_admin:
-        allowed += ["id", "attached_host", "project_id", "tenant_id", "attach_mode"]
-    given = filters(call, allowed)
-    project = given.pop("project_id", None) or given.pop("tenant_id", None)
-    where: list[ColumnElement[bool]] = [table.c[_FILTERED.get(name, name)] == value for name, value in given.items()]
-    asked = page(call, _SORT_KEYS)
-    mine = project if all_projects(call) else call.context.project_id
+    asked = ask(call, ATTACHMENTS)
     rows = await call.services.db.read(
-        lambda conn: snapshot_lists.attachment_page(conn, mine, where, asked) if asked.limit else []
+        lambda conn: (
+            snapshot_lists.attachment_page(conn, asked.project, asked.where, asked.page) if asked.page.limit else []
+        )
     )
     view = detailed if with_details else summarized
-    links = next_links(call, "attachments_links", [row.id for row in rows], asked)
-    return {"attachments": [view(row) for row in rows], **links}
+    return asked.answer(call, "attachments", [view(row) for row in rows])
 
 
 async def show(call: Call) -> dict[str, Any]:
@@ -192,10 +194,10 @@ def resource() -> Resource:
             post("/attachments", create, "volume:attachment_create", "Reserve a volume; with a connector, connect.",
                  body=CreateAttachment, body_key="attachment", answer=AttachmentAnswer, answer_key="attachment",
                  since=_SINCE),
-            get("/attachments", listed, "volume:get_all", "List attachments.", answer=AttachmentList, query=_QUERY,
-                since=_SINCE),
+            get("/attachments", listed, "volume:get_all", "List attachments.", answer=AttachmentList,
+                query=ATTACHMENTS.query, since=_SINCE),
             get("/attachments/detail", listed_in_detail, "volume:get_all", "List attachments in detail.",
-                answer=AttachmentList, query=_QUERY, since=_SINCE),
+                answer=AttachmentList, query=ATTACHMENTS.query, since=_SINCE),
             get("/attachments/{attachment_id}", show, "volume:get", "Show an attachment.", answer=AttachmentAnswer,
                 answer_key="attachment", since=_SINCE),
             put("/attachments/{attachment_id}", update, "volume:attachment_update", "Say who uses the volume.",

@@ -7,19 +7,20 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from coordinator.api.call import Call
+from coordinator.api.conditions import exact
 from coordinator.api.fields import Answer, Time
-from coordinator.api.paging import filters, next_links, page
+from coordinator.api.lists import Listing, ask
 from coordinator.api.route import Resource, delete, get
-from coordinator.api.v3.names import FILTERS
 from coordinator.state import messages as state
 from coordinator.state.paging import Page, page_of
 from coordinator.state.tables.messages import messages as table
 
-_SORT_KEYS = {
-    name: name
-    for name in ("id", "event_id", "resource_type", "resource_uuid", "request_id", "message_level", "created_at",
-                 "guaranteed_until")
-}  # fmt: skip
+_SORTED = ("id", "event_id", "resource_type", "resource_uuid", "request_id", "message_level", "created_at",
+           "guaranteed_until")  # fmt: skip
+_EXACT = ("event_id", "resource_type", "resource_uuid", "request_id", "message_level")
+MESSAGES = Listing(
+    "message", {name: exact(table.c[name]) for name in _EXACT}, {name: name for name in _SORTED}, "messages_links"
+)
 
 
 class MessageAnswer(Answer):
@@ -48,7 +49,7 @@ def messages() -> Resource:
         "User messages.",
         (
             get("/messages", _list, "message:get_all", "List messages.", answer=MessagesAnswer, since=3,
-                query=("limit", "marker", "offset", "sort", *FILTERS["message"])),
+                query=MESSAGES.query),
             get(one, _show, "message:get", "Show a message.", answer=MessageAnswer, answer_key="message", since=3),
             delete(one, _delete, "message:delete", "Delete a message.", status=204, since=3),
         ),
@@ -66,15 +67,12 @@ def _view(call: Call, row: Row[Any]) -> dict[str, Any]:
 
 async def _list(call: Call) -> dict[str, Any]:
     among = table.c.project_id == call.context.project_id
-    query = select(table).where(among)
-    asked = Page(call.services.settings.max_limit)
-    if call.version >= 5:
-        asked = page(call, _SORT_KEYS)
-        for name, value in filters(call, FILTERS["message"]).items():
-            query = query.where(table.c[name] == value)
-    found = await call.services.db.read(lambda conn: page_of(conn, query, table, asked, among))
-    links = next_links(call, "messages_links", [row.id for row in found], asked) if call.version >= 5 else {}
-    return {"messages": [_view(call, row) for row in found], **links}
+    asked = ask(call, MESSAGES) if call.version >= 5 else None
+    page = asked.page if asked is not None else Page(call.services.settings.max_limit)
+    query = select(table).where(among, *(asked.where if asked is not None else ()))
+    found = await call.services.db.read(lambda conn: page_of(conn, query, table, page, among) if page.limit else [])
+    views = [_view(call, row) for row in found]
+    return asked.answer(call, "messages", views) if asked is not None else {"messages": views}
 
 
 def _project(call: Call) -> str | None:

@@ -9,8 +9,8 @@ from sqlalchemy import Row
 from agent.base.errors import NotFound
 from coordinator.api.call import Call
 from coordinator.api.paging import flag
+from coordinator.api.resource_filters import ResourceFilters
 from coordinator.api.route import Resource, get
-from coordinator.api.v3.names import FILTERS
 from coordinator.scheduler.pool import capabilities
 from coordinator.state import fleet, services
 
@@ -76,8 +76,9 @@ async def _zones(call: Call) -> dict[str, Any]:
 
 async def _filters(call: Call) -> dict[str, Any]:
     wanted = call.query.get("resource")
-    names = [name for name in FILTERS if wanted in {None, "", name}]
-    return {"resource_filters": [{"resource": name, "filters": list(FILTERS[name])} for name in names]}
+    found = (call.services.find(ResourceFilters) or ResourceFilters.builtin()).names
+    names = [name for name in found if wanted in {None, "", name}]
+    return {"resource_filters": [{"resource": name, "filters": list(found[name])} for name in names]}
 
 
 def _described(alias: str) -> dict[str, Any]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, Connection, Row, false
+from sqlalchemy import Connection, Row
 
 from coordinator.api.acting import owned_snapshot, owned_volume, requester
 from coordinator.api.call import Call
+from coordinator.api.conditions import exact, ids, like, number, pairs, time, truth
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, Key, Metadata, Name, OpenAnswer, Since, Text, Time, Uuid
-from coordinator.api.paging import all_projects, filters, next_links, page, wants_count
+from coordinator.api.lists import Filter, Listing, ask
 from coordinator.api.route import Resource, action, delete, get, post, put
-from coordinator.api.v3.names import FILTERS
-from coordinator.api.v3.volume_filters import boolean, pairs_condition
 from coordinator.api.v3.volume_view import Link
 from coordinator.keys.store import KeyStore
 from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
@@ -27,10 +26,28 @@ from coordinator.state.tables.snapshots import snapshot_metadata
 from coordinator.state.tables.snapshots import snapshots as table
 
 _FORCE_IMPLIED = 66
-_QUERY = ("limit", "marker", "offset", "sort", "all_tenants", "with_count", "name", "status", "volume_id")
-_SORT_KEYS = {name: name for name in ("id", "status", "volume_id", "name", "created_at", "updated_at", "description")}
-_SORT_KEYS |= {"display_name": "name", "display_description": "description", "size": "volume_size",
-               "volume_size": "volume_size", "user_id": "user_id", "project_id": "project_id"}  # fmt: skip
+_EXACT = ("status", "volume_id", "user_id", "name")
+_SORTED = ("id", "status", "volume_id", "name", "created_at", "updated_at", "description", "volume_size", "user_id",
+           "project_id")  # fmt: skip
+SNAPSHOTS = Listing(
+    "snapshot",
+    {
+        **{name: exact(table.c[name]) for name in _EXACT},
+        "display_name": exact(table.c.name),
+        "name~": like(table.c.name),
+        "id": ids(table.c.id),
+        "volume_size": number(table.c.volume_size),
+        "consumes_quota": truth("consumes_quota", table.c.use_quota, 65),
+        "created_at": time("created_at", table.c.created_at, 60),
+        "updated_at": time("updated_at", table.c.updated_at, 60),
+        "metadata": pairs("metadata", snapshot_metadata, "snapshot_id", table.c.id),
+        "availability_zone": Filter(lambda zone: table.c.volume_id.in_(snapshot_lists.volumes_in_zone(zone))),
+    },
+    {name: name for name in _SORTED}
+    | {"display_name": "name", "display_description": "description", "size": "volume_size"},
+    "snapshots_links",
+    counted=True,
+)
 
 
 class CreateSnapshot(Body):
@@ -136,51 +153,16 @@ async def listed_in_detail(call: Call) -> dict[str, Any]:
 
 
 async def _list(call: Call, *, extended: bool) -> dict[str, Any]:
-    where, project = _conditions(call)
-    asked, counting = page(call, _SORT_KEYS), wants_count(call)
-    mine = project if all_projects(call) else call.context.project_id
+    asked = ask(call, SNAPSHOTS)
+    mine, where = asked.project, asked.where
 
-    def read(conn: Connection) -> tuple[list[dict[str, Any]], list[str], int]:
-        rows = snapshot_lists.snapshot_page(conn, mine, where, asked) if asked.limit else []
+    def read(conn: Connection) -> tuple[list[dict[str, Any]], int]:
+        rows = snapshot_lists.snapshot_page(conn, mine, where, asked.page) if asked.page.limit else []
         found = snapshot_lists.snapshot_metadata_of(conn, rows)
         views = [view(call, row, found[row.id], extended=extended) for row in rows]
-        count = snapshot_lists.snapshot_count(conn, mine, where) if counting else 0
-        return views, [row.id for row in rows], count
+        return views, snapshot_lists.snapshot_count(conn, mine, where) if asked.counting else 0
 
-    views, ids, count = await call.services.db.read(read)
-    answer = {"snapshots": views, **next_links(call, "snapshots_links", ids, asked)}
-    return {**answer, "count": count} if counting else answer
-
-
-def _conditions(call: Call) -> tuple[list[ColumnElement[bool]], str | None]:
-    allowed = [name for name in FILTERS["snapshot"] if name != "consumes_quota" or call.version >= 65]
-    if call.version < 31 or call.context.is_admin:
-        allowed += ["id", "user_id", "project_id", "tenant_id", "volume_size"]
-    given = filters(call, allowed)
-    project = given.pop("project_id", None) or given.pop("tenant_id", None)
-    given.pop("tenant_id", None)
-    return [_condition(name, value) for name, value in given.items()], project
-
-
-def _condition(name: str, value: str) -> ColumnElement[bool]:
-    match name:
-        case "metadata":
-            return pairs_condition(name, value, snapshot_metadata, "snapshot_id", table.c.id)
-        case "consumes_quota":
-            return table.c.use_quota.is_(boolean(name, value))
-        case "name~":
-            return table.c.name.contains(value, autoescape=True)
-        case "display_name":
-            return table.c.name == value
-        case "volume_size":
-            return (
-                table.c.volume_size == int(value)
-                if value.isascii() and value.isdigit() and len(value) < 10
-                else false()
-            )
-        case "availability_zone":
-            return table.c.volume_id.in_(snapshot_lists.volumes_in_zone(value))
-    return table.c[name] == value
+    return asked.answer(call, "snapshots", *await call.services.db.read(read))
 
 
 async def show(call: Call) -> dict[str, Any]:
@@ -241,9 +223,9 @@ def resource() -> Resource:
                  "from 3.66 on.", body=CreateSnapshot, body_key="snapshot", answer=SnapshotAnswer,
                  answer_key="snapshot", status=202),
             get("/snapshots", listed, "volume:get_all_snapshots", "List snapshots.", answer=SnapshotList,
-                query=_QUERY),
+                query=SNAPSHOTS.query),
             get("/snapshots/detail", listed_in_detail, "volume:get_all_snapshots", "List snapshots in detail.",
-                answer=SnapshotList, query=_QUERY),
+                answer=SnapshotList, query=SNAPSHOTS.query),
             get("/snapshots/{snapshot_id}", show, "volume:get_snapshot", "Show a snapshot.", answer=SnapshotAnswer,
                 answer_key="snapshot"),
             put("/snapshots/{snapshot_id}", update, "volume:update_snapshot", "Change name or description.",

@@ -12,7 +12,7 @@ from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Integer, RequiredName, Text, Time
 from coordinator.api.route import Resource, action, delete, get, post, put
-from coordinator.api.v3.types import PUBLIC_SPECS, Specs, visible_to
+from coordinator.api.v3.types import Specs, shown_specs, visible_to
 from coordinator.state import types as state
 from coordinator.state.tables.volumes import volumes
 
@@ -112,10 +112,7 @@ async def _visible_specs(call: Call) -> dict[str, str]:
         state.get(conn, _type_id(call), visible_to(call))
         return state.extra_specs(conn, _type_id(call))
 
-    specs = await call.services.db.read(read)
-    if call.may("volume_extension:types_extra_specs:read_sensitive"):
-        return specs
-    return {key: value for key, value in specs.items() if key in PUBLIC_SPECS}
+    return shown_specs(call, await call.services.db.read(read))
 
 
 async def _specs(call: Call) -> dict[str, Any]:
@@ -237,9 +234,9 @@ async def _encrypt(call: Call) -> dict[str, Any]:
 
 
 def _named(conn: Connection, call: Call) -> None:
-    """The encryption of the path must be the one of the type."""
+    """The encryption of the path must be the one of the type; python-cinderclient says `provider` instead of an id."""
     row = state.encryption(conn, _type_id(call))
-    if row is None or row.encryption_id != call.params["encryption_id"]:
+    if row is None or call.params["encryption_id"] not in {row.encryption_id, "provider"}:
         raise NotFound(noun="Volume type encryption", id=call.params["encryption_id"][:64])
 
 

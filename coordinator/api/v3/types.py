@@ -5,22 +5,26 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import Connection, Row, exists, or_, select
+from sqlalchemy import Connection, Row, exists, false, or_, select
 
 from agent.base.errors import NotFound
 from coordinator.api.call import Call
+from coordinator.api.conditions import parsed
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, RequiredName, SpecKey, Text
-from coordinator.api.paging import filters, next_links, page
+from coordinator.api.lists import Listing, ask
 from coordinator.api.route import Resource, delete, get, post, put
-from coordinator.api.v3.names import FILTERS
+from coordinator.state import default_types
 from coordinator.state import types as state
 from coordinator.state.paging import page_of
 from coordinator.state.tables.types import type_access, type_extra_specs, volume_types
 
 PUBLIC_SPECS = frozenset({"multiattach", "RESKEY:availability_zones", "replication_enabled"})
 """Extra specs that every user may see."""
-SORT_KEYS = {name: name for name in ("id", "name", "description", "is_public", "created_at", "updated_at")}
+_SORTED = ("id", "name", "description", "is_public", "created_at", "updated_at")
+TYPES = Listing(
+    "volume_type", {}, {name: name for name in _SORTED}, "volume_type_links", own=("is_public", "extra_specs")
+)
 Specs = dict[SpecKey, Annotated[str, Field(max_length=255)]]
 
 
@@ -43,7 +47,7 @@ class TypeAnswer(Answer):
     description: str | None
     is_public: bool
     access: bool = Field(alias="os-volume-type-access:is_public")
-    extra_specs: dict[str, str]
+    extra_specs: dict[str, str] | None = None
     qos_specs_id: str | None = None
 
 
@@ -61,7 +65,7 @@ def types() -> Resource:
         "Volume types.",
         (
             get("/types", _list, "volume_extension:type_get_all", "List volume types.", answer=TypesAnswer,
-                query=("is_public", "extra_specs", "limit", "marker", "offset", "sort")),
+                query=TYPES.query),
             post("/types", _create, "volume_extension:type_create", "Create a volume type.", body=CreateType,
                  body_key="volume_type", **answer),
             get("/types/default", _default, "volume_extension:type_get", "Show the default volume type.", **answer),
@@ -78,54 +82,60 @@ def visible_to(call: Call) -> str | None:
     return None if call.context.is_admin else call.context.project_id
 
 
+def all_specs_shown(call: Call) -> bool:
+    """Whether the caller sees every extra spec, not only those of use to users."""
+    return call.may("volume_extension:types_extra_specs:read_sensitive")
+
+
+def shown_specs(call: Call, specs: dict[str, str]) -> dict[str, str]:
+    """The extra specs that the caller may see."""
+    return specs if all_specs_shown(call) else {key: value for key, value in specs.items() if key in PUBLIC_SPECS}
+
+
 def view(call: Call, row: Row[Any], specs: dict[str, str]) -> dict[str, Any]:
     """How a type looks to the caller."""
-    if not call.may("volume_extension:access_types_extra_specs"):
-        specs = {key: value for key, value in specs.items() if key in PUBLIC_SPECS}
     made = {
         "id": row.id,
         "name": row.name,
         "description": row.description,
         "is_public": row.is_public,
         "os-volume-type-access:is_public": row.is_public,
-        "extra_specs": specs,
     }
+    if call.may("volume_extension:access_types_extra_specs"):
+        made["extra_specs"] = shown_specs(call, specs)
     if call.may("volume_extension:access_types_qos_specs_id"):
         made["qos_specs_id"] = row.qos_specs_id
     return made
 
 
-def default_type(conn: Connection, name: str) -> Row[Any]:
-    """The type that volumes get whose creator names none (`settings.default_volume_type`); raises NotFound."""
-    try:
-        return state.find(conn, name)
-    except NotFound:
-        raise NotFound(noun="Default volume type", id=name) from None
+def default_type(conn: Connection, project_id: str, name: str) -> Row[Any]:
+    """The type that volumes of the project get whose creator names none (`name`: the site's); raises NotFound."""
+    found = default_types.effective(conn, project_id, name)
+    if found is None:
+        raise NotFound(noun="Default volume type", id=name)
+    return found
 
 
 async def _list(call: Call) -> dict[str, Any]:
-    asked = page(call, SORT_KEYS)
-    given = filters(call, FILTERS["volume_type"], own=("extra_specs", "is_public"))
-    query = select(volume_types).where(~volume_types.c.deleted)
+    asked = ask(call, TYPES)
+    query = select(volume_types).where(~volume_types.c.deleted, *asked.where)
     among = None
     if call.context.is_admin:
-        wanted = given.get("is_public", call.query.get("is_public", "none")).lower()
+        wanted = call.query.get("is_public", "none").lower()
         if wanted not in {"none", ""}:
             query = query.where(volume_types.c.is_public == _truth(wanted))
     else:
         among = or_(volume_types.c.is_public, _granted(call.context.project_id))
         query = query.where(among)
     if call.version >= 52 and "extra_specs" in call.query:
-        query = _with_specs(query, call.query["extra_specs"])
+        query = _with_specs(call, query, call.query["extra_specs"])
 
-    def read(conn: Connection) -> list[tuple[Row[Any], dict[str, str]]]:
-        found = page_of(conn, query, volume_types, asked, among)
+    def read(conn: Connection) -> list[dict[str, Any]]:
+        found = page_of(conn, query, volume_types, asked.page, among) if asked.page.limit else []
         specs = _specs_of(conn, [row.id for row in found])
-        return [(row, specs.get(row.id, {})) for row in found]
+        return [view(call, row, specs.get(row.id, {})) for row in found]
 
-    found = await call.services.db.read(read)
-    items = [view(call, row, specs) for row, specs in found]
-    return {"volume_types": items, **next_links(call, "volume_type_links", [row.id for row, _ in found], asked)}
+    return asked.answer(call, "volume_types", await call.services.db.read(read))
 
 
 def _granted(project_id: str) -> Any:
@@ -135,17 +145,17 @@ def _granted(project_id: str) -> Any:
     )
 
 
-def _with_specs(query: Any, text: str) -> Any:
-    """Types that have all these extra specs (`{'key': 'value'}`); zones match by list element."""
-    import ast
+def _with_specs(call: Call, query: Any, text: str) -> Any:
+    """Types that have all these extra specs (`{'key': 'value'}`); zones match by list element.
 
-    try:
-        wanted = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        wanted = None
+    A key that the caller can not see matches nothing, whatever its value is.
+    """
+    wanted = parsed(text)
     if not isinstance(wanted, dict) or not all(isinstance(part, str) for pair in wanted.items() for part in pair):
         raise BadRequest(reason="Could not evaluate the extra_specs filter; write {'key': 'value'}.")
     table = type_extra_specs
+    if not all_specs_shown(call) and not PUBLIC_SPECS.issuperset(wanted):
+        return query.where(false())
     for key, value in wanted.items():
         match = table.c.value == value
         if key == "RESKEY:availability_zones":
@@ -193,7 +203,7 @@ async def _show(call: Call) -> dict[str, Any]:
 
 async def _default(call: Call) -> dict[str, Any]:
     name = call.services.settings.default_volume_type
-    return await _viewed(call, lambda conn: default_type(conn, name))
+    return await _viewed(call, lambda conn: default_type(conn, call.context.project_id, name))
 
 
 async def _create(call: Call) -> dict[str, Any]:
@@ -233,6 +243,8 @@ async def _delete(call: Call) -> None:
     def remove(conn: Connection) -> None:
         if state.get(conn, type_id).name == default:
             raise BadRequest(reason=f"Volume type {default} is the configured default and can not be deleted.")
+        if projects := default_types.projects_of(conn, type_id):
+            raise BadRequest(reason=f"Volume type {type_id} is the default of project {projects[0]}; change it first.")
         state.remove(conn, type_id)
 
     await call.services.db.write(remove)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
-from sqlalchemy import Connection, Row, Select, bindparam, select
+from sqlalchemy import Connection, Row, select
 
 from agent.base.errors import NotFound
 from agent.base.ids import is_id
@@ -14,9 +14,10 @@ from coordinator.api.acting import end_work, owned_volume, requester, scope, tar
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, Gib, Metadata, Name, Since, Text, Uuid
-from coordinator.api.paging import all_projects, flag, next_links, page, wants_count
+from coordinator.api.lists import ask
+from coordinator.api.paging import flag
 from coordinator.api.route import Resource, delete, get, post, put
-from coordinator.api.v3.volume_filters import SORT_KEYS, volume_conditions
+from coordinator.api.v3.volume_filters import VOLUMES
 from coordinator.api.v3.volume_view import Link, VolumeAnswer, VolumeSummary, detailed, summarized, viewer
 from coordinator.images.catalog import Caller
 from coordinator.images.client import LocalImages
@@ -27,16 +28,11 @@ from coordinator.operations.delete_cascade import accept_cascade
 from coordinator.operations.delete_volume import accept_delete
 from coordinator.operations.engine import Engine
 from coordinator.operations.new_volume import NewVolume, accept_volume
-from coordinator.state import metadata, snapshots, types, volume_lists, volumes
+from coordinator.state import default_types, metadata, snapshots, types, volume_lists, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.fleet import hosts
-from coordinator.state.tables.types import volume_types
 from coordinator.state.volume_lists import Detail
 
-_QUERY = ("limit", "marker", "offset", "sort", "all_tenants", "with_count", "name", "status", "metadata", "bootable")
-_DEFAULT_TYPE: Select[Any] = select(volume_types.c.id, volume_types.c.name).where(
-    volume_types.c.name == bindparam("name"), ~volume_types.c.deleted, volume_types.c.is_public
-)
 _UNSUPPORTED = ("consistencygroup_id", "group_id", "backup_id")
 
 
@@ -160,12 +156,12 @@ async def image_of(call: Call, reference: str | None) -> ImageInfo | None:
 
 
 def _type(conn: Connection, wanted: NewVolume, name: str | None, default: str, project_id: str) -> Row[Any] | None:
-    """The type that was asked for, else the site's default type; what has a source gets the type of its source."""
+    """The type asked for, else the default one of project or site; what has a source gets the type of its source."""
     if name:
         return types.find(conn, name, project_id)
     if wanted.snapshot_id is not None or wanted.source_volid is not None:
         return None
-    return conn.execute(_DEFAULT_TYPE, {"name": default}).one_or_none()
+    return default_types.effective(conn, project_id, default)
 
 
 def _check_zone(conn: Connection, zone: str) -> None:
@@ -182,28 +178,24 @@ async def listed_in_detail(call: Call) -> dict[str, Any]:
 
 
 async def _list(call: Call, *, with_details: bool) -> dict[str, Any]:
-    where, project = volume_conditions(call)
-    asked, counting = page(call, SORT_KEYS), wants_count(call)
-    mine = project if all_projects(call) else call.context.project_id
+    asked = ask(call, VOLUMES)
+    mine, where, page = asked.project, asked.where, asked.page
 
-    def read(conn: Connection) -> tuple[list[dict[str, Any]], list[str], int]:
+    def read(conn: Connection) -> tuple[list[dict[str, Any]], int]:
         views: list[dict[str, Any]] = []
-        if asked.limit and with_details:
-            views = list(map(viewer(call), volume_lists.details(conn, mine, where, asked)))
-        elif asked.limit:
-            views = [summarized(call, row) for row in volume_lists.listing(conn, mine, where, asked)]
-        return views, [view["id"] for view in views], volume_lists.count(conn, mine, where) if counting else 0
+        if page.limit and with_details:
+            views = list(map(viewer(call), volume_lists.details(conn, mine, where, page)))
+        elif page.limit:
+            views = [summarized(call, row) for row in volume_lists.listing(conn, mine, where, page)]
+        return views, volume_lists.count(conn, mine, where) if asked.counting else 0
 
-    views, ids, count = await call.services.db.read(read)
-    answer = {"volumes": views, **next_links(call, "volumes_links", ids, asked)}
-    return {**answer, "count": count} if counting else answer
+    return asked.answer(call, "volumes", *await call.services.db.read(read))
 
 
 async def summary(call: Call) -> dict[str, Any]:
-    where, project = volume_conditions(call)
-    mine = project if all_projects(call) else call.context.project_id
+    asked = ask(call, VOLUMES)
     found = await call.services.db.read(
-        lambda conn: volume_lists.summary(conn, mine, where, with_metadata=call.version >= 36)
+        lambda conn: volume_lists.summary(conn, asked.project, asked.where, with_metadata=call.version >= 36)
     )
     return {"total_count": found.count, "total_size": found.size, "metadata": dict(found.metadata)}
 
@@ -288,11 +280,11 @@ def resource() -> Resource:
         (
             post("/volumes", create, "volume:create", "Create a volume, empty or from an image, snapshot or volume.",
                  body=CreateVolume, body_key="volume", answer=VolumeAnswer, answer_key="volume", status=202),
-            get("/volumes", listed, "volume:get_all", "List volumes.", answer=VolumeList, query=_QUERY),
+            get("/volumes", listed, "volume:get_all", "List volumes.", answer=VolumeList, query=VOLUMES.query),
             get("/volumes/detail", listed_in_detail, "volume:get_all", "List volumes with all their fields.",
-                answer=VolumeDetails, query=_QUERY),
+                answer=VolumeDetails, query=VOLUMES.query),
             get("/volumes/summary", summary, "volume:get_all", "How many volumes, of what size in all.",
-                answer=SummaryAnswer, answer_key="volume-summary", since=12, query=("all_tenants",)),
+                answer=SummaryAnswer, answer_key="volume-summary", since=12, query=VOLUMES.query),
             get("/volumes/{volume_id}", show, "volume:get", "Show a volume.", answer=VolumeAnswer,
                 answer_key="volume"),
             put("/volumes/{volume_id}", update, "volume:update", "Change name, description or metadata.",

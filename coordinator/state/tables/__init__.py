@@ -31,9 +31,11 @@ MODULES = (
     "keys",
     "messages",
     "operations",
+    "qos",
     "quotas",
     "site",
     "snapshots",
+    "transfers",
     "types",
     "volumes",
 )

@@ -34,6 +34,8 @@ attachments = Table(
     *times(),
     *soft_delete(),
     partial("ix_attachments_live_volume", "volume_id", where="NOT deleted"),
+    partial("ix_attachments_live_all", "created_at", "id", where="NOT deleted"),
+    partial("ix_attachments_live_instance", "instance_id", where="NOT deleted"),
     partial("ix_attachments_live_project", "project_id", "created_at", "id", where="NOT deleted"),
 )
 

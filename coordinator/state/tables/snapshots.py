@@ -26,7 +26,10 @@ snapshots = Table(
     *times(),
     *soft_delete(),
     partial("ix_snapshots_live_project", "project_id", "created_at", "id", where="NOT deleted"),
+    partial("ix_snapshots_live_all", "created_at", "id", where="NOT deleted"),
     partial("ix_snapshots_live_volume", "volume_id", where="NOT deleted"),
+    partial("ix_snapshots_live_name", "name", where="NOT deleted"),
+    partial("ix_snapshots_live_key", "encryption_key_id", where="NOT deleted AND encryption_key_id IS NOT NULL"),
 )
 
 snapshot_metadata = Table(

@@ -44,3 +44,11 @@ type_access = Table(
     Column("volume_type_id", String(36), ForeignKey("volume_types.id"), primary_key=True),
     Column("project_id", String(64), primary_key=True),
 )
+
+default_types = Table(
+    "default_types",
+    metadata,
+    Column("project_id", String(64), primary_key=True),
+    Column("volume_type_id", String(36), ForeignKey("volume_types.id"), nullable=False),
+)
+"""The type of volumes whose creator names none, where a project has its own."""

@@ -66,6 +66,9 @@ volumes = Table(
     ),
     partial("ix_volumes_live_all", "created_at", "id", where="NOT deleted"),
     partial("ix_volumes_live_host", "host_id", where="NOT deleted"),
+    partial("ix_volumes_live_name", "name", where="NOT deleted"),
+    partial("ix_volumes_live_type", "volume_type_id", where="NOT deleted"),
+    partial("ix_volumes_live_key", "encryption_key_id", where="NOT deleted AND encryption_key_id IS NOT NULL"),
     partial("ix_volumes_busy", "status", where="NOT deleted AND status NOT IN ('available', 'in-use')"),
 )
 

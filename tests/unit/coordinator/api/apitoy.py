@@ -155,6 +155,9 @@ class ByName:
     def challenge(self, base_url: str) -> str:
         return NoAuthenticator("p", "u").challenge(base_url)
 
+    async def close(self) -> None:
+        return None
+
 
 @asynccontextmanager
 async def served(tmp_path: Path, *resources: Resource, hooks: Hooks | None = None, **settings: Any):

@@ -67,7 +67,11 @@ class Api:
 
 @asynccontextmanager
 async def volume_api(
-    tmp_path: Path, names: tuple[str, ...] = ("host-a",), targets: Mapping[str, Target] | None = None, **settings: Any
+    tmp_path: Path,
+    names: tuple[str, ...] = ("host-a",),
+    targets: Mapping[str, Target] | None = None,
+    others: Mapping[type, Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Api]:
     async with site(tmp_path, names, targets) as here:
         services = Services(
@@ -75,7 +79,7 @@ async def volume_api(
             Policy.builtin(),
             ByName(),
             ApiSettings(response_validation="error", **settings),
-            {Engine: here.engine, KeyStore: here.keys},
+            {Engine: here.engine, KeyStore: here.keys, **(others or {})},
         )
         crashes: list[Any] = []
 

@@ -1,0 +1,89 @@
+"""What a list call asks for, the same for every list: filters, sort keys, page, project, count.
+
+A resource declares a `Listing`; `ask(call, listing)` reads the query by it. Which of its filters users may use is the
+site's to say (`api.resource_filters_file`); administrators may use all that are declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement
+
+from coordinator.api import paging
+from coordinator.api.call import Call
+from coordinator.api.resource_filters import ResourceFilters
+from coordinator.state.paging import Page
+
+Means = Callable[[str], ColumnElement[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """`means` turns the value into a condition, or raises BadRequest. `since` is a minor of 3.N; what tells of the site
+    (`inside`) is for administrators at every version."""
+
+    means: Means
+    since: int = 0
+    inside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """`name` is the one in the file of filters; `sort_keys` maps keys of the API to columns; `links` is the key of the
+    link to the next page. `own` are parameters of the call that are no filters."""
+
+    name: str
+    filters: Mapping[str, Filter]
+    sort_keys: Mapping[str, str]
+    links: str
+    own: tuple[str, ...] = ()
+    counted: bool = False
+
+    @property
+    def query(self) -> tuple[str, ...]:
+        """All query parameters, for the description of the call."""
+        count = ("with_count",) if self.counted else ()
+        paged = ("limit", "marker", "offset", "sort", "sort_key", "sort_dir", "all_tenants", *count)
+        return (*paged, *self.own, *self.filters)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`project` is whose rows; None: everybody's (an administrator asks)."""
+
+    page: Page
+    where: Sequence[ColumnElement[bool]]
+    project: str | None
+    counting: bool
+    listing: Listing
+
+    def answer(self, call: Call, key: str, views: list[dict[str, Any]], count: int = 0) -> dict[str, Any]:
+        """The page under its key, with the link to the next one and the count where it was asked for."""
+        links = paging.next_links(call, self.listing.links, [view["id"] for view in views], self.page)
+        return {key: views, **links, **({"count": count} if self.counting else {})}
+
+
+def ask(call: Call, listing: Listing) -> Asked:
+    """Read the query of a list call; raises BadRequest (400) for what can not be understood or is not allowed."""
+    given = paging.filters(call, _allowed(call, listing), listing.own)
+    project = given.pop("project_id", None) or given.pop("tenant_id", None)
+    given.pop("tenant_id", None)
+    where = [listing.filters[name].means(value) for name, value in given.items()]
+    counting = listing.counted and paging.wants_count(call)
+    mine = project if paging.all_projects(call) else call.context.project_id
+    return Asked(paging.page(call, listing.sort_keys), where, mine, counting, listing)
+
+
+def _allowed(call: Call, listing: Listing) -> list[str]:
+    """The names this caller may filter by. Until 3.31 nobody was refused one."""
+    version = call.version
+    admin = call.context.is_admin
+    known = [name for name, wanted in listing.filters.items() if version >= wanted.since and admin >= wanted.inside]
+    if version < 31 or admin:
+        return [*known, "project_id", "tenant_id"]
+    site = call.services.find(ResourceFilters) or ResourceFilters.builtin()
+    named = set(site.of(listing.name))
+    return [name for name in known if name in named or f"{name}~" in named]

@@ -1,0 +1,210 @@
+"""Every command of the real clients for what this release serves, in an order in which each has something to work on.
+
+`{name}` in a command is an id that `PLACES` looks up when its turn comes. What a client has beyond these is told as not
+driven, family by family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.clients.livesite import LiveSite
+
+CINDER = """
+version-list
+api-version
+absolute-limits
+rate-limits
+availability-zone-list
+list-filters
+get-pools --detail
+get-capabilities {backend}
+service-list
+service-disable {backend} cinder-volume --reason because
+service-enable {backend} cinder-volume
+quota-show {project}
+quota-usage {project}
+quota-defaults {project}
+quota-update --volumes 100 {project}
+quota-class-show default
+quota-class-update default --snapshots 50
+type-create gold --description first
+type-list
+type-show gold
+type-default
+type-update --description second {gold}
+type-key gold set RESKEY:availability_zones=nova
+extra-specs-list
+type-key gold unset RESKEY:availability_zones
+encryption-type-create secretive luks --cipher aes-xts-plain64 --key-size 256 --control-location front-end
+encryption-type-show secretive
+encryption-type-list
+encryption-type-update secretive --key-size 512
+encryption-type-delete secretive
+type-create private --is-public false
+type-access-add --volume-type private --project-id {project}
+type-access-list --volume-type private
+type-access-remove --volume-type private --project-id {project}
+qos-create fast consumer=front-end total_iops_sec=500
+qos-list
+qos-show {qos}
+qos-key {qos} set read_iops_sec=100
+qos-associate {qos} {gold}
+qos-get-association {qos}
+qos-disassociate {qos} {gold}
+qos-disassociate-all {qos}
+qos-delete {qos}
+default-type-set gold {project}
+default-type-list
+default-type-unset {project}
+create 1 --name first
+list
+show first
+rename first second
+metadata second set k=v
+metadata-show second
+metadata-update-all second l=w
+image-metadata second set os=linux
+image-metadata-show second
+set-bootable second true
+readonly-mode-update second false
+extend second 2
+summary
+retype second gold
+snapshot-create second --name snap
+snapshot-list
+snapshot-show snap
+snapshot-rename snap snap2
+snapshot-metadata snap2 set k=v
+snapshot-metadata-show snap2
+snapshot-metadata-update-all snap2 l=w
+snapshot-reset-state snap2 --state available
+snapshot-delete snap2
+reset-state second --state available
+attachment-create second {instance}
+attachment-list
+attachment-show {attachment}
+attachment-delete {attachment}
+transfer-create second --name gift
+transfer-list
+transfer-show gift
+transfer-delete gift
+message-list
+delete second
+type-delete gold
+quota-delete {project}
+"""
+OPENSTACK = """
+volume service list
+volume service set --disable {backend} cinder-volume
+volume service set --enable {backend} cinder-volume
+volume backend pool list --long
+volume backend capability show {backend}
+availability zone list --volume
+volume type create gold --property a=b
+volume type list --long
+volume type show gold
+volume type set --description second gold
+volume type unset --property a gold
+volume qos create --consumer front-end --property total_iops_sec=500 fast
+volume qos list
+volume qos show fast
+volume qos set --property read_iops_sec=100 fast
+volume qos associate fast gold
+volume qos disassociate --volume-type gold fast
+volume qos unset --property read_iops_sec fast
+volume qos delete fast
+volume create --size 1 --type gold --property k=v first
+volume list --long
+volume show first
+volume set --name second --property l=w first
+volume unset --property l second
+volume summary
+volume snapshot create --volume second snap
+volume snapshot list --long
+volume snapshot show snap
+volume snapshot set --property k=v snap
+volume snapshot unset --property k snap
+volume snapshot delete snap
+volume attachment list
+volume attachment show {attachment}
+volume attachment delete {attachment}
+volume transfer request create second --name gift
+volume transfer request list
+volume transfer request show gift
+volume transfer request delete {transfer}
+volume message list
+volume delete second
+volume type delete gold
+"""
+
+
+_SERVER = "11111111-1111-4111-8111-111111111111"
+
+
+def _first(path: str, key: str, **equal: str) -> Callable[[LiveSite], str]:
+    def find(site: LiveSite) -> str:
+        rows: list[dict[str, Any]] = site.call("GET", path)[1][key]
+        for row in rows:
+            if all(row.get(name) == value for name, value in equal.items()):
+                return str(row["id"])
+        raise LookupError(key)
+
+    return find
+
+
+def _backend(site: LiveSite) -> str:
+    return str(site.call("GET", "/v3/scheduler-stats/get_pools")[1]["pools"][0]["name"]).partition("#")[0]
+
+
+def _attachment(site: LiveSite) -> str:
+    """One that is there; `openstack volume attachment create` itself asks a compute service for the server."""
+    if not site.call("GET", "/v3/attachments")[1]["attachments"]:
+        volume = _first("/v3/volumes", "volumes", name="second")(site)
+        body = {"attachment": {"volume_uuid": volume, "instance_uuid": _SERVER}}
+        assert site.call("POST", "/v3/attachments", json=body)[0] == 200
+    return _first("/v3/attachments", "attachments")(site)
+
+
+PLACES: dict[str, Callable[[LiveSite], str]] = {
+    "backend": _backend,
+    "project": lambda site: str(site.session().get_project_id()),
+    "instance": lambda site: _SERVER,
+    "qos": _first("/v3/qos-specs", "qos_specs", name="fast"),
+    "gold": _first("/v3/types", "volume_types", name="gold"),
+    "attachment": _attachment,
+    "transfer": _first("/v3/volume-transfers", "transfers", name="gift"),
+}
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line]
+
+
+def filled(site: LiveSite, line: str) -> list[str]:
+    """The words of a command with ids in their places."""
+    return [PLACES[word[1:-1]](site) if word.startswith("{") else word for word in line.split()]
+
+
+def name(tool: str, line: str, known: set[str]) -> str:
+    """Which command of the client a line is."""
+    words = line.split()
+    if tool == "cinder":
+        return words[0]
+    return next(" ".join(words[:count]) for count in range(len(words), 0, -1) if " ".join(words[:count]) in known)
+
+
+def cinder_commands() -> set[str]:
+    """All that the shell has."""
+    from cinderclient.v3 import shell
+
+    return {word.removeprefix("do_").replace("_", "-") for word in vars(shell) if word.startswith("do_")}
+
+
+def openstack_commands() -> set[str]:
+    """All for block storage that the client has."""
+    from importlib.metadata import entry_points
+
+    found = {entry.name.replace("_", " ") for entry in entry_points(group="openstack.volume.v3")}
+    return {*found, "availability zone list"}

@@ -1,0 +1,138 @@
+"""Transfers over HTTP: with snapshots or without, encrypted ones, quota, keys, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.quota import limits
+from tests.unit.coordinator.api.apitoy import P1, P2
+from tests.unit.coordinator.api.volumesite import Answered, Api, volume_api
+
+
+async def offered(api: Api, volume_id: str, version: int = 71, **more: Any) -> Answered:
+    body = {"transfer": {"volume_id": volume_id, "name": "gift", **more}}
+    return await api("POST", "/volume-transfers", version=version, json=body)
+
+
+async def taken(api: Api, transfer: Any, key: str | None = None, who: str = "other", version: int = 71) -> Answered:
+    body = {"accept": {"auth_key": key if key is not None else transfer["auth_key"]}}
+    return await api("POST", f"/volume-transfers/{transfer['id']}/accept", who=who, version=version, json=body)
+
+
+async def a_snapshot(api: Api, volume_id: str) -> str:
+    answer = await api("POST", "/snapshots", json={"snapshot": {"volume_id": volume_id}})
+    assert answer.status == 202, answer.body
+    await api.settled()
+    return str(answer.body["snapshot"]["id"])
+
+
+async def usage(api: Api, who: str, project: str) -> tuple[int, int, int]:
+    found = (await api("GET", f"/os-quota-sets/{project}?usage=True", who=who)).body["quota_set"]
+    return tuple(found[name]["in_use"] for name in ("volumes", "gigabytes", "snapshots"))
+
+
+async def test_a_volume_goes_with_its_snapshots(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        volume = await api.volume(size=2)
+        snapshot = await a_snapshot(api, volume["id"])
+        answer = await offered(api, volume["id"])
+        assert answer.status == 202, answer.body
+        transfer = answer.body["transfer"]
+        assert (transfer["source_project_id"], transfer["destination_project_id"]) == (P1, None)
+        assert (transfer["accepted"], transfer["no_snapshots"]) == (False, False)
+        assert (await api("GET", f"/volumes/{volume['id']}")).body["volume"]["status"] == "awaiting-transfer"
+        shown = (await api("GET", f"/volume-transfers/{transfer['id']}")).body["transfer"]
+        assert "auth_key" not in shown
+        assert (await api("GET", f"/volume-transfers/{transfer['id']}", who="other")).status == 404
+        listed = (await api("GET", "/volume-transfers")).body["transfers"]
+        assert [sorted(item) for item in listed] == [["id", "links", "name", "volume_id"]]
+        assert (await api("GET", "/volume-transfers", who="other")).body["transfers"] == []
+        assert (await taken(api, transfer, "wrong")).status == 400
+        assert await usage(api, "worker", P1) == (1, 4, 1)
+        answer = await taken(api, transfer)
+        assert answer.status == 202, answer.body
+        assert sorted(answer.body["transfer"]) == ["id", "links", "name", "volume_id"]
+        assert (await api("GET", f"/volumes/{volume['id']}")).status == 404
+        mine = (await api("GET", f"/volumes/{volume['id']}", who="other")).body["volume"]
+        assert (mine["status"], mine["user_id"]) == ("available", "other")
+        assert (await api("GET", f"/snapshots/{snapshot}", who="other")).status == 200
+        assert (await api("GET", f"/snapshots/{snapshot}")).status == 404
+        assert (await usage(api, "worker", P1), await usage(api, "other", P2)) == ((0, 0, 0), (1, 4, 1))
+        assert (await taken(api, transfer)).status == 404
+        assert (await api("GET", "/volume-transfers")).body["transfers"] == []
+
+
+async def test_snapshots_stay_when_asked_and_before_3_55(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        volume = await api.volume()
+        snapshot = await a_snapshot(api, volume["id"])
+        old = await api("POST", "/os-volume-transfer", version=0, json={"transfer": {"volume_id": volume["id"]}})
+        assert (old.status, "no_snapshots" in old.body["transfer"]) == (202, False)
+        assert (await api("DELETE", f"/os-volume-transfer/{old.body['transfer']['id']}", version=0)).status == 202
+        assert (await api("GET", f"/volumes/{volume['id']}")).body["volume"]["status"] == "available"
+        transfer = (await offered(api, volume["id"], no_snapshots=True)).body["transfer"]
+        assert (await taken(api, transfer)).status == 202
+        assert (await api("GET", f"/snapshots/{snapshot}")).status == 200
+        assert (await api("DELETE", f"/volumes/{volume['id']}?cascade=True", who="other")).status == 400
+        assert (await api("GET", f"/snapshots/{snapshot}")).status == 200
+        assert (await api("GET", f"/volumes/{volume['id']}", who="other")).body["volume"]["status"] == "available"
+
+
+async def test_what_can_not_be_offered(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        volume = await api.volume()
+        assert (await offered(api, volume["id"], version=54)).status == 404
+        assert (await offered(api, volume["id"], no_snapshots="maybe")).status == 400
+        assert (await api("POST", "/volume-transfers", who="other",
+                          json={"transfer": {"volume_id": volume["id"]}})).status == 404  # fmt: skip
+        first = await offered(api, volume["id"])
+        assert first.status == 202
+        assert (await offered(api, volume["id"])).status == 400
+        assert (await api("DELETE", f"/volumes/{volume['id']}")).status == 400
+        assert (await api("DELETE", f"/volume-transfers/{first.body['transfer']['id']}", who="other")).status == 404
+
+
+async def test_over_quota_changes_nothing(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        volume = await api.volume()
+        await api.here.db.write(lambda conn: limits.put(conn, P2, {"volumes": 0}))
+        transfer = (await offered(api, volume["id"])).body["transfer"]
+        refused = await taken(api, transfer)
+        assert (refused.status, "overLimit" in refused.body) == (413, True)
+        assert (await api("GET", f"/volumes/{volume['id']}")).body["volume"]["status"] == "awaiting-transfer"
+        assert (await usage(api, "worker", P1), await usage(api, "other", P2)) == ((1, 1, 0), (0, 0, 0))
+
+
+async def test_an_encrypted_volume_takes_its_key_along(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        made = await api("POST", "/types", who="root", json={"volume_type": {"name": "secret"}})
+        crypt = f"/types/{made.body['volume_type']['id']}/encryption"
+        assert (await api("POST", crypt, who="root", json={"encryption": {"provider": "luks"}})).status == 200
+        volume = await api.volume(volume_type="secret")
+        old = volume["encryption_key_id"]
+        assert (await offered(api, volume["id"], version=69)).status == 400
+        assert (await offered(api, volume["id"], no_snapshots=True)).status == 400
+        transfer = (await offered(api, volume["id"])).body["transfer"]
+        assert (await taken(api, transfer, version=69)).status == 400
+        assert (await taken(api, transfer)).status == 202
+        mine = (await api("GET", f"/volumes/{volume['id']}", who="other")).body["volume"]
+        value = await api.here.db.read(
+            lambda conn: api.here.keys.get(conn, mine["encryption_key_id"], project_id=P2).value
+        )
+        assert value
+        left = await api.here.db.read(lambda conn: [row.id for row in api.here.keys.listing(conn, P1)])
+        assert (mine["encryption_key_id"] != old, left) == (True, [])
+        assert (await api("DELETE", f"/volumes/{volume['id']}", who="other")).status == 202
+
+
+@pytest.mark.parametrize("version", [55, 58, 59, 71])
+async def test_lists_page_from_3_59(tmp_path: Path, version: int) -> None:
+    async with volume_api(tmp_path) as api:
+        for _ in range(3):
+            await offered(api, (await api.volume())["id"])
+        found = (await api("GET", "/volume-transfers/detail?limit=2&sort=id:asc", version=version)).body
+        paged = version >= 59
+        assert (len(found["transfers"]), "transfers_links" in found) == ((2, True) if paged else (3, False))
