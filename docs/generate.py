@@ -230,9 +230,10 @@ def pages() -> dict[str, str]:
     made = {name: MARK + text for name, (_, make) in PAGES.items() if (text := make()) is not None}
     index = "# Reference\n\nGenerated from the code; a test fails when a page is not fresh.\n\n"
     links = "".join(f"- [{PAGES[name][0]}]({name})\n" for name in made)
-    made["index.md"] = (
-        f"{MARK}{index}{links}\nWritten by hand: [decisions](decisions.md). Written by a test: [what comes of the commands of clients](clients.md).\n"
+    others = (
+        "Written by hand: [decisions](decisions.md). Written by a test: [clients, command by command](clients.md).\n"
     )
+    made["index.md"] = f"{MARK}{index}{links}\n{others}"
     return made
 
 
