@@ -251,7 +251,10 @@ def pss_mib(pids: list[int]) -> dict[str, float]:
     """Proportional set size of each process in MiB, by `PID name`."""
     sizes = {}
     for pid in pids:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        try:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except OSError:
+            continue  # it has ended since
         kib = int(re.search(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[1])  # type: ignore[index]
         argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         named = " ".join(Path(word.decode(errors="replace")).name for word in argv[1:3])

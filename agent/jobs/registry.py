@@ -68,4 +68,5 @@ LATE_MODULES = (
     "agent.luks.xts",
     "agent.luks.cbc",
     "cryptography.hazmat.primitives.kdf.argon2",
+    "cryptography.hazmat.primitives.ciphers.modes",
 )

@@ -12,6 +12,7 @@ import json
 import ssl
 from pathlib import Path
 
+from agent.base.aside import Aside
 from agent.base.errors import Invalid, from_body
 from agent.base.files import write_whole
 from agent.base.ids import checked_name
@@ -22,6 +23,7 @@ from agent.wire.tls import COORDINATOR, TlsFiles, TlsIdentity, host_role, server
 
 _TIMEOUT_S = 30.0
 _MAX_ANSWER = 64 * 1024
+keys = Aside("agent.server.keys")
 
 
 class Identity:
@@ -46,10 +48,8 @@ class Identity:
         return identity
 
     def csr(self) -> str:
-        """A signing request (PEM) for the present key. A millisecond of CPU, blocking."""
-        from agent.server.keys import load_key, signing_request
-
-        return signing_request(load_key(self.tls.files.key), self.name)
+        """A signing request (PEM) for the present key. Blocking."""
+        return str(keys.call("request", str(self.tls.files.key), self.name))
 
     async def install(self, certificate: str, ca: str) -> None:
         """Use a renewed certificate from now on: it must be for our key and name, by one of the CAs that come with it.
@@ -61,9 +61,7 @@ class Identity:
         self.tls.reload()
 
     def _write(self, certificate: str, ca: str) -> None:
-        from agent.server.keys import check_certificate, load_key
-
-        check_certificate(certificate, ca, load_key(self.tls.files.key), host_role(self.name))
+        keys.call("check", certificate, ca, str(self.tls.files.key), host_role(self.name))
         write_whole(self.tls.files.ca, ca.encode())
         write_whole(self.tls.files.certificate, certificate.encode())
 
@@ -81,16 +79,14 @@ async def join(
 
     Raises `TokenInvalid`, `TokenRefused`, `HostEnrolled`, `WrongCoordinator` or `Undelivered`.
     """
-    from agent.server.keys import ensure_key, signing_request
-
     ticket = JoinToken.parse(token)
     checked_name(name, "host")
-    key = await asyncio.to_thread(ensure_key, folder / "key.pem")
+    csr = await asyncio.to_thread(keys.call, "new_request", str(folder / "key.pem"), name)
     request = EnrolRequest(
         token_id=ticket.id,
         secret=ticket.secret,
         name=name,
-        csr=signing_request(key, name),
+        csr=csr,
         address=address,
         control_port=control_port,
         data_port=data_port,
@@ -112,9 +108,7 @@ def install_bundle(folder: Path, bundle: Path) -> Identity:
 
 
 def _settle(folder: Path, name: str, certificate: str, ca: str) -> Identity:
-    from agent.server.keys import check_certificate, load_key
-
-    check_certificate(certificate, ca, load_key(folder / "key.pem"), host_role(name))
+    keys.call("check", certificate, ca, str(folder / "key.pem"), host_role(name))
     name_file = folder / "name"
     if name_file.exists() and name_file.read_text() != name:
         # Killed in between, the folder must not hold one host's name with another's certificate.

@@ -1,4 +1,7 @@
-"""Private keys, signing requests and the check of a certificate before it is installed (loads `cryptography`)."""
+"""Private keys, signing requests and the check of a certificate before it is installed (loads `cryptography`).
+
+An agent has them done aside (`SERVED`, on plain texts).
+"""
 
 from __future__ import annotations
 
@@ -70,3 +73,23 @@ def _signed(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
+
+
+def _new_request(path: str, name: str) -> str:
+    return signing_request(ensure_key(Path(path)), name)
+
+
+def _request(path: str, name: str) -> str:
+    return signing_request(load_key(Path(path)), name)
+
+
+def _check(chain: str, ca: str, path: str, role: str) -> None:
+    check_certificate(chain, ca, load_key(Path(path)), role)
+
+
+def _expiry(path: str) -> float:
+    leaf = x509.load_pem_x509_certificates(Path(path).read_bytes())[0]
+    return leaf.not_valid_after_utc.timestamp()
+
+
+SERVED = {"new_request": _new_request, "request": _request, "check": _check, "expiry": _expiry}

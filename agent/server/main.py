@@ -53,7 +53,7 @@ def run_agent(
         settings.state_dir,
         user=settings.privsep.user,
         dev=dev,
-        late=LATE_MODULES,
+        late=(*LATE_MODULES, "agent.server.keys"),
         limits_file=settings.privsep.limits_file,
         roots=roots,
         modules=[module for target in targets.values() for module in target.modules],

@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from agent.base.metrics import registry
 from agent.host import facts as hostfacts
 from agent.jobs import desired, exports, records, remote
 from agent.jobs.offering import shown
+from agent.server.identity import keys
 from agent.wire.results import ForeignItem, HostAttachment, HostExport, HostFacts, HostIssue, InventoryVolume, Pool
 
 if TYPE_CHECKING:
@@ -215,10 +217,13 @@ def _export_issues(found: list[HostExport]) -> list[HostIssue]:
 
 
 def _days_left(certificate: Path) -> float:
-    from cryptography import x509
+    return (_expiry(str(certificate), certificate.stat().st_mtime_ns) - time.time()) / 86400
 
-    leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
-    return (leaf.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
+
+@lru_cache(maxsize=1)
+def _expiry(certificate: str, _version: int) -> float:
+    """Unix time; read once for each certificate."""
+    return float(keys.call("expiry", certificate))
 
 
 def _attachment_issues(found: list[HostAttachment]) -> list[HostIssue]:

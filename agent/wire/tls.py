@@ -12,13 +12,15 @@ import hashlib
 import ssl
 import time
 import weakref
-from asyncio import BaseTransport
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.wire.errors import IdentityBroken, IdentityMissing, PeerRefused
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
 
 COORDINATOR = "coordinator"
 METRICS = "metrics"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent.base.config import load
-from agent.server.identity import join
+from agent.server.identity import join, keys
 from agent.server.main import run_agent
 from agent.server.settings import AgentSettings
 from coordinator.dev.child import Parent
@@ -18,6 +18,7 @@ def run(site: DevSite, name: str, sets: tuple[str, ...], parent: Parent) -> int:
     section = settings.agent
     if not (settings.identity_dir / "certificate.pem").exists():
         settings.identity_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keys.begin()
         joining = join(
             settings.identity_dir,
             parent.token(),
@@ -27,5 +28,6 @@ def run(site: DevSite, name: str, sets: tuple[str, ...], parent: Parent) -> int:
             address=section.address,
         )
         asyncio.run(joining)
+        keys.close()  # no thread may run when the daemons are started
     roots = [backend.path for backend in settings.backends.values()]
     return run_agent(settings, roots=roots, dev=True, on_ready=parent.follow)

@@ -7,11 +7,15 @@ import os
 
 from agent.base.config import load
 from agent.privsep import account as accounts
+from agent.privsep.start import environment_paths, preload
 from coordinator.dev.child import Parent
 from coordinator.dev.site import DevSite
 from coordinator.server.main import run_coordinator
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.wiring import Coordinator
+
+# Loaded before root is given up, where the environment would be out of reach afterwards.
+_LATE = ("coordinator.enrolment.signing", "cryptography.hazmat.primitives.ciphers.aead")
 
 
 def run(site: DevSite, name: str, sets: tuple[str, ...], parent: Parent) -> int:
@@ -20,6 +24,8 @@ def run(site: DevSite, name: str, sets: tuple[str, ...], parent: Parent) -> int:
     if os.geteuid() == 0:
         account = accounts.choose(dev=True)
         _give(settings, account)
+        if not accounts.reads_all(account, environment_paths()):
+            preload(_LATE)
         accounts.drop(account, settings.state_dir)
 
     def on_ready(coordinator: Coordinator) -> None:

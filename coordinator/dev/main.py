@@ -25,7 +25,7 @@ from coordinator.dev.site import DevSite
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGENT_TABLES = frozenset({"agent", "backends", "jobs", "images", "privsep"})
 # Loaded by coordinator and agent alike.
-_COMMON = ("aiohttp.web", "agent.base.metrics", "agent.wire.client", "cryptography.x509")
+_COMMON = ("aiohttp.web", "agent.base.metrics", "agent.wire.client")
 
 
 def run_dev(site: DevSite, sets: tuple[str, ...]) -> NoReturn:

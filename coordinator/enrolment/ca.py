@@ -1,20 +1,15 @@
-"""The site's own certificate authority: EC P-256, one role per certificate, 30 days each.
+"""The site's own certificate authority at work: EC P-256, one role per certificate, 30 days each.
 
-Keys lie behind `CaStore`; `FileCaStore` keeps them in the state directory. `cryptography` is loaded with this module,
-so import it late.
+`cryptography` is loaded with this module: a service lets `coordinator.enrolment.authority` do it aside.
 """
 
 from __future__ import annotations
 
 import datetime
-import fcntl
 import hashlib
 import ipaddress
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -28,55 +23,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from agent.base.files import write_whole
 from agent.wire.tls import URN, server_name
+from coordinator.enrolment.authority import CaPair, CaStore, Issued
 from coordinator.enrolment.errors import AuthorityBroken, CsrRefused
 
 LIFETIME = datetime.timedelta(days=30)
 BACKDATE = datetime.timedelta(minutes=5)
 CA_LIFETIME = datetime.timedelta(days=3650)
-CaPair = tuple[bytes, bytes]
-
-
-class CaStore(Protocol):
-    """Where key and certificate of the CA are kept (PEM)."""
-
-    def load_or_create(self, make: Callable[[], CaPair]) -> CaPair:
-        """The (key, certificate) of the site; made once, however many ask at the same time."""
-
-
-class FileCaStore:
-    """`ca/key.pem` and `ca/certificate.pem` below the state directory, mode 0600."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def load_or_create(self, make: Callable[[], CaPair]) -> CaPair:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        key, certificate = self._folder / "key.pem", self._folder / "certificate.pem"
-        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not certificate.exists():
-                # The certificate is written last: without it nothing was ever signed by this key.
-                pair = make()
-                write_whole(key, pair[0])
-                write_whole(certificate, pair[1])
-            return key.read_bytes(), certificate.read_bytes()
-        finally:
-            os.close(lock)
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A signed certificate. `serial` is lower-case hex, times are naive UTC, `chain` is leaf then CA (PEM)."""
-
-    role: str
-    serial: str
-    chain: str
-    spki_sha256: str
-    not_before: datetime.datetime
-    not_after: datetime.datetime
 
 
 class Authority:
@@ -102,6 +55,21 @@ class Authority:
     def sign_csr(self, csr_pem: str, role: str, *, now: datetime.datetime | None = None) -> Issued:
         """Sign the key of a request for `role`; its subject and extensions are ignored. `CsrRefused` if it is bad."""
         return self.issue(role, checked_csr(csr_pem), now=now)
+
+    def csr_digest(self, csr_pem: str) -> str:
+        """sha256 (hex) over the public key of a request, in SubjectPublicKeyInfo form. `CsrRefused`."""
+        return key_digest(checked_csr(csr_pem))
+
+    def with_key(self, role: str) -> tuple[str, Issued]:
+        """A new private key (PEM) and its certificate."""
+        key = new_key()
+        return key_pem(key).decode(), self.issue(role, key.public_key())
+
+    def ensure_role(self, folder: Path, role: str, names: Sequence[str] = ()) -> Issued | None:
+        """See `Signs`."""
+        from coordinator.enrolment.roles import ensure_role
+
+        return ensure_role(folder, self, role, names)
 
     def issue(
         self,

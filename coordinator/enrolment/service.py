@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 from agent.wire.errors import HostEnrolled, TokenRefused
 from agent.wire.joining import EnrolAnswer, EnrolRequest, HostBundle, JoinToken
 from agent.wire.tls import METRICS, host_role
-from coordinator.enrolment.ca import Authority, Issued, checked_csr, key_digest, key_pem, new_key
+from coordinator.enrolment.authority import Issued, Signs
 from coordinator.state import enrolment as rows
 from coordinator.state.database import Database
 from coordinator.state.enrolment import CertificateRow, EnrolledHost
@@ -25,7 +26,7 @@ TOKEN_LIFETIME_S = 3600.0
 class Enrolment:
     """What the enrolment port, the API and the CLI call."""
 
-    def __init__(self, authority: Authority, db: Database) -> None:
+    def __init__(self, authority: Signs, db: Database) -> None:
         self.authority = authority
         self._db = db
 
@@ -44,7 +45,7 @@ class Enrolment:
         secret = request.secret.get_secret_value()
         if await self._db.read(lambda conn: rows.find_token(conn, request.token_id, secret)) is None:
             raise TokenRefused
-        issued = self.authority.sign_csr(request.csr, host_role(request.name))
+        issued = await asyncio.to_thread(self.authority.sign_csr, request.csr, host_role(request.name))
         host = EnrolledHost(
             request.name,
             request.address or remote,
@@ -58,27 +59,24 @@ class Enrolment:
 
     async def bundle(self, name: str, address: str, control_port: int, data_port: int) -> HostBundle:
         """Key, certificate and CA for a host in one file; replaces whatever the name was enrolled with."""
-        key = new_key()
-        issued = self.authority.issue(host_role(name), key.public_key())
+        key, issued = await asyncio.to_thread(self.authority.with_key, host_role(name))
         host = EnrolledHost(name, address, control_port, data_port, issued.spki_sha256, utcnow())
         await self._db.write(lambda conn: _enter(conn, host, issued))
-        secret = SecretStr(key_pem(key).decode())
-        return HostBundle(name=name, key=secret, certificate=issued.chain, ca=self.authority.ca_pem)
+        return HostBundle(name=name, key=SecretStr(key), certificate=issued.chain, ca=self.authority.ca_pem)
 
     async def metrics_bundle(self, name: str) -> HostBundle:
         """Key and certificate that may read `/metrics` on every agent, and nothing else."""
-        key = new_key()
-        issued = self.authority.issue(METRICS, key.public_key())
+        key, issued = await asyncio.to_thread(self.authority.with_key, METRICS)
         row = replace(certificate_row(issued, None), installed_at=utcnow())
         await self._db.write(lambda conn: rows.add_certificate(conn, row))
-        secret = SecretStr(key_pem(key).decode())
-        return HostBundle(name=name, key=secret, certificate=issued.chain, ca=self.authority.ca_pem)
+        return HostBundle(name=name, key=SecretStr(key), certificate=issued.chain, ca=self.authority.ca_pem)
 
     async def sign_for(self, host: EnrolledHost, csr: str) -> CertificateRow | None:
         """Sign a renewal and record it as not installed yet; None when the request is for another key."""
-        if key_digest(checked_csr(csr)) != host.key_sha256:
+        if await asyncio.to_thread(self.authority.csr_digest, csr) != host.key_sha256:
             return None
-        row = certificate_row(self.authority.sign_csr(csr, host_role(host.name)), host.name)
+        issued = await asyncio.to_thread(self.authority.sign_csr, csr, host_role(host.name))
+        row = certificate_row(issued, host.name)
         await self._db.write(lambda conn: rows.add_certificate(conn, row))
         return row
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from coordinator.enrolment.ca import CaPair, FileCaStore
+from coordinator.enrolment.authority import CaPair, FileCaStore
 from coordinator.identity.keys import Key, TokenKeys
 from coordinator.keys.store import KeyStore
 from coordinator.state.database import Database

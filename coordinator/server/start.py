@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from agent.base.config import read_secret
 from agent.base.errors import NotFound
 from agent.base.files import write_whole
-from coordinator.enrolment.ca import Authority, CaStore, FileCaStore
+from coordinator.enrolment.authority import CaStore, FileCaStore, SiteAuthority, signing
 from coordinator.identity.bootstrap import ADMIN_USER_ID, bootstrap
 from coordinator.identity.keys import TokenKeys
 from coordinator.keys import kek
@@ -36,12 +36,13 @@ class Opened:
 
     db: Database
     keys: KeyStore
-    authority: Authority
+    authority: SiteAuthority
     tokens: TokenKeys | SharedTokenKeys
 
 
 def open_state(settings: CoordinatorSettings) -> Opened:
     """Open, or make at the first start; raises what is wrong with a sentence and a remedy."""
+    signing.begin()
     folder = settings.state_dir
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     db = open_database(settings)
@@ -51,7 +52,7 @@ def open_state(settings: CoordinatorSettings) -> Opened:
         db.write_now(keys.check)
         _first_admin(settings, db)
         _default_type(settings, db)
-        authority = Authority.open(ca_store(settings, db, keys))
+        authority = SiteAuthority.open(ca_store(settings, db, keys))
         tokens = token_keys(settings, db, keys)
     except BaseException:
         db.close()

@@ -41,10 +41,11 @@ class Dev:
         raise AssertionError(f"{wanted!r} did not come")
 
     def tree(self) -> list[int]:
+        """All of it but what works aside, which comes and goes."""
         found = [self.process.pid]
         for pid in found:
             for task in Path(f"/proc/{pid}/task").iterdir():
-                found += [int(child) for child in (task / "children").read_text().split()]
+                found += [int(child) for child in (task / "children").read_text().split() if not _aside(child)]
         return found
 
     def children(self) -> list[int]:
@@ -85,6 +86,14 @@ def dev() -> Iterator[Dev]:
                 site.process.terminate()
                 site.process.wait(20)
             site.log.close()
+
+
+def _aside(pid: str) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
+    return b"agent.base.aside" in command or not command
 
 
 def _gone(pids: list[int], seconds: float = 15) -> None:

@@ -35,7 +35,8 @@ from agent.wire.errors import (
 from agent.wire.joining import JoinToken
 from agent.wire.tls import COORDINATOR, METRICS, TlsFiles, TlsIdentity, host_role
 from agent.wire.transport import HttpTransport
-from coordinator.enrolment.ca import Authority, FileCaStore, key_pem, new_authority, new_key
+from coordinator.enrolment.authority import FileCaStore
+from coordinator.enrolment.ca import Authority, key_pem, new_authority, new_key
 from coordinator.enrolment.errors import RenewalRefused
 from coordinator.enrolment.listener import EnrolmentListener
 from coordinator.enrolment.own import own_identity

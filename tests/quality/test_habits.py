@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 MAY_START = (
     "agent/host/run.py",
     "agent/host/spawn.py",
+    "agent/base/aside.py",
     "agent/privsep/",
     "coordinator/dev/",
     "coordinator/server/dev",

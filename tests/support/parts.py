@@ -16,7 +16,7 @@ import agent.wire.transfer  # noqa: F401
 from agent.base import faults
 from agent.base.config import load
 from agent.privsep import account as accounts
-from agent.server.identity import join
+from agent.server.identity import join, keys
 from agent.server.main import run_agent
 from agent.server.settings import AgentSettings
 from coordinator.server.main import run_coordinator
@@ -85,5 +85,6 @@ def _agent(request: Request, ready: int) -> int:
             data_port=section.data_port, address=section.address,
         )  # fmt: skip
         asyncio.run(joining)
+        keys.close()
     roots = [backend.path for backend in settings.backends.values()]
     return run_agent(settings, roots=roots, dev=True, on_ready=lambda: say(ready, {"serves": section.host}))

@@ -69,11 +69,11 @@ def bundle(
 
 
 def _enrolment(settings: CoordinatorSettings, database: Database) -> Enrolment:
-    from coordinator.enrolment.ca import Authority
+    from coordinator.enrolment.authority import SiteAuthority
     from coordinator.enrolment.service import Enrolment
     from coordinator.server.start import ca_store, key_store
 
-    return Enrolment(Authority.open(ca_store(settings, database, key_store(settings, database))), database)
+    return Enrolment(SiteAuthority.open(ca_store(settings, database, key_store(settings, database))), database)
 
 
 def _own_address(settings: CoordinatorSettings) -> str:

@@ -192,11 +192,11 @@ def _engine(file: Path) -> Engine:
 
 def _share_roots(settings: CoordinatorSettings, database: Database) -> None:
     """The CA and the token keys that lie in files are put into the database."""
-    from coordinator.enrolment.ca import Authority
+    from coordinator.enrolment.authority import SiteAuthority
     from coordinator.server.start import ca_store, key_store, token_keys
 
     keys = key_store(settings, database)
-    Authority.open(ca_store(settings, database, keys))
+    SiteAuthority.open(ca_store(settings, database, keys))
     token_keys(settings, database, keys)
 
 

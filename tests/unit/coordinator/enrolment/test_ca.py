@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from agent.server.keys import signing_request
 from agent.wire.tls import COORDINATOR, TlsFiles, host_role, server_name
-from coordinator.enrolment.ca import Authority, FileCaStore, checked_csr, key_digest, new_authority, new_key
+from coordinator.enrolment.authority import FileCaStore
+from coordinator.enrolment.ca import Authority, checked_csr, key_digest, new_authority, new_key
 from coordinator.enrolment.errors import AuthorityBroken, CsrRefused
 from coordinator.enrolment.own import ensure_role
 

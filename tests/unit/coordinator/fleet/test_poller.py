@@ -16,7 +16,8 @@ from agent.base.ids import new_id
 from agent.wire.client import AgentClient
 from agent.wire.errors import Undelivered
 from agent.wire.results import HostFacts, Pool
-from coordinator.enrolment.ca import Authority, FileCaStore
+from coordinator.enrolment.authority import FileCaStore
+from coordinator.enrolment.ca import Authority
 from coordinator.enrolment.own import own_identity
 from coordinator.enrolment.renewal import Renewal
 from coordinator.enrolment.service import Enrolment
