@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pkgutil
 import select
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +31,8 @@ noeventlet.block()
 
 ROOTWRAP_CONF = Path("/etc/brickyard/rootwrap.conf")
 _SUDO = ("/usr/bin/sudo", "/bin/sudo")
-_LATE = (
-    "pyudev", "pyroute2", "agent.host.facts", "agent.host.udev", "agent.privsep.block", "agent.privsep.crypt",
-    "agent.privsep.iscsi", "agent.privsep.lio",
-)  # fmt: skip
+_LATE = ("pyudev", "pyroute2", "cryptography.hazmat.backends.openssl")
+_ELSEWHERE = ("agent.cli", "agent.diagnostics")
 _DEATH_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -114,7 +114,7 @@ def enter(
     readable = account.reads_all(chosen, environment_paths())
     privileges = start(names, limits_file=limits_file, roots=roots, others=others, modules=modules)
     if not readable:
-        preload([*_LATE, *late])
+        preload([*modules_of("agent", but=_ELSEWHERE), *_LATE, *late])
     account.drop(chosen, state_dir)
     return privileges
 
@@ -140,7 +140,14 @@ def watch(on_death: Callable[[str], None]) -> None:
 def preload(modules: Sequence[str]) -> None:
     """Import what would be out of reach after the drop, when the environment lies below a root-only folder."""
     for name in modules:
-        __import__(name)
+        with suppress(ImportError):  # a library that is not installed is missed where it is used
+            __import__(name)
+
+
+def modules_of(package: str, *, but: Sequence[str] = ()) -> list[str]:
+    """All modules of an installed package, but those below some of its folders."""
+    found = pkgutil.walk_packages(__import__(package).__path__, f"{package}.")
+    return [each.name for each in found if not each.name.startswith(tuple(but))]
 
 
 def environment_paths() -> tuple[Path, ...]:

@@ -7,15 +7,19 @@ import os
 
 from agent.base.config import load
 from agent.privsep import account as accounts
-from agent.privsep.start import environment_paths, preload
+from agent.privsep.start import environment_paths, modules_of, preload
 from coordinator.dev.child import Parent
 from coordinator.dev.site import DevSite
 from coordinator.server.main import run_coordinator
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.wiring import Coordinator
 
-# Loaded before root is given up, where the environment would be out of reach afterwards.
-_LATE = ("coordinator.enrolment.signing", "cryptography.hazmat.primitives.ciphers.aead")
+# Loaded before root is given up, with all modules of the coordinator, where the environment would be out of reach then.
+_LATE = (
+    "cryptography.hazmat.backends.openssl", "cryptography.hazmat.primitives.ciphers.aead", "oslo_policy.policy",
+    "oslo_config.cfg", "yaml",
+)  # fmt: skip
+_ELSEWHERE = ("coordinator.cli", "coordinator.dev", "coordinator.state.migrations")
 
 
 def run(site: DevSite, name: str, sets: tuple[str, ...], parent: Parent) -> int:
@@ -25,7 +29,7 @@ def run(site: DevSite, name: str, sets: tuple[str, ...], parent: Parent) -> int:
         account = accounts.choose(dev=True)
         _give(settings, account)
         if not accounts.reads_all(account, environment_paths()):
-            preload(_LATE)
+            preload([*modules_of("coordinator", but=_ELSEWHERE), *_LATE])
         accounts.drop(account, settings.state_dir)
 
     def on_ready(coordinator: Coordinator) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.enrolment.ca import Authority, checked_csr, key_digest, new_authority
+from coordinator.enrolment.roles import ensure_role
 
 
 def _authority(key: str, certificate: str) -> Authority:
@@ -34,7 +35,7 @@ def _with_key(key: str, certificate: str, role: str) -> list[Any]:
 
 
 def _ensure_role(key: str, certificate: str, folder: str, role: str, names: list[str]) -> dict[str, Any] | None:
-    issued = _authority(key, certificate).ensure_role(Path(folder), role, names)
+    issued = ensure_role(Path(folder), _authority(key, certificate), role, names)
     return None if issued is None else issued.to_json()
 
 

@@ -20,10 +20,10 @@ BRICKYARD = Path(sys.executable).with_name("brickyard")
 
 
 class Dev:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *command: Path | str) -> None:
         self.log = (folder / "log").open("ab")
         self.process = subprocess.Popen(
-            [BRICKYARD, "dev", "--state-dir", str(folder / "site"), "--port", "0"],
+            [*(command or (BRICKYARD,)), "dev", "--state-dir", str(folder / "site"), "--port", "0"],
             stdout=subprocess.PIPE, stderr=self.log, env={**os.environ, "PYTHONUNBUFFERED": ""},
         )  # fmt: skip
         self.openrc = folder / "site" / "openrc"
@@ -147,3 +147,22 @@ def test_a_wrong_key_is_told_before_anything_is_started(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "jobs.quick" in done.stderr
     assert not (tmp_path / "site" / "coordinator").exists()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can use what only root can reach")
+def test_a_site_of_an_environment_that_only_root_can_reach() -> None:
+    with tempfile.TemporaryDirectory(prefix="brickyard-hidden-") as hidden, tempfile.TemporaryDirectory() as name:
+        Path(hidden, "environment").symlink_to(sys.prefix)
+        folder = Path(name)
+        folder.chmod(0o711)
+        python = Path(hidden, "environment", "bin", "python3")
+        main = "from coordinator.cli.main import main; main()"
+        site = Dev(folder, python, "-I", "-c", main)
+        try:
+            site.line("ready", 60)
+            assert site.pools()
+        finally:
+            site.process.terminate()
+            assert site.process.wait(20) == 0, Path(site.log.name).read_text()
+            site.log.close()
