@@ -44,14 +44,14 @@ class Aside:
 
     def begin(self) -> None:
         """Start the process, for a call that will come within seconds; it loads its libraries meanwhile."""
-        if os.access(__file__, os.R_OK):
+        if _reachable():
             with self._lock:
                 if self._channel is None:
                     self._start()
 
     def call(self, name: str, *args: Any) -> Any:
         """Blocking: the first call starts Python. What the function raised of ours; AsideFailed."""
-        if not os.access(__file__, os.R_OK):  # an environment that is out of reach since root was given up
+        if not _reachable():
             served: Served = importlib.import_module(self._module).SERVED
             return served[name](*args)
         asked = json.dumps([name, *args]).encode() + b"\n"
@@ -113,6 +113,11 @@ class Aside:
         if self._channel is not None:
             self._channel.close()
         self._channel = None
+
+
+def _reachable() -> bool:
+    """Not so in an environment that only root can reach, once root was given up; then all is loaded here already."""
+    return os.access(__file__, os.R_OK) and os.access(sys.executable, os.X_OK)
 
 
 def _environment() -> dict[str, str]:

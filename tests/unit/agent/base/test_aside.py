@@ -111,6 +111,9 @@ def test_in_an_environment_out_of_reach_the_work_is_done_here(
 
 
 def test_python_that_can_not_be_started_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.executable", str(tmp_path / "python3"))
-    with pytest.raises(AsideFailed, match="No such file"):
+    python = tmp_path / "python3"
+    python.write_bytes(b"no program")
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    with pytest.raises(AsideFailed, match="Exec format error"):
         Aside(KEYS).call("request", "key.pem", "host-a")
