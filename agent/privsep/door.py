@@ -13,7 +13,9 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
 from agent.privsep import limits as allowed
 from agent.privsep.errors import DaemonLost, PrivilegeUnavailable
@@ -84,4 +86,14 @@ def _channel(connection: socket.socket, context: PrivContext) -> Any:
     """The library's client of a daemon at the other end (its public classes would start one); it has answered."""
     from oslo_privsep import daemon
 
-    return daemon._ClientChannel(connection, context)
+    class Channel(daemon._ClientChannel):
+        def _reader_main(self, reader: Any) -> None:
+            super()._reader_main(cast("Any", _until_reset(reader)))
+
+    return Channel(connection, context)
+
+
+def _until_reset(messages: Iterator[Any]) -> Iterator[Any]:
+    """A daemon that dies with a call unread resets the connection: that is the end, or its callers would wait for ever."""
+    with suppress(ConnectionResetError):
+        yield from messages

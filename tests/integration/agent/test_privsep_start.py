@@ -208,6 +208,31 @@ told(codes=codes, heard=lost.wait(10))
         assert run(code, base) == {"codes": ["privilege.daemon-lost"] * 2, "heard": True}
 
 
+def test_a_daemon_that_dies_with_a_call_unread_ends_its_callers() -> None:
+    code = """
+import signal
+from concurrent.futures import ThreadPoolExecutor
+start.start(["block"], roots=[base / "root"])
+from agent.privsep import block, client
+client.invoke(block.loop_list)
+pid = int(Path(f"/proc/self/task/{os.getpid()}/children").read_text())
+os.kill(pid, signal.SIGSTOP)
+def call(_):
+    try:
+        client.invoke(block.loop_list)
+    except DaemonLost as error:
+        return error.code
+with ThreadPoolExecutor(4) as pool:
+    answers = pool.map(call, range(4))
+    threading = __import__("threading")
+    threading.Event().wait(0.3)
+    os.kill(pid, signal.SIGKILL)
+    told(answers=list(answers))
+"""
+    with traversable() as base:
+        assert run(code, base) == {"answers": ["privilege.daemon-lost"] * 4}
+
+
 def test_what_root_settled_reaches_the_daemon() -> None:
     code = """
 dropped()
