@@ -94,6 +94,6 @@ def _channel(connection: socket.socket, context: PrivContext) -> Any:
 
 
 def _until_reset(messages: Iterator[Any]) -> Iterator[Any]:
-    """A daemon that dies with a call unread resets the connection: that is the end, or its callers would wait for ever."""
+    """A daemon that dies with a call unread resets the connection: the end, or its callers would wait for ever."""
     with suppress(ConnectionResetError):
         yield from messages
