@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 
-from cryptography.exceptions import UnsupportedAlgorithm
-
 from agent.luks.details import Kdf
 from agent.luks.errors import CipherRefused
 from agent.luks.native import native
@@ -22,6 +20,7 @@ def derive(kdf: Kdf, key: bytes, size: int) -> bytes:
         if library is not None and library.serves_pbkdf2(kdf.hash, size):
             return library.pbkdf2(key, kdf.salt, kdf.iterations, size)
         return hashlib.pbkdf2_hmac(kdf.hash, key, kdf.salt, kdf.iterations, size)
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.kdf import argon2
 
     kind = argon2.Argon2id if kdf.kind == "argon2id" else argon2.Argon2i
