@@ -1,0 +1,77 @@
+"""Volumes between hosts, for people: what the check says, and the way that is drawn, from trees like the kernel's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from agent.diagnostics import live
+from agent.diagnostics.checks import remote
+from agent.diagnostics.place import Place
+from agent.jobs import desired
+from agent.wire.jobs import Connection, Generation, Portal
+from tests.unit.agent.diagnostics import support
+from tests.unit.agent.host import test_scsi as kernel
+
+CONNECTION = Connection(
+    protocol="iscsi", target=kernel.TARGET, portals=(Portal(address="10.0.0.1", port=3260),), lun=0,
+    identity=kernel.IDENTITY, serial=kernel.SERIAL, size_bytes=1 << 20,
+)  # fmt: skip
+LISTENERS = (
+    "Num RefCount Protocol Flags Type St Inode Path\n"
+    "0: 00000002 00000000 00010000 0001 01 1 @ISCSIADM_ABSTRACT_NAMESPACE\n"
+)
+
+
+def place_at(tmp_path: Path, **more: object) -> Place:
+    return replace(support.made(tmp_path / "agent"), root=tmp_path / "root", **more)  # type: ignore[arg-type]
+
+
+def said(place: Place) -> list[tuple[str, str]]:
+    found = list(remote.check(place))
+    assert all(finding.remedy for finding in found if finding.state in {"warning", "bad"})
+    return [(finding.state, finding.message) for finding in found]
+
+
+def test_a_host_that_does_neither_is_told_how(tmp_path: Path) -> None:
+    states = said(place_at(tmp_path))
+    assert [state for state, _ in states] == ["skipped", "skipped"]
+    assert "apt-get install open-iscsi" in states[1][1]
+
+
+def test_a_target_that_is_not_loaded_and_an_initiator_without_a_name(tmp_path: Path) -> None:
+    place = place_at(tmp_path, targets=frozenset({"lio"}))
+    kernel.put(place.root / "proc/net/unix", LISTENERS)
+    states = said(place)
+    assert [state for state, _ in states] == ["bad", "bad", "warning"]
+    assert "multipathd does not run" in states[2][1]
+
+
+def test_a_broken_target_and_a_broken_session_are_named(tmp_path: Path) -> None:
+    place = place_at(tmp_path, targets=frozenset({"lio"}))
+    kernel.put(place.root / "proc/net/unix", LISTENERS)
+    kernel.put(place.root / "etc/iscsi/initiatorname.iscsi", "InitiatorName=iqn.2026-01.org.x:h")
+    (place.root / "sys/kernel/config/target/iscsi" / kernel.TARGET / "tpgt_1").mkdir(parents=True)
+    kernel.session(place.root / "sys", 1, state="FAILED")
+    told = " ".join(message for _, message in said(place))
+    assert f"target of volume {kernel.SERIAL} takes no log-ins" in told
+    assert f"session with {kernel.TARGET} at 10.0.0.1:3260 is failed" in told
+    assert "as iqn.2026-01.org.x:h" in told
+
+
+def test_an_attachment_from_another_host_is_attached_or_missing_as_the_kernel_says(tmp_path: Path) -> None:
+    place = place_at(tmp_path)
+    row = desired.Row(
+        kernel.SERIAL, support.VOLUME, "files", Generation(incarnation=1, sequence=1), device="/dev/sda",
+        raw_device="/dev/sda", identifiers={"connection": CONNECTION.model_dump(mode="json")}, boot_id="b",
+    )  # fmt: skip
+    support.in_journal(place, lambda db: desired.put(db, [row]))
+    (missing,) = live.attachments(place)
+    assert (missing["state"], missing["protocol"]) == ("missing", "iscsi")
+    kernel.session(place.root / "sys", 4)
+    (there,) = live.attachments(place)
+    assert there["state"] == "attached"
+    drawn = "\n".join(live.lines(live.explain(place, support.VOLUME)))
+    assert "session 4  (10.0.0.1:3260, logged_in)" in drawn
+    assert "path /dev/sda" in drawn
+    assert kernel.IDENTITY in drawn
