@@ -106,7 +106,7 @@ class AgentProcess:
         if ready != b"r":
             raise RuntimeError(f"the agent did not start:\n{self.log.read_text()[-3000:]}")
 
-    async def died(self, seconds: float = 20) -> int:
+    async def died(self, seconds: float = 120) -> int:
         assert self.process is not None
         return await asyncio.to_thread(self.process.wait, seconds)
 
