@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from coordinator.lifecycle.snapshot import SNAPSHOT
@@ -63,8 +64,11 @@ async def test_cascade_takes_all_or_says_why_not(tmp_path: Path) -> None:
         taken = [await snapshot(api, volume) for _ in range(3)]
         plain = await api("DELETE", f"/volumes/{volume}")
         assert (plain.status, "dependent snapshots" in text(plain)) == (400, True)
+        wire = api.here.hosts.wires["host-a"]
+        wire.held = asyncio.Event()
         assert (await api("DELETE", f"/volumes/{volume}?cascade=true")).status == 202
         assert await status(api, volume) == "deleting"
+        wire.held.set()
         await api.settled()
         for path in (f"/volumes/{volume}", *(f"/snapshots/{item}" for item in taken)):
             assert (await api("GET", path)).status == 404
