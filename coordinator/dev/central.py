@@ -47,7 +47,8 @@ async def _announce(coordinator: Coordinator, site: DevSite, parent: Parent) -> 
             section.address or section.listen, coordinator.listener.port, host=host
         )
         parent.tell("token", host, token.line())
-    endpoint = f"http://{site.address}:{coordinator.port}"
+    scheme = "https" if coordinator.settings.api.tls else "http"
+    endpoint = f"{scheme}://{site.address}:{coordinator.port}"
     password = (coordinator.settings.state_dir / "admin-password").read_text().strip()
     parent.tell("openrc", site.openrc_text(endpoint, password))
     parent.tell("greet", *_greeting(site, endpoint))

@@ -24,6 +24,15 @@ class Unreachable(Temporary):
     hint = "Check that the coordinator runs there, and that OS_AUTH_URL names it."
 
 
+class NotTrusted(Permanent):
+    """The certificate of the API is by nobody that we trust, or for another name."""
+
+    code = "cli.not-trusted"
+    exit_code = 7
+    sentence = "The certificate of the API at {address} is not trusted: {reason}."
+    hint = "Name the file of the site's CA in OS_CACERT, and the host in OS_AUTH_URL as it stands in the certificate."
+
+
 class NotTheApi(Permanent):
     code = "cli.not-the-api"
     exit_code = 7

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from coordinator.cli.client import credentials as creds
 from coordinator.cli.client.credentials import Credentials
-from coordinator.cli.client.errors import NotTheApi, Unreachable, refused
+from coordinator.cli.client.errors import NotTheApi, NotTrusted, Unreachable, refused
 
 _TIMEOUT_S = 200.0
 _VERSION = {"OpenStack-API-Version": "volume 3.71"}
@@ -136,6 +136,8 @@ class Session:
             connection = self._connection(address)
             connection.request(method, where, body=data, headers=dict(headers), encode_chunked=chunked)
             answer = connection.getresponse()
+        except ssl.SSLCertVerificationError as error:
+            raise NotTrusted(address=address, reason=error.verify_message) from error
         except (OSError, http.client.HTTPException) as error:
             self._connections.pop(address, None)
             if not fresh and method == "GET" and isinstance(error, (ConnectionError, http.client.BadStatusLine)):
