@@ -35,7 +35,7 @@ class Reverting(Protocol):
 
 @runtime_checkable
 class Replacing(Protocol):
-    async def prepare_anew(self, volume_id: str, device_bytes: int) -> Path:
+    async def prepare_anew(self, volume_id: str, device_bytes: int, work: Work | None = None) -> Path:
         """Like `prepare`, beside a volume that is there; one of an earlier try keeps what it holds."""
 
     async def replace(self, volume_id: str) -> None:

@@ -37,6 +37,8 @@ class PoolState:
     capabilities: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     filter_function: str = ""
     goodness_function: str = ""
+    data_percent: float | None = None
+    metadata_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,16 @@ class Held:
     id: str
     device_bytes: int
     allocated_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong with a back end; `code` is stable, `since` is epoch seconds."""
+
+    code: str
+    message: str
+    remedy: str
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +92,14 @@ class Backend(Protocol):
     async def pools(self) -> tuple[PoolState, ...]:
         """Each part with a capacity of its own."""
 
-    async def create(self, volume_id: str, device_bytes: int) -> None:
+    async def create(self, volume_id: str, device_bytes: int, work: Work | None = None) -> None:
         """An empty volume that reads as zeros."""
 
-    async def prepare(self, volume_id: str, device_bytes: int) -> Path:
-        """A half-made volume of that size to be filled; one of an earlier try keeps what it holds."""
+    async def prepare(self, volume_id: str, device_bytes: int, work: Work | None = None) -> Path:
+        """A half-made volume of that size to be filled, zeros at first; one of an earlier try keeps what it holds.
+
+        Its bytes may lie in a device that is a little larger.
+        """
 
     async def prepared(self, volume_id: str) -> int | None:
         """Size of a half-made volume, None when there is none: then a checkpoint of it must not be believed."""
@@ -98,16 +113,16 @@ class Backend(Protocol):
     async def clone(self, volume_id: str, device_bytes: int, source: CloneSource, work: Work | None = None) -> None:
         """A volume with the content of `source`, zeros behind it."""
 
-    async def extend(self, volume_id: str, device_bytes: int) -> None:
+    async def extend(self, volume_id: str, device_bytes: int, work: Work | None = None) -> None:
         """Make the volume larger; the new part reads as zeros."""
 
-    async def delete(self, volume_id: str) -> None:
+    async def delete(self, volume_id: str, work: Work | None = None) -> None:
         """Remove the volume and what is half-made of it."""
 
     async def snapshot(self, volume_id: str, snapshot_id: str, work: Work | None = None) -> int:
         """Keep the volume's content as it is now; returns its size."""
 
-    async def delete_snapshot(self, snapshot_id: str) -> None:
+    async def delete_snapshot(self, snapshot_id: str, work: Work | None = None) -> None:
         """Remove the snapshot and what is half-made of it."""
 
     async def size(self, volume_id: str) -> int | None:
@@ -119,8 +134,14 @@ class Backend(Protocol):
     async def source_path(self, source: CloneSource) -> Path:
         """Where the source of a clone can be read; VolumeNotFound when it is not there."""
 
+    async def holders(self, volume_id: str, *, writers: bool) -> list[str]:
+        """What the kernel shows to use the volume, for people; with `writers` only what may write to it."""
+
     async def inventory(self) -> list[Held]:
         """All that is held."""
+
+    async def issues(self) -> list[Trouble]:
+        """What a person should know about it now, each with a remedy."""
 
     def close(self) -> None:
         """Let go of descriptors."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from agent.base.config import Section
+from agent.host.lvm import is_plain_name, parsed_name
 
 
 class PlacementSection(Section):
@@ -31,11 +32,96 @@ class PlacementSection(Section):
         return {name: getattr(self, name) for name in PlacementSection.model_fields}
 
 
-class FileBackendConfig(PlacementSection):
-    """Volumes as sparse raw files in a folder."""
+class FolderConfig(PlacementSection):
+    """What all back ends of files have in common."""
 
-    driver: Literal["file"] = Field("file", description="Kind of back end: sparse raw files in a folder.")
     path: Path = Field(description="Folder for the volumes; made when it does not exist. Reflink needs XFS or Btrfs.")
     rate_limit: int | None = Field(
         None, ge=65536, description="Limit of each copy made by this back end, in bytes a second; none by default."
     )
+
+
+class FileBackendConfig(FolderConfig):
+    """Volumes as sparse raw files in a folder."""
+
+    driver: Literal["file"] = Field("file", description="Kind of back end: sparse raw files in a folder.")
+
+
+class LvmBackendConfig(PlacementSection):
+    """Volumes as logical volumes of one volume group: thin ones in a pool, or thick ones."""
+
+    driver: Literal["lvm"] = Field(description="Kind of back end: logical volumes of a volume group.")
+    group: str = Field(description="Volume group; it must also be allowed in the limits file ([lvm] groups).")
+    pool: str | None = Field(None, description="Thin pool in that group; none: thick volumes.")
+    create_limit_percent: int = Field(
+        90, ge=1, le=100, description="How full of data a thin pool may be for anything new to be made in it."
+    )
+    metadata_limit_percent: int = Field(
+        80, ge=1, le=100, description="How full of metadata a thin pool may be for anything new to be made in it."
+    )
+    autoextend_percent: int = Field(
+        70, ge=1, le=100, description="How full a thin pool may get before space of its group is added; 100: never."
+    )
+    autoextend_by_percent: int = Field(20, ge=1, le=100, description="How much is added, in percent of the pool.")
+    when_full: Literal["error", "queue", "keep"] = Field(
+        "error", description="What a full thin pool does with writes; `keep` leaves it as the operator set it."
+    )
+    wipe: Literal["zero", "discard", "none"] = Field(
+        "zero", description="What a thick volume's space gets before it is given back to the group."
+    )
+    rate_limit: int | None = Field(
+        None, ge=65536, description="Limit of each copy and wipe of this back end, in bytes a second; none by default."
+    )
+
+    @field_validator("group", "pool")
+    @classmethod
+    def _plain(cls, value: str | None) -> str | None:
+        if value is not None and (not is_plain_name(value) or parsed_name(value) is not None):
+            raise ValueError(f"{value[:64]!r} is not a name that LVM and Brickyard can use here")
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LvmBackendConfig:
+        if self.autoextend_percent != 100 and self.autoextend_percent >= self.create_limit_percent:
+            raise ValueError("autoextend_percent must be below create_limit_percent, or 100")
+        return self
+
+
+class NfsBackendConfig(FolderConfig):
+    """Volumes as files on an NFS share that the host has mounted."""
+
+    driver: Literal["nfs"] = Field(description="Kind of back end: files on a mounted NFS share.")
+    path: Path = Field(description="Folder on the share: its mount point, or below it.")
+    share: str = Field(description="The share that must be mounted there: `server:/export`.", pattern=r"^[^/].*:/.*$")
+    deadline_s: float = Field(
+        30.0, ge=1, le=600, description="Seconds after which a server that does not answer counts as hung."
+    )
+
+
+class SmbBackendConfig(FolderConfig):
+    """Volumes as files on an SMB share that the host has mounted."""
+
+    driver: Literal["smb"] = Field(description="Kind of back end: files on a mounted SMB (CIFS) share.")
+    path: Path = Field(description="Folder on the share: its mount point, or below it.")
+    share: str = Field(description="The share that must be mounted there: `//server/share`.", pattern=r"^//[^/]+/.+$")
+    deadline_s: float = Field(
+        30.0, ge=1, le=600, description="Seconds after which a server that does not answer counts as hung."
+    )
+
+
+ShareConfig = NfsBackendConfig | SmbBackendConfig
+
+
+def _driver(value: Any) -> str:
+    found = value.get("driver", "file") if isinstance(value, dict) else getattr(value, "driver", "")
+    return str(found)
+
+
+BackendConfig = Annotated[
+    Annotated[FileBackendConfig, Tag("file")]
+    | Annotated[LvmBackendConfig, Tag("lvm")]
+    | Annotated[NfsBackendConfig, Tag("nfs")]
+    | Annotated[SmbBackendConfig, Tag("smb")],
+    Discriminator(_driver),
+]
+"""One model per kind of back end; a table without `driver` is of kind `file`."""

@@ -6,7 +6,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from agent.base.errors import Conflict, Invalid, NotFound, Permanent
+from agent.base.errors import Conflict, Invalid, NotFound, Permanent, Temporary
 
 
 class VolumeNotFound(NotFound):
@@ -84,6 +84,60 @@ class StorageFailed(Permanent):
     status = 500
     sentence = "The storage below the back end {backend} failed: {reason}."
     hint = "See the host's kernel log for the disk below it."
+
+
+class ReportUnreadable(Permanent):
+    """LVM said something that this release does not understand."""
+
+    code = "backend.lvm-report"
+    status = 500
+    sentence = "LVM's report on the volume group {group} can not be read: {reason}."
+    hint = "Compare the version of LVM (`lvm version`) with the ones named in the documentation."
+
+
+class PoolMissing(Permanent):
+    """The thin pool of a back end is not in its volume group, or is something else."""
+
+    code = "backend.lvm-pool"
+    status = 500
+    sentence = "The back end {backend} can not use {group}/{pool}: {reason}."
+    hint = "Make the pool: lvcreate --type thin-pool -L SIZE -n {pool} {group}; see the guide on volumes on LVM."
+
+
+class PoolNearlyFull(Permanent):
+    """A thin pool has passed the mark above which nothing new is made in it."""
+
+    code = "backend.pool-full"
+    status = 507
+    sentence = "The pool of the back end {backend} is {percent:.1f} % full of {part}; from {mark} % on nothing is made."
+    hint = "Add space (vgextend, lvextend of the pool) or delete volumes; the marks are keys of the back end."
+
+
+class NotMounted(Temporary):
+    """The share of a back end is not at its place: nothing is written there."""
+
+    code = "backend.not-mounted"
+    retry_after = 10.0
+    sentence = "The back end {backend} needs {share} mounted at {path}; there is {there}."
+    hint = "Mount it on the host (its mount unit or /etc/fstab); it is used again as soon as it is there."
+
+
+class ShareHangs(Temporary):
+    """The server of a share does not answer; calls that wait for it are not repeated beside themselves."""
+
+    code = "backend.share-hangs"
+    retry_after = 30.0
+    sentence = "The server of the back end {backend} has not answered within {seconds:g} s."
+    hint = "Look at the server and the network; other back ends go on. See the mount options in the guide."
+
+
+class DeviceDenied(Permanent):
+    """The device of a logical volume is there, but not for the agent's user."""
+
+    code = "backend.device-denied"
+    status = 500
+    sentence = "The agent's user may not open {device}, the volume {id} of the back end {backend}."
+    hint = "Install the udev rules of Brickyard (udev/12-brickyard.rules), then: udevadm control --reload."
 
 
 @contextlib.contextmanager

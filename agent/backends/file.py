@@ -12,16 +12,16 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from agent.backends import unmanaged
 from agent.backends.abilities import Foreign
-from agent.backends.base import CloneSource, Held, PoolState, Work
-from agent.backends.config import FileBackendConfig
+from agent.backends.base import CloneSource, Held, PoolState, Trouble, Work
+from agent.backends.config import FolderConfig
 from agent.backends.errors import (
     NoSpace,
     OverSubscribed,
@@ -36,17 +36,20 @@ from agent.base.ids import checked_id
 from agent.copying.engine import copy
 from agent.copying.errors import DestinationFull
 from agent.copying.model import Dest, Source, by_name
+from agent.host import sysfs
 from agent.host.run import uninterrupted
 from agent.wire.results import ratio_in_force
 
 _T = TypeVar("_T")
+Run = Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
+"""How what blocks is run: in a thread, perhaps with more around it."""
 
 
 class FileBackend:
     """See `agent.backends.base.Backend`. Opening it makes the folders and asks the file system once for reflink."""
 
-    def __init__(self, name: str, config: FileBackendConfig) -> None:
-        self._name, self._config = name, config
+    def __init__(self, name: str, config: FolderConfig, run: Run = asyncio.to_thread) -> None:
+        self._name, self._config, self._run = name, config, run
         with translated(name):
             self._root_fd = open_root(config.path)
             self._volumes = Folder(self._root_fd, "volumes")
@@ -67,6 +70,10 @@ class FileBackend:
             folder.close()
         os.close(self._root_fd)
 
+    def device(self) -> int:
+        """The device number of what the folders lie on. Blocking."""
+        return os.fstat(self._root_fd).st_dev
+
     async def pools(self) -> tuple[PoolState, ...]:
         return (await self.pool(),)
 
@@ -78,10 +85,10 @@ class FileBackend:
             byte_granular=True, thin=True, reflink=self._reflink, **self._config.placement(),
         )  # fmt: skip
 
-    async def create(self, volume_id: str, device_bytes: int) -> None:
+    async def create(self, volume_id: str, device_bytes: int, work: Work | None = None) -> None:
         await self._call(self._create, checked_id(volume_id, "volume"), device_bytes)
 
-    async def prepare(self, volume_id: str, device_bytes: int) -> Path:
+    async def prepare(self, volume_id: str, device_bytes: int, work: Work | None = None) -> Path:
         """Raises VolumeExists when the volume is published already: ask `size()` first."""
         name = checked_id(volume_id, "volume")
         have = await self._call(self._volumes.size, name)
@@ -110,14 +117,14 @@ class FileBackend:
         await self._copy(Source(by_name(folder.fd, source.id), size), name, device_bytes, work or Work())
         await self._call(self._publish, name, self._volumes)
 
-    async def extend(self, volume_id: str, device_bytes: int) -> None:
+    async def extend(self, volume_id: str, device_bytes: int, work: Work | None = None) -> None:
         name = checked_id(volume_id, "volume")
         have = await self._must(self._volumes, name, "volume")
         if device_bytes < have:
             raise ShrinkRefused(id=name, have=have, need=device_bytes)
         await self._call(self._extend, name, have, device_bytes)
 
-    async def delete(self, volume_id: str) -> None:
+    async def delete(self, volume_id: str, work: Work | None = None) -> None:
         await self._call(self._delete, self._volumes, checked_id(volume_id, "volume"))
 
     async def snapshot(self, volume_id: str, snapshot_id: str, work: Work | None = None) -> int:
@@ -131,7 +138,7 @@ class FileBackend:
         await self._call(self._publish, name, self._snapshots)
         return size
 
-    async def delete_snapshot(self, snapshot_id: str) -> None:
+    async def delete_snapshot(self, snapshot_id: str, work: Work | None = None) -> None:
         await self._call(self._delete, self._snapshots, checked_id(snapshot_id, "snapshot"))
 
     async def revert(self, volume_id: str, snapshot_id: str, work: Work | None = None) -> int:
@@ -144,7 +151,7 @@ class FileBackend:
         await self.replace(name)
         return size
 
-    async def prepare_anew(self, volume_id: str, device_bytes: int) -> Path:
+    async def prepare_anew(self, volume_id: str, device_bytes: int, work: Work | None = None) -> Path:
         name = checked_id(volume_id, "volume")
         await self._call(partial(self._make_partial, name, device_bytes, keep=True))
         return self._config.path / "partial" / name
@@ -174,8 +181,19 @@ class FileBackend:
         await self._must(self._snapshots, checked_id(source.id, "snapshot"), "snapshot")
         return self._config.path / "snapshots" / source.id
 
+    async def holders(self, volume_id: str, *, writers: bool) -> list[str]:
+        """Loop devices on the volume's file, whoever made them."""
+        name = checked_id(volume_id, "volume")
+        if await self._call(self._volumes.size, name) is None:
+            return []
+        loops = [loop for loop in sysfs.loop_devices() if loop.file_name == name and not (writers and loop.read_only)]
+        return [f"/dev/{loop.name}" + _named(sysfs.users_of(loop.name)) for loop in loops]
+
     async def inventory(self) -> list[Held]:
         return await self._call(self._inventory)
+
+    async def issues(self) -> list[Trouble]:
+        return []
 
     # What blocks, one call of a thread each.
 
@@ -184,7 +202,8 @@ class FileBackend:
             with translated(self._name):
                 return blocking(*args)
 
-        return await uninterrupted(asyncio.to_thread(inside))
+        done: _T = await uninterrupted(self._run(inside))
+        return done
 
     async def _must(self, folder: Folder, name: str, noun: str) -> int:
         size = await self._call(folder.size, name)
@@ -340,3 +359,7 @@ class FileBackend:
 
 def _sum(found: list[Held]) -> int:
     return sum(held.device_bytes for held in found if held.kind != "leftover")
+
+
+def _named(users: tuple[str, ...]) -> str:
+    return f" ({', '.join(users)})" if users else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agent.backends.config import LvmBackendConfig, NfsBackendConfig, SmbBackendConfig
 from agent.base.config import load
 from agent.diagnostics.place import Place
 from agent.server.settings import AgentSettings
@@ -20,7 +21,15 @@ def place_of(settings: AgentSettings) -> Place:
         spool_dir=settings.spool_dir,
         user=settings.privsep.user,
         limits_file=settings.privsep.limits_file,
-        backends={name: backend.path for name, backend in settings.backends.items()},
+        backends=settings.folders,
         images_dir=settings.images_dir,
         targets=frozenset(name for name, table in settings.targets if table is not None),
+        groups={
+            name: (one.group, one.pool) for name, one in settings.backends.items() if isinstance(one, LvmBackendConfig)
+        },
+        shares={
+            name: (one.driver, one.path, one.share)
+            for name, one in settings.backends.items()
+            if isinstance(one, (NfsBackendConfig, SmbBackendConfig))
+        },
     )

@@ -1,4 +1,5 @@
-"""The local connector: a volume's file on this host becomes a loop device, decrypted on top where dm-crypt is.
+"""The local connector: a volume of this host becomes a device, decrypted on top where dm-crypt is: a file by a loop
+device, a logical volume by a linear one (`local_volume`).
 
 What is attached is read from the kernel each time (a device is ours by its identifier, the attachment's id), so a
 restart forgets nothing. Attach and detach may be repeated and pick up where they were interrupted.
@@ -15,8 +16,10 @@ from typing import Any
 
 from agent.base.errors import BrickyardError
 from agent.base.ids import is_id
+from agent.connectors import local_volume
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NotAttached
 from agent.host import sysfs, udev
+from agent.host.lvm import ATTACHED_PREFIX
 from agent.privsep import block, crypt, mapper
 from agent.privsep.checks import LOOP_NAME_PREFIX
 from agent.privsep.client import call, mode
@@ -56,6 +59,10 @@ async def attach(
 
     DeviceMismatch, DeviceNotReady, DeviceForeign, VerbRefused, WrongKey, PrivilegeUnavailable, KernelRefused.
     """
+    logical = local_volume.named(path)
+    if logical is not None:
+        made = await local_volume.attach(*logical, attachment_id, size, read_only)
+        return await _opened(_of_volume(made), f"/dev/{made['name']}", made["created"], encrypted, passphrase)
     real = _real(path)
     actual = _size(real)
     if actual != size:
@@ -66,16 +73,31 @@ async def attach(
             if made["created"]:
                 await _ready(events, made, deadline)
             device = await verify(path, attachment_id, size, read_only)
-            if encrypted and passphrase is not None and mapper.dm_crypt_available():
-                loop = str(made["device"])
-                opened = await call(crypt.crypt_open, loop, made["diskseq"], attachment_id, passphrase, read_only)
-                return _with_mapper(device, str(opened["device"]), int(opened["size"]))
         except BrickyardError:
-            if made["created"]:
-                with contextlib.suppress(BrickyardError):
-                    await detach(attachment_id)
+            await _undo(attachment_id, made["created"])
             raise
+    return await _opened(device, str(made["device"]), made["created"], encrypted, passphrase)
+
+
+async def _opened(
+    device: LocalDevice, below: str, created: bool, encrypted: bool, passphrase: bytes | None
+) -> LocalDevice:
+    """Decrypted on top where that is possible; else `raw` says that it is not."""
+    ident = device.attachment_id
+    if encrypted and passphrase is not None and mapper.dm_crypt_available():
+        try:
+            opened = await call(crypt.crypt_open, below, device.diskseq, ident, passphrase, device.read_only)
+        except BrickyardError:
+            await _undo(ident, created)
+            raise
+        return _with_mapper(device, str(opened["device"]), int(opened["size"]))
     return replace(device, raw=encrypted and device.device == device.raw_device)
+
+
+async def _undo(attachment_id: str, created: bool) -> None:
+    if created:
+        with contextlib.suppress(BrickyardError):
+            await detach(attachment_id)
 
 
 async def verify(path: Path, attachment_id: str, size: int, read_only: bool = False) -> LocalDevice:
@@ -99,7 +121,8 @@ async def verify(path: Path, attachment_id: str, size: int, read_only: bool = Fa
 
 async def current() -> tuple[LocalDevice, ...]:
     """Every attachment that the kernel holds for us, whoever asked; `raw` is not known here and False."""
-    return tuple(_device(loop) for loop in await _listed())
+    loops = tuple(_device(loop) for loop in await _listed())
+    return loops + tuple(_of_volume(made) for made in await local_volume.listed())
 
 
 async def detach(attachment_id: str, *, deadline: float = DEADLINE) -> bool:
@@ -111,6 +134,8 @@ async def detach(attachment_id: str, *, deadline: float = DEADLINE) -> bool:
     mapper = LOOP_NAME_PREFIX + attachment_id
     try:
         closed = sysfs.mapper_device(mapper) is not None and await call(crypt.crypt_close, attachment_id)
+        if local_volume.there(attachment_id):
+            return await local_volume.detach(attachment_id)
         if loop is None:
             return closed
         await call(block.loop_flush, loop["number"], loop["diskseq"], attachment_id)
@@ -128,6 +153,8 @@ async def detach(attachment_id: str, *, deadline: float = DEADLINE) -> bool:
 
 async def resize(attachment_id: str, size: int, passphrase: bytes | None = None) -> LocalDevice:
     """Let the device follow its grown file of `size` bytes. NotAttached, DeviceMismatch, WrongKey, KernelRefused."""
+    if local_volume.there(attachment_id):
+        return await _volume_resized(attachment_id, size, passphrase)
     loop = await _ours(attachment_id)
     if loop is None:
         raise NotAttached(noun="attachment", id=attachment_id, attachment=attachment_id)
@@ -136,9 +163,22 @@ async def resize(attachment_id: str, size: int, passphrase: bytes | None = None)
         raise DeviceMismatch(
             device=loop["device"], attachment=attachment_id, reason=f"it has {now} bytes after the resize, not {size}"
         )
+    await _crypt_resized(attachment_id, passphrase)
+    return _device({**loop, "size": now})
+
+
+async def _volume_resized(attachment_id: str, size: int, passphrase: bytes | None) -> LocalDevice:
+    await local_volume.resize(attachment_id, size)
+    await _crypt_resized(attachment_id, passphrase)
+    found = next((one for one in await current() if one.attachment_id == attachment_id), None)
+    if found is None:
+        raise NotAttached(noun="attachment", id=attachment_id, attachment=attachment_id)
+    return found
+
+
+async def _crypt_resized(attachment_id: str, passphrase: bytes | None) -> None:
     if passphrase is not None and sysfs.mapper_device(LOOP_NAME_PREFIX + attachment_id) is not None:
         await call(crypt.crypt_resize, attachment_id, passphrase)
-    return _device({**loop, "size": now})
 
 
 def _real(path: Path) -> str:
@@ -208,6 +248,9 @@ async def _left(attachment_id: str) -> list[str]:
     named = [(f"/dev/mapper/{mapper.title}", mapper.name)] if mapper else []
     if loop is not None:
         named.append((loop["device"], str(loop["device"]).removeprefix("/dev/")))
+    volume = sysfs.mapper_device(ATTACHED_PREFIX + attachment_id)
+    if volume is not None:
+        named.append((f"/dev/mapper/{volume.title}", volume.name))
     return [f"{device} ({', '.join(sysfs.users_of(name)) or 'no visible user'})" for device, name in named]
 
 
@@ -223,7 +266,27 @@ def _device(loop: dict[str, Any]) -> LocalDevice:
         read_only=loop["read_only"],
         backing_file=loop["backing_file"],
     )
-    mapper = sysfs.mapper_device(LOOP_NAME_PREFIX + loop["attachment_id"])
+    return _on_top(plain)
+
+
+def _of_volume(made: dict[str, Any]) -> LocalDevice:
+    return _on_top(
+        LocalDevice(
+            attachment_id=made["attachment_id"],
+            device=made["device"],
+            raw_device=made["device"],
+            raw=False,
+            diskseq=made["diskseq"],
+            size=made["size"],
+            raw_size=made["size"],
+            read_only=made["read_only"],
+            backing_file=f"/dev/mapper/{made['volume']}",
+        )
+    )
+
+
+def _on_top(plain: LocalDevice) -> LocalDevice:
+    mapper = sysfs.mapper_device(LOOP_NAME_PREFIX + plain.attachment_id)
     return plain if mapper is None else _with_mapper(plain, f"/dev/mapper/{mapper.title}", mapper.size)
 
 

@@ -13,6 +13,7 @@ from agent.diagnostics import journal, transports
 from agent.diagnostics.place import Place
 from agent.diagnostics.transports import node as _node
 from agent.host import sysfs
+from agent.host.lvm import ATTACHED_PREFIX
 
 
 class VolumeUnknown(NotFound):
@@ -34,6 +35,8 @@ def attachments(place: Place) -> list[dict[str, Any]]:
         else:
             file = Path(row["identifiers"].get("path", "")).name
             there = bool(row["raw_device"]) and bound.get(row["raw_device"]) == file
+            volume = sysfs.mapper_device(ATTACHED_PREFIX + row["attachment_id"], sys)
+            there = there or volume is not None
         row["state"] = "stale" if not row["wanted"] else "attached" if there else "missing"
     return rows
 

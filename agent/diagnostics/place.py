@@ -11,7 +11,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Paths of one agent. `backends` maps a name to its folder; `targets` are switched on; `root` is for tests."""
+    """Paths of one agent. `backends` maps a name to its folder, `groups` to volume group and thin pool,
+    `shares` to driver, folder and what must be mounted there. `targets` are switched on.
+
+    `root` is / except in tests.
+    """
 
     host: str
     state_dir: Path
@@ -21,6 +25,8 @@ class Place:
     backends: Mapping[str, Path] = field(default_factory=dict)
     images_dir: Path | None = None
     targets: frozenset[str] = frozenset()
+    groups: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    shares: Mapping[str, tuple[str, Path, str]] = field(default_factory=dict)
     root: Path = Path("/")
 
     @property

@@ -14,6 +14,8 @@ CHECKS = {
     "tools": "Are the programs there that the agent calls?",
     "kernel": "Does the kernel offer loop devices and encryption?",
     "limits": "May the privileged side do what the back ends need?",
+    "lvm": "Can volumes on LVM be made, and is their place sound?",
+    "shares": "Are the shares mounted that volumes lie on?",
     "rights": "Can the agent's user use its folders?",
     "identity": "Is this host enrolled, and for how long?",
     "clock": "Is the clock right?",

@@ -41,6 +41,18 @@ class MapperDevice:
     below: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A whole block device; size in bytes. UUID and title are empty where it is not device-mapper's."""
+
+    name: str
+    size: int
+    mapper_uuid: str
+    mapper_title: str
+    partitions: tuple[str, ...] = ()
+    suspended: bool = False
+
+
 def text(path: Path) -> str | None:
     """A small file without its final newline; None when it can not be read."""
     try:
@@ -74,11 +86,54 @@ def loop_devices(sys: Path = SYS) -> tuple[LoopDevice, ...]:
 def mapper_device(title: str, sys: Path = SYS) -> MapperDevice | None:
     """The device-mapper device of that name."""
     for name in _listed(sys / "block"):
-        folder = sys / "block" / name
-        if name.startswith("dm-") and text(folder / "dm" / "name") == title:
-            size = (_number(folder / "size") or 0) * _SECTOR
-            return MapperDevice(name, title, text(folder / "dm" / "uuid") or "", size, _listed(folder / "slaves"))
+        if name.startswith("dm-") and text(sys / "block" / name / "dm" / "name") == title:
+            return mapper_named(name, sys)
     return None
+
+
+def mapper_named(name: str, sys: Path = SYS) -> MapperDevice | None:
+    """The device-mapper device with the kernel's name (`dm-4`)."""
+    folder = sys / "block" / name
+    title = text(folder / "dm" / "name")
+    if title is None:
+        return None
+    size = (_number(folder / "size") or 0) * _SECTOR
+    return MapperDevice(name, title, text(folder / "dm" / "uuid") or "", size, _listed(folder / "slaves"))
+
+
+def mapper_devices(prefix: str, sys: Path = SYS) -> tuple[MapperDevice, ...]:
+    """All device-mapper devices whose title begins like that."""
+    names = (name for name in _listed(sys / "block") if name.startswith("dm-"))
+    ours = (name for name in names if (text(sys / "block" / name / "dm" / "name") or "").startswith(prefix))
+    return tuple(device for name in ours if (device := mapper_named(name, sys)) is not None)
+
+
+def number_of(name: str, sys: Path = SYS) -> str:
+    """The device number (`253:4`) of a block device; empty when there is none."""
+    return text(sys / "block" / name / "dev") or ""
+
+
+def is_read_only(name: str, sys: Path = SYS) -> bool:
+    return text(sys / "block" / name / "ro") == "1"
+
+
+def diskseq(name: str, sys: Path = SYS) -> int | None:
+    """The kernel's number of this appearance of the disk, never used twice; None before Linux 5.15."""
+    return _number(sys / "block" / name / "diskseq")
+
+
+def disks(sys: Path = SYS) -> tuple[Disk, ...]:
+    """Every block device that is no partition, in the order of the names."""
+    return tuple(_disk(name, sys / "block" / name) for name in _listed(sys / "block"))
+
+
+def _disk(name: str, folder: Path) -> Disk:
+    size = (_number(folder / "size") or 0) * _SECTOR
+    if name.startswith("dm-"):
+        told = [text(folder / "dm" / key) or "" for key in ("uuid", "name", "suspended")]
+        return Disk(name, size, told[0], told[1], suspended=told[2] == "1")
+    parts = (entry for entry in _listed(folder) if (folder / entry / "partition").exists())
+    return Disk(name, size, "", "", tuple(parts))
 
 
 def users_of(name: str, sys: Path = SYS, proc: Path = PROC) -> tuple[str, ...]:

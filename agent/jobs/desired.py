@@ -16,6 +16,7 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from agent.host import sysfs
+from agent.host.lvm import ATTACHED_PREFIX, ATTACHED_UUID
 from agent.jobs import remote
 from agent.jobs.errors import StaleGeneration
 from agent.wire.jobs import Connection, Generation, LuksFormat, WantedAttachment
@@ -171,6 +172,8 @@ def state_of(row: Row, boot_id: str, sys: Path = sysfs.SYS) -> State:
 def _there(row: Row, sys: Path) -> bool:
     if row.connection is not None:
         return remote.there(row, row.connection, sys)
+    if row.raw_device.startswith("/dev/mapper/"):
+        return _mapped(row, sys)
     number = row.raw_device.removeprefix("/dev/loop")
     loop = sysfs.loop_device(int(number), sys) if number.isdigit() else None
     if loop is None or loop.file_name != PurePosixPath(row.identifiers.get("path", "")).name:
@@ -179,6 +182,16 @@ def _there(row: Row, sys: Path) -> bool:
         return False  # the same file, bound anew by somebody else
     title = row.device.removeprefix("/dev/mapper/")
     return title == row.device or sysfs.mapper_device(title, sys) is not None
+
+
+def _mapped(row: Row, sys: Path) -> bool:
+    device = sysfs.mapper_device(ATTACHED_PREFIX + row.attachment_id, sys)
+    if device is None or device.uuid != ATTACHED_UUID + row.attachment_id:
+        return False
+    if row.identifiers.get("diskseq") not in {None, sysfs.diskseq(device.name, sys)}:
+        return False
+    title = row.device.removeprefix("/dev/mapper/")
+    return sysfs.mapper_device(title, sys) is not None
 
 
 def _row(found: tuple[Any, ...]) -> Row:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -140,12 +142,18 @@ def _options(node: Node, secret: str) -> str:
     if node.offset:
         parts += ["file.driver=raw", f"file.offset={node.offset}"]
         below = "file.file."
-    parts += [f"{below}driver=file", f"{below}filename=/dev/fd/{node.fd}"]
+    parts += [f"{below}driver={'host_device' if _is_device(node.fd) else 'file'}", f"{below}filename=/dev/fd/{node.fd}"]
     if node.key is not None:
         prefix = "encrypt." if node.driver == "qcow2" else ""
         parts += ["encrypt.format=luks"] if prefix else []
         parts.append(f"{prefix}key-secret={secret}")
     return ",".join(parts)
+
+
+def _is_device(fd: int) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISBLK(os.fstat(fd).st_mode)
+    return False
 
 
 def _text(key: bytes) -> bytes:

@@ -7,6 +7,7 @@ import stat
 from pathlib import PurePosixPath
 
 from agent.base.ids import is_id
+from agent.host.lvm import PARTS, is_plain_name, parsed_name, volume_name
 from agent.privsep import limits
 from agent.privsep.beneath import open_beneath, open_folder
 from agent.privsep.errors import VerbRefused
@@ -57,6 +58,35 @@ def secret(value: object) -> bytes:
     if not isinstance(value, bytes) or not 0 < len(value) <= _MAX_SECRET:
         raise VerbRefused(reason=f"the secret is not 1 to {_MAX_SECRET} bytes")
     return value
+
+
+def group(value: object) -> str:
+    """A volume group that the limits allow."""
+    if not isinstance(value, str) or value not in limits.current().groups:
+        raise VerbRefused(reason=f"volume group {shown(value)} is not among those allowed")
+    return value
+
+
+def logical(part: object, ident: object) -> str:
+    """The name of a logical volume of ours."""
+    if not isinstance(part, str) or part not in PARTS:
+        raise VerbRefused(reason=f"part {shown(part)} is not known")
+    return volume_name(part, uuid(ident, part))
+
+
+def foreign(value: object, noun: str) -> str:
+    """The name of a thin pool, or of a volume that is not ours."""
+    if not isinstance(value, str) or not is_plain_name(value) or parsed_name(value) is not None:
+        raise VerbRefused(reason=f"{noun} {shown(value)} is not a plain name that is not one of ours")
+    return value
+
+
+def size(value: object) -> int:
+    """Bytes of a volume: whole sectors, at least one."""
+    checked = number(value, "size", 1 << 62)
+    if not checked or checked % 512:
+        raise VerbRefused(reason=f"size {checked} is not a positive multiple of 512 bytes")
+    return checked
 
 
 def volume_path(value: object) -> tuple[str, str]:

@@ -28,7 +28,7 @@ class _Privilege:
 
     mode: Mode = "none"
     reason: str = "it was started without them"
-    pool: ThreadPoolExecutor | None = None
+    pools: dict[str, ThreadPoolExecutor] = field(default_factory=dict)
     doors: Mapping[str, Door] = field(default_factory=dict)
 
 
@@ -54,9 +54,7 @@ async def call(verb: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
     A call that is cancelled or out of time goes on in the daemon: verbs may be called again.
     """
-    if _privilege.pool is None:
-        _privilege.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="privsep")
-    work = asyncio.get_running_loop().run_in_executor(_privilege.pool, lambda: invoke(verb, *args, **kwargs))
+    work = asyncio.get_running_loop().run_in_executor(_pool(verb), lambda: invoke(verb, *args, **kwargs))
     seconds = 180.0
     try:
         async with asyncio.timeout(seconds):
@@ -101,6 +99,14 @@ def awake(context: Any, verb: str = "a verb") -> None:
 def section(name: str) -> str:
     """What the library calls the context of this name."""
     return f"privsep_brickyard_{name}"
+
+
+def _pool(verb: Callable[..., Any]) -> ThreadPoolExecutor:
+    """Threads of the verb's own context: where tools hang they hold up no verb of another one."""
+    section = str(getattr(getattr(verb, "privsep_entrypoint", None), "cfg_section", ""))
+    if section not in _privilege.pools:
+        _privilege.pools[section] = ThreadPoolExecutor(_THREADS, thread_name_prefix="privsep")
+    return _privilege.pools[section]
 
 
 def name_of(verb: Callable[..., Any]) -> str:

@@ -4,6 +4,8 @@
 cryptsetup: below the unit's NoNewPrivileges= a tool of root has no capability that its parent did not keep, so it keeps
 device-mapper (SYS_ADMIN) and locked memory (IPC_LOCK). `net` writes CHAP secrets into the kernel's target and starts
 the multipath tools, both of which ask for SYS_ADMIN.
+`lvm` starts LVM's tools, which need what `crypt` does, and flushes the
+nodes of volumes, which belong to the agent's user (DAC_OVERRIDE).
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ def _context(name: str, kept: list[int]) -> priv_context.PrivContext:
 block = _context("block", [capabilities.CAP_DAC_OVERRIDE])
 crypt = _context("crypt", [capabilities.CAP_SYS_ADMIN, capabilities.CAP_IPC_LOCK])
 net = _context("net", [capabilities.CAP_SYS_ADMIN])
+lvm = _context("lvm", [capabilities.CAP_SYS_ADMIN, capabilities.CAP_IPC_LOCK, capabilities.CAP_DAC_OVERRIDE])
 
-BY_NAME: dict[str, priv_context.PrivContext] = {"block": block, "crypt": crypt, "net": net}
+BY_NAME: dict[str, priv_context.PrivContext] = {"block": block, "crypt": crypt, "net": net, "lvm": lvm}
 
 # The daemon would log every reply at debug.
 logging.getLogger("oslo_privsep.daemon").setLevel(logging.WARNING)

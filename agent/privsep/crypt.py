@@ -9,6 +9,7 @@ CAP_SYS_PTRACE to be fetched from the agent, which is far more than this.
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from agent.host import sysfs
@@ -16,6 +17,7 @@ from agent.privsep import checks, devices, tool
 from agent.privsep.contexts import crypt, privileged
 from agent.privsep.errors import CryptFailed, CryptUnavailable, DeviceForeign, DeviceHeld, WrongKey
 
+_DEVICE = re.compile(r"/dev/(loop|dm-)\d{1,7}")
 _NO_KEY, _BUSY = 2, 5  # exit codes of cryptsetup
 # A header may name token plugins; none of them is to be loaded as root for somebody else's header.
 _BY_KEY = ("--batch-mode", "--disable-external-tokens", "--key-file", "-")

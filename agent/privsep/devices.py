@@ -1,7 +1,8 @@
 """Which block devices the privileged side works on: those whose kernel state proves whose they are.
 
 A loop device carries in the kernel what it was bound for (`brickyard-ATTACHMENT`, `byexport-VOLUME`); a device of
-another host is a disk of an iSCSI session, or a multipath map that stands on nothing else.
+another host is a disk of an iSCSI session, or a multipath map that stands on nothing else; the attachment of a logical
+volume has its id in the UUID that device-mapper keeps.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from pathlib import Path
 
 from agent.host import scsi, sysfs
+from agent.host.lvm import ATTACHED_UUID
 from agent.privsep import checks, loopctl
 from agent.privsep.errors import DeviceForeign
 
@@ -54,12 +56,21 @@ def remote(short: str) -> bool:
     return uuid.startswith("mpath-") and bool(below) and all(scsi.over_iscsi(each) for each in below)
 
 
+def _of_volume(short: str, loop_name: str) -> bool:
+    """Whether it is the linear device of a logical volume that was made for that attachment or export."""
+    found = sysfs.mapper_named(short) if short.startswith("dm-") else None
+    ident = loop_name.removeprefix(checks.LOOP_NAME_PREFIX).removeprefix(checks.EXPORT_NAME_PREFIX)
+    return found is not None and found.uuid == ATTACHED_UUID + ident
+
+
 def _problem(short: str, fd: int, diskseq: int | None, loop_name: str, remote_too: bool) -> str:
     if diskseq not in {None, loopctl.diskseq(fd)}:
         return "another device has taken its place"
     if short.startswith("loop"):
         status = loopctl.status(fd)
         return "" if status is not None and status.name == loop_name else "it is bound to something else, or to nothing"
+    if _of_volume(short, loop_name):
+        return ""
     if not remote_too:
         return "it is not a device of this host's volumes"
     return "" if remote(short) else "it is neither a disk of an iSCSI session nor a multipath map of such disks"

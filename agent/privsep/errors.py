@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.base.errors import Conflict, Invalid, Permanent, Temporary
+from agent.base.errors import Conflict, Invalid, NotFound, Permanent, Temporary
 
 
 class PrivilegeUnavailable(Permanent):
@@ -17,6 +17,15 @@ class PrivilegeTimeout(Temporary):
     code = "privilege.timeout"
     sentence = "{verb} has not ended after {seconds} s; it goes on by itself."
     hint = "It is tried again; `dmesg` tells whether a device hangs."
+
+
+class CommandStuck(PrivilegeTimeout):
+    """It outlived SIGKILL, which happens while it waits for a device inside the kernel."""
+
+    code = "privilege.stuck"
+    retry_after = 30.0
+    sentence = "{verb} (process {pid}) hangs inside the kernel: it was killed after {seconds} s and is still there."
+    hint = "A device below it does not answer; see the kernel log. Volumes elsewhere are not held up."
 
 
 class DaemonLost(Temporary):
@@ -117,3 +126,44 @@ class LoginRefused(Permanent):
     exit_code = 6
     sentence = "{target} at {portal} does not let this host in."
     hint = "Compare the initiator name in /etc/iscsi/initiatorname.iscsi with the export, and start iscsid anew."
+
+
+class LvmUnavailable(Permanent):
+    code = "lvm.unavailable"
+    status = 501
+    sentence = "This host can not work with logical volumes: {reason}."
+    hint = "Install the package lvm2 and load device-mapper: modprobe dm-mod dm-thin-pool."
+
+
+class GroupMissing(Temporary):
+    code = "lvm.group-missing"
+    retry_after = 30.0
+    sentence = "The volume group {group} is not there: {reason}."
+    hint = "Look at `vgs` and `pvs` on the host; it is used again as soon as it is back."
+
+
+class GroupAmbiguous(Permanent):
+    code = "lvm.group-ambiguous"
+    status = 500
+    sentence = "There are several volume groups {group}: on {devices}."
+    hint = "Name the devices of the right one in /etc/brickyard/limits.toml: [lvm] devices = [...]."
+
+
+class VolumeMissing(NotFound):
+    code = "lvm.volume-missing"
+    sentence = "There is no logical volume {group}/{name}."
+    hint = "Look at `lvs -a {group}` on the host."
+
+
+class GroupFull(Permanent):
+    code = "lvm.full"
+    status = 507
+    sentence = "The volume group {group} has no room for that: {reason}."
+    hint = "Delete volumes, or add space: vgextend, or lvextend of the thin pool."
+
+
+class LvmFailed(Temporary):
+    code = "lvm.failed"
+    retry_after = 5.0
+    sentence = "LVM could not {action} {group}/{name}: {reason}."
+    hint = "Run the same on the host to see more; `brickyard-agent doctor` looks at the group."

@@ -3,6 +3,9 @@
 ```toml
 [block]
 roots = ["/var/lib/brickyard/volumes"]   # loop devices are made of files beneath these alone
+[lvm]
+groups = ["vg0"]                         # volume groups whose logical volumes may be made, changed and removed
+devices = ["/dev/disk/by-id/…"]          # where their parts lie; found by itself when this is left out
 ```
 """
 
@@ -14,20 +17,24 @@ import os
 import stat
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from agent.host.lvm import is_plain_name
 from agent.privsep.errors import LimitsInvalid
 
 DEFAULT_FILE = Path("/etc/brickyard/limits.toml")
 _MAX_BYTES = 1 << 20
+_KEYS = {"block": {"roots"}, "lvm": {"groups", "devices"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`roots`: absolute folders, free of symbolic links when they were read."""
+    """`roots`: absolute folders, free of symbolic links when they were read. `groups`: of LVM."""
 
     roots: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 _current: Limits | None = None
@@ -78,14 +85,28 @@ def read(path: Path, owner: int = 0) -> Limits:
 
 
 def _parse(parsed: dict[str, object], path: str) -> Limits:
-    unknown = set(parsed) - {"block"}
-    block = parsed.get("block", {})
-    if unknown or not isinstance(block, dict) or set(block) - {"roots"}:
-        raise LimitsInvalid(path=path, reason="only [block] with the key roots is known")
-    roots = block.get("roots", [])
-    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
-        raise LimitsInvalid(path=path, reason="block.roots must be a list of paths")
-    return of_roots(roots, path)
+    found: dict[str, list[str]] = {}
+    for section, table in parsed.items():
+        keys = _KEYS.get(section, set())
+        if section not in _KEYS or not isinstance(table, dict) or set(table) - keys:
+            known = "; ".join(f"[{name}] with {', '.join(sorted(some))}" for name, some in _KEYS.items())
+            raise LimitsInvalid(path=path, reason=f"only these are known: {known}")
+        for key, value in table.items():
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+                raise LimitsInvalid(path=path, reason=f"{section}.{key} must be a list of texts")
+            found[key] = value
+    return with_groups(of_roots(found.get("roots", []), path), found.get("groups", []), found.get("devices", []), path)
+
+
+def with_groups(limits: Limits, groups: Sequence[str], devices: Sequence[str] = (), path: str = "") -> Limits:
+    """The limits with these volume groups; LimitsInvalid for what can be no name of a group or device."""
+    for group in groups:
+        if not is_plain_name(group):
+            raise LimitsInvalid(path=path, reason=f"{group[:200]!r} is not the name of a volume group")
+    for device in devices:
+        if not device.startswith("/dev/") or "," in device or ".." in PurePosixPath(device).parts:
+            raise LimitsInvalid(path=path, reason=f"{device[:200]!r} is not a device")
+    return replace(limits, groups=tuple(groups), devices=tuple(devices))
 
 
 def to_text(limits: Limits) -> str:

@@ -46,8 +46,13 @@ class Privileges:
 
 
 def wanted() -> tuple[str, ...]:
-    """The contexts that this host has a use for: `crypt` where device-mapper is, `net` where iSCSI is."""
-    chosen = {"block": True, "crypt": mapper.dm_crypt_available(), "net": lio.available() or scsi.iscsid_listens()}
+    """The contexts that this host has a use for: `crypt` for device-mapper, `net` for iSCSI, `lvm` for its groups."""
+    chosen = {
+        "block": True,
+        "crypt": mapper.dm_crypt_available(),
+        "net": lio.available() or scsi.iscsid_listens(),
+        "lvm": bool(limits.current().groups),
+    }
     return tuple(name for name, there in chosen.items() if there)
 
 
@@ -66,21 +71,22 @@ def start(
     *,
     limits_file: Path = limits.DEFAULT_FILE,
     roots: Sequence[Path] | None = None,
+    groups: Sequence[str] = (),
     others: Sequence[Any] = (),
     rootwrap_conf: Path = ROOTWRAP_CONF,
     modules: Sequence[str] = (),
 ) -> Privileges:
     """Get the daemons of the named contexts (default: `wanted()`) and of `others` (os-brick's, guarded).
 
-    As root, starts them now; those of `others` are forked and awake. The limits are `roots` where root gives them on
-    its command line (dev, demo), else the limits file, else nothing is allowed. LimitsInvalid;
+    As root, starts them now; those of `others` are forked and awake. The limits are `roots` and `groups` where root
+    gives them on its command line (dev, demo), else the limits file, else nothing is allowed. LimitsInvalid;
     PrivilegeUnavailable when none can be started.
     """
     if os.geteuid() != 0:
         return _by_sudo(rootwrap_conf)
     if threading.active_count() > 1:
         raise PrivilegeUnavailable(verb="start", reason="daemons must be started before the first thread")
-    found = limits.of_roots(roots) if roots is not None else _limits(limits_file)
+    found = _chosen(roots, groups, limits_file)
     limits.use(found)
     mapper.load_mapper()
     load_modules(modules)
@@ -100,6 +106,7 @@ def enter(
     names: Sequence[str] | None = None,
     limits_file: Path = limits.DEFAULT_FILE,
     roots: Sequence[Path] | None = None,
+    groups: Sequence[str] = (),
     others: Sequence[Any] = (),
     modules: Sequence[str] = (),
 ) -> Privileges:
@@ -112,18 +119,20 @@ def enter(
     chosen = account.choose(user, dev=dev)
     account.check(chosen, state_dir)
     readable = account.reads_all(chosen, environment_paths())
-    privileges = start(names, limits_file=limits_file, roots=roots, others=others, modules=modules)
+    privileges = start(names, limits_file=limits_file, roots=roots, groups=groups, others=others, modules=modules)
     if not readable:
         preload([*modules_of("agent", but=_ELSEWHERE), *_LATE, *late])
     account.drop(chosen, state_dir)
     return privileges
 
 
-def start_direct(roots: Sequence[Path] | None = None, limits_file: Path = limits.DEFAULT_FILE) -> Privileges:
+def start_direct(
+    roots: Sequence[Path] | None = None, limits_file: Path = limits.DEFAULT_FILE, groups: Sequence[str] = ()
+) -> Privileges:
     """For a short command run by root: verbs run in this process."""
     from agent.privsep import contexts
 
-    limits.use(limits.of_roots(roots) if roots is not None else _limits(limits_file))
+    limits.use(_chosen(roots, groups, limits_file))
     for context in contexts.BY_NAME.values():
         context.set_client_mode(False)
     client.set_mode("direct")
@@ -166,6 +175,10 @@ def _fork(context: Any) -> None:
         raise PrivilegeUnavailable(verb="start", reason=str(error)) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _chosen(roots: Sequence[Path] | None, groups: Sequence[str], file: Path) -> limits.Limits:
+    return limits.with_groups(limits.of_roots(roots), groups) if roots is not None else _limits(file)
 
 
 def _limits(path: Path) -> limits.Limits:

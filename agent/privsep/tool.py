@@ -1,46 +1,77 @@
-"""Starting a program on the privileged side: fixed path, bare environment, secret on stdin, killed when it hangs."""
+"""Starting a program on the privileged side: fixed path, bare environment, secret on stdin, ended when it hangs."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.privsep.errors import CryptUnavailable, PrivilegeTimeout, ProgramMissing
+from agent.privsep.errors import CommandStuck, CryptUnavailable, PrivilegeTimeout, ProgramMissing
 
 _FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 # Ends the program with its daemon: none may go on writing beside a new one.
 _LEASH = ("/usr/bin/setpriv", "--pdeathsig", "KILL", "--")
+# The daemon has the signals blocked that would ask a program to end.
+_FREE = ("/usr/bin/env", "--default-signal", "--")
+_TERM_GRACE_S, _KILL_GRACE_S = 10.0, 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
     code: int
     stderr: str
+    stdout: str = ""
 
 
-def run(name: str, arguments: Sequence[str], stdin: bytes = b"", timeout: float = 120.0) -> Ended:
-    """Run a program of the system's folders. CryptUnavailable or ProgramMissing, PrivilegeTimeout (seconds)."""
-    program = next((f"{folder}/{name}" for folder in _FOLDERS if os.access(f"{folder}/{name}", os.X_OK)), None)
+def run(
+    name: str, arguments: Sequence[str], stdin: bytes = b"", timeout: float = 120.0, *, leashed: bool = True
+) -> Ended:
+    """Run a program of the system's folders. CryptUnavailable or ProgramMissing, PrivilegeTimeout (seconds).
+
+    CommandStuck when not even SIGKILL ended it. One that is not `leashed` outlives its daemon, and is asked to end
+    before it is killed: it may hold a device suspended that others wait for.
+    """
+    program = locate(name)
     if program is None:
         if name == "cryptsetup":
             raise CryptUnavailable(reason=f"{name} is not installed")
         raise ProgramMissing(program=name)
-    leash = _LEASH if os.access(_LEASH[0], os.X_OK) else ()
+    wrap = _LEASH if leashed else _FREE
+    leash = wrap if os.access(wrap[0], os.X_OK) else ()
+    child = subprocess.Popen(
+        [*leash, program, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"LC_ALL": "C", "PATH": ":".join(_FOLDERS), "LVM_SUPPRESS_FD_WARNINGS": "1"},
+        cwd="/",
+        umask=0o077,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            [*leash, program, *arguments],
-            input=stdin,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={"LC_ALL": "C", "PATH": ":".join(_FOLDERS)},
-            cwd="/",
-            umask=0o077,
-            start_new_session=True,
-            timeout=timeout,
-            check=False,
-        )
+        stdout, stderr = child.communicate(stdin, timeout)
     except subprocess.TimeoutExpired as error:
+        _end(child, name, timeout, polite=not leashed)
         raise PrivilegeTimeout(verb=name, seconds=timeout) from error
-    return Ended(done.returncode, done.stderr[-2000:].decode(errors="replace").strip())
+    return Ended(child.returncode, stderr[-2000:].decode(errors="replace").strip(), stdout.decode(errors="replace"))
+
+
+def locate(name: str) -> str | None:
+    """The program's path in the system's folders."""
+    return next((f"{folder}/{name}" for folder in _FOLDERS if os.access(f"{folder}/{name}", os.X_OK)), None)
+
+
+def _end(child: subprocess.Popen[bytes], name: str, seconds: float, *, polite: bool) -> None:
+    steps = [(child.terminate, _TERM_GRACE_S)] if polite else []
+    for signal, grace in [*steps, (child.kill, _KILL_GRACE_S)]:
+        signal()
+        try:
+            child.communicate(timeout=grace)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+    # It is reaped when the kernel lets it go.
+    threading.Thread(target=child.wait, daemon=True).start()
+    raise CommandStuck(verb=name, pid=child.pid, seconds=seconds)

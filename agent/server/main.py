@@ -56,6 +56,7 @@ def run_agent(
         late=(*LATE_MODULES, "agent.server.keys"),
         limits_file=settings.privsep.limits_file,
         roots=roots,
+        groups=settings.groups if roots is not None else (),
         modules=[module for target in targets.values() for module in target.modules],
     )
     lock = lock_state(settings.state_dir)

@@ -30,7 +30,7 @@ def folders(settings: AgentSettings) -> list[tuple[str, Path]]:
         ("agent.state_dir", settings.identity_dir),
         ("agent.state_dir", settings.lock_dir),
         ("images.spool", settings.spool_dir),
-        *((f"backends.{name}.path", backend.path) for name, backend in settings.backends.items()),
+        *((f"backends.{name}.path", path) for name, path in settings.folders.items()),
     ]
     if settings.images_dir is not None:
         named.append(("images.store", settings.images_dir))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from agent.backends.config import FileBackendConfig
+from agent.backends.config import BackendConfig, FileBackendConfig, FolderConfig, LvmBackendConfig
 from agent.base.config import Section
 from agent.base.errors import Invalid
 from agent.base.ids import checked_name
@@ -84,7 +85,7 @@ class AgentSettings(Section):
     """Everything that an agent is told. `backends` are by name; a name is part of `host@backend#pool`."""
 
     agent: AgentSection = Field(default_factory=AgentSection, description="The host and its ports.")
-    backends: dict[str, FileBackendConfig] = Field(
+    backends: dict[str, BackendConfig] = Field(
         default_factory=dict, description="Where volumes live, by name: [backends.NAME]."
     )
     targets: TargetsSection = Field(
@@ -98,19 +99,40 @@ class AgentSettings(Section):
 
     @field_validator("backends")
     @classmethod
-    def _names(cls, value: dict[str, FileBackendConfig]) -> dict[str, FileBackendConfig]:
+    def _names(cls, value: dict[str, BackendConfig]) -> dict[str, BackendConfig]:
         for name in value:
             _plain_name(name, "back end")
         return value
 
     @model_validator(mode="after")
     def _apart(self) -> AgentSettings:
-        paths = [backend.path.resolve() for backend in self.backends.values()]
+        # A share may hang, and must not be asked here.
+        shares = [Path(os.path.normpath(path)) for path in self.roots if path not in self.folders.values()]
+        paths = [path.resolve() for path in self.folders.values()] + shares
         for index, one in enumerate(paths):
             for other in paths[index + 1 :]:
                 if one == other or one in other.parents or other in one.parents:
                     raise ValueError(f"two back ends share the folder {max(one, other)}; give each its own")
+        spaces = [(one.group, one.pool) for one in self.backends.values() if isinstance(one, LvmBackendConfig)]
+        for group, pool in spaces:
+            if spaces.count((group, pool)) > 1:
+                raise ValueError(f"two back ends share {group}{f'/{pool}' if pool else ''}; give each its own pool")
         return self
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folder of each back end of kind `file`."""
+        return {name: one.path for name, one in self.backends.items() if isinstance(one, FileBackendConfig)}
+
+    @property
+    def roots(self) -> list[Path]:
+        """Where volumes are files, shares included."""
+        return [one.path for one in self.backends.values() if isinstance(one, FolderConfig)]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The volume groups of the back ends."""
+        return tuple({one.group: None for one in self.backends.values() if isinstance(one, LvmBackendConfig)})
 
     @property
     def state_dir(self) -> Path:

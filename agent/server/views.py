@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.backends.abilities import Adopting
 from agent.base.errors import BrickyardError
+from agent.base.log import get_logger
 from agent.base.metrics import registry
 from agent.host import facts as hostfacts
 from agent.jobs import desired, exports, records, remote
@@ -20,10 +21,12 @@ from agent.server.identity import keys
 from agent.wire.results import ForeignItem, HostAttachment, HostExport, HostFacts, HostIssue, InventoryVolume, Pool
 
 if TYPE_CHECKING:
+    from agent.backends.base import Backend, PoolState
     from agent.jobs.restoring import Restoring
     from agent.jobs.runner import Runner
     from agent.jobs.services import Services
 
+log = get_logger(__name__)
 _FACTS_S = 10.0
 _POOLS_S = 1.0
 _SECRET_PATIENCE_S = 60.0
@@ -92,7 +95,7 @@ class Views:
             found = [
                 Pool(backend=name, **{**asdict(state), "protocols": self._protocols(state.protocols)})
                 for name, backend in self.services.backends.items()
-                for state in await backend.pools()
+                for state in await _pools_of(backend)
             ]
             self._pools = (time.monotonic(), found)
         return self._pools[1]
@@ -169,6 +172,7 @@ class Views:
             *_attachment_issues(await self.attachments()),
             *_export_issues(await self.exports()),
             *await self._job_issues(),
+            *[issue for backend in self.services.backends.values() for issue in await _backend_issues(backend)],
         ]
 
     async def health(self) -> dict[str, Any]:
@@ -213,6 +217,28 @@ def _export_issues(found: list[HostExport]) -> list[HostIssue]:
         )
         for row in found
         if row.state != "exported"
+    ]
+
+
+async def _pools_of(backend: Backend) -> tuple[PoolState, ...]:
+    """None of a back end that is out of order: nothing is placed there, and its issue says why."""
+    try:
+        return await backend.pools()
+    except BrickyardError as error:
+        log.warning("a back end does not tell its space", backend=backend.name, code=error.code, reason=str(error))
+        return ()
+
+
+async def _backend_issues(backend: Backend) -> list[HostIssue]:
+    return [
+        HostIssue(
+            code=trouble.code,
+            resource=backend.name,
+            message=trouble.message,
+            remedy=trouble.remedy,
+            since=datetime.fromtimestamp(trouble.since, UTC).isoformat(timespec="seconds"),
+        )
+        for trouble in await backend.issues()
     ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from agent.backends.file import FileBackend
+from agent.backends.opening import opened
 from agent.base.log import get_logger
 from agent.host.facts import boot_id
 from agent.jobs.conversion import Conversion, Fetch
@@ -30,6 +30,7 @@ from agent.targets.dataport import DataPort
 from agent.wire.jobs import TransferRef
 
 if TYPE_CHECKING:
+    from agent.backends.base import Backend
     from agent.images.store import ImageStore
 
 log = get_logger(__name__)
@@ -109,11 +110,10 @@ class Agent:
 
     async def _services(self, identity: Identity, journal: Journal, data_port: DataPort) -> Services:
         settings = self.settings
-        backends = {}
+        backends: dict[str, Backend] = {}
         for name, config in settings.backends.items():
-            backend = await asyncio.to_thread(FileBackend, name, config)
-            self._stack.callback(backend.close)
-            backends[name] = backend
+            backends[name] = await asyncio.to_thread(opened, name, config)
+            self._stack.callback(backends[name].close)
         return Services(
             host=identity.name,
             journal=journal,

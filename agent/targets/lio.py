@@ -1,6 +1,7 @@
 """The target `lio`: iSCSI by the kernel. Each volume has a target of its own, named by its id, with one LUN.
 
-A volume that is a file is offered through a loop device (a file behind the kernel's target would never grow).
+A volume that is a file is offered through a loop device (a file behind the kernel's target would never grow), a
+logical volume through a linear one of exactly its bytes, named after the volume.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.host import lio, netlink, scsi, sysfs
-from agent.privsep import block
+from agent.host import lvm as names
+from agent.privsep import block, lvm, mapped
 from agent.privsep import lio as verbs
 from agent.privsep.client import call
 from agent.targets.base import Consumer, Offered
@@ -50,6 +52,8 @@ class LioTarget:
         there = False
         if lio.target(volume_id, self._root) is not None:
             there = await call(verbs.lio_remove, volume_id)
+        if _linear(volume_id):
+            return await call(mapped.mapped_detach, volume_id)
         loop = await _loop(volume_id)
         if loop is None:
             return there
@@ -57,10 +61,12 @@ class LioTarget:
         return True
 
     async def grow(self, volume_id: str, size: int) -> None:
-        loop = await _loop(volume_id)
-        if loop is None:
+        if _linear(volume_id):
+            have = await call(mapped.mapped_resize, volume_id, size)
+        elif (loop := await _loop(volume_id)) is not None:
+            have = await call(block.loop_resize, loop["number"], loop["diskseq"], volume_id, "export")
+        else:
             return
-        have = await call(block.loop_resize, loop["number"], loop["diskseq"], volume_id, "export")
         if have < size:
             raise GrowRefused(volume=volume_id, have=have, need=size)
 
@@ -84,6 +90,12 @@ class LioTarget:
 
     async def _device(self, volume_id: str, path: Path) -> tuple[str, int | None]:
         real, mode = await asyncio.to_thread(_what, path)
+        if (group := await asyncio.to_thread(_group, volume_id, real)) is not None:
+            row = await call(lvm.lvm_show, group, "volume", volume_id)
+            if row is None:
+                raise NotExportable(volume=volume_id, path=real)
+            made = await call(mapped.mapped_attach, group, volume_id, row["exact"], False, volume_id)
+            return f"/dev/{made['name']}", made["diskseq"]
         if stat.S_ISBLK(mode):
             told = sysfs.text(sysfs.SYS / "block" / Path(real).name / "diskseq") or ""
             return real, int(told) if told.isdigit() else None
@@ -115,6 +127,17 @@ def _connection(made: dict[str, Any], portals: tuple[Portal, ...], user: Consume
         auth="none" if user.secret is None else "chap",
         username=user.username,
     )
+
+
+def _group(volume_id: str, real: str) -> str | None:
+    """The volume group when that path is the device of the volume as a logical one."""
+    found = sysfs.mapper_named(Path(real).name)
+    split = names.split_title(found.title) if found is not None and found.uuid.startswith("LVM-") else None
+    return split[0] if split is not None and split[1] == names.volume_name("volume", volume_id) else None
+
+
+def _linear(volume_id: str) -> bool:
+    return sysfs.mapper_device(names.ATTACHED_PREFIX + volume_id) is not None
 
 
 async def _loop(volume_id: str) -> dict[str, Any] | None:

@@ -128,6 +128,8 @@ class Pool(Wire):
     capabilities: dict[str, bool | int | float | str] = Field(default_factory=dict)
     filter_function: str = ""
     goodness_function: str = ""
+    data_percent: float | None = None
+    metadata_percent: float | None = None
 
 
 _AUTO_START, _GIB = 20.0, 1 << 30

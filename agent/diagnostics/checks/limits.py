@@ -26,5 +26,7 @@ def check(place: Place) -> Iterator[Finding]:
     ]
     for name in outside:
         yield bad("limits", f"Volumes of the back end {name} ({place.backends[name]}) can not be attached.", remedy)
-    if not outside:
+    if not place.backends:
+        yield ok("limits", f"{file} can be read; no back end of this host is a folder.")
+    elif not outside:
         yield ok("limits", f"{file} allows all back ends.")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from agent.base.faults import declare, fault_point
 from agent.connectors.registry import connector
 from agent.host import sysfs
+from agent.host.lvm import ATTACHED_PREFIX
 from agent.jobs import desired, remote
 from agent.jobs.desired import Row, Wish
 from agent.jobs.handlers.common import header_size, secret_of, still_lock, volume_lock
@@ -125,6 +126,7 @@ def _may_be_there(row: Row) -> bool:
     return (
         any(loop.file_name == name for loop in sysfs.loop_devices())
         or sysfs.mapper_device(_PREFIX + row.attachment_id) is not None
+        or sysfs.mapper_device(ATTACHED_PREFIX + row.attachment_id) is not None
     )
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.backends.base import Work
 from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
-from agent.copying.model import CopyProgress
-from agent.host import sysfs
+from agent.copying.model import Checkpoint, CopyOptions, CopyProgress
 from agent.jobs import desired
 from agent.jobs.errors import VolumeInUse, VolumeWritten
 from agent.jobs.kinds import Context, Needs
@@ -60,6 +60,17 @@ def reporter(context: Context) -> Callable[[CopyProgress], None]:
         )
 
     return tell
+
+
+def steered(context: Context, phase: str, mark: str) -> Work:
+    """How a long verb of a back end is steered and watched as this job; `mark` names its checkpoint."""
+    start = int((context.checkpoint or {}).get(mark, 0))
+    return Work(
+        options=CopyOptions(rate_limit=context.services.rate_limit, phase=phase),
+        progress=reporter(context),
+        checkpoint=Checkpoint(start=start, save=lambda done: context.save({mark: done})),
+        cancel=context.cancel,
+    )
 
 
 def header_size(path: Path) -> int:
@@ -123,10 +134,4 @@ async def _holders(context: Context, backend: Backend, volume_id: str, *, writer
         for row in rows
         if not writers or row.mode == "rw"
     ]
-    if not holders and await backend.size(volume_id) is not None:
-        name = (await backend.path(volume_id)).name
-        for loop in sysfs.loop_devices():
-            if loop.file_name == name and not (writers and loop.read_only):
-                users = ", ".join(sysfs.users_of(loop.name))
-                holders.append(f"/dev/{loop.name}" + (f" ({users})" if users else ""))
-    return holders
+    return holders or await backend.holders(volume_id, writers=writers)

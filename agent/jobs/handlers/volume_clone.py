@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-from agent.backends.base import CloneSource, Work
+from agent.backends.base import CloneSource
 from agent.backends.errors import VolumeExists
 from agent.base.errors import Invalid
-from agent.copying.model import Checkpoint, CopyOptions
-from agent.jobs.handlers.common import content_lock, header_size, refuse_if_written, reporter, still_lock, volume_lock
+from agent.jobs.handlers.common import content_lock, header_size, refuse_if_written, steered, still_lock, volume_lock
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import VolumeClone
 from agent.wire.results import VolumeResult
@@ -30,18 +28,8 @@ async def run(context: Context, args: VolumeClone) -> VolumeResult:
     if have is None:
         if source.kind == "volume":
             await refuse_if_written(context, backend, source.id)
-        work = Work(
-            options=CopyOptions(rate_limit=context.services.rate_limit, phase="clone"),
-            progress=reporter(context),
-            checkpoint=Checkpoint(start=_start(context.checkpoint), save=lambda done: context.save({"copied": done})),
-            cancel=context.cancel,
-        )
-        await backend.clone(args.volume_id, size, source, work)
+        await backend.clone(args.volume_id, size, source, steered(context, "clone", "copied"))
     return VolumeResult(volume_id=args.volume_id, device_bytes=size, usable_bytes=args.size_bytes)
-
-
-def _start(checkpoint: dict[str, Any] | None) -> int:
-    return int((checkpoint or {}).get("copied", 0))
 
 
 def _source(args: VolumeClone) -> CloneSource:

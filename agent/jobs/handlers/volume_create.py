@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.backends.errors import NoSpace, VolumeExists
 from agent.copying.errors import DestinationFull
-from agent.jobs.handlers.common import format_of, one_volume, secret_of
+from agent.jobs.handlers.common import format_of, one_volume, secret_of, steered
 from agent.jobs.kinds import Context, Kind
 from agent.luks.model import Format, device_bytes, iterations_for
 from agent.wire.jobs import VolumeCreate
@@ -20,7 +20,7 @@ async def run(context: Context, args: VolumeCreate) -> VolumeResult:
     backend = context.services.backend(args.backend)
     if args.encryption is None:
         size = args.size_bytes
-        await backend.create(args.volume_id, size)
+        await backend.create(args.volume_id, size, steered(context, "zero", "zeroed"))
     else:
         fmt = format_of(args.encryption)
         size = device_bytes(args.size_bytes, fmt)
@@ -34,7 +34,7 @@ async def _encrypted(context: Context, backend: Backend, args: VolumeCreate, fmt
         from agent.luks.blank import make_blank
 
         secret = secret_of(context, "volume")
-        path = await backend.prepare(args.volume_id, size)
+        path = await backend.prepare(args.volume_id, size, steered(context, "zero", "zeroed"))
         iterations = iterations_for(secret, None, context.services.passphrase_iterations)
         try:
             await make_blank(path, args.size_bytes, fmt, secret, iterations=iterations)

@@ -7,7 +7,7 @@ from functools import partial
 from sqlite_utils import Database
 
 from agent.jobs import desired, exports
-from agent.jobs.handlers.common import content_lock, destroy_keys, refuse_if_in_use, volume_lock
+from agent.jobs.handlers.common import content_lock, destroy_keys, refuse_if_in_use, steered, volume_lock
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import VolumeDelete
 
@@ -17,7 +17,7 @@ async def run(context: Context, args: VolumeDelete) -> None:
     await refuse_if_in_use(context, backend, args.volume_id)
     if await backend.size(args.volume_id) is not None:
         await destroy_keys(await backend.path(args.volume_id))
-    await backend.delete(args.volume_id)
+    await backend.delete(args.volume_id, steered(context, "wipe", "wiped"))
     await context.services.journal.write(partial(_forget, volume_id=args.volume_id))
 
 

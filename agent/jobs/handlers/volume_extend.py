@@ -6,7 +6,7 @@ import asyncio
 
 from agent.backends.errors import VolumeNotFound
 from agent.jobs import desired
-from agent.jobs.handlers.common import header_size, one_volume
+from agent.jobs.handlers.common import header_size, one_volume, steered
 from agent.jobs.kinds import Context, Kind
 from agent.wire.jobs import VolumeExtend
 from agent.wire.results import VolumeResult
@@ -20,7 +20,7 @@ async def run(context: Context, args: VolumeExtend) -> VolumeResult:
     header = await asyncio.to_thread(header_size, await backend.path(args.volume_id)) if args.encrypted else 0
     size = args.size_bytes + header
     if have < size:
-        await backend.extend(args.volume_id, size)
+        await backend.extend(args.volume_id, size, steered(context, "zero", "zeroed"))
     size = max(have, size)
     for target in context.services.targets.values():
         await target.grow(args.volume_id, size)

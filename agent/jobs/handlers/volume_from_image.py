@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from agent.backends.abilities import replacing
 from agent.backends.errors import NoSpace, VolumeExists
 from agent.copying.errors import DestinationFull
-from agent.jobs.handlers.common import format_of, one_volume, reporter, secret_of
+from agent.jobs.handlers.common import format_of, one_volume, reporter, secret_of, steered
 from agent.jobs.kinds import Context, Kind
 from agent.luks.model import device_bytes
 from agent.wire.jobs import Progress, VolumeFromImage, VolumeReimage
@@ -52,9 +52,10 @@ async def fetched(context: Context, args: FromImage, size: int) -> None:
 
 async def _place(context: Context, args: FromImage, size: int) -> Path:
     backend = context.services.backend(args.backend)
+    work = steered(context, "zero", "zeroed")
     if isinstance(args, VolumeReimage):
-        return await replacing(backend).prepare_anew(args.volume_id, size)
-    return await backend.prepare(args.volume_id, size)
+        return await replacing(backend).prepare_anew(args.volume_id, size, work)
+    return await backend.prepare(args.volume_id, size, work)
 
 
 async def _fill(context: Context, args: FromImage, fd: int, size: int) -> None:

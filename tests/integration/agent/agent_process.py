@@ -32,7 +32,7 @@ BODY = """
     if request["uid"]:
         os.setgroups([]), os.setgid(request["uid"]), os.setuid(request["uid"])
     settings = load(AgentSettings, Path(request["config"]), request["sets"])
-    roots = [backend.path for backend in settings.backends.values()]
+    roots = settings.roots
     return run_agent(settings, roots=roots, dev=True, on_ready=lambda: os.write(ready, b"r"))
 """
 

@@ -105,7 +105,9 @@ dropped()
 from agent.privsep import client, crypt
 secret = b"canary-secret-5f1e"
 errors = []
-for args in ((0, None, str(uuid.uuid4()), secret, True), (0, None, "x", secret, True), (0, None, secret, secret, "x")):
+loop = "/dev/loop0"
+ident = str(uuid.uuid4())
+for args in ((loop, None, ident, secret, True), (0, None, "x", secret, True), (loop, None, secret, secret, "x")):
     try:
         client.invoke(crypt.crypt_open, *args)
     except Exception as error:

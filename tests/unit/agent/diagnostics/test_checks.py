@@ -143,3 +143,50 @@ def test_kernel_and_tools_read_this_host_or_another_root(place: Place, tmp_path:
 
 def test_space_names_each_file_system_once(place: Place) -> None:
     assert len([f for f in found(place, "space") if "free (" in f.message]) == 1
+
+
+def on_lvm(place: Place, tmp_path: Path, limits: str) -> Place:
+    file = tmp_path / "limits.toml"
+    file.write_text(limits)
+    os.chown(file, 0, 0) if os.geteuid() == 0 else None
+    return replace(place, groups={"fast": ("vg0", "pool")}, limits_file=file, root=tmp_path / "root")
+
+
+def device(root: Path, name: str, uuid: str, title: str, *, below: str = "", suspended: bool = False) -> None:
+    folder = root / "sys" / "block" / name
+    (folder / "dm").mkdir(parents=True)
+    (folder / "slaves").mkdir()
+    for key, value in {"uuid": uuid, "name": title, "suspended": str(int(suspended))}.items():
+        (folder / "dm" / key).write_text(value + "\n")
+    (folder / "size").write_text("2048\n")
+    if below:
+        (folder / "slaves" / below).touch()
+
+
+def test_a_host_without_lvm_is_not_asked_for_it(place: Place) -> None:
+    assert states(place, "lvm") == {"skipped"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the limits file must be root's")
+def test_lvm_that_is_not_set_up_is_told_piece_by_piece(place: Place, tmp_path: Path) -> None:
+    told = " ".join(one.message for one in found(on_lvm(place, tmp_path, ""), "lvm"))
+    for words in ("Device-mapper is not in the kernel", "udev rules of Brickyard are missing", "group vg0 of the back"):
+        assert words in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the limits file must be root's")
+def test_foreign_activation_and_suspended_devices_are_seen(place: Place, tmp_path: Path) -> None:
+    host = on_lvm(place, tmp_path, '[lvm]\ngroups = ["vg0"]\n')
+    device(host.root, "dm-1", "BRICKYARD-1", "brickyard-lv-1")
+    device(host.root, "dm-2", "LVM-guest", "guest-root", below="dm-1")
+    device(host.root, "dm-3", "LVM-ours", "vg0-byv--1", suspended=True)
+    told = {one.message.split()[0]: one.state for one in found(host, "lvm") if one.message.startswith("/dev")}
+    assert told == {"/dev/mapper/guest-root": "bad", "/dev/mapper/vg0-byv--1": "warning"}
+
+
+def test_a_share_that_is_not_mounted_is_told(place: Place, tmp_path: Path) -> None:
+    assert states(place, "shares") == {"skipped"}
+    away = replace(place, shares={"filer": ("nfs", tmp_path / "x", "server:/export")})
+    (told,) = found(away, "shares")
+    assert told.state == "bad"
+    assert "server:/export" in told.message

@@ -27,6 +27,11 @@ def test_reads_roots_without_symbolic_links(tmp_path: Path) -> None:
     assert limits.read(path, owner=os.getuid()) == limits.Limits((str((tmp_path / "real").resolve()),))
 
 
+def test_reads_volume_groups_and_their_devices(tmp_path: Path) -> None:
+    path = _file(tmp_path, '[lvm]\ngroups = ["vg0", "fast-disks"]\ndevices = ["/dev/sdb"]\n')
+    assert limits.read(path, owner=os.getuid()) == limits.Limits((), ("vg0", "fast-disks"), ("/dev/sdb",))
+
+
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
 def test_refuses_a_file_that_others_may_write(tmp_path: Path, mode: int) -> None:
     with pytest.raises(LimitsInvalid, match="others"):
@@ -60,6 +65,10 @@ def test_refuses_a_link_and_a_fifo(tmp_path: Path) -> None:
         '[block]\nroots = ["/"]',
         '[block]\nroots = ["a/b"]',
         '[block]\nroots = ["/a/../etc"]',
+        '[lvm]\ngroups = ["-v"]',
+        '[lvm]\ngroups = ["a/b"]',
+        '[lvm]\ngroups = ["vg0"]\ndevices = ["sdb"]',
+        '[lvm]\ngroups = ["vg0"]\ndevices = ["/dev/sda,/dev/sdb"]',
     ],
 )
 def test_refuses_what_it_does_not_understand(tmp_path: Path, text: str) -> None:

@@ -1,0 +1,257 @@
+"""A whole agent with volumes on LVM: over its API, as an ordinary user with its daemons, killed in between."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.base.ids import new_id
+from agent.host import sysfs
+from agent.wire.jobs import (
+    AttachmentApply,
+    ExportApply,
+    Generation,
+    ImageSource,
+    JobArgs,
+    LuksFormat,
+    SnapshotCreate,
+    SnapshotDelete,
+    VolumeClone,
+    VolumeCreate,
+    VolumeDelete,
+    VolumeExtend,
+    VolumeFromImage,
+    VolumeRevert,
+    WantedAttachment,
+    WantedExport,
+    WireSecret,
+)
+from agent.wire.results import ExportsResult
+from tests.integration.agent.agent_process import AgentProcess, Site, finish, journal_text, persist
+from tests.kernel.lvm_support import GROUP, MIB, POINTS, REPLACING, digest, listed, put, tool, volume_group
+from tests.support.images import content_of, encrypted_qcow2
+
+SECRET = WireSecret.of("passphrase", b"lvm-canary")
+BACKENDS = f"""
+[backends.thin]
+driver = "lvm"
+group = "{GROUP}"
+pool = "pool"
+[backends.thick]
+driver = "lvm"
+group = "{GROUP}"
+"""
+
+
+@pytest.fixture(scope="module")
+def group(disks: tuple[Path, ...]) -> Iterator[str]:
+    with volume_group(disks[0]) as made:
+        tool("lvcreate", "--yes", "--type", "thin-pool", "-L", "256M", "-n", "pool", made)
+        # The pool's devices change at its first volume; a volume of the operator's own keeps them as they are.
+        tool("lvcreate", "--yes", "-V", "4M", "--thinpool", "pool", "-n", "first", made)
+        yield made
+
+
+@pytest.fixture
+def site(group: str) -> Iterator[Site]:
+    made = Site()
+    yield made
+    made.remove()
+    assert listed() == ["first", "pool"]
+    assert not sysfs.mapper_devices("brickyard-")
+
+
+@pytest.fixture
+async def agent(site: Site) -> AsyncIterator[AgentProcess]:
+    made = AgentProcess(site, store=True)
+    made.config.write_text(made.config.read_text() + BACKENDS)
+    yield made
+    await made.kill()
+
+
+class Caller:
+    """Posts jobs as a coordinator would; each must succeed."""
+
+    def __init__(self, agent: AgentProcess, backend: str) -> None:
+        self.agent, self.backend, self.count = agent, backend, 0
+
+    async def do(self, args: JobArgs, **secrets: WireSecret) -> dict[str, object]:
+        self.count += 1
+        async with self.agent.client() as client:
+            status = await finish(client, f"{self.backend}-{self.count}/step/1", 1, args, **secrets)
+        assert status.state == "done", (status.error, self.agent.log.read_text()[-3000:])
+        return status.result or {}
+
+    def apply(self, volume: str, *wanted: str, encryption: LuksFormat | None = None) -> AttachmentApply:
+        self.count += 1
+        return AttachmentApply(
+            backend=self.backend, volume_id=volume, encryption=encryption,
+            generation=Generation(incarnation=1, sequence=self.count),
+            wanted=tuple(WantedAttachment(attachment_id=one) for one in wanted),
+        )  # fmt: skip
+
+
+def device_of(result: dict[str, object]) -> Path:
+    (attached,) = result["attached"]  # type: ignore[misc]
+    return Path(attached["device"])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("backend", ["thin", "thick"])
+async def test_the_life_of_a_volume(agent: AgentProcess, backend: str) -> None:
+    one, two, snap, attachment = (new_id() for _ in range(4))
+    caller = Caller(agent, backend)
+    await agent.start()
+    await caller.do(VolumeCreate(backend=backend, volume_id=one, size_bytes=8 * MIB))
+    device = device_of(await caller.do(caller.apply(one, attachment)))
+    data = os.urandom(4 * MIB)
+    put(device, data)
+    if backend == "thick":
+        await caller.do(caller.apply(one))
+    await caller.do(SnapshotCreate(backend=backend, volume_id=one, snapshot_id=snap))
+    device = device_of(await caller.do(caller.apply(one, attachment)))
+    put(device, b"\xff" * MIB)
+    await caller.do(VolumeClone(backend=backend, volume_id=two, size_bytes=12 * MIB, source_snapshot_id=snap))
+    await caller.do(VolumeExtend(backend=backend, volume_id=one, size_bytes=20 * MIB))
+    async with agent.client() as client:
+        pools = {pool.backend: pool for pool in await client.pools()}
+        assert pools[backend].allocated_bytes >= 40 * MIB
+        assert {(row.attachment_id, row.state) for row in await client.attachments()} == {(attachment, "attached")}
+        assert await client.issues() == []
+    with device.open("rb", buffering=0) as seen:
+        assert seen.seek(0, os.SEEK_END) == 20 * MIB
+    await caller.do(caller.apply(one))
+    other = device_of(await caller.do(caller.apply(two, attachment)))
+    with other.open("rb", buffering=0) as seen:
+        assert seen.seek(0, os.SEEK_END) == 12 * MIB
+        seen.seek(0)
+        assert seen.read(4 * MIB) == data
+    await caller.do(caller.apply(two))
+    await caller.do(SnapshotDelete(backend=backend, snapshot_id=snap))
+    for volume in (one, two):
+        await caller.do(VolumeDelete(backend=backend, volume_id=volume))
+
+
+@pytest.mark.parametrize("backend", ["thin", "thick"])
+async def test_an_encrypted_image_becomes_a_volume_that_dm_crypt_opens(
+    agent: AgentProcess, backend: str, tmp_path: Path
+) -> None:
+    image, volume, attachment = (new_id() for _ in range(3))
+    content = content_of(8 * MIB)
+    caller, encryption = Caller(agent, backend), LuksFormat()
+    await agent.start()
+    stored = agent.state / "images" / "images" / image
+    stored.write_bytes(encrypted_qcow2(tmp_path, content, b"of the image"))
+    stored.chmod(0o644)
+    source = ImageSource(
+        image_id=image, disk_format="qcow2", container_format="bare", size_bytes=stored.stat().st_size, encrypted=True
+    )
+    make = VolumeFromImage(backend=backend, volume_id=volume, size_bytes=16 * MIB, image=source, encryption=encryption)
+    await caller.do(make, image=WireSecret.of("passphrase", b"of the image"), volume=SECRET)
+    result = await caller.do(caller.apply(volume, attachment, encryption=encryption), volume=SECRET)
+    device = device_of(result)
+    assert device == Path(f"/dev/mapper/brickyard-{attachment}")
+    with device.open("rb", buffering=0) as seen:
+        assert seen.seek(0, os.SEEK_END) == 16 * MIB
+        seen.seek(0)
+        assert seen.read(len(content)) == content
+        assert not any(seen.read(8 * MIB))
+    below = Path(f"/dev/mapper/brickyard-lv-{attachment}")
+    assert content[:4096] not in below.read_bytes()
+    grow = VolumeExtend(backend=backend, volume_id=volume, size_bytes=24 * MIB, encrypted=True)
+    await caller.do(grow, volume=SECRET)
+    with device.open("rb", buffering=0) as seen:
+        assert seen.seek(0, os.SEEK_END) == 24 * MIB
+    await caller.do(caller.apply(volume, encryption=encryption))
+    await caller.do(VolumeDelete(backend=backend, volume_id=volume))
+    assert "lvm-canary" not in agent.log.read_text() + journal_text(agent)
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_killed_in_between_it_ends_well(agent: AgentProcess, point: str) -> None:
+    volume, caller = new_id(), Caller(agent, "thick")
+    create = VolumeCreate(backend="thick", volume_id=volume, size_bytes=5 * MIB)
+    grow = VolumeExtend(backend="thick", volume_id=volume, size_bytes=9 * MIB)
+    delete = VolumeDelete(backend="thick", volume_id=volume)
+    fault = [f"testing.fault={point}"]
+    if point in {"backend.lvm.made", "backend.lvm.zeroed"}:
+        assert (await persist(agent, "op-1/make/1", create, fault)).state == "done"
+    else:
+        await agent.start()
+        await caller.do(create)
+        await agent.kill()
+    if point == "backend.lvm.grown":
+        assert (await persist(agent, "op-2/grow/1", grow, fault)).state == "done"
+        device = device_of(await caller.do(caller.apply(volume, new_id())))
+        assert digest(device, 9 * MIB) == digest(Path("/dev/zero"), 9 * MIB)
+        await caller.do(caller.apply(volume))
+    if point in {"backend.lvm.dying", "backend.lvm.wiped"}:
+        assert (await persist(agent, "op-3/remove/1", delete, fault)).state == "done"
+    else:
+        await caller.do(delete)
+
+
+async def test_killed_between_the_two_names_a_revert_ends_well(agent: AgentProcess) -> None:
+    volume, snap, caller, data = new_id(), new_id(), Caller(agent, "thin"), os.urandom(MIB)
+    await agent.start()
+    await caller.do(VolumeCreate(backend="thin", volume_id=volume, size_bytes=4 * MIB))
+    attachment = new_id()
+    put(device_of(await caller.do(caller.apply(volume, attachment))), data)
+    await caller.do(SnapshotCreate(backend="thin", volume_id=volume, snapshot_id=snap))
+    await caller.do(caller.apply(volume))
+    await agent.kill()
+    revert = VolumeRevert(backend="thin", volume_id=volume, snapshot_id=snap, size_bytes=4 * MIB)
+    status = await persist(agent, "op-1/revert/1", revert, [f"testing.fault={REPLACING}"])
+    assert status.state == "done", status
+    device = device_of(await caller.do(caller.apply(volume, attachment)))
+    assert digest(device, MIB) == hashlib.sha256(data).hexdigest()
+    await caller.do(caller.apply(volume))
+    await caller.do(SnapshotDelete(backend="thin", snapshot_id=snap))
+    await caller.do(VolumeDelete(backend="thin", volume_id=volume))
+
+
+async def test_a_volume_is_offered_to_another_host_with_exactly_its_bytes(agent: AgentProcess) -> None:
+    volume, attachment, caller = new_id(), new_id(), Caller(agent, "thin")
+    targets = '[targets.lio]\nportals = ["127.0.0.1"]\nport = 13260\n'
+    agent.config.write_text(agent.config.read_text() + targets)
+    size = 4 * MIB + 512
+    await agent.start()
+    await caller.do(VolumeCreate(backend="thin", volume_id=volume, size_bytes=size))
+
+    def offer(sequence: int, *wanted: WantedExport) -> ExportApply:
+        generation = Generation(incarnation=1, sequence=sequence)
+        return ExportApply(backend="thin", volume_id=volume, generation=generation, wanted=wanted)
+
+    user = WantedExport(attachment_id=attachment, protocol="iscsi", initiator="iqn.2026-01.org.test:b")
+    made = ExportsResult.model_validate(await caller.do(offer(1, user)))
+    assert made.exported[0].connection.size_bytes == size
+    await caller.do(VolumeExtend(backend="thin", volume_id=volume, size_bytes=8 * MIB))
+    (device,) = sysfs.mapper_devices("brickyard-lv-")
+    assert device.size == 8 * MIB
+    async with agent.client() as client:
+        assert [row.state for row in await client.exports()] == ["exported"]
+        refused = await finish(client, "op-9/remove/1", 1, VolumeDelete(backend="thin", volume_id=volume))
+        assert refused.state == "failed"
+    await caller.do(offer(2))
+    await caller.do(VolumeDelete(backend="thin", volume_id=volume))
+
+
+async def test_a_group_that_is_away_is_told_and_used_again_when_it_is_back(agent: AgentProcess) -> None:
+    volume, caller = new_id(), Caller(agent, "thin")
+    await agent.start()
+    tool("vgrename", GROUP, "away")
+    try:
+        async with agent.client() as client:
+            assert {pool.backend for pool in await client.pools()} == {"files"}
+            assert {issue.code for issue in await client.issues()} == {"lvm.group-missing"}
+            make = VolumeCreate(backend="thin", volume_id=volume, size_bytes=MIB)
+            status = await finish(client, "op-1/make/1", 1, make)
+            assert status.error is not None
+            assert (status.error.code, status.error.status) == ("lvm.group-missing", 503)
+    finally:
+        tool("vgrename", "away", GROUP)
+    await caller.do(VolumeCreate(backend="thin", volume_id=volume, size_bytes=MIB))
+    await caller.do(VolumeDelete(backend="thin", volume_id=volume))
