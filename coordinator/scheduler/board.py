@@ -45,7 +45,7 @@ def read_pool(conn: Connection, pool_id: str) -> Pool | None:
 
 @dataclass(slots=True)
 class _Queue:
-    """The pools that one kind of request may have, most room first. Entries may be stale: they are judged when read."""
+    """The pools that one kind of request may have, most to spare first. Stale entries are judged when read."""
 
     allowed: Callable[[Pool], bool]
     thick: bool
@@ -54,7 +54,7 @@ class _Queue:
 
     def fill(self, every: Iterable[Pool]) -> None:
         self.members = {pool.id: pool for pool in every if self.allowed(pool)}
-        self.heap = [(-pool.room(self.thick), pool.id) for pool in self.members.values()]
+        self.heap = [(-pool.spare(self.thick), pool.id) for pool in self.members.values()]
         heapq.heapify(self.heap)
 
     def judge(self, pool: Pool) -> None:
@@ -62,7 +62,7 @@ class _Queue:
             self.members.pop(pool.id, None)
             return
         self.members[pool.id] = pool
-        heapq.heappush(self.heap, (-pool.room(self.thick), pool.id))
+        heapq.heappush(self.heap, (-pool.spare(self.thick), pool.id))
         if len(self.heap) > 2 * len(self.members) + _CHUNK:
             self.fill(list(self.members.values()))
 
@@ -73,7 +73,7 @@ class _Queue:
             if pool is None:
                 heapq.heappop(self.heap)
                 continue
-            actual = -pool.room(self.thick)
+            actual = -pool.spare(self.thick)
             if actual == told:
                 return pool
             heapq.heapreplace(self.heap, (actual, pool_id))
@@ -122,7 +122,7 @@ class Board:
         pool.volumes += 1
 
     def roomiest(self, allowed: Callable[[Pool], bool], *, thick: bool, key: object) -> Pool | None:
-        """The allowed pool with most room, in the time of a heap; `key` names the set of allowed pools."""
+        """The allowed pool with most to spare, in the time of a heap; `key` names the set of allowed pools."""
         queue = self._queues.get(key)
         if queue is None:
             if len(self._queues) >= _MOST_QUEUES:

@@ -61,6 +61,17 @@ class Pool:
         physical = max(self.free - self.reserved, 0)
         return min(self.limit(thick) - self.provisioned, physical if thick else int(physical * self.ratio))
 
+    def spare(self, wants_thick: bool = False) -> int:
+        """What is left by `room` when all that was promised is written: by this pools are compared.
+
+        Thin volumes take no space until they are written; by `room` alone all would go to one pool.
+        """
+        thick = self.thick_for(wants_thick)
+        physical = max(self.free - self.reserved, 0)
+        unwritten = max(self.provisioned - self.allocated, 0)
+        left = (physical if thick else int(physical * self.ratio)) - unwritten
+        return min(self.limit(thick) - self.provisioned, left)
+
     def why_full(self, size: int, wants_thick: bool = False) -> str | None:
         """Why `size` more bytes do not fit, in words; None when they do."""
         if size <= self.room(wants_thick):

@@ -18,7 +18,7 @@ Weigher = Callable[[Pool, Request], float]
 
 
 def capacity(pool: Pool, request: Request) -> float:
-    return float(pool.room(request.wants_thick))
+    return float(pool.spare(request.wants_thick))
 
 
 def allocated_capacity(pool: Pool, request: Request) -> float:

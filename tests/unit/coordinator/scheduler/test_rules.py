@@ -66,6 +66,15 @@ def test_the_table_of_capacity(figures: dict[str, Any], thick: bool, room: int) 
     assert one.why_full((room + 1) * GIB, thick) is not None
 
 
+def test_what_is_promised_but_not_written_counts_when_pools_are_compared() -> None:
+    """On a disk that is used by others too, the free bytes of thin pools bind, and no new volume changes them."""
+    one, other = (pool(**THIN, total=250, free=free, ratio=20.0) for free in (57, 56))
+    assert one.spare() > other.spare()
+    one.provisioned += 21 * GIB
+    assert one.room() > other.room()
+    assert one.spare() < other.spare()
+
+
 def test_the_automatic_ratio() -> None:
     assert ratio_in_force("auto", total=100 * GIB, free=90 * GIB, promised=50 * GIB) == pytest.approx(1 + 50 / 11)
     assert ratio_in_force("auto", total=100 * GIB, free=100 * GIB, promised=0) == 20
