@@ -58,6 +58,18 @@ def _one_heap() -> None:
         mallopt(_M_ARENA_MAX, 1)
 
 
+def load_without(name: str, unwanted: str) -> None:
+    """Load a library that would load another merely because that is there; call it before threads run."""
+    modules: dict[str, Any] = sys.modules
+    if name in modules or unwanted in modules:
+        return
+    modules[unwanted] = None
+    try:
+        importlib.import_module(name)
+    finally:
+        del modules[unwanted]
+
+
 class _Later(ModuleType):
     """Stands for a module until something of it is asked for. (importlib's LazyLoader would load at each `import`.)"""
 

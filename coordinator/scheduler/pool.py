@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row
+if TYPE_CHECKING:
+    from sqlalchemy import Row
 
 GIB = 1 << 30
 
