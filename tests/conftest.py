@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("calm", deadline=None)
+settings.register_profile("emulated", deadline=None, max_examples=10)
 settings.load_profile("calm")
 
 

@@ -110,6 +110,7 @@ def _pytest(given: argparse.Namespace, files: list[str], *, guest: bool = False)
     measured = ["-m", "coverage", "run", f"--data-file={out}/.coverage", "--source=agent,coordinator"]
     command = [python_, *(measured if given.coverage else []), "-m", "pytest", "-v", "-ra", "--durations=10"]
     command += ["-p", "no:cacheprovider", "-p", "tests.kernel.bench.nothing_left", "--color=no"]
+    command += ["--hypothesis-profile=emulated"] if guest else []
     command += ["-o", "timeout=600", f"--junitxml={out}/junit.xml"]
     if given.smoke:
         command += ["-m", "smoke"]
