@@ -14,14 +14,15 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(1500)
-def test_the_demo_opens_its_volume_with_dm_crypt() -> None:
+def test_the_demo_opens_its_volume_with_dm_crypt(capfd: pytest.CaptureFixture[str]) -> None:
     env = os.environ | {"BRICKYARD_REQUIRE": "loop", "PYTHONUNBUFFERED": "1"}
     out: list[str] = []
     command = [sys.executable, ROOT / "tests" / "demo" / "run.py"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as demo:
         assert demo.stdout is not None
         for line in demo.stdout:
-            print(line, end="", file=sys.__stdout__, flush=True)
+            with capfd.disabled():
+                print(line, end="", flush=True)
             out.append(line)
     said = "".join(out)
     assert demo.returncode == 0, said
