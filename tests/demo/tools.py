@@ -11,6 +11,7 @@ from demo.place import DemoFailed
 
 _UNLUCKY = "Unable to get accurate CPU usage"
 _TRIES = 20
+_DEADLINE_S = 900  # for a gibibyte on an emulated processor
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def run(*argv: str, fds: tuple[int, ...] = ()) -> str:
         for fd in fds:
             os.lseek(fd, 0, os.SEEK_SET)
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, check=False, pass_fds=fds, timeout=120)
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, pass_fds=fds, timeout=_DEADLINE_S)
         except FileNotFoundError as missing:
             raise DemoFailed(f"{argv[0]} is not installed; run make setup") from missing
         if done.returncode == 0:

@@ -13,7 +13,8 @@ MACHINE = {"memory": 4096}
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.slow
+@pytest.mark.timeout(2500)
 def test_the_demo_opens_its_volume_with_dm_crypt(capfd: pytest.CaptureFixture[str]) -> None:
     env = os.environ | {"BRICKYARD_REQUIRE": "loop", "PYTHONUNBUFFERED": "1"}
     out: list[str] = []

@@ -114,6 +114,8 @@ def _pytest(given: argparse.Namespace, files: list[str], *, guest: bool = False)
     command += ["-o", "timeout=600", f"--junitxml={out}/junit.xml"]
     if given.smoke:
         command += ["-m", "smoke"]
+    elif not given.expression and not given.files:
+        command += ["-m", "not slow"]  # those take longer than all others together, and are run by name
     if given.expression:
         command += ["-k", given.expression]
     return [*command, *files]
