@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,23 @@ CONTROL = Path("/run/udev/control")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a block device: `action` (add, change, remove, …), `name` (`loop0`), `diskseq` where told."""
+    """One event of a device: `action` (add, change, remove, …), `name` (`loop0`), `diskseq` where told.
+
+    `path` is the device's place below /sys.
+    """
 
     action: str
     name: str
     diskseq: int | None
+    path: str = ""
+    subsystem: str = "block"
 
     @classmethod
     def of(cls, action: str, properties: Mapping[str, str]) -> Event:
         number = properties.get("DISKSEQ", "")
         name = properties.get("DEVNAME", "").removeprefix("/dev/")
-        return cls(action, name, int(number) if number.isdigit() else None)
+        path, subsystem = properties.get("DEVPATH", ""), properties.get("SUBSYSTEM", "block")
+        return cls(action, name, int(number) if number.isdigit() else None, path, subsystem)
 
 
 class Events:
@@ -39,10 +45,13 @@ class Events:
         """Move what the socket holds into the queue; never blocks."""
         try:
             while (device := self._monitor.poll(timeout=0)) is not None:
-                self._waiting.put_nowait(Event.of(device.action or "", dict(device.properties)))
+                self.put(Event.of(device.action or "", dict(device.properties)))
         except OSError:
             # More events than the socket could hold: what was lost is made up for by the caller's look at sysfs.
             return
+
+    def put(self, event: Event) -> None:
+        self._waiting.put_nowait(event)
 
     async def wait(self, match: Callable[[Event], bool], deadline: float) -> Event | None:
         """The next matching event; None when `deadline` seconds pass without it."""
@@ -61,13 +70,14 @@ def udevd_runs(control: Path = CONTROL) -> bool:
 
 
 @asynccontextmanager
-async def subscribed(control: Path = CONTROL) -> AsyncIterator[Events]:
-    """Listen to block events from now on: subscribe first, then do what causes them."""
+async def subscribed(control: Path = CONTROL, *, subsystems: Sequence[str] = ("block",)) -> AsyncIterator[Events]:
+    """Listen to events of these subsystems from now on: subscribe first, then do what causes them."""
     import pyudev
 
     udevd = udevd_runs(control)
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev" if udevd else "kernel")
-    monitor.filter_by("block")
+    for subsystem in subsystems:
+        monitor.filter_by(subsystem)
     monitor.start()
     events = Events(monitor, udevd)
     loop = asyncio.get_running_loop()

@@ -7,6 +7,7 @@ import stat
 from pathlib import PurePosixPath
 
 from agent.base.ids import is_id
+from agent.host import ccw, fcp
 from agent.host.lvm import PARTS, is_plain_name, parsed_name, volume_name
 from agent.privsep import limits
 from agent.privsep.beneath import open_beneath, open_folder
@@ -87,6 +88,22 @@ def size(value: object) -> int:
     if not checked or checked % 512:
         raise VerbRefused(reason=f"size {checked} is not a positive multiple of 512 bytes")
     return checked
+
+
+def channel_device(value: object) -> str:
+    """The bus id of a channel-attached device that the limits allow."""
+    if not isinstance(value, str) or not ccw.BUS_ID.fullmatch(value):
+        raise VerbRefused(reason=f"device {shown(value)} is not a bus id like 0.0.1a2b")
+    if not any(ccw.covers(allowed, value) for allowed in limits.current().bus_ids):
+        raise VerbRefused(reason=f"device {value} is not among those that limits.toml allows ([ccw] bus_ids)")
+    return value
+
+
+def hex64(value: object, noun: str) -> str:
+    """`0x` and sixteen lower-case hexadecimal digits: a port name or a LUN of FCP."""
+    if not isinstance(value, str) or not fcp.WWPN.fullmatch(value):
+        raise VerbRefused(reason=f"{noun} {shown(value)} is not 0x and sixteen hexadecimal digits")
+    return value
 
 
 def volume_path(value: object) -> tuple[str, str]:

@@ -167,3 +167,10 @@ class LvmFailed(Temporary):
     retry_after = 5.0
     sentence = "LVM could not {action} {group}/{name}: {reason}."
     hint = "Run the same on the host to see more; `brickyard-agent doctor` looks at the group."
+
+
+class NotOnThisPlatform(Permanent):
+    code = "device.platform"
+    status = 501
+    sentence = "{what} is not supported on this platform: the kernel has no channel subsystem."
+    hint = "FCP devices and DASDs need Linux on IBM Z (s390x)."

@@ -6,6 +6,8 @@ roots = ["/var/lib/brickyard/volumes"]   # loop devices are made of files beneat
 [lvm]
 groups = ["vg0"]                         # volume groups whose logical volumes may be made, changed and removed
 devices = ["/dev/disk/by-id/…"]          # where their parts lie; found by itself when this is left out
+[ccw]
+bus_ids = ["0.0.1800", "0.0.8000-0.0.80ff"]   # FCP devices and DASDs of IBM Z that may be used
 ```
 """
 
@@ -20,21 +22,26 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from agent.host import ccw
 from agent.host.lvm import is_plain_name
 from agent.privsep.errors import LimitsInvalid
 
 DEFAULT_FILE = Path("/etc/brickyard/limits.toml")
 _MAX_BYTES = 1 << 20
-_KEYS = {"block": {"roots"}, "lvm": {"groups", "devices"}}
+_KEYS = {"block": {"roots"}, "lvm": {"groups", "devices"}, "ccw": {"bus_ids"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`roots`: absolute folders, free of symbolic links when they were read. `groups`: of LVM."""
+    """`roots`: absolute folders, free of symbolic links when they were read. `groups`: of LVM.
+
+    `bus_ids`: channel-attached devices, each one or a range.
+    """
 
     roots: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+    bus_ids: tuple[str, ...] = ()
 
 
 _current: Limits | None = None
@@ -95,7 +102,8 @@ def _parse(parsed: dict[str, object], path: str) -> Limits:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
                 raise LimitsInvalid(path=path, reason=f"{section}.{key} must be a list of texts")
             found[key] = value
-    return with_groups(of_roots(found.get("roots", []), path), found.get("groups", []), found.get("devices", []), path)
+    limits = with_bus_ids(of_roots(found.get("roots", []), path), found.get("bus_ids", []), path)
+    return with_groups(limits, found.get("groups", []), found.get("devices", []), path)
 
 
 def with_groups(limits: Limits, groups: Sequence[str], devices: Sequence[str] = (), path: str = "") -> Limits:
@@ -107,6 +115,16 @@ def with_groups(limits: Limits, groups: Sequence[str], devices: Sequence[str] = 
         if not device.startswith("/dev/") or "," in device or ".." in PurePosixPath(device).parts:
             raise LimitsInvalid(path=path, reason=f"{device[:200]!r} is not a device")
     return replace(limits, groups=tuple(groups), devices=tuple(devices))
+
+
+def with_bus_ids(limits: Limits, bus_ids: Sequence[str], path: str = "") -> Limits:
+    """The limits with these channel-attached devices (`0.0.1800`, `0.0.8000-0.0.80ff`); LimitsInvalid."""
+    for text in bus_ids:
+        first, _, last = text.partition("-")
+        known = all(ccw.BUS_ID.fullmatch(one) for one in (first, last or first))
+        if not known or ccw.ordered(first) > ccw.ordered(last or first):
+            raise LimitsInvalid(path=path, reason=f"{text[:200]!r} is no bus id like 0.0.1800, and no range of them")
+    return replace(limits, bus_ids=tuple(bus_ids))
 
 
 def to_text(limits: Limits) -> str:

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent.host.kernel import current
 from agent.privsep.errors import CommandStuck, CryptUnavailable, PrivilegeTimeout, ProgramMissing
 
-_FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 # Ends the program with its daemon: none may go on writing beside a new one.
 _LEASH = ("/usr/bin/setpriv", "--pdeathsig", "KILL", "--")
 # The daemon has the signals blocked that would ask a program to end.
@@ -45,7 +45,7 @@ def run(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={"LC_ALL": "C", "PATH": ":".join(_FOLDERS), "LVM_SUPPRESS_FD_WARNINGS": "1"},
+        env={**_environment(), "LVM_SUPPRESS_FD_WARNINGS": "1"},
         cwd="/",
         umask=0o077,
         start_new_session=True,
@@ -60,7 +60,29 @@ def run(
 
 def locate(name: str) -> str | None:
     """The program's path in the system's folders."""
-    return next((f"{folder}/{name}" for folder in _FOLDERS if os.access(f"{folder}/{name}", os.X_OK)), None)
+    return next((f"{folder}/{name}" for folder in current().programs if os.access(f"{folder}/{name}", os.X_OK)), None)
+
+
+def start(name: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a program that takes long; what it says, errors too, is on its stdout. ProgramMissing."""
+    program = locate(name)
+    if program is None:
+        raise ProgramMissing(program=name)
+    leash = _LEASH if os.access(_LEASH[0], os.X_OK) else ()
+    return subprocess.Popen(
+        [*leash, program, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_environment(),
+        cwd="/",
+        umask=0o077,
+        start_new_session=True,
+    )
+
+
+def _environment() -> dict[str, str]:
+    return {"LC_ALL": "C", "PATH": ":".join(current().programs)}
 
 
 def _end(child: subprocess.Popen[bytes], name: str, seconds: float, *, polite: bool) -> None:

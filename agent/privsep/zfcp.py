@@ -1,0 +1,77 @@
+"""Verbs on FCP devices of IBM Z: look for ports, add and remove units, drop the disk of a unit.
+
+Only on FCP devices that root's limits name; names are fixed patterns, so no other file can be written.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from agent.host import ccw, fcp, sysfs
+from agent.host.kernel import current
+from agent.privsep import checks
+from agent.privsep.contexts import block, privileged
+from agent.privsep.errors import DeviceForeign, DeviceHeld, KernelRefused, NotOnThisPlatform
+
+_THERE, _GONE = {errno.EEXIST}, {errno.EINVAL, errno.ENOENT, errno.ENODEV, errno.ENXIO}
+
+
+@privileged(block)
+def zfcp_port_rescan(bus_id: str) -> None:
+    """Let an FCP device look for its ports again."""
+    _write(_adapter(bus_id) / "port_rescan", "1", "look for ports at", bus_id)
+
+
+@privileged(block)
+def zfcp_unit_add(bus_id: str, wwpn: str, lun: str) -> bool:
+    """Add a unit by hand; False when it is there already. KernelRefused."""
+    port = _adapter(bus_id) / checks.hex64(wwpn, "port name")
+    return _write(port / "unit_add", checks.hex64(lun, "LUN"), "add a unit to", bus_id, fine=_THERE)
+
+
+@privileged(block)
+def zfcp_unit_remove(bus_id: str, wwpn: str, lun: str) -> bool:
+    """Remove a unit; False when it is not there. DeviceHeld while its disk is in use."""
+    port = _adapter(bus_id) / checks.hex64(wwpn, "port name")
+    checked = checks.hex64(lun, "LUN")
+    if not (port / checked).is_dir():
+        return False
+    return _write(port / "unit_remove", checked, "remove a unit from", bus_id, fine=_GONE)
+
+
+@privileged(block)
+def zfcp_disk_delete(bus_id: str, wwpn: str, lun: str) -> bool:
+    """Let the kernel drop the disk of one path; False when there is none. DeviceHeld while it is in use."""
+    _adapter(bus_id)
+    found = fcp.disks(bus_id, checks.hex64(wwpn, "port name"), checks.hex64(lun, "LUN"))
+    kernel = current()
+    for disk in found:
+        users = sysfs.users_of(disk.name, kernel.sys, kernel.proc) if disk.name else ()
+        if users:
+            raise DeviceHeld(device=f"/dev/{disk.name}", holders=", ".join(users))
+        place = kernel.sys / "bus" / "scsi" / "devices" / disk.address / "delete"
+        _write(place, "1", "drop the disk of", bus_id, fine=_GONE)
+    return bool(found)
+
+
+def _adapter(bus_id: object) -> Path:
+    if not ccw.is_there():
+        raise NotOnThisPlatform(what="an FCP device")
+    checked = checks.channel_device(bus_id)
+    folder = fcp.driver_folder() / checked
+    if not folder.is_dir():
+        raise DeviceForeign(device=checked, reason="it is no FCP device of this host")
+    return folder
+
+
+def _write(path: Path, value: str, action: str, bus_id: str, *, fine: frozenset[int] | set[int] = frozenset()) -> bool:
+    try:
+        current().write(path, value)
+    except OSError as error:
+        if error.errno in fine:
+            return False
+        if error.errno == errno.EBUSY:
+            raise DeviceHeld(device=bus_id, holders="the kernel says busy") from error
+        raise KernelRefused(action=action, device=bus_id, reason=str(error)) from error
+    return True

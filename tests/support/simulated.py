@@ -1,0 +1,27 @@
+"""Run on a simulated kernel: privileged verbs in this process, within limits of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from agent.host import kernel
+from agent.host.simulator import SimulatedKernel
+from agent.privsep import client, limits
+from agent.privsep.contexts import block
+
+
+@contextmanager
+def running_on(simulated: SimulatedKernel, channel_devices: Sequence[str] = ()) -> Iterator[None]:
+    before, mode = kernel.current(), client.mode()
+    kernel.use(simulated)
+    limits.use(limits.Limits(channel_devices=limits.channel_devices(channel_devices)))
+    block.set_client_mode(False)
+    client.set_mode("direct")
+    try:
+        yield
+    finally:
+        kernel.use(before)
+        limits.use(limits.Limits())
+        block.set_client_mode(True)
+        client.set_mode(mode)
