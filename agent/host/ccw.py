@@ -110,6 +110,21 @@ def is_ignored(bus_id: str) -> bool:
     return False
 
 
+def ignored_at_start(bus_id: str) -> bool:
+    """Whether the kernel was told at its start to ignore the device (`cio_ignore=all,!0.0.0009` and the like)."""
+    wanted, ignored = ordered(bus_id), False
+    for word in (text(current().proc / "cmdline") or "").split():
+        if not word.startswith("cio_ignore="):
+            continue
+        for rule in word.removeprefix("cio_ignore=").split(","):
+            spared, plain = rule.startswith("!"), rule.removeprefix("!")
+            first, _, last = plain.partition("-")
+            ranged = BUS_ID.fullmatch(first) and ordered(first) <= wanted <= ordered(last or first)
+            if plain == "all" or ranged:
+                ignored = not spared
+    return ignored
+
+
 def ordered(bus_id: str) -> tuple[int, int, int]:
     """A bus id as numbers, so that ranges can be compared."""
     channel, subset, device_number = bus_id.split(".")
