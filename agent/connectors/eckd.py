@@ -20,7 +20,7 @@ from agent.wire.jobs import Connection
 
 
 class EckdConnector:
-    """See `agent.connectors.base.Connector`. `Connection.channel` says which device, and whether it may be formatted."""
+    """See `agent.connectors.base.Connector`. `Connection.channel` says which device and whether to format it."""
 
     protocol = "eckd"
 

@@ -57,7 +57,7 @@ async def attach(
     NotOnThisPlatform, DasdAbsent, DasdForeign, DasdUnformatted, FormatFailed, DeviceHeld, KernelRefused, VerbRefused.
     """
     if not ccw.is_there():
-        raise NotOnThisPlatform(what=f"DASD {order.bus_id}")
+        raise NotOnThisPlatform(device=f"DASD {order.bus_id}")
     _refuse_in_use(ccw.dasd(order.bus_id))
     ignored = False
     try:

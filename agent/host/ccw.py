@@ -102,27 +102,28 @@ def dasds() -> tuple[Dasd, ...]:
 
 def is_ignored(bus_id: str) -> bool:
     """Whether the kernel's list of ignored devices names it (`0.0.0120` or a range `0.0.0000-0.0.ffff`)."""
-    wanted = ordered(bus_id)
-    for line in (text(current().proc / "cio_ignore") or "").splitlines():
-        first, _, last = line.strip().partition("-")
-        if BUS_ID.fullmatch(first) and ordered(first) <= wanted <= ordered(last or first):
-            return True
-    return False
+    return any(covers(line.strip(), bus_id) for line in (text(current().proc / "cio_ignore") or "").splitlines())
 
 
 def ignored_at_start(bus_id: str) -> bool:
     """Whether the kernel was told at its start to ignore the device (`cio_ignore=all,!0.0.0009` and the like)."""
-    wanted, ignored = ordered(bus_id), False
+    ignored = False
     for word in (text(current().proc / "cmdline") or "").split():
         if not word.startswith("cio_ignore="):
             continue
         for rule in word.removeprefix("cio_ignore=").split(","):
             spared, plain = rule.startswith("!"), rule.removeprefix("!")
-            first, _, last = plain.partition("-")
-            ranged = BUS_ID.fullmatch(first) and ordered(first) <= wanted <= ordered(last or first)
-            if plain == "all" or ranged:
+            if plain == "all" or covers(plain, bus_id):
                 ignored = not spared
     return ignored
+
+
+def covers(span: str, bus_id: str) -> bool:
+    """Whether a bus id or a range of them (`0.0.8000-0.0.80ff`) contains this one."""
+    first, _, last = span.partition("-")
+    if not BUS_ID.fullmatch(first) or not BUS_ID.fullmatch(last or first):
+        return False
+    return ordered(first) <= ordered(bus_id) <= ordered(last or first)
 
 
 def ordered(bus_id: str) -> tuple[int, int, int]:

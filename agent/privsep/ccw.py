@@ -97,7 +97,7 @@ def dasd_format_wait(bus_id: str, after: int, seconds: int) -> dict[str, int | s
 
 def _allowed(bus_id: object) -> str:
     if not ccw.is_there():
-        raise NotOnThisPlatform(what="a channel-attached device")
+        raise NotOnThisPlatform(device="a channel-attached device")
     return checks.channel_device(bus_id)
 
 

@@ -172,5 +172,5 @@ class LvmFailed(Temporary):
 class NotOnThisPlatform(Permanent):
     code = "device.platform"
     status = 501
-    sentence = "{what} is not supported on this platform: the kernel has no channel subsystem."
+    sentence = "{device} is not supported on this platform: the kernel has no channel subsystem."
     hint = "FCP devices and DASDs need Linux on IBM Z (s390x)."

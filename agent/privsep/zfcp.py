@@ -57,7 +57,7 @@ def zfcp_disk_delete(bus_id: str, wwpn: str, lun: str) -> bool:
 
 def _adapter(bus_id: object) -> Path:
     if not ccw.is_there():
-        raise NotOnThisPlatform(what="an FCP device")
+        raise NotOnThisPlatform(device="an FCP device")
     checked = checks.channel_device(bus_id)
     folder = fcp.driver_folder() / checked
     if not folder.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 UUID = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
@@ -28,6 +28,14 @@ class Portal(Wire):
     port: int = Field(ge=1, le=65535)
 
 
+class ChannelDevice(Wire):
+    """A DASD of IBM Z. `layout` says that, and how, an unformatted one is to be formatted; never without it."""
+
+    bus_id: str = Field(pattern=r"^[0-9a-f]{1,2}\.[0-3]\.[0-9a-f]{4}$")
+    read_only: bool = False
+    layout: Literal["cdl", "ldl"] | None = None
+
+
 class Connection(Wire):
     """How a host reaches a volume of another host, without any secret.
 
@@ -38,7 +46,7 @@ class Connection(Wire):
 
     protocol: Protocol
     target: Endpoint
-    portals: tuple[Portal, ...] = Field(min_length=1, max_length=64)
+    portals: tuple[Portal, ...] = Field((), max_length=64)
     lun: int | None = Field(None, ge=0, le=16383)
     nsid: int | None = Field(None, ge=1)
     identity: str = Field(pattern=r"^[A-Za-z0-9_.:-]{4,128}$")
@@ -47,3 +55,10 @@ class Connection(Wire):
     auth: Literal["none", "chap"] = "none"
     username: str = Field("", max_length=64)
     transport: Literal["tcp", "iser", "rdma"] = "tcp"
+    channel: ChannelDevice | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Connection:
+        if not self.portals and self.channel is None:
+            raise ValueError("neither a portal nor a channel-attached device is named")
+        return self

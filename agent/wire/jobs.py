@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 
-from agent.wire.basis import UUID, Bytes, Connection, Endpoint, Name, Portal, Protocol, Wire
+from agent.wire.basis import UUID, Bytes, ChannelDevice, Connection, Endpoint, Name, Portal, Protocol, Wire
 
-__all__ = ["UUID", "Bytes", "Connection", "Endpoint", "Name", "Portal", "Protocol", "Wire"]
+__all__ = ["UUID", "Bytes", "ChannelDevice", "Connection", "Endpoint", "Name", "Portal", "Protocol", "Wire"]
 
 
 class WireSecret(Wire):

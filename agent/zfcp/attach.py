@@ -41,7 +41,7 @@ async def attach(wwpns: Sequence[str], lun: str, *, deadline: float = DEADLINE) 
     Ports and LUN as `agent.zfcp.lun` writes them. NotOnThisPlatform, NoAdapter, NoPath (with what each path says).
     """
     if not ccw.is_there():
-        raise NotOnThisPlatform(what="FCP")
+        raise NotOnThisPlatform(device="FCP")
     everyone = fcp.adapters()
     usable = [adapter for adapter in everyone if adapter.usable]
     if not usable:

@@ -97,7 +97,7 @@ THIRD_PARTIES: dict[str, tuple[str, ...]] = {
 # Families whose members must not know each other: a member is a module, or `NAME_part` beside it.
 FAMILIES = {
     "agent.backends": ("file", "lvm", "rbd", "nfs", "cinder_driver"),
-    "agent.connectors": ("local", "iscsi", "fc", "nvmeof", "rbd", "nfs"),
+    "agent.connectors": ("local", "iscsi", "fc", "nvmeof", "rbd", "nfs", "eckd"),
 }
 
 

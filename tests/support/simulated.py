@@ -15,7 +15,7 @@ from agent.privsep.contexts import block
 def running_on(simulated: SimulatedKernel, channel_devices: Sequence[str] = ()) -> Iterator[None]:
     before, mode = kernel.current(), client.mode()
     kernel.use(simulated)
-    limits.use(limits.Limits(channel_devices=limits.channel_devices(channel_devices)))
+    limits.use(limits.with_bus_ids(limits.Limits(), channel_devices))
     block.set_client_mode(False)
     client.set_mode("direct")
     try:

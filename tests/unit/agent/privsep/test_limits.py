@@ -102,3 +102,14 @@ def test_a_root_can_not_be_led_elsewhere_by_who_owns_the_folder_above(tmp_path: 
 def test_limits_travel_as_text(roots: list[str]) -> None:
     found = limits.Limits(tuple(roots))
     assert limits.from_text(limits.to_text(found)) == found
+
+
+def test_channel_attached_devices_and_ranges(tmp_path: Path) -> None:
+    path = _file(tmp_path, '[ccw]\nbus_ids = ["0.0.1800", "0.0.8000-0.0.80ff"]\n')
+    assert limits.read(path, owner=os.getuid()).bus_ids == ("0.0.1800", "0.0.8000-0.0.80ff")
+
+
+@pytest.mark.parametrize("wrong", ["1800", "0.0.18000", "0.0.80ff-0.0.8000", "../0.0.1800", ""])
+def test_refuses_what_is_no_bus_id(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(LimitsInvalid, match="no bus id"):
+        limits.read(_file(tmp_path, f'[ccw]\nbus_ids = ["{wrong}"]\n'), owner=os.getuid())
