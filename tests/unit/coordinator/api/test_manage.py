@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from tests.unit.coordinator.api.test_volume_connections import MISSING, SERVER, status, text, types
@@ -173,10 +174,13 @@ async def test_revert_to_the_latest_snapshot(tmp_path: Path) -> None:
         assert (await api.act(volume, "revert", {"snapshot_id": MISSING})).status == 400
         assert (await api.act(MISSING, "revert", {"snapshot_id": taken})).status == 404
         assert (await api.act(volume, "revert", {"snapshot_id": taken}, version=39)).status == 404
+        wire = api.here.hosts.wires["host-a"]
         for _ in range(2):
+            wire.held = asyncio.Event()
             assert (await api.act(volume, "revert", {"snapshot_id": taken})).status == 202
             assert (await api.act(volume, "revert", {"snapshot_id": taken})).status == 409
             assert (await api("DELETE", f"/volumes/{volume}")).status == 400
+            wire.held.set()
             await api.settled()
             assert await status(api, volume) == "available"
             assert path.read_bytes()[:1] == b"B"
