@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from agent.backends.opening import opened
 from agent.base.log import get_logger
+from agent.base.release import RELEASE
 from agent.host.facts import boot_id
 from agent.jobs.conversion import Conversion, Fetch
 from agent.jobs.journal import Journal
@@ -36,14 +36,6 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 _SHUTDOWN_S = 2.0
 _BACKLOG = 512
-
-
-def release() -> str:
-    """The installed release; `unknown` in a tree that was never installed."""
-    try:
-        return version("brickyard")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class Agent:
@@ -100,7 +92,7 @@ class Agent:
         views = Views(
             services,
             runner,
-            release(),
+            RELEASE,
             keeps_images=services.images is not None,
             certificate=identity.tls.files.certificate,
             restoring=restoring,

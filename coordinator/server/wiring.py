@@ -6,13 +6,13 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 
 from aiohttp import web
 from sqlalchemy import Connection
 
 from agent.base.ids import new_id
 from agent.base.log import get_logger
+from agent.base.release import RELEASE
 from agent.wire.tls import TlsIdentity
 from coordinator.api.app import make_app
 from coordinator.api.dispatch import Crash, Hooks
@@ -141,7 +141,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     streams = ImageStreams(opened.db, tls)
     known = workflows(opened.keys, streams, scheduler=Scheduler(settings.scheduler))
     owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
-    membership = Membership(opened.db, owner, socket.gethostname()[:255], version("brickyard"))
+    membership = Membership(opened.db, owner, socket.gethostname()[:255], RELEASE)
     poller = Poller(opened.db, directory, reconciler, renewal, settings.fleet.poll_interval_s,
                     membership=membership)  # fmt: skip
     engine = Engine(

@@ -17,13 +17,13 @@ def content_of(size: int = 8 * MIB) -> bytes:
     return bytes(data)
 
 
-def encrypted_qcow2(folder: Path, content: bytes, passphrase: bytes) -> bytes:
-    """The bytes of a qcow2 encrypted with LUKS that holds `content`."""
+def encrypted_qcow2(folder: Path, content: bytes, passphrase: bytes, more: str = "") -> bytes:
+    """The bytes of a qcow2 encrypted with LUKS that holds `content`; `more` are options of the format."""
     key, clear, image = folder / "key", folder / "clear", folder / "image.qcow2"
     key.write_bytes(passphrase)
     clear.write_bytes(content)
     secret = ["--object", f"secret,id=s,file={key}"]
-    options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"
+    options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10" + (f",{more}" if more else "")
     _qemu("create", "-q", "-f", "qcow2", *secret, "-o", options, str(image), str(len(content)))
     target = f"driver=qcow2,file.filename={image},encrypt.format=luks,encrypt.key-secret=s"
     source = f"driver=raw,file.filename={clear}"

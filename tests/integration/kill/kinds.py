@@ -39,18 +39,21 @@ class World:
     def content(self) -> bytes:
         return bytes(self.once("content", content_of))
 
-    def qcow2(self) -> bytes:
-        return bytes(self.once("qcow2", lambda: encrypted_qcow2(self.site.folder, self.content(), PASSPHRASE)))
+    def qcow2(self, more: str = "") -> bytes:
+        def make() -> bytes:
+            return encrypted_qcow2(self.site.folder, self.content(), PASSPHRASE, more)
 
-    def image(self, passphrase: bytes = PASSPHRASE) -> str:
-        """An encrypted image, registered with this passphrase, right or wrong."""
+        return bytes(self.once(f"qcow2-{more}", make))
+
+    def image(self, passphrase: bytes = PASSPHRASE, more: str = "") -> str:
+        """An encrypted image, registered with this passphrase, right or wrong; `more` are options of its format."""
         secret = {"type": "passphrase", "payload_b64": base64.b64encode(passphrase).decode()}
 
         def register() -> str:
             size = len(self.content())
-            return self.site.api.image("disk", "qcow2", self.qcow2(), secret=secret, decrypt_size=size)
+            return self.site.api.image("disk", "qcow2", self.qcow2(more), secret=secret, decrypt_size=size)
 
-        return str(self.once(f"image-{passphrase!r}", register))
+        return str(self.once(f"image-{passphrase!r}-{more}", register))
 
     def data(self) -> str:
         """A volume with data in it."""
