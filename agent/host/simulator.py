@@ -55,22 +55,6 @@ class SimulatedKernel(Kernel):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(os.path.relpath(self.root / target, path.parent))
 
-    def load(self, dump: str) -> None:
-        """Lay a recorded tree: lines `D path`, `L path -> target`, `F mode path<TAB>value` (`!ERRNO`: left out)."""
-        for line in dump.splitlines():
-            kind, _, rest = line.partition(" ")
-            if kind == "D":
-                (self.root / rest[1:]).mkdir(parents=True, exist_ok=True)
-            elif kind == "L":
-                path, _, target = rest.partition(" -> ")
-                (self.root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
-                if not (self.root / path[1:]).is_symlink():
-                    (self.root / path[1:]).symlink_to(target)
-            elif kind == "F":
-                path, _, value = rest.partition(" ")[2].partition("\t")
-                if not value.startswith("!"):
-                    self.put(path[1:], value.replace("\\n", "\n").removesuffix("\n"))
-
     def react(self, pattern: str, reaction: Reaction) -> None:
         """What a write to a matching path (relative to the root) does, instead of filling the file."""
         self._reactions.append((re.compile(pattern), reaction))
