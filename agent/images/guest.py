@@ -83,4 +83,6 @@ def inflated(window: Window, image: Qcow2, entry: int, wanted: int) -> bytes:
         data = zlib.decompressobj(wbits=-12).decompress(window.read(offset, length), wanted)
     except zlib.error:
         raise Truncated from None
-    return data.ljust(wanted, b"\0")
+    if len(data) != wanted:
+        raise Truncated
+    return data

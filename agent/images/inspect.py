@@ -15,6 +15,7 @@ from agent.luks.window import Window, whole_file
 
 ImageFormat = Literal["qcow2", "raw", "luks"]
 MAX_VIRTUAL = 1 << 46
+_FRONT = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ def _luks(window: Window, limits: Limits) -> Inspection:
     if found - {"luks"}:
         raise errors.FormatMismatch(declared="luks", found=next(iter(found)))
     details = header.parse(window, limits.kdf)
+    if magic.disk_formats(window.read(0, min(details.payload_offset, _FRONT))):
+        raise errors.Polyglot
     return Inspection("luks", details.payload_bytes, encrypted=True, luks=details)
 
 
@@ -113,6 +116,8 @@ def _qcow2(window: Window, declared: Declared, limits: Limits) -> Inspection:
     if found != {"qcow"}:
         raise errors.FormatMismatch(declared="qcow2", found=next(iter(found), "raw"))
     image = qcow2.parse(window)
+    if magic.disk_formats(window.read(0, min(1 << image.cluster_bits, _FRONT))):
+        raise errors.Polyglot
     if image.luks is None:
         if declared.encrypted:
             raise errors.NotEncrypted

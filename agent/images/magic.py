@@ -27,6 +27,7 @@ _VDI = b"\x7f\x10\xda\xbe"
 _VDI_AT = 0x40
 _VMDK_TEXT = re.compile(rb"(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*version[ \t]*=[ \t]*[0-9]", re.ASCII)
 _VMDK_TITLE = re.compile(rb"[ \t\r\n]*#[ \t]*Disk[ \t]*DescriptorFile", re.ASCII | re.IGNORECASE)
+_DISKS: tuple[tuple[str, int, bytes], ...] = (("gpt", 512, b"EFI PART"), ("iso", 0x8001, b"CD001"))
 _AT_END: tuple[tuple[str, int, bytes], ...] = (("vhd", 512, b"conectix"), ("dmg", 512, b"koly"))
 
 
@@ -43,6 +44,11 @@ def head_formats(head: bytes) -> frozenset[str]:
 def tail_formats(tail: bytes) -> frozenset[str]:
     """Names of formats whose footer stands in the last 512 bytes."""
     return frozenset(name for name, back, magic in _AT_END if tail[-back:].startswith(magic) and len(tail) >= back)
+
+
+def disk_formats(front: bytes) -> frozenset[str]:
+    """What a disk of its own would carry: no business of the header of another format."""
+    return frozenset(name for name, at, magic in _DISKS if front[at : at + len(magic)] == magic)
 
 
 def formats(window: Window) -> frozenset[str]:
