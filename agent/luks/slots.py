@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+from agent.base.faults import declare, fault_point
 from agent.copying.extents import extents
 from agent.luks import header, keyslot, luks1, luks2, write1, write2
 from agent.luks.details import Header, KeySlot
@@ -18,6 +19,8 @@ from agent.luks.model import DEFAULT_LIMITS, MiB, Secret, passphrase
 from agent.luks.stored import Put, put
 from agent.luks.unlock import Opened, unlock
 from agent.luks.window import Window, whole_file
+
+declare("agent.luks.key-added", "agent.luks.key-dropped")
 
 _WHAT = "the volume"
 # No header reaches further: it is what LUKS2 has before its payload.
@@ -72,9 +75,11 @@ def rekey(fd: int, old: Secret, new: Secret, *, iterations: int) -> None:
         kept = _opened(volume, new)
         if kept is None or kept.slot.index != slot.index or kept.master_key != opened.master_key:
             raise KeyArea
+        fault_point("agent.luks.key-added")
     for slot in volume.header.slots:
         if slot.index != kept.slot.index:
             _drop(_read(fd), slot)
+            fault_point("agent.luks.key-dropped")
 
 
 def backup(fd: int) -> bytes:

@@ -100,7 +100,11 @@ class VolumeCreate(Wire):
 
 
 class VolumeClone(Wire):
-    """A new volume from a volume or a snapshot on the same back end; exactly one source is given."""
+    """A new volume from a volume or a snapshot on the same back end; exactly one source is given.
+
+    `rekey`: the key of the source, secret `source`, is replaced by the volume's own, secret `volume`. An agent that
+    does not know of it leaves the key as it is, and its result does not say `rekeyed`.
+    """
 
     kind: Literal["volume.clone"] = "volume.clone"
     backend: Name
@@ -109,6 +113,13 @@ class VolumeClone(Wire):
     source_volume_id: UUID | None = None
     source_snapshot_id: UUID | None = None
     encrypted: bool = False
+    rekey: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a new key it is told as it always was: the same job posted again must have the same arguments."""
+        told: dict[str, Any] = plain(self)
+        return {key: value for key, value in told.items() if key != "rekey" or value}
 
 
 class VolumeFromImage(Wire):

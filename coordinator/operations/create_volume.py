@@ -21,7 +21,7 @@ from agent.wire.jobs import (
 )
 from coordinator.keys.store import KeyStore
 from coordinator.operations import hints, sizes
-from coordinator.operations.volume_calls import delete_call, luks_format, volume_row, volume_secret
+from coordinator.operations.volume_calls import delete_call, key_secret, luks_format, volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Workflow
 from coordinator.scheduler.claims import release
 from coordinator.scheduler.placement import Scheduler
@@ -52,9 +52,17 @@ def workflow(keys: KeyStore, scheduler: Scheduler) -> Workflow:
         secrets = volume_secret(conn, keys, row)
         if (operation.args.get("image") or {}).get("encrypted"):
             secrets["image"] = _image_secret(secrets)
+        if "source_key_id" in operation.args:
+            secrets["source"] = key_secret(conn, keys, operation.args["source_key_id"])
         return JobCall(row.host_id, _make_args(conn, operation, row), secrets)
 
+    def finished(conn: Connection, operation: Operation) -> None:
+        _settle_keys(conn, keys, operation)
+        _finished(conn, operation)
+
     def failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+        if "source_key_id" in operation.args:
+            keys.delete(conn, operation.args["source_key_id"])
         move_if(conn, "volume", operation.resource_id, "create_failed", attention=str(error))
         messages.record(conn, operation, error)
 
@@ -74,7 +82,7 @@ def workflow(keys: KeyStore, scheduler: Scheduler) -> Workflow:
             ),
             JobStep("close_image", close_image),
         ),
-        finished=_finished,
+        finished=finished,
         failed=failed,
         attention=needs_attention,
     )
@@ -142,10 +150,10 @@ def _make_args(conn: Connection, operation: Operation, row: Row[Any]) -> JobArgs
     common: dict[str, Any] = {"backend": row.backend, "volume_id": row.id, "size_bytes": usable}
     if row.image_id is not None:
         return VolumeFromImage(**common, image=image_source(conn, operation), encryption=encryption)
-    if row.snapshot_id is not None:
-        return VolumeClone(**common, source_snapshot_id=row.snapshot_id, encrypted=encryption is not None)
-    if row.source_volid is not None:
-        return VolumeClone(**common, source_volume_id=row.source_volid, encrypted=encryption is not None)
+    if row.snapshot_id is not None or row.source_volid is not None:
+        source = {"source_snapshot_id": row.snapshot_id} if row.snapshot_id else {"source_volume_id": row.source_volid}
+        rekey = "source_key_id" in operation.args
+        return VolumeClone(**common, **source, encrypted=encryption is not None, rekey=rekey)
     return VolumeCreate(**common, encryption=encryption)
 
 
@@ -174,6 +182,21 @@ def image_source(conn: Connection, operation: Operation) -> ImageSource:
 def _image_secret(secrets: dict[str, WireSecret]) -> WireSecret:
     """The volume's secret is a clone of the image's: it opens both, even when the image's own is gone by now."""
     return secrets["volume"]
+
+
+def _settle_keys(conn: Connection, keys: KeyStore, operation: Operation) -> None:
+    """Of the volume's new key and the copy of its source's only the one stays that opens the volume.
+
+    An agent of an older release leaves the source's key in the header.
+    """
+    copied = operation.args.get("source_key_id")
+    if copied is None:
+        return
+    row = volume_row(conn, operation)
+    if not operation.results["make"].get("rekeyed"):
+        volumes.set_values(conn, row.id, encryption_key_id=copied)
+        copied = row.encryption_key_id
+    keys.delete(conn, copied)
 
 
 def _finished(conn: Connection, operation: Operation) -> None:

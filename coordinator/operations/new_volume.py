@@ -92,6 +92,7 @@ def accept_volume(
         raise Invalid(reason="Invalid input received: a volume can not be both encrypted and multiattach.")
     limits.check(conn, requester.project_id, name, volumes=1, gigabytes=size, volume_size=size)
     volume_id = new_id()
+    key_id, source_key_id = _key(conn, requester, keys, encryption, source)
     row = enter(
         conn,
         "volume",
@@ -109,11 +110,13 @@ def accept_volume(
         image_id=wanted.image.id if wanted.image else None,
         multiattach=multiattach,
         bootable=False,
-        encryption_key_id=_key(conn, requester, keys, encryption, source.key_id),
+        encryption_key_id=key_id,
         **encryption,
     )
     volumes.put_metadata(conn, volume_id, dict(wanted.metadata))
     args = _args(wanted, source)
+    if source_key_id is not None:
+        args["source_key_id"] = source_key_id
     operation = accept(conn, requester, kind="create_volume", resource_type="volume", resource_id=volume_id, args=args)
     return operation, row
 
@@ -184,13 +187,21 @@ def _encryption(
 
 
 def _key(
-    conn: Connection, requester: Requester, keys: KeyStore, encryption: dict[str, Any], source_key: str | None
-) -> str | None:
+    conn: Connection, requester: Requester, keys: KeyStore, encryption: dict[str, Any], source: _Source
+) -> tuple[str | None, str | None]:
+    """The volume's key, and a copy of the key in the header that it starts with, kept until the header has its own.
+
+    An image's key is only copied: the volume's header is made for the secret that opens the image.
+    """
     if not encryption.get("encryption_format"):
-        return None
-    if source_key is not None:
-        return keys.clone(conn, source_key, project_id=requester.project_id, user_id=requester.user_id)
-    return keys.generate(conn, project_id=requester.project_id, user_id=requester.user_id)
+        return None, None
+    project_id, user_id = requester.project_id, requester.user_id
+    copied = None
+    if source.key_id is not None:
+        copied = keys.clone(conn, source.key_id, project_id=project_id, user_id=user_id)
+        if source.row is None:
+            return copied, None
+    return keys.generate(conn, project_id=project_id, user_id=user_id), copied
 
 
 def _args(wanted: NewVolume, source: _Source) -> dict[str, Any]:

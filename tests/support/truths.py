@@ -16,6 +16,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from agent.host import sysfs
+from agent.luks.model import Secret, passphrase
+from coordinator.keys import kek as kek_file
 from coordinator.lifecycle.attachment import ATTACHMENT
 from coordinator.lifecycle.image import IMAGE
 from coordinator.lifecycle.snapshot import SNAPSHOT
@@ -47,6 +49,16 @@ class Truths:
 
     def live(self, table: str) -> list[Row]:
         return self.rows(f"SELECT * FROM {table} WHERE NOT deleted")
+
+    def opening(self, key_id: str) -> bytes:
+        """The passphrase that a secret of the key store is."""
+        (row,) = self.rows("SELECT * FROM secrets WHERE id = ?", key_id)
+        bound_to = f"brickyard-secret:{key_id}:{row['project_id']}".encode()
+        for kek in kek_file.load(self._site.layout.coordinator_state / "kek"):
+            value = kek.open(bytes(row["nonce"]), bytes(row["sealed"]), bound_to)
+            if value is not None:
+                return passphrase(Secret(row["type"], value))
+        raise AssertionError(f"secret {key_id} can not be opened")
 
     def clean(self, *, attention: int = 0) -> None:
         """Nothing at work, every status stable, each truth equal to the others, nothing left over anywhere."""

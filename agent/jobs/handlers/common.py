@@ -12,6 +12,7 @@ from agent.backends.base import Work
 from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
 from agent.copying.model import Checkpoint, CopyOptions, CopyProgress
+from agent.host.run import uninterrupted
 from agent.jobs import desired
 from agent.jobs.errors import VolumeInUse, VolumeWritten
 from agent.jobs.kinds import Context, Needs
@@ -81,6 +82,25 @@ def header_size(path: Path) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         return header.parse(whole_file(fd)).payload_offset
+    finally:
+        os.close(fd)
+
+
+async def rekey(context: Context, path: Path) -> None:
+    """Let the secret `volume` alone open the volume at `path`, which `source` opened. Again is fine: see `slots`."""
+    from agent.luks.model import iterations_for
+
+    old, new = secret_of(context, "source"), secret_of(context, "volume")
+    iterations = iterations_for(new, None, context.services.passphrase_iterations)
+    await uninterrupted(asyncio.to_thread(_rekey, path, old, new, iterations))
+
+
+def _rekey(path: Path, old: Secret, new: Secret, iterations: int) -> None:
+    from agent.luks import slots
+
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        slots.rekey(fd, old, new, iterations=iterations)
     finally:
         os.close(fd)
 

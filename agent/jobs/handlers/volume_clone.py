@@ -7,10 +7,21 @@ import asyncio
 from agent.backends.base import CloneSource
 from agent.backends.errors import VolumeExists
 from agent.base.errors import Invalid
-from agent.jobs.handlers.common import content_lock, header_size, refuse_if_written, steered, still_lock, volume_lock
+from agent.base.faults import declare, fault_point
+from agent.jobs.handlers.common import (
+    content_lock,
+    header_size,
+    refuse_if_written,
+    rekey,
+    steered,
+    still_lock,
+    volume_lock,
+)
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import VolumeClone
 from agent.wire.results import VolumeResult
+
+declare("agent.clone.copied")
 
 
 async def run(context: Context, args: VolumeClone) -> VolumeResult:
@@ -29,7 +40,11 @@ async def run(context: Context, args: VolumeClone) -> VolumeResult:
         if source.kind == "volume":
             await refuse_if_written(context, backend, source.id)
         await backend.clone(args.volume_id, size, source, steered(context, "clone", "copied"))
-    return VolumeResult(volume_id=args.volume_id, device_bytes=size, usable_bytes=args.size_bytes)
+    if args.rekey:
+        # A copy that a kill left with the source's key is finished here by the next run.
+        fault_point("agent.clone.copied")
+        await rekey(context, await backend.path(args.volume_id))
+    return VolumeResult(volume_id=args.volume_id, device_bytes=size, usable_bytes=args.size_bytes, rekeyed=args.rekey)
 
 
 def _source(args: VolumeClone) -> CloneSource:
@@ -51,4 +66,8 @@ def needs(args: VolumeClone) -> Needs:
     return Needs(exclusive=(volume_lock(args.volume_id),), shared=(content_lock(source), *still))
 
 
-KIND = Kind("volume.clone", run, needs, abandon, lane="heavy")
+def secrets(args: VolumeClone) -> frozenset[str]:
+    return frozenset({"source", "volume"} if args.rekey else ())
+
+
+KIND = Kind("volume.clone", run, needs, abandon, secrets, lane="heavy")

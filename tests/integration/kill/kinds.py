@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.support.api import AWAY, Refused
 from tests.support.images import MIB, content_of, decrypted, encrypted_qcow2
+from tests.support.luks import opens
 from tests.support.site import Site
 
 GIB = 1 << 30
@@ -74,6 +75,18 @@ class World:
     def head(self, volume_id: str) -> bytes:
         with self.file(volume_id).open("rb") as data:
             return data.read(256 * MIB)
+
+    def secret_data(self) -> str:
+        """An encrypted volume with the content of the image."""
+
+        def make() -> str:
+            return self.site.api.made("secret", volume_type=self.encrypted_type(), imageRef=self.image())
+
+        return str(self.once("secret-data", make))
+
+    def key(self, volume_id: str) -> bytes:
+        """What opens the volume, by the key that the API names."""
+        return self.site.truths.opening(self.site.api.volume(volume_id)["encryption_key_id"])
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,22 @@ def _cloned(world: World, ctx: Ctx) -> None:
     assert world.head(volume_id) == world.head(world.data())
     world.site.api.delete(f"/v3/volumes/{volume_id}")
     world.site.api.settle()
+
+
+def _cloned_with_own_key(world: World, ctx: Ctx) -> None:
+    _available(world, ctx)
+    volume_id, source = _the_one(world, ctx)["id"], world.secret_data()
+    size, key = len(world.content()), world.key(volume_id)
+    assert decrypted(world.site.folder, world.file(volume_id), key, size) == world.content()
+    assert not opens(world.file(volume_id), world.key(source))
+    assert opens(world.file(source), world.key(source))
+    world.site.api.delete(f"/v3/volumes/{volume_id}")
+    world.site.api.settle()
+
+
+def a_secret_to_clone(world: World) -> Ctx:
+    world.secret_data()
+    return named(world)
 
 
 def _extend(world: World, ctx: Ctx) -> None:
@@ -357,6 +386,7 @@ KINDS = {
         Kind("from-image", _ready(_SECRET, _IMAGE), _create(volume_type=_SECRET, imageRef=_IMAGE), _from_image),
         Kind("refused", _ready(_SECRET, _wrong), _create(volume_type=_SECRET, imageRef=_wrong), _refused),
         Kind("clone", _ready(World.data), _create(source_volid=World.data), _cloned),
+        Kind("clone-encrypted", a_secret_to_clone, _create(source_volid=World.secret_data), _cloned_with_own_key),
         Kind("extend", a_volume, _extend, _extended),
         Kind("snapshot", a_volume, _snapshot, _has_snapshot),
         Kind("delete-snapshot", a_snapshot, _delete_snapshot, _no_snapshot),

@@ -27,6 +27,7 @@ from agent.jobs.errors import NoImageStore, UnknownBackend
 from agent.jobs.journal import Journal
 from agent.jobs.kinds import Context
 from agent.jobs.services import Services
+from agent.luks.errors import WrongSecret
 from agent.wire.jobs import (
     AttachmentApply,
     Generation,
@@ -50,6 +51,7 @@ from agent.wire.jobs import (
     WireSecret,
     job_args,
 )
+from tests.support.luks import opens
 
 MIB = 1 << 20
 SECRET = WireSecret.of("passphrase", b"a passphrase")
@@ -182,6 +184,39 @@ async def test_an_encrypted_volume_gives_its_full_size_whatever_is_done_with_it(
         assert content[16384:16388] != b"SKUL"
         assert content[32768:98304] != same[32768:98304]
         os.close(fd)
+
+
+@needs_cryptsetup
+@pytest.mark.parametrize("luks", ["luks1", "luks2"])
+@pytest.mark.parametrize("kind", ["volume", "snapshot"])
+async def test_a_clone_opens_with_its_own_key_alone(host: Host, luks: str, kind: str) -> None:
+    volume, snapshot, clone = new_id(), new_id(), new_id()
+    own, volumes = WireSecret.of("symmetric", bytes(range(32))), host.folder / "files" / "volumes"
+    encryption = LuksFormat.model_validate({"format": luks})
+    await host.do(VolumeCreate(backend="files", volume_id=volume, size_bytes=MIB, encryption=encryption), volume=SECRET)
+    await host.do(SnapshotCreate(backend="files", volume_id=volume, snapshot_id=snapshot))
+    source = {"source_volume_id": volume} if kind == "volume" else {"source_snapshot_id": snapshot}
+    copy = VolumeClone(backend="files", volume_id=clone, size_bytes=MIB, **source, encrypted=True, rekey=True)
+    assert registry.KINDS["volume.clone"].secrets(copy) == {"source", "volume"}
+    # What a kill between the copy and the change of its key leaves, is finished by the next run.
+    await host.do(copy.model_copy(update={"rekey": False}))
+    assert opens(volumes / clone, b"a passphrase")
+    made = await host.do(copy, source=SECRET, volume=own)
+    assert made["rekeyed"]
+    assert made == await host.do(copy, source=SECRET, volume=own)
+    assert opens(volumes / clone, bytes(range(32)).hex().encode())
+    assert not opens(volumes / clone, b"a passphrase")
+    assert opens(volumes / volume, b"a passphrase")
+    assert (volumes / clone).read_bytes()[-MIB:] == (volumes / volume).read_bytes()[-MIB:]
+    other = copy.model_copy(update={"volume_id": new_id()})
+    with pytest.raises(WrongSecret):
+        await host.do(other, source=own, volume=own.model_copy(update={"type": "passphrase"}))
+
+
+def test_a_clone_without_a_new_key_is_told_as_it_always_was() -> None:
+    plain = VolumeClone(backend="files", volume_id=new_id(), size_bytes=MIB, source_volume_id=new_id())
+    assert "rekey" not in plain.model_dump(mode="json")
+    assert plain.model_copy(update={"rekey": True}).model_dump(mode="json")["rekey"]
 
 
 async def test_a_clone_needs_one_source(host: Host) -> None:

@@ -47,6 +47,8 @@ class Wire:
     held: asyncio.Event | None = None
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     backend: FileBackend | None = None
+    unknown: frozenset[str] = frozenset()
+    """Arguments of jobs that an agent of an older release would not know of, and so pass over."""
     attached: list[dict[str, Any]] = field(default_factory=list)
     exported: list[dict[str, Any]] = field(default_factory=list)
 
@@ -69,7 +71,8 @@ class Wire:
         if path == "/v1/jobs" and method == "GET":
             return {"jobs": [status.model_dump(mode="json") for status in await self.runner.listing()]}
         if path == "/v1/jobs":
-            request = JobRequest.model_validate(body)
+            args = {name: value for name, value in body["args"].items() if name not in self.unknown}
+            request = JobRequest.model_validate({**body, "args": args})
             self.posted.append(request)
             await self.runner.accept(request)
             return (await self.runner.wait_for_end(request.key, float(query.get("wait", 0)))).model_dump(mode="json")
