@@ -202,6 +202,7 @@ _ADMIN = [
     "brickyard:hosts:get",
     "brickyard:hosts:update",
     "brickyard:hosts:enrol",
+    "brickyard:hosts:evict",
     "brickyard:issues:get",
     "brickyard:issues:update",
     "brickyard:operations:get_all_projects",

@@ -123,7 +123,10 @@ def detach_workflow(keys: KeyStore) -> Workflow:
     return Workflow(
         kind="detach_host",
         version=2,
-        steps=(JobStep("apply", apply), JobStep("unexport", withdraw, again_on=AGAIN_ON, pinned=True)),
+        steps=(
+            JobStep("apply", apply, gone_is_done=True),
+            JobStep("unexport", withdraw, again_on=AGAIN_ON, pinned=True, gone_is_done=True),
+        ),
         finished=_detached,
         failed=_detach_failed,
         attention=_attention("detach_failed", "host_detach_failed"),
@@ -158,7 +161,7 @@ def detach_workflow_v1(keys: KeyStore) -> Workflow:
     return Workflow(
         kind="detach_host",
         version=1,
-        steps=(JobStep("apply", apply),),
+        steps=(JobStep("apply", apply, gone_is_done=True),),
         finished=_detached,
         failed=_detach_failed,
         attention=_attention("detach_failed", "host_detach_failed"),

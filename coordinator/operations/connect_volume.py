@@ -103,7 +103,7 @@ def disconnect_workflow(keys: KeyStore) -> Workflow:
     return Workflow(
         kind="disconnect_volume",
         version=1,
-        steps=(JobStep("unexport", withdraw, again_on=AGAIN_ON, pinned=True),),
+        steps=(JobStep("unexport", withdraw, again_on=AGAIN_ON, pinned=True, gone_is_done=True),),
         finished=_disconnected,
         failed=_not_disconnected,
         attention=_stays,

@@ -80,7 +80,7 @@ def workflow(keys: KeyStore, scheduler: Scheduler) -> Workflow:
                 again_on=TICKET_LOST,
                 elsewhere="place",
             ),
-            JobStep("close_image", close_image),
+            JobStep("close_image", close_image, gone_is_done=True),
         ),
         finished=finished,
         failed=failed,

@@ -69,10 +69,10 @@ def workflow(keys: KeyStore) -> Workflow:
         kind="delete_volume",
         version=2,
         steps=(
-            JobStep("snapshots", _snapshots),
+            JobStep("snapshots", _snapshots, gone_is_done=True),
             LocalStep("settle", settle),
             LocalStep("check", _check),
-            JobStep("remove", delete_call),
+            JobStep("remove", delete_call, gone_is_done=True),
         ),
         finished=delete_volume.finished(keys),
         failed=_failed,

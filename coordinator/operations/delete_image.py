@@ -54,7 +54,7 @@ def workflow(keys: KeyStore) -> Workflow:
     return Workflow(
         kind="delete_image",
         version=1,
-        steps=(JobStep("erase", _erase),),
+        steps=(JobStep("erase", _erase, gone_is_done=True),),
         finished=finished,
         failed=_failed,
         attention=_attention,

@@ -32,7 +32,7 @@ def workflow(keys: KeyStore) -> Workflow:
     return Workflow(
         kind="delete_snapshot",
         version=1,
-        steps=(JobStep("remove", remove_call),),
+        steps=(JobStep("remove", remove_call, gone_is_done=True),),
         finished=finished,
         failed=_failed,
         attention=_attention,

@@ -45,7 +45,7 @@ def workflow(keys: KeyStore) -> Workflow:
     return Workflow(
         kind="delete_volume",
         version=1,
-        steps=(JobStep("remove", delete_call),),
+        steps=(JobStep("remove", delete_call, gone_is_done=True),),
         finished=finished(keys),
         failed=_failed,
         attention=_attention,

@@ -50,7 +50,11 @@ def workflow(keys: KeyStore) -> Workflow:
     return Workflow(
         kind="extend_volume",
         version=2,
-        steps=(LocalStep("claim", _claim, undo=_unclaim), JobStep("grow", _grow), JobStep("follow", follow)),
+        steps=(
+            LocalStep("claim", _claim, undo=_unclaim),
+            JobStep("grow", _grow),
+            JobStep("follow", follow, gone_is_done=True),
+        ),
         finished=_finished,
         failed=_failed,
         attention=_attention,

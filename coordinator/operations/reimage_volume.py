@@ -67,7 +67,7 @@ def workflow(keys: KeyStore) -> Workflow:
         steps=(
             JobStep("open_image", open_image, undo=close_image),
             JobStep("make", make, retry_from="open_image", again_on=TICKET_LOST),
-            JobStep("close_image", close_image),
+            JobStep("close_image", close_image, gone_is_done=True),
         ),
         finished=_finished,
         failed=_failed,

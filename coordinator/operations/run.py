@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -22,9 +22,10 @@ from coordinator.operations.advance import (
     retreat,
     undo_again,
 )
-from coordinator.operations.errors import Cancelled, WaitedTooLong
+from coordinator.operations.errors import Cancelled, UnknownHost, WaitedTooLong
 from coordinator.operations.jobs import Conversation, NotDelivered
 from coordinator.operations.workflow import JobStep, LocalStep, WaitStep, Workflow
+from coordinator.state import enrolment
 from coordinator.state.database import Database
 from coordinator.state.errors import DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
@@ -131,6 +132,9 @@ class Run:
     async def _after_error(self, operation: Operation, step: JobStep, error: BrickyardError) -> Moved:
         workflow = self._workflow
         _not_of_the_job(operation, error)
+        if step.gone_is_done and await self._is_gone(error):
+            log.info("nothing is left to do on a host that was evicted", step=step.name)
+            return await self._write(operation, lambda conn: advance(conn, workflow, operation, (step.name, None)))
         retry_after = 1.0 if error.code in step.again_on else getattr(error, "retry_after", None)
         attempt = operation.attempt(step.name)
         if retry_after is not None and attempt < MAX_ATTEMPTS:
@@ -146,13 +150,28 @@ class Run:
         fault_point("coordinator.undo.begin")
         try:
             if todo.tombstone is not None:
-                await self._bury(operation, step, todo.tombstone)
+                await self._unless_gone(self._bury(operation, step, todo.tombstone))
             if todo.call is not None:
                 fault_point("coordinator.undo.before-post")
-                await self._talk.run(operation, todo.key, todo.call, may_move=False)
+                await self._unless_gone(self._talk.run(operation, todo.key, todo.call, may_move=False))
         except BrickyardError as error:
             return await self._undo_error(operation, todo, error)
         return await self._write(operation, lambda conn: retreat(conn, workflow, operation, step.name))
+
+    async def _unless_gone(self, work: Awaitable[object]) -> None:
+        """What a host that was evicted would have undone is gone with it."""
+        try:
+            await work
+        except UnknownHost as error:
+            if not await self._is_gone(error):
+                raise
+
+    async def _is_gone(self, error: BrickyardError) -> bool:
+        """Whether the host that is not known here is really not enrolled any more: rows decide."""
+        if not isinstance(error, UnknownHost):
+            return False
+        host_id = str(error.context["host"])
+        return await self._db.read(lambda conn: enrolment.host(conn, host_id)) is None
 
     async def _bury(self, operation: Operation, step: object, key: str) -> None:
         """Post the tombstone to the host that the step's job was, or would have been, given to."""

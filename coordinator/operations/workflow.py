@@ -52,6 +52,7 @@ class JobStep:
     `elsewhere` names the step to go back to when the job was provably not delivered.
     `pinned`: what the job says is stored when it is first given out, and said again whenever it is posted anew; for
     calls that are made from rows which may change meanwhile.
+    `gone_is_done`: on a host that was evicted, nothing is left to do; else the operation fails there.
     """
 
     name: str
@@ -61,6 +62,7 @@ class JobStep:
     again_on: frozenset[str] = frozenset()
     elsewhere: str | None = None
     pinned: bool = False
+    gone_is_done: bool = False
 
 
 @dataclass(frozen=True, slots=True)

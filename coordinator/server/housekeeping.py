@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from agent.base.log import get_logger
-from coordinator.operations import waits
+from coordinator.operations import evict_host, waits
 from coordinator.server.settings import HousekeepingSection
 from coordinator.state import purge
 from coordinator.state.database import Database
@@ -47,6 +47,7 @@ class Housekeeper:
                 if self._refresh is not None:
                     await self._refresh()
                 await self._db.write(waits.follow)
+                await self._db.write(evict_host.follow)
                 if time.monotonic() - purged >= self._interval_s:
                     purged = time.monotonic()
                     await self.purge()

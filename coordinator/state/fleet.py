@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from agent.base.errors import NotFound
 from agent.wire.results import HostFacts, Pool, ratio_in_force
-from coordinator.state import volumes
+from coordinator.state import evictions, volumes
 from coordinator.state.locks import held
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.enrolment import enrolled_hosts
@@ -23,7 +23,14 @@ def ensure_hosts(conn: Connection) -> list[str]:
     for name in enrolled:
         if name not in known:
             conn.execute(insert(hosts).values(id=name))
+            evictions.returned(conn, name)
     return enrolled
+
+
+def forget(conn: Connection, host_id: str) -> None:
+    """Drop a host and its pools; what lies on them keeps its rows."""
+    conn.execute(delete(pools).where(pools.c.host_id == host_id))
+    conn.execute(delete(hosts).where(hosts.c.id == host_id))
 
 
 def get(conn: Connection, host_id: str) -> Row[Any]:
@@ -70,11 +77,13 @@ def reachable(conn: Connection) -> set[str]:
 
 def report(conn: Connection, host_id: str, facts: HostFacts, found: Sequence[Pool]) -> None:
     """Take in what a host told: its facts, and its pools with the promised space recomputed from rows."""
-    conn.execute(
+    known = conn.execute(
         update(hosts)
         .where(hosts.c.id == host_id)
         .values(last_seen=utcnow(), keeps_images=facts.keeps_images, facts=facts.model_dump(mode="json"))
     )
+    if known.rowcount == 0:
+        return  # it was evicted while it was asked
     set_reachable(conn, host_id, reachable=True)
     present = []
     for pool in found:

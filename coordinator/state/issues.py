@@ -73,6 +73,12 @@ def settle(conn: Connection, host_id: str | None, codes: Sequence[str], still: s
         conn.execute(update(issues).where(issues.c.id.in_(some)).values(closed_at=utcnow()))
 
 
+def settle_host(conn: Connection, host_id: str) -> None:
+    """Close all that was found on a host: nobody looks there any more."""
+    there = (issues.c.host_id == host_id, issues.c.closed_at.is_(None))
+    conn.execute(update(issues).where(*there).values(closed_at=utcnow()))
+
+
 def listing(conn: Connection, *, with_closed: bool = False, project_id: str | None = None) -> Sequence[Row[Any]]:
     """Oldest first: what has waited longest comes first."""
     query = select(issues).order_by(issues.c.first_seen, issues.c.id)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from agent.base.terminal.output import Endless, Record, Table, shown
+from agent.base.terminal.output import Endless, Record, Table, emit, form, shown
 from agent.base.terminal.sizes import size
-from coordinator.cli.client.context import connected
+from coordinator.cli.client.context import confirm, connected, yes_option
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import frames, watch_option
 
@@ -81,6 +81,55 @@ def disable(session: Session, name: str, reason: str | None) -> Record:
 def enable(session: Session, name: str) -> Record:
     """Place volumes on the host NAME again."""
     return Record(session.call("POST", f"{PATH}/{name}/enable")["host"], LISTED_STATE)
+
+
+@host.command()
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Only show what depends on it, and what becomes of that.")
+@click.option("--fenced", metavar="PROOF", help="It was cut off or switched off: what the fence answered. It is kept.")
+@click.option("--operator-says", metavar="WORDS", help="It is dead on your own word, which is kept.")
+@yes_option
+@shown
+@connected
+def evict(
+    session: Session, *, name: str, dry_run: bool, fenced: str | None, operator_says: str | None, yes: bool
+) -> Record | None:
+    """Give up the host NAME, which does not come back: free what it has attached, end what waits for it.
+
+    Data are not touched: enrolled again under its name, its volumes can be repaired. A host on which nothing depends
+    needs no evidence.
+    """
+    if fenced is not None and operator_says is not None:
+        raise click.UsageError("Give one evidence: --fenced or --operator-says.")
+    path = f"{PATH}/{name}/evict"
+    found = session.call("POST", path, {"dry_run": True})["eviction"]
+    if not dry_run:
+        told = [f"{part['count']} {part['what']}: {part['fate']}." for part in found["parts"]]
+        confirm(f"Evict host {name}? " + " ".join(told or ["Nothing depends on it."]), yes)
+        body: dict[str, object] = {"dry_run": False}
+        if fenced is not None or operator_says is not None:
+            body |= {"proof": "fence" if fenced is not None else "operator", "words": fenced or operator_says or ""}
+        found = session.call("POST", path, body)["eviction"]
+    if form() in {"json", "ndjson"}:
+        return Record(found)
+    if found["answers"]:
+        click.echo(f"Host {name} answers.", err=True)
+    emit(Table(found["parts"], ("what", "count", "fate")), form())
+    return None
+
+
+@host.command()
+@watch_option
+@shown
+@connected
+def evictions(session: Session, watch: bool) -> Table | Endless:
+    """List hosts that were given up: when, by whom, on what evidence."""
+    columns = ("host_id", "at", "user_id", "evidence", "words", "returned_at")
+
+    def read() -> Table:
+        return Table(list(session.pages("/brickyard/v1/evictions", "evictions")), columns)
+
+    return frames(read) if watch else read()
 
 
 LISTED_STATE = ("id", "enabled", "disabled_reason", "reachable")

@@ -11,6 +11,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    Index,
     Integer,
     String,
     Table,
@@ -56,6 +57,22 @@ pools = Table(
     Column("disabled", Boolean, nullable=False, default=False, server_default=false()),
     Column("updated_at", DateTime),
 )
+
+evictions = Table(
+    "evictions",
+    metadata,
+    id_column(),
+    Column("host_id", String(63), nullable=False),
+    Column("user_id", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("evidence", String(16)),
+    Column("words", Text),
+    Column("counts", JSON, nullable=False),
+    Column("at", DateTime, nullable=False),
+    Column("returned_at", DateTime),
+    Index("ix_evictions_host", "host_id", "at"),
+)
+"""Hosts that were given up, on whose word and with what evidence. `returned_at`: it was enrolled again since."""
 
 issues = Table(
     "issues",

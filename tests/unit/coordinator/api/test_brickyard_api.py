@@ -261,3 +261,29 @@ async def test_repair_leaves_to_people_what_is_not_safe(tmp_path: Path) -> None:
         busy = await repair(api, fresh.body["volume"], dry_run=False)
         assert [item["kind"] for item in busy["plan"]] == ["wait"]
         wire.held.set()
+
+
+async def test_evicting_a_host(tmp_path: Path) -> None:
+    async with volume_api(tmp_path, ("host-a", "host-b")) as api:
+        volume = await api.volume()
+        name = (await api("GET", f"/volumes/{volume['id']}", who="root")).body["volume"]["os-vol-host-attr:host"]
+        name = name.partition("@")[0]
+        path = f"{V1}/hosts/{name}/evict"
+        assert (await api("POST", path, json={})).status == 403
+        assert (await api("POST", f"{V1}/hosts/moon/evict", who="root", json={})).status == 404
+        assert (await api("POST", path, who="root", json={"proof": "fence"})).status == 400
+        shown = (await api("POST", path, who="root", json={})).body["eviction"]
+        assert (shown["dry_run"], shown["answers"], shown["evidence_needed"]) == (True, True, True)
+        assert [(part["what"], part["ids"]) for part in shown["parts"]] == [("volumes", [volume["id"]])]
+        proof = {"dry_run": False, "proof": "operator", "words": "its board is broken"}
+        assert (await api("POST", path, who="root", json=proof)).body["error"]["code"] == "host.answers"
+        api.here.hosts.wires[name].lose_requests = 1
+        refused = await api("POST", path, who="root", json={"dry_run": False})
+        assert (refused.status, refused.body["error"]["code"]) == (409, "host.evidence-needed")
+        api.here.hosts.wires[name].lose_requests = 1
+        done = (await api("POST", path, who="root", json=proof)).body["eviction"]
+        assert (done["dry_run"], done["answers"], done["evidence_needed"]) == (False, False, False)
+        assert (await api("GET", f"{V1}/hosts/{name}", who="root")).status == 404
+        (record,) = (await api("GET", f"{V1}/evictions", who="root")).body["evictions"]
+        assert (record["host_id"], record["evidence"], record["words"]) == (name, "operator", "its board is broken")
+        assert (await api("GET", f"/volumes/{volume['id']}")).body["volume"]["status"] == "error"

@@ -68,6 +68,8 @@ class Wire:
         return answer
 
     async def _answer(self, method: str, path: str, query: Mapping[str, Any], body: Any) -> Any:
+        if path == "/v1/host":
+            return facts_of("host").model_dump(mode="json")
         if path == "/v1/jobs" and method == "GET":
             return {"jobs": [status.model_dump(mode="json") for status in await self.runner.listing()]}
         if path == "/v1/jobs":
@@ -150,10 +152,14 @@ async def runner_for(
         backend.close()
 
 
-async def report_pools(db: Database, name: str, backend: FileBackend, targets: Collection[str] = ()) -> None:
-    facts = HostFacts(
+def facts_of(name: str) -> HostFacts:
+    return HostFacts(
         host=name, boot_id="b", arch="x", kernel="k", version="v", started_at="", clock=0.0, job_kinds=tuple(KINDS)
     )
+
+
+async def report_pools(db: Database, name: str, backend: FileBackend, targets: Collection[str] = ()) -> None:
+    facts = facts_of(name)
     state = dataclasses.asdict(await backend.pool())
     pool = Pool.model_validate({**state, "backend": "files", "protocols": (*state["protocols"], *targets)})
     await db.write(lambda conn: fleet.report(conn, name, facts, [pool]))
