@@ -35,7 +35,7 @@ def brickyard(site: Site, *arguments: str) -> tuple[int, Any]:
 
 
 def test_a_dead_host_is_given_up_on_the_operators_word() -> None:
-    with running(agents=2) as site:
+    with running(agents=3) as site:
         api, lost = site.api, site.api.made("doomed")
         dead = api.volume(lost)["os-vol-host-attr:host"].partition("@")[0]
         code, shown = brickyard(site, "host", "evict", dead, "--yes")
