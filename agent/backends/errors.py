@@ -86,6 +86,15 @@ class StorageFailed(Permanent):
     hint = "See the host's kernel log for the disk below it."
 
 
+class HeldByConsumer(Permanent):
+    """QEMU has the volume's file open and does not share the right to resize it."""
+
+    code = "backend.held-by-consumer"
+    status = 409
+    sentence = "The file of volume {id} is locked by the process that uses it."
+    hint = "Who uses it has to enlarge it; or detach it first."
+
+
 class ReportUnreadable(Permanent):
     """LVM said something that this release does not understand."""
 

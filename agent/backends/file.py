@@ -23,6 +23,7 @@ from agent.backends.abilities import Foreign
 from agent.backends.base import CloneSource, Held, PoolState, Trouble, Work
 from agent.backends.config import FolderConfig
 from agent.backends.errors import (
+    HeldByConsumer,
     NoSpace,
     OverSubscribed,
     ShrinkRefused,
@@ -31,6 +32,7 @@ from agent.backends.errors import (
     translated,
 )
 from agent.backends.folder import Folder, can_reflink, open_root
+from agent.backends.qemu_locks import may_resize
 from agent.base.errors import BrickyardError
 from agent.base.ids import checked_id
 from agent.copying.engine import copy
@@ -286,6 +288,8 @@ class FileBackend:
         if device_bytes > have:
             self._may_promise(device_bytes - have)
         with self._volumes.opened(name, os.O_RDWR) as fd:
+            if not may_resize(fd):
+                raise HeldByConsumer(id=name)
             with self._changing() as promise:
                 os.ftruncate(fd, device_bytes)
                 promise(device_bytes - have)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -12,8 +12,10 @@ from agent.base.errors import from_body
 from coordinator.api.call import Call
 from coordinator.api.errors import NeedsProject
 from coordinator.operations.accept import Requester
+from coordinator.operations.compute_service import ComputeService
 from coordinator.operations.engine import Engine
 from coordinator.operations.errors import NotCancellable, StillRunning
+from coordinator.operations.external_attachments import vouched_by
 from coordinator.state import attachments, operations, snapshots, volumes
 from coordinator.state.operations import Operation
 
@@ -64,6 +66,17 @@ def owned_attachment(conn: Connection, call: Call, attachment_id: str, rule: str
 def owner_of(call: Call, instance_id: str | None) -> Literal["external", "compute"]:
     """Who keeps an attachment that is asked for: the compute service, when a service vouches and names a server."""
     return "compute" if instance_id is not None and call.context.is_service else "external"
+
+
+async def vouched(call: Call, find: Callable[[Connection], Sequence[Row[Any]]]) -> bool:
+    """Whether these attachments may be ended though servers have them: a service, or the compute service, says so.
+
+    Raises UsedByCompute, ComputeUnsure.
+    """
+    compute = call.services.find(ComputeService)
+    if call.context.is_service or compute is None:
+        return call.context.is_service
+    return await vouched_by(compute.used, await call.services.db.read(find))
 
 
 async def carried_out(call: Call, begun: Iterable[Operation | None]) -> None:

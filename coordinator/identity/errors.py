@@ -45,6 +45,14 @@ class KeystoneRefusesUs(Temporary):
     hint = "An administrator corrects [identity.keystone]: user, password, domains, and its role service or admin."
 
 
+class NotInCatalog(Temporary):
+    code = "identity.not-in-catalog"
+    status = 503
+    retry_after = 30.0
+    sentence = "The catalog of {url} names no {interface} endpoint of type {types} in region {region}."
+    hint = "Add the endpoint to the catalog, or name it in this service's configuration."
+
+
 class Forbidden(Permanent):
     code = "identity.forbidden"
     status = 403

@@ -49,6 +49,7 @@ VOLUME = Lifecycle(
         Rule("attach", ("available", "attaching"), "in-use", _BUSY),
         Rule("attachment_connect", ("reserved", "attaching", "available"), "attaching"),
         Rule("attachment_complete", ("attaching", "reserved", "in-use", "detaching"), "in-use"),
+        Rule("used_again", ("attaching", "reserved", "in-use", "detaching", "error", "error_extending"), "in-use"),
         Rule("attachment_gone", ("reserved", "attaching", "detaching", "in-use", "error"), "available"),
         Rule("begin_detaching", ("in-use",), "detaching", "Only what is attached can be detached."),
         Rule("roll_detaching", ("detaching",), "in-use"),

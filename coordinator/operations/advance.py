@@ -84,7 +84,10 @@ def advance(
         if operation.steps.get(step.name, {}).get("state") == "done":
             continue
         if isinstance(step, WaitStep):
-            return _store(conn, operation), Next(step.name, None, "")
+            if step.needed(operation):
+                return _store(conn, operation), Next(step.name, None, "")
+            operation = _mark(operation, step.name, state="done", result=None)
+            continue
         try:
             with savepoint(conn):
                 if isinstance(step, JobStep):

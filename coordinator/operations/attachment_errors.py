@@ -27,6 +27,17 @@ class UsedByCompute(Conflict):
     )
 
 
+class ComputeUnsure(Conflict):
+    """Without the compute service's word an attachment of a server counts as in use."""
+
+    code = "attachment.compute-unsure"
+    sentence = (
+        "Attachment {id} of volume {volume} belongs to server {instance}, and it is not known whether that is so "
+        "still: {reason}"
+    )
+    hint = "Detach the volume with the compute service: openstack server remove volume {instance} {volume}."
+
+
 class ReadOnlyVolume(Invalid):
     code = "attachment.read-only-volume"
     sentence = "Invalid attaching mode '{mode}' for volume {volume}: it is marked read-only."

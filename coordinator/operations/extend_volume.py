@@ -1,4 +1,8 @@
-"""extend_volume: claim the difference, grow on the host, then the row says the new size."""
+"""extend_volume: claim the difference, grow on the host, then the row says the new size, then servers hear of it.
+
+Where a server has the volume's file locked, the host can not grow it: the server is asked to, and says when it has
+(`coordinator.operations.completions`).
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,14 @@ from sqlalchemy import Connection, Row
 
 from agent.base.errors import BrickyardError, Invalid
 from agent.wire.jobs import AttachmentResize, VolumeExtend
+from coordinator.compute.base import Compute
+from coordinator.compute.errors import ExtendNeedsCompute, ExtendNotTold
 from coordinator.keys.store import KeyStore
-from coordinator.operations import sizes
+from coordinator.operations import completions, sizes
 from coordinator.operations.accept import Requester, accept
+from coordinator.operations.completions import Completions
 from coordinator.operations.volume_calls import volume_row, volume_secret
-from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Workflow
+from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, WaitStep, Workflow
 from coordinator.quota import limits
 from coordinator.scheduler.claims import claim, release
 from coordinator.scheduler.errors import NoPool
@@ -37,11 +44,59 @@ def accept_extend(
     move(conn, "volume", volume_id, "extend_attached" if attached else "extend", reserved_size=more)
     args = {"new_size": new_size, "old_size": row.size}
     return accept(
-        conn, requester, kind="extend_volume", version=2, resource_type="volume", resource_id=volume_id, args=args
+        conn, requester, kind="extend_volume", version=3, resource_type="volume", resource_id=volume_id, args=args
     )
 
 
-def workflow(keys: KeyStore) -> Workflow:
+_LOCKED = frozenset({"backend.held-by-consumer"})
+
+
+def workflow(keys: KeyStore, compute: Compute | None, waiting: Completions | None) -> Workflow:
+    """Version 3 of the workflow: servers hear of it, or grow the volume themselves."""
+
+    def follow(conn: Connection, operation: Operation) -> JobCall | None:
+        return _follow(conn, keys, operation)
+
+    async def ask(operation: Operation) -> None:
+        if compute is None:
+            raise ExtendNeedsCompute(volume=operation.resource_id, reason="no compute service is configured any more")
+        await compute.extend_volume(operation.results["choose"]["server"], operation.resource_id)
+
+    async def completed(operation: Operation) -> Result | None:
+        if waiting is None or compute is None or compute.completion_deadline_s is None:
+            raise ExtendNeedsCompute(volume=operation.resource_id, reason="no compute service is configured any more")
+        return await waiting.wait(operation, operation.results["choose"]["server"], compute.completion_deadline_s)
+
+    async def tell(operation: Operation) -> Result | None:
+        if compute is None:
+            return None
+        return (await compute.volume_extended(operation.results["commit"]["servers"], operation.resource_id)).result()
+
+    def choose(conn: Connection, operation: Operation) -> Result | None:
+        return _choose(conn, operation, asks=compute is not None and compute.completion_deadline_s is not None)
+
+    return Workflow(
+        kind="extend_volume",
+        version=3,
+        steps=(
+            LocalStep("claim", _claim, undo=_unclaim),
+            JobStep("grow", _grow, answers=_LOCKED),
+            LocalStep("choose", choose, undo=_unchoose),
+            WaitStep("ask", ask, needed=_is_locked),
+            WaitStep("completed", completed, needed=_is_locked),
+            JobStep("confirm", lambda conn, operation: _grow(conn, operation) if _is_locked(operation) else None),
+            JobStep("follow", follow, gone_is_done=True),
+            LocalStep("commit", _commit),
+            WaitStep("tell", tell, needed=lambda operation: bool(operation.results["commit"]["servers"]),
+                     cancellable=False),
+        ),
+        finished=_told,
+        failed=_failed,
+        attention=_attention,
+    )  # fmt: skip
+
+
+def workflow_v2(keys: KeyStore) -> Workflow:
     """Version 2 of the workflow: a host that has the volume attached from elsewhere follows."""
 
     def follow(conn: Connection, operation: Operation) -> JobCall | None:
@@ -88,6 +143,8 @@ def _claim(conn: Connection, operation: Operation) -> dict[str, Any]:
 
 
 def _unclaim(conn: Connection, operation: Operation) -> None:
+    if "commit" in operation.steps:
+        return
     row, more = volume_row(conn, operation), _more(operation)
     release(conn, row.pool_id, more)
     volumes.set_values(conn, row.id, device_bytes=_held(row) - more)
@@ -108,19 +165,62 @@ def _grow(conn: Connection, operation: Operation) -> JobCall | None:
     return JobCall(row.host_id, args)
 
 
+def _is_locked(operation: Operation) -> bool:
+    return "refused" in operation.results["grow"]
+
+
+def _choose(conn: Connection, operation: Operation, *, asks: bool) -> Result | None:
+    """The one server that can grow the volume, where its file is locked; raises ExtendNeedsCompute."""
+    if not _is_locked(operation):
+        return None
+    volume_id = operation.resource_id
+    servers = attachments.servers(conn, volume_id, reserved=False)
+    if not asks or len(servers) != 1:
+        why = f"{len(servers)} servers use it" if asks else "no compute service is configured that would"
+        told = operation.results["grow"]["reason"].rstrip(".")
+        raise ExtendNeedsCompute(volume=volume_id, reason=f"{told}, and {why}")
+    completions.begin(conn, volume_id, operation.args["new_size"])
+    return {"server": servers[0]}
+
+
+def _unchoose(conn: Connection, operation: Operation) -> None:
+    completions.end(conn, operation.resource_id)
+
+
+def _grown(operation: Operation) -> dict[str, Any]:
+    """What the host says of the volume now."""
+    results = operation.results
+    return dict(results["confirm"] if results.get("confirm") is not None else results["grow"])
+
+
+def _commit(conn: Connection, operation: Operation) -> Result:
+    """From here on the volume has its new size, whatever becomes of telling it."""
+    completions.end(conn, operation.resource_id)
+    _finished(conn, operation)
+    told = [] if _is_locked(operation) else attachments.servers(conn, operation.resource_id, reserved=False)
+    return {"servers": told}
+
+
+def _told(conn: Connection, operation: Operation) -> None:
+    refused = (operation.results["tell"] or {}).get("refused") or {}
+    if refused:
+        reason = "; ".join(f"server {server}: {why}" for server, why in refused.items())
+        messages.record(conn, operation, ExtendNotTold(reason=reason))
+
+
 def _follow(conn: Connection, keys: KeyStore, operation: Operation) -> JobCall | None:
     row = volume_row(conn, operation)
     there = [one for one in attachments.of_volume(conn, row.id) if one.owner == "agent" and one.transport is not None]
     if not there:
         return None
     encrypted = row.encryption_format is not None
-    size = int(operation.results["grow"]["device_bytes"])
+    size = int(_grown(operation)["device_bytes"])
     job = AttachmentResize(volume_id=row.id, size_bytes=size, encrypted=encrypted)
     return JobCall(there[0].host_id, job, volume_secret(conn, keys, row) if encrypted else {})
 
 
 def _finished(conn: Connection, operation: Operation) -> None:
-    grown, row = operation.results["grow"], volume_row(conn, operation)
+    grown, row = _grown(operation), volume_row(conn, operation)
     release(conn, row.pool_id, _held(row) - int(grown["device_bytes"]))
     move(
         conn,

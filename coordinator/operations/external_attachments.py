@@ -6,17 +6,19 @@ here. Every function is one piece of the caller's write transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row
 
-from agent.base.errors import Invalid
+from agent.base.errors import BrickyardError, Invalid
 from agent.base.ids import new_id
+from coordinator.compute.base import Compute
 from coordinator.operations import connection_info, transports
 from coordinator.operations.accept import Requester
 from coordinator.operations.attachment_errors import (
+    ComputeUnsure,
     KeptByHost,
     NoConnector,
     OtherConsumer,
@@ -172,16 +174,41 @@ def complete(conn: Connection, attachment: Row[Any]) -> None:
     settle(conn, attachment.volume_id)
 
 
+async def vouched_by(compute: Compute | None, rows: Sequence[Row[Any]]) -> bool:
+    """Whether the compute service says that its servers use none of these attachments any more.
+
+    Raises UsedByCompute for one that a server has, ComputeUnsure where the compute service does not say (both 409).
+    """
+    asked = False
+    for row in rows:
+        if compute is None or row.owner == "agent" or row.instance_id is None or row.attach_status == "reserved":
+            continue
+        try:
+            use = await compute.use(row.instance_id, row.volume_id, row.id)
+        except BrickyardError as error:
+            about = {"id": row.id, "volume": row.volume_id, "instance": row.instance_id}
+            raise ComputeUnsure(**about, reason=str(error)) from error
+        if use == "in-use":
+            raise used_by_compute(row)
+        asked = True
+    return asked
+
+
+def used_by_compute(row: Row[Any]) -> UsedByCompute:
+    where = f" on host {row.attached_host}" if row.attached_host else ""
+    return UsedByCompute(id=row.id, volume=row.volume_id, instance=row.instance_id, where=where)
+
+
 def check_may_end(attachment: Row[Any], *, vouched: bool) -> None:
     """An attachment in use is ended by who keeps it; raises KeptByHost, UsedByCompute (both 409).
 
-    `vouched`: a service token came with the request. What is only reserved is in nobody's use.
+    `vouched`: a service token came with the request, or the compute service said that it is not in use. What is only
+    reserved is in nobody's use.
     """
     if attachment.owner == "agent":
         raise kept_by_host(attachment)
     if attachment.owner == "compute" and not vouched and attachment.attach_status != "reserved":
-        where = f" on host {attachment.attached_host}" if attachment.attached_host else ""
-        raise UsedByCompute(id=attachment.id, volume=attachment.volume_id, instance=attachment.instance_id, where=where)
+        raise used_by_compute(attachment)
 
 
 def end(conn: Connection, requester: Requester, attachment: Row[Any], *, vouched: bool = False) -> Operation | None:

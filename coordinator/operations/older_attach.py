@@ -112,6 +112,20 @@ def terminate(
     return [operation for operation in begun if operation is not None]
 
 
+def cut_off(conn: Connection, volume: Row[Any], connector: Mapping[str, Any] | None) -> Sequence[Row[Any]]:
+    """The attachments in use that `terminate` would cut, with no other connection of their server there."""
+    live = [row for row in attachments.of_volume(conn, volume.id) if row.owner != "agent"]
+    if any(_waits(row) for row in live):
+        return []
+    cut = [row for row in live if row.connector is not None and row.attach_status == "attached"]
+    return [row for row in cut if not connector or same_consumer(row.connector, connector)]
+
+
+def of(conn: Connection, volume: Row[Any], attachment_id: str | None) -> Sequence[Row[Any]]:
+    """The attachments that are meant: one, or all when none is named."""
+    return [row for row in attachments.of_volume(conn, volume.id) if attachment_id in {None, row.id}]
+
+
 def _waits(row: Row[Any]) -> bool:
     """Initialized, and nobody said yet who uses it."""
     return row.attach_status == "attaching" and row.instance_id is None and row.owner != "agent"
@@ -198,8 +212,7 @@ def force_detach(
 
     Returns the work that this needs on hosts. Raises NotOfVolume, UsedByCompute.
     """
-    live = attachments.of_volume(conn, volume.id)
-    chosen = [row for row in live if attachment_id in {None, row.id}]
+    chosen = of(conn, volume, attachment_id)
     if attachment_id is not None and not chosen:
         raise NotOfVolume(id=attachment_id, volume=volume.id)
     begun = [end(conn, requester, row, vouched=vouched) for row in chosen if row.owner != "agent"]

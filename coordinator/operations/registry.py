@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.compute.base import Compute
 from coordinator.keys.store import KeyStore
 from coordinator.operations import (
     attach_host,
@@ -21,13 +22,24 @@ from coordinator.operations import (
     upload_image,
     upload_volume,
 )
+from coordinator.operations.completions import Completions
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.workflow import Workflows
 from coordinator.scheduler.placement import Scheduler
 
 
-def workflows(keys: KeyStore, streams: ImageStreams | None = None, *, scheduler: Scheduler | None = None) -> Workflows:
-    """Every (kind, version) that can be run here; without `streams` no image is carried by this process."""
+def workflows(
+    keys: KeyStore,
+    streams: ImageStreams | None = None,
+    *,
+    scheduler: Scheduler | None = None,
+    compute: Compute | None = None,
+    completions: Completions | None = None,
+) -> Workflows:
+    """Every (kind, version) that can be run here; without `streams` no image is carried by this process.
+
+    `compute` hears of volumes that its servers use; `completions` is where an extend waits for one of them.
+    """
     carried = () if streams is None else (upload_image.workflow(streams), download_image.workflow(streams))
     return Workflows(
         (
@@ -35,7 +47,8 @@ def workflows(keys: KeyStore, streams: ImageStreams | None = None, *, scheduler:
             delete_volume.workflow(keys),
             delete_cascade.workflow(keys),
             extend_volume.workflow_v1(),
-            extend_volume.workflow(keys),
+            extend_volume.workflow_v2(keys),
+            extend_volume.workflow(keys, compute, completions),
             create_snapshot.workflow(),
             delete_snapshot.workflow(keys),
             attach_host.attach_workflow_v1(keys),
@@ -47,7 +60,8 @@ def workflows(keys: KeyStore, streams: ImageStreams | None = None, *, scheduler:
             connect_volume.disconnect_workflow(keys),
             revert_volume.workflow(),
             upload_volume.workflow(keys),
-            reimage_volume.workflow(keys),
+            reimage_volume.workflow_v1(keys),
+            reimage_volume.workflow(keys, compute),
             manage_volume.manage_workflow(),
             manage_volume.unmanage_workflow(),
             manage_snapshot.manage_workflow(),

@@ -1,4 +1,7 @@
-"""reimage_volume: an image becomes the content of a volume that is there; the old content lasts until it is whole."""
+"""reimage_volume: an image becomes the content of a volume that is there; the old content lasts until it is whole.
+
+The server that is being rebuilt with it hears when it is.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from sqlalchemy import Connection
 
 from agent.base.errors import BrickyardError, Invalid
 from agent.wire.jobs import VolumeReimage
+from coordinator.compute.base import Compute
+from coordinator.compute.errors import ReimageNotTold
 from coordinator.images.info import ImageInfo
 from coordinator.keys.store import KeyStore
 from coordinator.operations import sizes
@@ -16,8 +21,8 @@ from coordinator.operations.create_volume import TICKET_LOST, close_image, image
 from coordinator.operations.errors import UnknownHost, WaitedTooLong
 from coordinator.operations.new_volume import SourceTooLarge, TypeNotEncrypted, image_args, smallest
 from coordinator.operations.volume_calls import key_secret, luks_format, volume_row, volume_secret
-from coordinator.operations.workflow import JobCall, JobStep, Workflow
-from coordinator.state import messages, types, volumes
+from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, WaitStep, Workflow
+from coordinator.state import attachments, messages, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
 
@@ -41,10 +46,36 @@ def accept_reimage(
     guards = () if reserved else (volumes.has_no_attachments(volume_id),)
     move(conn, "volume", volume_id, "reimage_reserved" if reserved else "reimage", guards=guards)
     args = {"image": image_args(image), "image_key_id": image.key_id}
-    return accept(conn, requester, kind="reimage_volume", resource_type="volume", resource_id=volume_id, args=args)
+    return accept(
+        conn, requester, kind="reimage_volume", version=2, resource_type="volume", resource_id=volume_id, args=args
+    )
 
 
-def workflow(keys: KeyStore) -> Workflow:
+def workflow(keys: KeyStore, compute: Compute | None) -> Workflow:
+    """Version 2 of the workflow: the servers that the volume is kept for hear of it."""
+    before = workflow_v1(keys)
+
+    async def tell(operation: Operation) -> Result | None:
+        if compute is None:
+            return None
+        return (await compute.volume_reimaged(operation.results["commit"]["servers"], operation.resource_id)).result()
+
+    return Workflow(
+        kind="reimage_volume",
+        version=2,
+        steps=(
+            *before.steps,
+            LocalStep("commit", _commit),
+            WaitStep("tell", tell, needed=lambda operation: bool(operation.results["commit"]["servers"]),
+                     cancellable=False),
+        ),
+        finished=_told,
+        failed=_failed,
+        attention=_attention,
+    )  # fmt: skip
+
+
+def workflow_v1(keys: KeyStore) -> Workflow:
     """Version 1 of the workflow."""
 
     def make(conn: Connection, operation: Operation) -> JobCall:
@@ -82,6 +113,19 @@ def _finished(conn: Connection, operation: Operation) -> None:
     event = "reimage_ended" if row.previous_status == "reserved" else "created"
     values = {"device_bytes": made["device_bytes"], "usable_bytes": made["usable_bytes"]}
     move(conn, "volume", row.id, event, attention=None, bootable=True, image_id=image["id"], **values)
+
+
+def _commit(conn: Connection, operation: Operation) -> Result:
+    """From here on the volume has its new content, whatever becomes of telling it."""
+    _finished(conn, operation)
+    return {"servers": attachments.servers(conn, operation.resource_id, reserved=True)}
+
+
+def _told(conn: Connection, operation: Operation) -> None:
+    refused = (operation.results["tell"] or {}).get("refused") or {}
+    if refused:
+        reason = "; ".join(f"server {server}: {why}" for server, why in refused.items())
+        messages.record(conn, operation, ReimageNotTold(reason=reason))
 
 
 def _failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:

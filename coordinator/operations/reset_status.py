@@ -99,7 +99,7 @@ def reset_volume(conn: Connection, requester: Requester, volume_id: str, wanted:
         case "in-use":
             if not any(item.attach_status == "attached" for item in live):
                 raise Invalid(reason="Cannot reset-state to in-use because the volume has no attachments.")
-            move(conn, "volume", volume_id, "attachment_complete", attach_status="attached")
+            move(conn, "volume", volume_id, "used_again", attach_status="attached", attention=None)
         case _:
             raise NoSuchTarget(noun="volume", status=status, possible=", ".join(VOLUME_TARGETS))
     return []

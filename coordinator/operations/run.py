@@ -113,7 +113,8 @@ class Run:
         stop = asyncio.ensure_future(self._talk.cancelled.wait())
         try:
             async with self._talk.slot.given_up():
-                await asyncio.wait({waiting, stop}, return_when=asyncio.FIRST_COMPLETED)
+                until = {waiting, stop} if step.cancellable else {waiting}
+                await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
                 raise Cancelled
             result = waiting.result()
@@ -135,6 +136,10 @@ class Run:
         if step.gone_is_done and await self._is_gone(error):
             log.info("nothing is left to do on a host that was evicted", step=step.name)
             return await self._write(operation, lambda conn: advance(conn, workflow, operation, (step.name, None)))
+        if error.code in step.answers:
+            log.info("step was answered with a refusal", step=step.name, code=error.code, reason=str(error))
+            done = (step.name, {"refused": error.code, "reason": str(error)})
+            return await self._write(operation, lambda conn: advance(conn, workflow, operation, done))
         retry_after = 1.0 if error.code in step.again_on else getattr(error, "retry_after", None)
         attempt = operation.attempt(step.name)
         if retry_after is not None and attempt < MAX_ATTEMPTS:

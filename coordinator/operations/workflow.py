@@ -50,6 +50,7 @@ class JobStep:
     `retry_from` names an earlier step to go back to after a temporary failure (its work is made anew).
     `again_on` holds error codes after which going back helps, though the host itself sees nothing temporary in them.
     `elsewhere` names the step to go back to when the job was provably not delivered.
+    `answers` holds error codes that are an answer too: the step is done, with the result `{"refused": code}`.
     `pinned`: what the job says is stored when it is first given out, and said again whenever it is posted anew; for
     calls that are made from rows which may change meanwhile.
     `gone_is_done`: on a host that was evicted, nothing is left to do; else the operation fails there.
@@ -60,6 +61,7 @@ class JobStep:
     undo: CallBuilder | None = None
     retry_from: str | None = None
     again_on: frozenset[str] = frozenset()
+    answers: frozenset[str] = frozenset()
     elsewhere: str | None = None
     pinned: bool = False
     gone_is_done: bool = False
@@ -67,15 +69,19 @@ class JobStep:
 
 @dataclass(frozen=True, slots=True)
 class WaitStep:
-    """Waits for something that only this process has (a user's connection), outside of any transaction.
+    """Waits outside of any transaction: for what only this process has (a user's connection), or for another service.
 
-    `wait` must have a deadline of its own, is cancelled when its requester cancels the operation, and raises a
-    BrickyardError. After a takeover it runs again in another process, where it has to raise what ends the operation.
+    `wait` must have a deadline of its own and raises a BrickyardError. It is cancelled when its requester cancels the
+    operation, unless it is not `cancellable`: one whose volume has been changed for good, that must not raise either.
+    After a takeover it runs again in another process; what only the first process had must then raise what ends the
+    operation. A step that is not `needed` is done at once, without a result.
     """
 
     name: str
     wait: Callable[[Operation], Awaitable[Result | None]]
     undo: LocalRun | None = None
+    needed: Callable[[Operation], bool] = lambda operation: True
+    cancellable: bool = True
 
 
 Step = LocalStep | JobStep | WaitStep

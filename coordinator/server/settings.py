@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from agent.base.config import Section
 from agent.base.sections import LogConfig, TestingConfig
 from coordinator.api.settings import ApiSettings
+from coordinator.compute.settings import ComputeSettings
 from coordinator.identity.settings import IdentitySettings
 from coordinator.scheduler.settings import SchedulerSettings
 
@@ -106,9 +107,16 @@ class CoordinatorSettings(Section):
     housekeeping: HousekeepingSection = Field(
         default_factory=HousekeepingSection, description="How long rows are kept that nobody works with any more."
     )
+    compute: ComputeSettings = Field(default_factory=ComputeSettings, description="The compute service.")
     keys: KeysSection = Field(default_factory=KeysSection, description="Where secrets are sealed.")
     log: LogConfig = Field(default_factory=LogConfig, description="Log lines.")
     testing: TestingConfig = Field(default_factory=TestingConfig, description="Only for tests.")
+
+    @model_validator(mode="after")
+    def _nova_needs_a_keystone(self) -> CoordinatorSettings:
+        if self.compute.strategy == "nova" and self.identity.keystone is None:
+            raise ValueError("compute.strategy nova needs the table [identity.keystone]")
+        return self
 
     @property
     def state_dir(self) -> Path:

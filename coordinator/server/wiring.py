@@ -20,6 +20,7 @@ from coordinator.api.resource_filters import ResourceFilters
 from coordinator.api.resources import all_resources
 from coordinator.api.route import Resource
 from coordinator.api.services import Services
+from coordinator.compute.base import Compute
 from coordinator.enrolment.listener import EnrolmentListener
 from coordinator.enrolment.own import own_identity
 from coordinator.enrolment.renewal import Renewal
@@ -32,6 +33,8 @@ from coordinator.identity.local import LocalIdentity
 from coordinator.identity.policy import Policy
 from coordinator.identity.strategies import authenticator
 from coordinator.keys.store import KeyStore
+from coordinator.operations.completions import Completions
+from coordinator.operations.compute_service import ComputeService
 from coordinator.operations.engine import Engine
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.registry import workflows
@@ -62,6 +65,7 @@ class Coordinator:
     engine: Engine
     identity: LocalIdentity
     app: web.Application
+    compute: Compute | None = None
     port: int = 0
     background: set[asyncio.Task[None]] = field(default_factory=set)
     _runner: web.AppRunner | None = None
@@ -112,6 +116,8 @@ class Coordinator:
         await self.listener.close()
         await self.directory.close()
         self.identity.close()
+        if self.compute is not None:
+            await self.compute.close()
         await asyncio.to_thread(self.opened.db.close)
 
 
@@ -139,7 +145,11 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     reconciler = Reconciler(opened.db)
     renewal = Renewal(enrolment, tls)
     streams = ImageStreams(opened.db, tls)
-    known = workflows(opened.keys, streams, scheduler=Scheduler(settings.scheduler))
+    compute, completions = _compute(settings), Completions(opened.db)
+    completions.follow()
+    known = workflows(
+        opened.keys, streams, scheduler=Scheduler(settings.scheduler), compute=compute, completions=completions
+    )
     owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
     membership = Membership(opened.db, owner, socket.gethostname()[:255], RELEASE)
     poller = Poller(opened.db, directory, reconciler, renewal, settings.fleet.poll_interval_s,
@@ -170,11 +180,13 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
             LocalIdentity: identity,
             CoordinatorSettings: settings,
             ResourceFilters: _filters(settings),
+            Completions: completions,
+            **({ComputeService: ComputeService(compute)} if compute is not None else {}),
         },
     )
     app = make_app(_served(settings), services, Hooks(crashed=_crashed(opened)))
     return Coordinator(
-        settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app
+        settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute
     )  # fmt: skip
 
 
@@ -182,6 +194,16 @@ def _served(settings: CoordinatorSettings) -> Iterable[Resource]:
     """Where a Keystone proves identities, the built-in service would give tokens that nobody takes."""
     foreign = settings.identity.strategy == "keystone"
     return [resource for resource in all_resources() if not (foreign and resource.prefix.startswith("/identity"))]
+
+
+def _compute(settings: CoordinatorSettings) -> Compute | None:
+    if settings.compute.strategy == "none":
+        return None
+    from coordinator.compute.nova import Nova
+    from coordinator.identity.service_user import ServiceUser
+
+    assert settings.identity.keystone is not None, "the settings see to it"
+    return Nova(settings.compute, ServiceUser(settings.identity.keystone))
 
 
 def _filters(settings: CoordinatorSettings) -> ResourceFilters:

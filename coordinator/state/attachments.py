@@ -38,6 +38,12 @@ def of_volume(conn: Connection, volume_id: str) -> Sequence[Row[Any]]:
     return conn.execute(query.order_by(attachments.c.created_at, attachments.c.id)).all()
 
 
+def servers(conn: Connection, volume_id: str, *, reserved: bool) -> list[str]:
+    """The servers that use a volume (`reserved`: or will), each once, in the order of their attachments."""
+    live = [row for row in of_volume(conn, volume_id) if row.instance_id is not None and row.owner != "agent"]
+    return list(dict.fromkeys(row.instance_id for row in live if reserved or row.attach_status == "attached"))
+
+
 def of_host(conn: Connection, volume_id: str, host_id: str) -> Sequence[Row[Any]]:
     """Live attachments that the host's agent keeps for one volume."""
     return [row for row in of_volume(conn, volume_id) if row.owner == "agent" and row.host_id == host_id]

@@ -17,7 +17,7 @@ from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.types import volume_types
 from coordinator.state.tables.volumes import volume_admin_metadata, volume_image_metadata, volume_metadata, volumes
 
-SHOWN_ADMIN_KEYS = ("readonly", "attached_mode")
+SHOWN_ADMIN_KEYS = ("readonly", "attached_mode", "extend_new_size")
 """Keys of the admin metadata that everybody sees among a volume's metadata."""
 _CHUNK = 500
 

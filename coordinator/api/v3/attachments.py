@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from sqlalchemy import Connection, Row
 
-from coordinator.api.acting import carried_out, owned_attachment, owned_volume, owner_of, requester, target
+from coordinator.api.acting import carried_out, owned_attachment, owned_volume, owner_of, requester, target, vouched
 from coordinator.api.call import Call
 from coordinator.api.conditions import exact, ids
 from coordinator.api.errors import BadRequest
@@ -148,11 +148,13 @@ async def complete(call: Call) -> None:
 
 async def remove(call: Call) -> dict[str, Any]:
     """End an attachment; answers with those that the volume still has."""
+    attachment_id, rule = call.params["attachment_id"], "volume:attachment_delete"
+    allowed = await vouched(call, lambda conn: [owned_attachment(conn, call, attachment_id, rule)])
 
     def change(conn: Connection) -> tuple[str, Operation | None, Sequence[Row[Any]]]:
-        row = owned_attachment(conn, call, call.params["attachment_id"], "volume:attachment_delete")
+        row = owned_attachment(conn, call, attachment_id, rule)
         who = requester(call, row.project_id)
-        begun = external_attachments.end(conn, who, row, vouched=call.context.is_service)
+        begun = external_attachments.end(conn, who, row, vouched=allowed)
         return row.volume_id, begun, attachments.of_volume(conn, row.volume_id)
 
     volume_id, begun, left = await call.services.db.write(change)

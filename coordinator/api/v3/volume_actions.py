@@ -7,14 +7,15 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 
 from agent.base.errors import NotFound
-from coordinator.api.acting import requester, target
+from coordinator.api.acting import end_work, requester, target
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, Gib, Key, Metadata, RequiredName, Uuid
 from coordinator.api.route import Resource, action, get
 from coordinator.api.v3.volume_connections import mine
 from coordinator.api.v3.volumes import removed
-from coordinator.operations import retype_volume
+from coordinator.operations import completions, retype_volume
+from coordinator.operations.completions import Completions
 from coordinator.operations.engine import Engine
 from coordinator.operations.extend_volume import accept_extend
 from coordinator.operations.manage_volume import accept_unmanage
@@ -89,12 +90,18 @@ async def extend(call: Call) -> None:
 
 
 async def extend_completion(call: Call) -> None:
-    """Hosts grow volumes by themselves here, so none ever waits for the compute service to say that it has."""
-    row = await call.services.db.read(lambda conn: mine(conn, call))
-    raise BadRequest(
-        reason=f"Invalid volume: volume {row.id} has status {row.status} and does not wait for the completion of an "
-        "extend."
-    )
+    """The compute service's word on an extend that it was asked for."""
+    failed = call.valid(ExtendCompletion).error
+
+    def change(conn: Connection) -> str:
+        row = mine(conn, call)
+        completions.answer(conn, row, failed=failed)
+        return str(row.id)
+
+    volume_id = await call.services.db.write(change)
+    waiting = call.services.find(Completions)
+    if waiting is not None:
+        waiting.told(volume_id)
 
 
 async def retype(call: Call) -> None:
@@ -138,6 +145,9 @@ async def reset_status(call: Call) -> None:
     if body.migration_status not in {None, "none", ""}:
         raise BadRequest(reason="Volumes are not migrated by this release: migration_status can only be reset to none.")
     status = body.status.lower() if body.status else None
+    if await call.services.db.read(lambda conn: completions.waits(conn, mine(conn, call))):
+        # The answer was lost: what was claimed for the extend is let go before the status is corrected.
+        await end_work(call, call.params["volume_id"])
 
     def change(conn: Connection) -> list[Operation]:
         row = mine(conn, call)

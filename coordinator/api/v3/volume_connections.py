@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row
 
-from coordinator.api.acting import carried_out, owned_volume, owner_of, requester
+from coordinator.api.acting import carried_out, owned_volume, owner_of, requester, vouched
 from coordinator.api.call import Call
 from coordinator.api.fields import Answer, Body, Name, Uuid
 from coordinator.api.route import Resource, action
@@ -94,11 +94,12 @@ async def initialize(call: Call) -> dict[str, Any]:
 
 async def terminate(call: Call) -> None:
     connector = call.valid(ConnectionBody).connector
+    allowed = await vouched(call, lambda conn: older_attach.cut_off(conn, mine(conn, call), connector))
 
     def change(conn: Connection) -> list[Operation]:
         row = mine(conn, call)
         who = requester(call, row.project_id)
-        return older_attach.terminate(conn, who, row, connector, vouched=call.context.is_service)
+        return older_attach.terminate(conn, who, row, connector, vouched=allowed)
 
     await carried_out(call, await call.services.db.write(change))
 
@@ -120,11 +121,12 @@ async def roll_detaching(call: Call) -> None:
 
 async def detach(call: Call) -> None:
     chosen = call.valid(DetachBody).attachment_id
+    allowed = await vouched(call, lambda conn: older_attach.of(conn, mine(conn, call), chosen))
 
     def change(conn: Connection) -> Operation | None:
         row = mine(conn, call)
         who = requester(call, row.project_id)
-        return older_attach.detach(conn, who, row, chosen, vouched=call.context.is_service)
+        return older_attach.detach(conn, who, row, chosen, vouched=allowed)
 
     await carried_out(call, [await call.services.db.write(change)])
 
@@ -132,11 +134,12 @@ async def detach(call: Call) -> None:
 async def force_detach(call: Call) -> None:
     """What a host's agent keeps is detached there, so that the device is gone before anything is written."""
     chosen = call.valid(ForceDetachBody).attachment_id
+    allowed = await vouched(call, lambda conn: older_attach.of(conn, mine(conn, call), chosen))
 
     def change(conn: Connection) -> list[Operation]:
         row = mine(conn, call)
         who = requester(call, row.project_id)
-        return older_attach.force_detach(conn, who, row, chosen, vouched=call.context.is_service)
+        return older_attach.force_detach(conn, who, row, chosen, vouched=allowed)
 
     await carried_out(call, await call.services.db.write(change))
 

@@ -16,8 +16,11 @@ from coordinator.api.dispatch import Hooks
 from coordinator.api.resources import all_resources
 from coordinator.api.services import Services
 from coordinator.api.settings import ApiSettings
+from coordinator.compute.base import Compute
 from coordinator.identity.policy import Policy
 from coordinator.keys.store import KeyStore
+from coordinator.operations.completions import Completions
+from coordinator.operations.compute_service import ComputeService
 from coordinator.operations.engine import Engine
 from coordinator.state import operations
 from tests.unit.coordinator.api.apitoy import ByName
@@ -71,15 +74,17 @@ async def volume_api(
     names: tuple[str, ...] = ("host-a",),
     targets: Mapping[str, Target] | None = None,
     others: Mapping[type, Any] | None = None,
+    compute: Compute | None = None,
     **settings: Any,
 ) -> AsyncIterator[Api]:
-    async with site(tmp_path, names, targets) as here:
+    used = {ComputeService: ComputeService(compute)} if compute is not None else {}
+    async with site(tmp_path, names, targets, compute=compute) as here:
         services = Services(
             here.db,
             Policy.builtin(),
             ByName(),
             ApiSettings(response_validation="error", **settings),
-            {Engine: here.engine, KeyStore: here.keys, **(others or {})},
+            {Engine: here.engine, KeyStore: here.keys, Completions: here.completions, **used, **(others or {})},
         )
         crashes: list[Any] = []
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from coordinator.identity.errors import KeystoneAway, TokenRefused, Unauthorized
-from coordinator.identity.keystone import KeystoneAuthenticator, _expiry, principal
+from coordinator.identity.keystone import KeystoneAuthenticator, principal
+from coordinator.identity.service_user import expiry
 from coordinator.identity.settings import IdentitySettings, KeystoneSettings
 
 PASSWORD = "pass word"
@@ -57,9 +58,9 @@ def test_no_user_no_principal(user: Any) -> None:
 
 
 def test_times() -> None:
-    assert _expiry({"expires_at": "2026-11-25T17:49:04.000000Z"}) == 1795628944.0
-    assert _expiry({"expires_at": "soon"}) == 0.0
-    assert _expiry({}) == 0.0
+    assert expiry({"expires_at": "2026-11-25T17:49:04.000000Z"}) == 1795628944.0
+    assert expiry({"expires_at": "soon"}) == 0.0
+    assert expiry({}) == 0.0
 
 
 async def test_nobody_is_let_in_without_an_answer() -> None:

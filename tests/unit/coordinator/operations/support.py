@@ -22,9 +22,11 @@ from agent.wire.client import AgentClient
 from agent.wire.errors import OutcomeUnknown, Undelivered
 from agent.wire.jobs import JobRequest
 from agent.wire.results import HostFacts, Pool
+from coordinator.compute.base import Compute
 from coordinator.keys.kek import Kek
 from coordinator.keys.store import KeyStore
 from coordinator.operations.accept import Requester
+from coordinator.operations.completions import Completions
 from coordinator.operations.engine import Engine
 from coordinator.operations.registry import workflows
 from coordinator.state import enrolment, fleet
@@ -127,6 +129,7 @@ class Site:
     hosts: Hosts
     keys: KeyStore
     folders: dict[str, Path]
+    completions: Completions
 
 
 @asynccontextmanager
@@ -165,8 +168,12 @@ async def report_pools(db: Database, name: str, backend: FileBackend, targets: C
     await db.write(lambda conn: fleet.report(conn, name, facts, [pool]))
 
 
-def new_engine(db: Database, hosts: Hosts, keys: KeyStore, owner: str = "c1", **options: Any) -> Engine:
-    return Engine(db, hosts, workflows(keys), owner=owner, exclusive=True, **{"away_deadline_s": 0.2, **options})
+def new_engine(
+    db: Database, hosts: Hosts, keys: KeyStore, owner: str = "c1", *, compute: Compute | None = None,
+    completions: Completions | None = None, **options: Any,
+) -> Engine:  # fmt: skip
+    known = workflows(keys, compute=compute, completions=completions)
+    return Engine(db, hosts, known, owner=owner, exclusive=True, **{"away_deadline_s": 0.2, **options})
 
 
 @asynccontextmanager
@@ -188,7 +195,8 @@ async def site(
             db.write_now(lambda conn, host=host: enrolment.put_host(conn, host))
             db.write_now(fleet.ensure_hosts)
             await report_pools(db, name, backend, targets or {})
-        engine = new_engine(db, hosts, keys, **options)
+        completions = Completions(db)
+        engine = new_engine(db, hosts, keys, completions=completions, **options)
         await engine.begin()
         stack.push_async_callback(engine.close, 0.2)
-        yield Site(db, engine, hosts, keys, folders)
+        yield Site(db, engine, hosts, keys, folders, completions)
