@@ -46,8 +46,11 @@ def get_logger(name: str) -> Logger:
 def bound(**ids: str | None) -> Iterator[None]:
     """Put ids on every line written inside, in this task and those it starts; None leaves an id as it is."""
     given = {key: value for key, value in ids.items() if value is not None}
-    with structlog.contextvars.bound_contextvars(**given):
+    before = structlog.contextvars.bind_contextvars(**given)
+    try:
         yield
+    finally:
+        structlog.contextvars.reset_contextvars(**before)
 
 
 def current_ids() -> dict[str, str]:

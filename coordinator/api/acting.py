@@ -18,6 +18,7 @@ from coordinator.operations.errors import NotCancellable, StillRunning
 from coordinator.operations.external_attachments import vouched_by
 from coordinator.state import attachments, operations, snapshots, volumes
 from coordinator.state.operations import Operation
+from coordinator.state.volume_lists import Shown
 
 
 def scope(call: Call) -> str | None:
@@ -112,6 +113,6 @@ async def end_work(call: Call, resource_id: str) -> None:
         raise StillRunning(operation=working.id, seconds=int(call.services.settings.sync_timeout))
 
 
-def target(row: Row[Any]) -> Mapping[str, Any]:
+def target(row: Row[Any] | Shown) -> Mapping[str, Any]:
     """A row as policy rules look at it."""
     return {"project_id": row.project_id, "user_id": getattr(row, "user_id", None)}

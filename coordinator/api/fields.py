@@ -93,9 +93,9 @@ def _stripped(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
-def stamp(moment: datetime.datetime | None) -> str | None:
-    """A time as answers have it: naive UTC with microseconds."""
-    return moment.isoformat("T", "microseconds") if moment is not None else None
+def stamp(moment: datetime.datetime | str | None) -> str | None:
+    """A time as answers have it: naive UTC with microseconds. A text is one already."""
+    return moment.isoformat("T", "microseconds") if isinstance(moment, datetime.datetime) else moment
 
 
 Boolean = Annotated[bool, BeforeValidator(_boolean, json_schema_input_type=bool | str | int)]

@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from coordinator.state.crew import Crew
 from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable, NotStorable
+from coordinator.state.glance import Glances
 from coordinator.state.kinds import SQLITE, Kind, came_second, collided, not_storable
 from coordinator.state.locks import BESIDE_OTHERS
 from coordinator.state.news import News, Silence
@@ -48,6 +49,8 @@ class Database:
         self._lock_fd = lock_fd
         self._writer: Writer | Crew = Writer(self) if kind.alone else Crew(self, writers)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
+        # Threads share one interpreter: a second one helps only where each waits for a server.
+        self._glances = Glances(self, threads=1, together=32) if kind.alone else Glances(self, threads=4, together=4)
         self._closing = threading.Event()
 
     @classmethod
@@ -71,8 +74,12 @@ class Database:
         return self.kind.alone
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
-        """Run `fn` against one consistent snapshot."""
+        """Run `fn` against one consistent snapshot. What reads only a few rows by key is cheaper by `glance`."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, fn)
+
+    async def glance(self, fn: Callable[[Connection], T]) -> T:
+        """Like `read`, for what ends in a millisecond: those that wait at the same time share thread and snapshot."""
+        return await self._glances.read(fn)
 
     async def write(self, fn: Callable[[Connection], T], *, patient: bool = False) -> T:
         """Run `fn` in a write transaction: on disk when this returns, nothing of it when it raises.
@@ -89,6 +96,24 @@ class Database:
                 return fn(conn)
             finally:
                 self._roll_back(conn)
+
+    def read_together(self, fns: list[Callable[[Connection], Any]]) -> list[tuple[Any, Exception | None]]:
+        """Run all against one snapshot; each one's result or error. Raises when the database can not be read."""
+        outcomes: list[tuple[Any, Exception | None]] = []
+        while len(outcomes) < len(fns):
+            with self._told(), self._begun(self.kind.begin_read) as conn:
+                try:
+                    for fn in fns[len(outcomes) :]:
+                        try:
+                            with self._told():
+                                outcomes.append((fn(conn), None))
+                        except Exception as error:  # noqa: BLE001 - it belongs to its caller
+                            outcomes.append((None, error))
+                            if isinstance(error, (DBAPIError, DatabaseUnavailable, NotStorable)):
+                                break  # this ended the transaction for all
+                finally:
+                    self._roll_back(conn)
+        return outcomes
 
     def write_now(self, fn: Callable[[Connection], T]) -> T:
         """The blocking form of `write`."""
@@ -140,6 +165,7 @@ class Database:
         self.news.close()
         self._writer.close()
         self._readers.shutdown()
+        self._glances.close()
         self.engine.dispose()
         if self._lock_fd is not None:
             os.close(self._lock_fd)

@@ -1,15 +1,16 @@
-"""What hangs on a row, gathered by the database itself: one text of JSON in a column, instead of a query of its own.
+"""Rows, and what hangs on them, gathered by the database itself into one text of JSON.
 
-One statement with such columns reads a page with all that belongs to it. The names of the functions differ between
-databases; that is known here and nowhere else.
+One statement with such columns reads a page with all that belongs to it; a page that is one text as a whole is one step
+of the database instead of one for each row (each lets other threads run in between, which costs more than the row). The
+names of the functions differ between databases; that is known here and nowhere else.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, String, Table, select
+import orjson
+from sqlalchemy import ColumnElement, DateTime, ScalarSelect, Select, String, Table, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -26,6 +27,23 @@ class _Lists(FunctionElement[str]):
 
     inherit_cache = True
     type = String()
+
+
+class _Stamp(FunctionElement[str]):
+    """A time in the form of answers: naive UTC with microseconds."""
+
+    inherit_cache = True
+    type = String()
+
+
+@compiles(_Stamp)
+def _sqlite_stamp(element: _Stamp, compiler: Any, **more: Any) -> str:
+    return f"replace({compiler.process(element.clauses, **more)}, ' ', 'T')"
+
+
+@compiles(_Stamp, "postgresql")
+def _postgresql_stamp(element: _Stamp, compiler: Any, **more: Any) -> str:
+    return f"to_char({compiler.process(element.clauses, **more)}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US')"
 
 
 @compiles(_Pairs)
@@ -58,18 +76,28 @@ def pairs_column(
 
 def lists_column(table: Table, columns: tuple[str, ...], *where: ColumnElement[bool]) -> ScalarSelect[str]:
     """These columns of the rows of `table` that `where` ties to the outer row; read it with `lists_in`."""
-    query = select(_Lists(*(table.c[name] for name in columns))).where(*where)
+    query = select(_Lists(*(_plain(table.c[name]) for name in columns))).where(*where)
     return query.correlate_except(table).scalar_subquery()
 
 
-def pairs_in(text: str | None) -> dict[str, str]:
-    """Sorted by key."""
-    if text is None or text == "{}":
+def as_one_text(query: Select[Any]) -> Select[Any]:
+    """All rows of `query`, in its order, as one text; read it with `lists_in`. A query without LIMIT has no order."""
+    rows = query.subquery()
+    return select(_Lists(*(_plain(column) for column in rows.c))).select_from(rows)
+
+
+def _plain(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    return _Stamp(column) if isinstance(column.type, DateTime) else column
+
+
+def pairs_in(value: str | dict[str, str] | None) -> dict[str, str]:
+    """Sorted by key. What stood within a larger text is a text still, or has been read with it already."""
+    found: dict[str, str] | None = orjson.loads(value) if isinstance(value, str) else value
+    if not found:
         return {}
-    found: dict[str, str] = json.loads(text)
     return found if len(found) == 1 else dict(sorted(found.items()))
 
 
-def lists_in(text: str | None) -> list[list[Any]]:
-    """In no order; times are texts."""
-    return [] if text is None or text == "[]" else list(json.loads(text))
+def lists_in(value: str | list[list[Any]] | None) -> list[list[Any]]:
+    """Times are texts in the form of answers; truth values are numbers on SQLite."""
+    return (orjson.loads(value) if isinstance(value, str) else value) or []

@@ -10,9 +10,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, bindparam, func, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Row,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 
 from agent.base.errors import NotFound
+from coordinator.state.json_rows import as_one_text, lists_in
 
 NEWEST_FIRST = (("created_at", True), ("id", True))
 
@@ -44,24 +58,48 @@ def page_of(
     `given` are the parameters of a `query` and an `among` that are made once for all calls: then the statement of the
     page is put together once as well, which costs more than running it.
     """
+    return _run(conn, query, table, page, among=among, given=given, whole=False).all()
+
+
+def page_text(
+    conn: Connection,
+    query: Select[Any],
+    table: Table,
+    page: Page,
+    among: ColumnElement[bool] | None = None,
+    *,
+    given: Mapping[str, Any] | None = None,
+) -> list[list[Any]]:
+    """Like `page_of`, the rows gathered by the database into one text: values as `lists_in` gives them."""
+    return lists_in(_run(conn, query, table, page, among=among, given=given, whole=True).scalar_one())
+
+
+def _run(
+    conn: Connection, query: Select[Any], table: Table, page: Page, *, among: ColumnElement[bool] | None,
+    given: Mapping[str, Any] | None, whole: bool
+) -> CursorResult[Any]:  # fmt: skip
     if given is not None and not page.offset and not any(table.c[name].nullable for name, _ in page.sorts):
         values = {**given, "page_limit": page.limit}
         if page.marker is not None:
             marker = _marker(conn, table, page, among, given)
             values |= {f"after_{number}": value for number, value in enumerate(marker)}
-        return conn.execute(_prepared(query, table, page.sorts, page.marker is not None), values).all()
+        return conn.execute(_prepared(query, table, page.sorts, page.marker is not None, whole), values)
     if page.marker is not None:
         query = query.where(_after(table, page.sorts, _marker(conn, table, page, among, given)))
     query = _ordered(query, table, page.sorts).limit(page.limit)
-    return conn.execute(query.offset(page.offset) if page.offset else query, given).all()
+    query = query.offset(page.offset) if page.offset else query
+    return conn.execute(as_one_text(query) if whole else query, given)
 
 
 @lru_cache(maxsize=256)
-def _prepared(query: Select[Any], table: Table, sorts: tuple[tuple[str, bool], ...], after: bool) -> Select[Any]:
+def _prepared(
+    query: Select[Any], table: Table, sorts: tuple[tuple[str, bool], ...], after: bool, whole: bool
+) -> Select[Any]:
     if after:
         marker = [bindparam(f"after_{number}", type_=table.c[name].type) for number, (name, _) in enumerate(sorts)]
         query = query.where(_after(table, sorts, marker))
-    return _ordered(query, table, sorts).limit(bindparam("page_limit"))
+    query = _ordered(query, table, sorts).limit(bindparam("page_limit"))
+    return as_one_text(query) if whole else query
 
 
 def _ordered(query: Select[Any], table: Table, sorts: Sequence[tuple[str, bool]]) -> Select[Any]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, bindparam, exists, func, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, bindparam, exists, func, or_, select, true
 
 from agent.base.errors import NotFound
-from coordinator.state.json_rows import lists_column, lists_in, pairs_column, pairs_in
-from coordinator.state.paging import Page, count_of, page_of
+from coordinator.state.json_rows import as_one_text, lists_column, lists_in, pairs_column, pairs_in
+from coordinator.state.paging import Page, count_of, page_of, page_text
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.types import volume_types
 from coordinator.state.tables.volumes import volume_admin_metadata, volume_image_metadata, volume_metadata, volumes
@@ -20,6 +20,7 @@ from coordinator.state.tables.volumes import volume_admin_metadata, volume_image
 SHOWN_ADMIN_KEYS = ("readonly", "attached_mode", "extend_new_size")
 """Keys of the admin metadata that everybody sees among a volume's metadata."""
 _CHUNK = 500
+T = TypeVar("T")
 
 
 class Attached(NamedTuple):
@@ -29,13 +30,40 @@ class Attached(NamedTuple):
     server_id: str | None
     host: str | None
     mountpoint: str | None
-    attached_at: datetime.datetime | None
+    attached_at: str | None
     created_at: str
+
+
+class Shown(NamedTuple):
+    """The columns of a volume that answers show. Times are texts as answers have them, truth values may be numbers."""
+
+    id: str
+    project_id: str
+    user_id: str
+    name: str | None
+    description: str | None
+    size: int
+    status: str
+    migration_status: str | None
+    availability_zone: str
+    host_id: str | None
+    backend: str | None
+    pool_id: str | None
+    volume_type_id: str | None
+    snapshot_id: str | None
+    source_volid: str | None
+    bootable: bool
+    multiattach: bool
+    encryption_key_id: str | None
+    use_quota: bool
+    group_id: str | None
+    created_at: str
+    updated_at: str | None
 
 
 _ATTACHED = ("id", "instance_id", "attached_host", "mountpoint", "attach_time", "created_at")
 _WHOLE = select(
-    volumes,
+    *(volumes.c[name] for name in Shown._fields),
     select(volume_types.c.name)
     .where(volume_types.c.id == volumes.c.volume_type_id)
     .correlate(volumes)
@@ -43,7 +71,11 @@ _WHOLE = select(
     .label("of_type"),
     pairs_column(volume_metadata, "volume_id", volumes.c.id).label("plain"),
     pairs_column(
-        volume_admin_metadata, "volume_id", volumes.c.id, volume_admin_metadata.c.key.in_(SHOWN_ADMIN_KEYS)
+        volume_admin_metadata,
+        "volume_id",
+        volumes.c.id,
+        # Not IN: its list is spelt out anew at each execution.
+        or_(*(volume_admin_metadata.c.key == key for key in SHOWN_ADMIN_KEYS)),
     ).label("admin"),
     pairs_column(volume_image_metadata, "volume_id", volumes.c.id).label("image"),
     lists_column(
@@ -54,17 +86,16 @@ _WHOLE = select(
         attachments.c.attach_status == "attached",
     ).label("attached"),
 )
-_ONE = _WHOLE.where(volumes.c.id == bindparam("wanted"), ~volumes.c.deleted)
+_ONE = as_one_text(_WHOLE.where(volumes.c.id == bindparam("wanted"), ~volumes.c.deleted))
 
 
-@dataclass(frozen=True, slots=True)
-class Detail:
+class Detail(NamedTuple):
     """A volume row with what belongs to it. `metadata` has the shown admin keys in it; attachments are oldest first."""
 
-    row: Row[Any]
+    row: Row[Any] | Shown
     type_name: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    image_metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = MappingProxyType({})
+    image_metadata: Mapping[str, str] = MappingProxyType({})
     attachments: Sequence[Attached] = ()
 
 
@@ -81,23 +112,24 @@ def of_project(project_id: str | None) -> ColumnElement[bool]:
 
 
 def _page(
-    conn: Connection, base: Select[Any], project_id: str | None, where: Iterable[ColumnElement[bool]], page: Page
-) -> Sequence[Row[Any]]:
-    """Without filters, the statement is the same for all calls."""
+    of: Callable[..., T], conn: Connection, base: Select[Any], *, project_id: str | None,
+    where: Iterable[ColumnElement[bool]], page: Page
+) -> T:  # fmt: skip
+    """Without filters, the statement is the same for all calls. `of` is `page_of` or `page_text`."""
     conditions = tuple(where)
     if conditions:
         mine = of_project(project_id)
-        return page_of(conn, base.where(mine, *conditions), volumes, page, mine)
+        return of(conn, base.where(mine, *conditions), volumes, page, mine)
     if project_id is None:
-        return page_of(conn, _OF_ALL[base], volumes, page, _LIVE, given={})
-    return page_of(conn, _OF_ONE[base], volumes, page, _MINE, given={"project": project_id})
+        return of(conn, _OF_ALL[base], volumes, page, _LIVE, given={})
+    return of(conn, _OF_ONE[base], volumes, page, _MINE, given={"project": project_id})
 
 
 def listing(
     conn: Connection, project_id: str | None, where: Iterable[ColumnElement[bool]], page: Page
 ) -> Sequence[Row[Any]]:
     """One page; raises NotFound for a marker outside of the project."""
-    return _page(conn, _PLAIN, project_id, where, page)
+    return _page(page_of, conn, _PLAIN, project_id=project_id, where=where, page=page)
 
 
 def count(conn: Connection, project_id: str | None, where: Iterable[ColumnElement[bool]]) -> int:
@@ -106,32 +138,30 @@ def count(conn: Connection, project_id: str | None, where: Iterable[ColumnElemen
 
 def detail(conn: Connection, volume_id: str) -> Detail:
     """One live volume of any project, in one query; raises NotFound."""
-    row = conn.execute(_ONE, {"wanted": volume_id}).one_or_none()
-    if row is None:
+    found = lists_in(conn.execute(_ONE, {"wanted": volume_id}).scalar_one())
+    if not found:
         raise NotFound(noun="Volume", id=volume_id)
-    return _detail(row)
+    return _detail(found[0])
 
 
 def details(conn: Connection, project_id: str | None, where: Iterable[ColumnElement[bool]], page: Page) -> list[Detail]:
     """One page with all that belongs to each, in one query; raises NotFound for a marker outside of the project."""
-    return [_detail(row) for row in _page(conn, _WHOLE, project_id, where, page)]
+    found = _page(page_text, conn, _WHOLE, project_id=project_id, where=where, page=page)
+    return [_detail(values) for values in found]
 
 
-def _detail(row: Row[Any]) -> Detail:
-    of_type, plain, admin, image, attached = tuple(row)[-5:]
-    metadata = pairs_in(plain)
-    if admin is not None and admin != "{}":
-        metadata |= pairs_in(admin)
-    return Detail(row, of_type, metadata, pairs_in(image), _attached(attached))
+_OWN = len(Shown._fields)
 
 
-def _attached(text: str | None) -> list[Attached]:
-    rows = [Attached(a, b, c, d, _time(at), made) for a, b, c, d, at, made in lists_in(text)]
+def _detail(values: list[Any]) -> Detail:
+    of_type, plain, admin, image, attached = values[_OWN:]
+    metadata = pairs_in(plain) | pairs_in(admin)
+    return Detail(Shown._make(values[:_OWN]), of_type, metadata, pairs_in(image), _attached(attached))
+
+
+def _attached(value: str | list[list[Any]] | None) -> list[Attached]:
+    rows = [Attached._make(values) for values in lists_in(value)]
     return sorted(rows, key=lambda item: (item.created_at, item.id)) if len(rows) > 1 else rows
-
-
-def _time(text: str | None) -> datetime.datetime | None:
-    return datetime.datetime.fromisoformat(text) if text is not None else None
 
 
 def type_names(conn: Connection, ids: set[str | None]) -> dict[str | None, str]:

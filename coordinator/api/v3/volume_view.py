@@ -111,12 +111,12 @@ def viewer(call: Call) -> Callable[[Detail], dict[str, Any]]:
             "encrypted": row.encryption_key_id is not None,
             "replication_status": None,
             "consistencygroup_id": None,
-            "multiattach": row.multiattach,
+            "multiattach": bool(row.multiattach),
             "group_id": row.group_id,
             # No target is shared between volumes; a volume that lies nowhere yet is told to be locked.
             "shared_targets": False if row.host_id is not None else nowhere,
             "service_uuid": service_uuid(row.host_id, row.backend),
-            "consumes_quota": row.use_quota,
+            "consumes_quota": bool(row.use_quota),
         }
         if row.encryption_key_id is not None:
             made["encryption_key_id"] = row.encryption_key_id

@@ -203,7 +203,7 @@ async def summary(call: Call) -> dict[str, Any]:
 async def show(call: Call) -> dict[str, Any]:
     volume_id = call.params["volume_id"]
 
-    found = await call.services.db.read(lambda conn: volume_lists.detail(conn, volume_id))
+    found = await call.services.db.glance(lambda conn: volume_lists.detail(conn, volume_id))
     mine = scope(call)
     if mine is not None and found.row.project_id != mine:
         raise NotFound(noun="Volume", id=volume_id)

@@ -79,7 +79,7 @@ OTHERS = {
 FOLLOWING = {
     frozenset(pair)
     for pair in (("os-reserve", "os-initialize_connection"), ("os-reserve", "os-attach"),
-                 ("os-initialize_connection", "os-attach"))
+                 ("os-initialize_connection", "os-attach"), ("os-attach", "os-extend"))
 }  # fmt: skip
 IMAGE = "77777777-2222-3333-4444-555555555555"
 
