@@ -21,8 +21,11 @@ def derive(kdf: Kdf, key: bytes, size: int) -> bytes:
             return library.pbkdf2(key, kdf.salt, kdf.iterations, size)
         return hashlib.pbkdf2_hmac(kdf.hash, key, kdf.salt, kdf.iterations, size)
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.kdf import argon2
 
+    try:
+        from cryptography.hazmat.primitives.kdf import argon2
+    except ImportError:  # a library from before 44
+        raise CipherRefused from None
     kind = argon2.Argon2id if kdf.kind == "argon2id" else argon2.Argon2i
     with _ARGON:
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -16,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from agent.base.errors import Invalid
 from agent.base.files import write_whole
+from agent.wire import pins
 from agent.wire.errors import IdentityBroken, IdentityMissing
 from agent.wire.tls import URN
 
@@ -52,27 +52,20 @@ def signing_request(key: ec.EllipticCurvePrivateKey, name: str) -> str:
 def check_certificate(chain: str, ca: str, key: ec.EllipticCurvePrivateKey, role: str) -> None:
     """Raise `Invalid` unless the chain's leaf is for this key and role and signed by one of the CAs."""
     try:
-        leaf = x509.load_pem_x509_certificates(chain.encode())[0]
-        authorities = x509.load_pem_x509_certificates(ca.encode())
+        leaf, *_ = pins.chain(chain.encode())
+        authorities = pins.chain(ca.encode())
+        digest = pins.key_digest(leaf.public_key())
         uris = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
             x509.UniformResourceIdentifier
         )
     except (ValueError, x509.ExtensionNotFound) as error:
         raise Invalid(reason=f"The certificate can not be read: {error}.") from None
-    if leaf.public_key() != key.public_key():
+    if digest != pins.key_digest(key.public_key()):
         raise Invalid(reason="The certificate is not for this host's key.")
     if uris != [URN + role]:
         raise Invalid(reason=f"The certificate is for {', '.join(uris) or 'nobody'}, not for {role}.")
-    if not any(_signed(leaf, authority) for authority in authorities):
+    if not any(pins.is_signed_by(leaf, authority) for authority in authorities):
         raise Invalid(reason="The certificate is signed by none of the authorities that came with it.")
-
-
-def _signed(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
-    try:
-        leaf.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _new_request(path: str, name: str) -> str:
@@ -88,8 +81,8 @@ def _check(chain: str, ca: str, path: str, role: str) -> None:
 
 
 def _expiry(path: str) -> float:
-    leaf = x509.load_pem_x509_certificates(Path(path).read_bytes())[0]
-    return leaf.not_valid_after_utc.timestamp()
+    leaf, *_ = pins.chain(Path(path).read_bytes())
+    return pins.validity(leaf)[1].timestamp()
 
 
 SERVED = {"new_request": _new_request, "request": _request, "check": _check, "expiry": _expiry}

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from agent.wire.pins import key_digest
 from agent.wire.tls import URN, server_name
 from coordinator.enrolment.authority import CaPair, CaStore, Issued
 from coordinator.enrolment.errors import AuthorityBroken, CsrRefused
@@ -41,7 +41,7 @@ class Authority:
             self._certificate = x509.load_pem_x509_certificate(pair[1])
         except (ValueError, TypeError) as error:
             raise AuthorityBroken(reason=str(error)) from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != self._certificate.public_key():
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not _belong(key, self._certificate):
             raise AuthorityBroken(reason="its key and certificate do not belong together")
         self._key = key
         self.ca_pem = pair[1].decode()
@@ -99,6 +99,10 @@ class Authority:
         return Issued(role, f"{serial:x}", leaf + self.ca_pem, key_digest(public_key), start, end)
 
 
+def _belong(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> bool:
+    return key_digest(key.public_key()) == key_digest(certificate.public_key())
+
+
 def new_authority() -> CaPair:
     """A fresh CA as (key PEM, certificate PEM)."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -118,11 +122,6 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def key_digest(public_key: ec.EllipticCurvePublicKey) -> str:
-    """sha256 (hex) over SubjectPublicKeyInfo: what a host is pinned by."""
-    return hashlib.sha256(public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def checked_csr(pem: str) -> ec.EllipticCurvePublicKey:

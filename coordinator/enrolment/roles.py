@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.base.files import write_whole
+from agent.wire import pins
 from agent.wire.tls import TlsFiles
 from coordinator.enrolment.authority import Issued
 from coordinator.enrolment.ca import Authority, key_pem, new_key
@@ -46,6 +47,6 @@ def _still_good(files: TlsFiles, key: ec.EllipticCurvePrivateKey, authority: Aut
         same_ca = files.ca.read_text() == authority.ca_pem
     except (OSError, ValueError):
         return False
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    start, end = pins.validity(certificate)
     fresh = datetime.datetime.now(datetime.UTC) < start + (end - start) / 3
-    return fresh and same_ca and certificate.public_key() == key.public_key()
+    return fresh and same_ca and pins.key_digest(certificate.public_key()) == pins.key_digest(key.public_key())

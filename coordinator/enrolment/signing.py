@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from coordinator.enrolment.ca import Authority, checked_csr, key_digest, new_authority
+from agent.wire.pins import key_digest
+from coordinator.enrolment.ca import Authority, checked_csr, new_authority
 from coordinator.enrolment.roles import ensure_role
 
 

@@ -13,18 +13,18 @@ _JOIN = "Enrol this host: brickyard host token, then here: brickyard-agent join 
 
 
 def check(place: Place) -> Iterator[Finding]:
-    from cryptography import x509
+    from agent.wire import pins
 
     file = place.identity_dir / "certificate.pem"
     if not file.exists():
         yield bad("identity", "This host is not enrolled.", _JOIN)
         return
     try:
-        leaf = x509.load_pem_x509_certificates(file.read_bytes())[0]
-    except (ValueError, IndexError):
+        leaf, *_ = pins.chain(file.read_bytes())
+    except ValueError:
         yield bad("identity", f"{file} is not a certificate.", _JOIN)
         return
-    begins, ends, now = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp(), time.time()
+    begins, ends, now = *(each.timestamp() for each in pins.validity(leaf)), time.time()
     left, whole = ends - now, ends - begins
     if now < begins:
         yield bad("identity", "The certificate is not valid yet.", "Set the clock of this host or of the coordinator.")

@@ -8,9 +8,10 @@ import pytest
 from cryptography import x509
 
 from agent.server.keys import signing_request
+from agent.wire.pins import key_digest
 from agent.wire.tls import COORDINATOR, TlsFiles, TlsIdentity, host_role
 from coordinator.enrolment.authority import FileCaStore, Issued, SiteAuthority
-from coordinator.enrolment.ca import Authority, key_digest, new_authority, new_key
+from coordinator.enrolment.ca import Authority, new_authority, new_key
 from coordinator.enrolment.errors import AuthorityBroken, CsrRefused
 from coordinator.enrolment.own import own_identity
 

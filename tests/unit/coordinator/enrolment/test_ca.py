@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.server.keys import signing_request
+from agent.wire.pins import key_digest
 from agent.wire.tls import COORDINATOR, TlsFiles, host_role, server_name
 from coordinator.enrolment.authority import FileCaStore
-from coordinator.enrolment.ca import Authority, checked_csr, key_digest, new_authority, new_key
+from coordinator.enrolment.ca import Authority, checked_csr, new_authority, new_key
 from coordinator.enrolment.errors import AuthorityBroken, CsrRefused
 from coordinator.enrolment.own import ensure_role
 
