@@ -104,6 +104,15 @@ class VolumeWritten(Conflict):
     hint = "Detach it first, or attach it read-only; a back end on XFS or Btrfs can do it at any time."
 
 
+class SwitchUnclear(Temporary):
+    """Something went wrong while a new content was put in a volume's place: nobody can say yet which one is there."""
+
+    code = "volume.switch-unclear"
+    retry_after = 2.0
+    sentence = "The new content of volume {volume_id} could not be put in its place: {reason}"
+    hint = "Free the volume on its host; it is tried again."
+
+
 class NoImageStore(NotFound):
     code = "image.no-store"
     sentence = "Host {host} keeps no images."

@@ -15,11 +15,11 @@ from agent.base.log import bound, get_logger
 from agent.base.metrics import registry
 from agent.jobs import records
 from agent.jobs.entry import Entry
-from agent.jobs.errors import JobDefect, JournalUnavailable
+from agent.jobs.errors import JobDefect, JournalUnavailable, SwitchUnclear
 from agent.jobs.gates import Gates
 from agent.jobs.journal import Journal
 from agent.jobs.kinds import Checkpoint, Context
-from agent.wire.jobs import JobState, Progress
+from agent.wire.jobs import JobState, Progress, Wire
 
 if TYPE_CHECKING:
     from agent.jobs.services import Services
@@ -35,6 +35,13 @@ _JOURNAL_RETRY_S = 2.0
 _ENDS = ("done", "failed", "cancelled", "fenced")
 _ended_jobs = registry.counter("brickyard_agent_jobs_ended", "Jobs that ended, by kind and state", kind=32, state=_ENDS)
 _seconds = registry.histogram("brickyard_agent_job_seconds", "Seconds from a job's turn to its end", kind=32)
+
+
+_End = tuple[JobState, dict[str, Any] | None, BrickyardError | None]
+
+
+def _done(result: Wire | None) -> _End:
+    return "done", result.model_dump(mode="json") if result is not None else {}, None
 
 
 class Execution:
@@ -61,8 +68,7 @@ class Execution:
                 if not entry.cancel.is_set():
                     log.info("job handed back, to be resumed", step=step)
                     raise
-                state, result, error = "cancelled", None, None
-                await self._abandon(entry)
+                state, result, error = await self._given_up(entry, None)
             await self.end(entry, state, result, error)
 
     async def end(
@@ -96,12 +102,11 @@ class Execution:
         if self._writes:
             await asyncio.wait(self._writes)
 
-    async def _outcome(self, entry: Entry) -> tuple[JobState, dict[str, Any] | None, BrickyardError | None]:
+    async def _outcome(self, entry: Entry) -> _End:
         kind = entry.kind
         assert kind is not None
         if entry.cancel.is_set():
-            await self._abandon(entry)
-            return "cancelled", None, None
+            return await self._given_up(entry, None)
         try:
             async with self._gates.hold(kind.needs(entry.args), kind.lane) as lock_fd:
                 entry.started, entry.began = True, time.monotonic()
@@ -110,7 +115,7 @@ class Execution:
                 result = await kind.run(self._context(entry, lock_fd), entry.args)
                 entry.ending = True  # what is done is done: from here a cancel comes too late
                 fault_point("agent.job.effect-done")
-                return "done", result.model_dump(mode="json") if result is not None else {}, None
+                return _done(result)
         except BrickyardError as error:
             log.warning("job failed", job=entry.key, kind=kind.name, code=error.code, reason=str(error))
             failure: BrickyardError = error
@@ -118,23 +123,32 @@ class Execution:
             log.exception("job met a defect", job=entry.key, kind=kind.name)
             failure = JobDefect(key=entry.key, reason=f"{type(error).__name__}: {error}")
         if entry.cancel.is_set():
-            await self._abandon(entry)
-            return "cancelled", None, None
-        if not isinstance(failure, Temporary):
-            await self._abandon(entry)
-        return "failed", None, failure
+            return await self._given_up(entry, None)
+        if isinstance(failure, Temporary):
+            return "failed", None, failure
+        return await self._given_up(entry, failure)
 
-    async def _abandon(self, entry: Entry) -> None:
-        """Remove what is half made; a failure of that is told in the log and left to the undo of the operation."""
+    async def _given_up(self, entry: Entry, failure: BrickyardError | None) -> _End:
+        """Remove what is half made, unless it is too late for that; `failure` None: the job is not wanted any more.
+
+        What could not be removed is told in the log and left to the undo of the operation.
+        """
         kind = entry.kind
+        end: _End = ("cancelled", None, None) if failure is None else ("failed", None, failure)
         if kind is None or not entry.may_have_left_something:
-            return
+            return end
         try:
             async with self._gates.hold(kind.needs(entry.args), "quick") as lock_fd:
-                await kind.abandon(self._context(entry, lock_fd), entry.args)
+                result = await kind.abandon(self._context(entry, lock_fd), entry.args)
                 fault_point("agent.job.abandoned")
+        except SwitchUnclear as unclear:
+            return "failed", None, unclear
         except Exception as error:  # noqa: BLE001
             log.warning("what a job left half made could not be removed", job=entry.key, reason=str(error))
+        else:
+            if result is not None:
+                return _done(result)
+        return end
 
     def _context(self, entry: Entry, lock_fd: int | None) -> Context:
         return Context(

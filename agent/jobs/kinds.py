@@ -62,13 +62,14 @@ class Kind:
     """One row of the table of kinds.
 
     `run` does the work and returns its result; it looks at the host first, as it may be the second run. `abandon`
-    removes what was half made after a cancel or a lasting failure. `secrets` names those that must be posted.
+    removes what was half made after a cancel or a lasting failure; where that comes too late, it returns the result
+    and the job counts as done. It has no secrets after a restart. `secrets` names those that must be posted.
     """
 
     name: str
     run: Callable[[Context, Any], Awaitable[Wire | None]]
     needs: Callable[[Any], Needs]
-    abandon: Callable[[Context, Any], Awaitable[None]] = _leave_nothing
+    abandon: Callable[[Context, Any], Awaitable[Wire | None]] = _leave_nothing
     secrets: Callable[[Any], frozenset[str]] = lambda args: frozenset()
     lane: Lane = "quick"
     versions: frozenset[int] = frozenset({1})

@@ -20,21 +20,24 @@ from agent.luks.details import KeySlot
 from agent.luks.errors import FormatRefused, HeaderRefused, TargetInUse, WrongSecret
 from agent.luks.luks2 import Metadata
 from agent.luks.model import Format, MiB, Secret, header_bytes, passphrase
-from agent.luks.sectors import SECTOR
+from agent.luks.sectors import SECTOR, spec
 from agent.luks.stored import Put, put
 from agent.luks.unlock import Opened, unlock
 from agent.luks.window import Window, whole_file
 
-CIPHER = "aes-xts-plain64"
 _MAGIC_BYTES = len(header.MAGIC)
 
 
 def check_format(fmt: Format) -> None:
     """Refuse a volume type's encryption that could not be read back by our own rules."""
-    if fmt.cipher != CIPHER:
-        raise FormatRefused(reason=f"the cipher is not {CIPHER}")
-    if fmt.key_size not in (256, 512):
-        raise FormatRefused(reason="the key size is neither 256 nor 512")
+    try:
+        cipher = spec(fmt.cipher)
+    except HeaderRefused:
+        raise FormatRefused(reason=f"the cipher {fmt.cipher} is not known") from None
+    try:
+        cipher.check_key(fmt.key_size // 8)
+    except HeaderRefused:
+        raise FormatRefused(reason=f"{fmt.cipher} has no keys of {fmt.key_size} bits") from None
 
 
 def create(fd: int, fmt: Format, secret: Secret, *, iterations: int, master: bytes | None = None) -> Opened:

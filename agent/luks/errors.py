@@ -125,8 +125,8 @@ class TargetInUse(Permanent):
 
 class FormatRefused(Invalid):
     code = "luks.format-unsupported"
-    sentence = "This encryption can not be made from an image: {reason}."
-    hint = "Use a volume type with provider luks, cipher aes-xts-plain64 and a key size of 256 or 512."
+    sentence = "This encryption can not be made: {reason}."
+    hint = "Use a volume type with provider luks or luks2, cipher aes-xts-plain64 and a key size of 256 or 512."
 
 
 class ConversionFailed(Permanent):

@@ -6,40 +6,17 @@ Sizes are bytes. Secrets have a field of their own, live in memory only and neve
 
 from __future__ import annotations
 
-import base64
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 
 from agent.wire.basis import UUID, Bytes, ChannelDevice, Connection, Endpoint, Name, Portal, Protocol, Wire
+from agent.wire.secret import LuksFormat, WireSecret
 
-__all__ = ["UUID", "Bytes", "ChannelDevice", "Connection", "Endpoint", "Name", "Portal", "Protocol", "Wire"]
-
-
-class WireSecret(Wire):
-    """A key and its kind: `passphrase` is used as it is, every other type is hex-encoded before use."""
-
-    type: Literal["passphrase", "symmetric", "opaque", "private", "public", "certificate"] = "symmetric"
-    value_b64: SecretStr
-
-    @classmethod
-    def of(cls, type: str, value: bytes) -> WireSecret:
-        return cls.model_validate({"type": type, "value_b64": base64.b64encode(value).decode()})
-
-    def value(self) -> bytes:
-        return base64.b64decode(self.value_b64.get_secret_value())
-
-    def revealed(self) -> dict[str, str]:
-        """The JSON form with the value in clear: for the request body alone."""
-        return {"type": self.type, "value_b64": self.value_b64.get_secret_value()}
-
-
-class LuksFormat(Wire):
-    """How a volume is to be encrypted (from the volume type). `iterations` None: the tool's own default."""
-
-    format: Literal["luks1", "luks2"] = "luks1"
-    cipher: str = Field("aes-xts-plain64", pattern=r"^[a-z0-9-]{1,64}$")
-    key_size: Literal[128, 256, 512] = 512
+__all__ = [
+    "UUID", "Bytes", "ChannelDevice", "Connection", "Endpoint", "LuksFormat", "Name", "Portal", "Protocol", "Wire",
+    "WireSecret",
+]  # fmt: skip
 
 
 class Checksum(Wire):
@@ -141,6 +118,20 @@ class VolumeReimage(Wire):
     volume_id: UUID
     size_bytes: Bytes
     image: ImageSource
+    encryption: LuksFormat | None = None
+
+
+class VolumeRecrypt(Wire):
+    """The content of a volume in another encryption, or in none. `encrypted` says whether it is encrypted now.
+
+    Secrets: `source` where it is, `volume` where it is to be.
+    """
+
+    kind: Literal["volume.recrypt"] = "volume.recrypt"
+    backend: Name
+    volume_id: UUID
+    size_bytes: Bytes
+    encrypted: bool = False
     encryption: LuksFormat | None = None
 
 
@@ -313,7 +304,7 @@ class ExportApply(Wire):
 
 JobArgs = Annotated[
     VolumeCreate | VolumeClone | VolumeFromImage | VolumeExtend | VolumeDelete | SnapshotCreate | SnapshotDelete
-    | SnapshotsDelete
+    | SnapshotsDelete | VolumeRecrypt
     | ImageFromVolume | VolumeReimage | VolumeRevert | VolumeAdopt | VolumeRelease | SnapshotAdopt | SnapshotRelease
     | TransferOpen | TransferClose | ImageCommit | ImageDelete | AttachmentApply | AttachmentResize | ExportApply,
     Field(discriminator="kind"),

@@ -19,6 +19,7 @@ OPERATION = Lifecycle(
         Rule("undo_failed", ("undoing",), "needs-attention"),
         Rule("restored", ("running", "undoing"), "needs-attention"),
         Rule("retry", ("needs-attention",), "undoing"),
+        Rule("done_after_all", ("undoing",), "running"),
     ),
 )
 
@@ -31,6 +32,7 @@ UNREACHABLE: dict[str, Unreachable] = {
     "create_snapshot": "wait",
     "delete_snapshot": "wait",
     "revert_volume": "wait",
+    "recrypt_volume": "wait",
     "manage_volume": "wait",
     "unmanage_volume": "wait",
     "manage_snapshot": "wait",

@@ -15,7 +15,8 @@ VOLUME = Lifecycle(
         {*_REST, "in-use", "reserved", "attaching", "detaching", "awaiting-transfer", "deleted"}
     ),
     transient=frozenset(
-        {"creating", "downloading", "extending", "deleting", "reverting", "unmanaging", "uploading"}
+        {"creating", "downloading", "extending", "deleting", "reverting", "unmanaging", "uploading",
+         "retyping"}
     ),
     rules=(
         Rule("create", (NEW,), "creating"),
@@ -40,6 +41,9 @@ VOLUME = Lifecycle(
         Rule("snapshot_attached", ("available", "in-use"), SAME, "Wait until the running work has ended."),
         Rule("set_readonly", ("available",), SAME, _FREE),
         Rule("retype", ("available", "in-use"), SAME, "Wait until the running work has ended."),
+        Rule("recrypt", ("available",), "retyping", _FREE),
+        Rule("recrypted", ("retyping",), "available"),
+        Rule("recrypt_unclear", ("retyping",), "error"),
         Rule("reserve", ("available",), "attaching", _BUSY),
         Rule("unreserve", ("attaching",), "available"),
         Rule("attachment_reserve", ("available",), "reserved", _BUSY),

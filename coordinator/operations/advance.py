@@ -158,6 +158,15 @@ def retreat(
     return _store(conn, operation, state=OPERATION.rule(event).target, finished_at=utcnow()), None
 
 
+def revive(
+    conn: Connection, workflow: Workflow, operation: Operation, step: str, result: dict[str, Any]
+) -> tuple[Operation, Next | None]:
+    """Go forward again: the step that was to be undone is done, and stays."""
+    operation = replace(operation, error=None)
+    stored = _store(conn, operation, state=OPERATION.rule("done_after_all").target, error=None)
+    return advance(conn, workflow, stored, (step, result))
+
+
 def again(
     conn: Connection, workflow: Workflow, operation: Operation, step: JobStep, back_to: str | None
 ) -> tuple[Operation, Next | None]:

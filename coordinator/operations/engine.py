@@ -88,6 +88,13 @@ class Engine:
         self.start(operation)
         return operation, value
 
+    async def submit_perhaps(self, fn: Callable[[Connection], Operation | None]) -> None:
+        """The same for a transaction that may have done all by itself."""
+        operation = await self.db.write(fn)
+        if operation is not None:
+            fault_point("coordinator.accepted")
+            self.start(operation)
+
     def start(self, operation: Operation) -> None:
         """Run an operation that this coordinator owns."""
         running = self._tasks.get(operation.id)

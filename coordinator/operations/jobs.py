@@ -92,8 +92,11 @@ class Conversation:
             if status.terminal:
                 return _outcome(status)
 
-    async def tombstone(self, operation: Operation, host_id: str, key: str) -> None:
-        """Make sure that a job of unknown outcome does nothing any more: cancelled if it runs, refused if it comes."""
+    async def tombstone(self, operation: Operation, host_id: str, key: str) -> JobStatus:
+        """Make sure that a job of unknown outcome does nothing any more: cancelled if it runs, refused if it comes.
+
+        Returns how it ended; it may have been done before.
+        """
 
         async def cancel(client: AgentClient) -> JobStatus:
             return await client.cancel(key, operation.epoch)
@@ -104,6 +107,7 @@ class Conversation:
         status = await self._patiently(operation, host_id, cancel)
         while not status.terminal:
             status = await self._patiently(operation, host_id, follow)
+        return status
 
     async def _step(
         self, client: AgentClient, request: JobRequest, status: JobStatus | None, operation: Operation

@@ -12,21 +12,13 @@ from agent.base.errors import Invalid, Permanent
 from agent.base.ids import new_id
 from coordinator.images.info import ImageInfo
 from coordinator.keys.store import KeyStore
-from coordinator.operations import sizes
+from coordinator.operations import encryption, sizes
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.retype_volume import is_multiattach
 from coordinator.quota import limits
 from coordinator.state import snapshots, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import enter
-
-_FORMATS = {
-    "luks": "luks1",
-    "luks1": "luks1",
-    "luks2": "luks2",
-    "nova.volume.encryptors.luks.LuksEncryptor": "luks1",
-    "nova.volume.encryptors.luks.Luks2Encryptor": "luks2",
-}
 
 
 class TypeNotEncrypted(Permanent):
@@ -86,13 +78,13 @@ def accept_volume(
     type_id = wanted.volume_type_id or (source.row.volume_type_id if source.row is not None else None)
     type_row = types.get(conn, type_id, requester.project_id) if type_id else None
     name = type_row.name if type_row is not None else None
-    encryption = _encryption(conn, wanted, source, type_id, name)
+    columns = _encryption(conn, wanted, source, type_id, name)
     multiattach = type_id is not None and is_multiattach(types.extra_specs(conn, type_id))
-    if multiattach and encryption:
+    if multiattach and columns:
         raise Invalid(reason="Invalid input received: a volume can not be both encrypted and multiattach.")
     limits.check(conn, requester.project_id, name, volumes=1, gigabytes=size, volume_size=size)
     volume_id = new_id()
-    key_id, source_key_id = _key(conn, requester, keys, encryption, source)
+    key_id, source_key_id = _key(conn, requester, keys, columns, source)
     row = enter(
         conn,
         "volume",
@@ -111,7 +103,7 @@ def accept_volume(
         multiattach=multiattach,
         bootable=False,
         encryption_key_id=key_id,
-        **encryption,
+        **columns,
     )
     volumes.put_metadata(conn, volume_id, dict(wanted.metadata))
     args = _args(wanted, source)
@@ -170,30 +162,20 @@ def _encryption(
             raise Invalid(reason="Invalid input received: Invalid volume type: the type of a volume made from another "
                                  "volume or a snapshot must be encrypted just as its source is.")  # fmt: skip
         return values
-    row = types.encryption(conn, type_id)
-    if row is None:
-        if wanted.image is not None and wanted.image.encrypted:
-            raise TypeNotEncrypted(image=wanted.image.id, type=type_name or "(none given)")
-        return {}
-    luks = _FORMATS.get(row.provider)
-    if luks is None:
-        raise Invalid(reason=f"Volume type {type_name} has encryption provider {row.provider!r}, which is not known; "
-                             f"known are luks and luks2.")  # fmt: skip
-    return {
-        "encryption_format": luks,
-        "encryption_cipher": row.cipher or "aes-xts-plain64",
-        "encryption_key_size": row.key_size or 512,
-    }
+    found = encryption.of_type(conn, type_id, type_name)
+    if found is None and wanted.image is not None and wanted.image.encrypted:
+        raise TypeNotEncrypted(image=wanted.image.id, type=type_name or "(none given)")
+    return found or {}
 
 
 def _key(
-    conn: Connection, requester: Requester, keys: KeyStore, encryption: dict[str, Any], source: _Source
+    conn: Connection, requester: Requester, keys: KeyStore, columns: dict[str, Any], source: _Source
 ) -> tuple[str | None, str | None]:
     """The volume's key, and a copy of the key in the header that it starts with, kept until the header has its own.
 
     An image's key is only copied: the volume's header is made for the secret that opens the image.
     """
-    if not encryption.get("encryption_format"):
+    if not columns.get("encryption_format"):
         return None, None
     project_id, user_id = requester.project_id, requester.user_id
     copied = None

@@ -1,22 +1,29 @@
-"""os-retype where the data stay where they are: another type for the same pool.
+"""os-retype: another type for the same pool.
 
-One transaction: nothing on a host changes, so there is nothing to wait for. What would need the data to be moved or
-rewritten is refused by name.
+Where the data stay as they are it is one transaction: nothing on a host changes, so there is nothing to wait for. Where
+only the encryption differs the data are written anew by an operation, if the caller allows that. What would need the
+data to be moved is refused by name.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
 from agent.base.errors import Invalid, Permanent
+from coordinator.keys.store import KeyStore
+from coordinator.operations import encryption
+from coordinator.operations.accept import Requester
+from coordinator.operations.recrypt_volume import NewType, accept_recrypt
 from coordinator.quota import limits
 from coordinator.scheduler import placement
 from coordinator.state import types
+from coordinator.state.operations import Operation
 from coordinator.state.transition import move
 
-_ENCRYPTION = ("provider", "cipher", "key_size", "control_location")
+_ENCRYPTION = ("encryption_format", "encryption_cipher", "encryption_key_size")
 
 
 class SameType(Invalid):
@@ -38,7 +45,7 @@ class ChangesEncryption(Permanent):
     code = "retype.changes-encryption"
     status = 400
     sentence = "Volume {volume} can not become {type}: the encryption of the two types differs ({reason})."
-    hint = "Its data would have to be rewritten; make a new volume of that type and copy what is inside."
+    hint = "Allow its data to be written anew: openstack volume set --type T --migration-policy on-demand {volume}."
 
 
 class InUse(Permanent):
@@ -48,27 +55,44 @@ class InUse(Permanent):
     hint = "Detach it first."
 
 
-def retype(conn: Connection, volume: Row[Any], name: str) -> Row[Any]:
-    """Give the volume the type `name` (or id) that its project may see; returns the new row.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The type's name or id, and whether the data may be written anew for it."""
+
+    name: str
+    on_demand: bool = False
+
+
+def retype(
+    conn: Connection, requester: Requester, keys: KeyStore, volume: Row[Any], wanted: Wanted
+) -> tuple[Operation | None, bool]:
+    """Give the volume a type that its project may see; the operation when one is needed, and whether it is multiattach.
 
     Raises SameType, NeedsMigration, ChangesEncryption, InUse, TransitionRefused (400), NotFound, OverQuota (413).
     """
-    wanted = types.find(conn, name, volume.project_id)
-    if wanted.id == volume.volume_type_id:
-        raise SameType(type=name)
-    specs = types.extra_specs(conn, wanted.id)
-    _check_encryption(conn, volume, wanted)
+    row = types.find(conn, wanted.name, volume.project_id)
+    if row.id == volume.volume_type_id:
+        raise SameType(type=wanted.name)
+    specs = types.extra_specs(conn, row.id)
+    columns, differs = _encryption(conn, volume, row)
+    if differs and not wanted.on_demand:
+        raise ChangesEncryption(volume=volume.id, type=row.name, reason=differs)
     multiattach = is_multiattach(specs)
-    if volume.encryption_key_id is not None and multiattach:
+    if columns is not None and multiattach:
         raise Invalid(reason="Invalid input received: a volume can not be both encrypted and multiattach.")
     if volume.status == "in-use":
-        _check_in_use(conn, volume, wanted, multiattach=multiattach)
+        _check_in_use(conn, volume, row, multiattach=multiattach)
     if volume.pool_id is not None:
         missing = placement.lacking(conn, volume.pool_id, specs)
         if missing is not None:
-            raise NeedsMigration(volume=volume.id, type=wanted.name, reason=f"{volume.pool_id} {missing}")
-    limits.check_type(conn, volume.project_id, wanted.name, volumes=1, gigabytes=volume.size)
-    return move(conn, "volume", volume.id, "retype", volume_type_id=wanted.id, multiattach=multiattach)
+            raise NeedsMigration(volume=volume.id, type=row.name, reason=f"{volume.pool_id} {missing}")
+    limits.check_type(conn, volume.project_id, row.name, volumes=1, gigabytes=volume.size)
+    if not differs:
+        move(conn, "volume", volume.id, "retype", volume_type_id=row.id, multiattach=multiattach)
+        return None, multiattach
+    if multiattach != volume.multiattach:
+        raise Invalid(reason="Invalid input received: encryption and multiattach can not be changed in one step.")
+    return accept_recrypt(conn, requester, keys, volume, NewType(row.id, columns)), multiattach
 
 
 def is_multiattach(specs: dict[str, str]) -> bool:
@@ -84,13 +108,12 @@ def _check_in_use(conn: Connection, volume: Row[Any], wanted: Row[Any], *, multi
         raise InUse(volume=volume.id, what="front-end QoS specs")
 
 
-def _check_encryption(conn: Connection, volume: Row[Any], wanted: Row[Any]) -> None:
-    present, other = types.encryption(conn, volume.volume_type_id), types.encryption(conn, wanted.id)
-    if present is None and other is None and volume.encryption_key_id is None:
-        return
-    if present is None or other is None:
-        word = "is not encrypted" if other is None else "is encrypted"
-        raise ChangesEncryption(volume=volume.id, type=wanted.name, reason=f"{wanted.name} {word}")
-    differing = [name for name in _ENCRYPTION if getattr(present, name) != getattr(other, name)]
-    if differing:
-        raise ChangesEncryption(volume=volume.id, type=wanted.name, reason=", ".join(differing))
+def _encryption(conn: Connection, volume: Row[Any], wanted: Row[Any]) -> tuple[dict[str, Any] | None, str]:
+    """The encryption columns that the type asks for, and in what the volume's own differ from them."""
+    columns = encryption.of_type(conn, wanted.id, wanted.name)
+    if columns is None:
+        return None, f"{wanted.name} is not encrypted" if volume.encryption_key_id is not None else ""
+    if volume.encryption_key_id is None:
+        return columns, f"{wanted.name} is encrypted"
+    differing = [name.removeprefix("encryption_") for name in _ENCRYPTION if getattr(volume, name) != columns[name]]
+    return columns, ", ".join(differing)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from agent.base.errors import BrickyardError
+from agent.base.errors import BrickyardError, from_body
 from agent.base.faults import declare, fault_point
 from agent.base.log import get_logger
 from coordinator.operations.advance import (
@@ -20,6 +20,7 @@ from coordinator.operations.advance import (
     give_up_undo,
     jobs_of,
     retreat,
+    revive,
     undo_again,
 )
 from coordinator.operations.errors import Cancelled, UnknownHost, WaitedTooLong
@@ -31,6 +32,7 @@ from coordinator.state.errors import DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
 
 log = get_logger(__name__)
+_T = TypeVar("_T")
 Moved = tuple[Operation, Next | None]
 declare(
     "coordinator.step.begin",
@@ -155,7 +157,9 @@ class Run:
         fault_point("coordinator.undo.begin")
         try:
             if todo.tombstone is not None:
-                await self._unless_gone(self._bury(operation, step, todo.tombstone))
+                done = await self._unless_gone(self._bury(operation, step, todo.tombstone))
+                if done is not None:
+                    return await self._write(operation, lambda conn: revive(conn, workflow, operation, step.name, done))
             if todo.call is not None:
                 fault_point("coordinator.undo.before-post")
                 await self._unless_gone(self._talk.run(operation, todo.key, todo.call, may_move=False))
@@ -163,13 +167,14 @@ class Run:
             return await self._undo_error(operation, todo, error)
         return await self._write(operation, lambda conn: retreat(conn, workflow, operation, step.name))
 
-    async def _unless_gone(self, work: Awaitable[object]) -> None:
+    async def _unless_gone(self, work: Awaitable[_T]) -> _T | None:
         """What a host that was evicted would have undone is gone with it."""
         try:
-            await work
+            return await work
         except UnknownHost as error:
             if not await self._is_gone(error):
                 raise
+            return None
 
     async def _is_gone(self, error: BrickyardError) -> bool:
         """Whether the host that is not known here is really not enrolled any more: rows decide."""
@@ -178,10 +183,21 @@ class Run:
         host_id = str(error.context["host"])
         return await self._db.read(lambda conn: enrolment.host(conn, host_id)) is None
 
-    async def _bury(self, operation: Operation, step: object, key: str) -> None:
-        """Post the tombstone to the host that the step's job was, or would have been, given to."""
+    async def _bury(self, operation: Operation, step: object, key: str) -> dict[str, Any] | None:
+        """Post the tombstone to the host that the step's job was, or would have been, given to.
+
+        The job's result when it is too late for that; raises when not even the host can say.
+        """
         assert isinstance(step, JobStep)
-        await self._talk.tombstone(operation, str(operation.steps[step.name]["host"]), key)
+        status = await self._talk.tombstone(operation, str(operation.steps[step.name]["host"]), key)
+        if not step.final or status.state == "cancelled":
+            return None
+        if status.state == "done":
+            return status.result or {}
+        error = from_body(status.error.model_dump()) if status.error is not None else None
+        if error is not None and error.code in step.unclear:
+            raise error
+        return None
 
     async def _undo_error(self, operation: Operation, todo: Next, error: BrickyardError) -> Moved:
         workflow = self._workflow

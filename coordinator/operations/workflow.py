@@ -51,6 +51,8 @@ class JobStep:
     `again_on` holds error codes after which going back helps, though the host itself sees nothing temporary in them.
     `elsewhere` names the step to go back to when the job was provably not delivered.
     `answers` holds error codes that are an answer too: the step is done, with the result `{"refused": code}`.
+    `final`: what it did stays. When the host says that it was done although the operation was to be undone, the
+    operation goes on; after an error whose code is in `unclear` not even the host knows, and a person has to look.
     `pinned`: what the job says is stored when it is first given out, and said again whenever it is posted anew; for
     calls that are made from rows which may change meanwhile.
     `gone_is_done`: on a host that was evicted, nothing is left to do; else the operation fails there.
@@ -65,6 +67,8 @@ class JobStep:
     elsewhere: str | None = None
     pinned: bool = False
     gone_is_done: bool = False
+    final: bool = False
+    unclear: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,11 @@ def remove(conn: Connection, type_id: str) -> None:
     conn.execute(update(volume_types).where(volume_types.c.id == type_id).values(deleted=True, deleted_at=utcnow()))
 
 
+def is_live(conn: Connection, type_id: str) -> bool:
+    """Whether the type has not been deleted."""
+    return conn.execute(_ONE, {"type": type_id}).first() is not None
+
+
 def extra_specs(conn: Connection, type_id: str) -> dict[str, str]:
     rows = conn.execute(_SPECS, {"type": type_id}).all()
     return {row.key: row.value for row in rows}

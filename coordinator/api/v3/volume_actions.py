@@ -14,6 +14,7 @@ from coordinator.api.fields import Answer, Body, Boolean, Gib, Key, Metadata, Re
 from coordinator.api.route import Resource, action, get
 from coordinator.api.v3.volume_connections import mine
 from coordinator.api.v3.volumes import removed
+from coordinator.keys.store import KeyStore
 from coordinator.operations import completions, retype_volume
 from coordinator.operations.completions import Completions
 from coordinator.operations.engine import Engine
@@ -105,15 +106,18 @@ async def extend_completion(call: Call) -> None:
 
 
 async def retype(call: Call) -> None:
-    """Where the data stay; the type of another pool or encryption is refused by name."""
-    wanted = call.valid(Retype).new_type
+    """At once where the data stay; where the encryption changes they are written anew, if that is allowed."""
+    body, keys = call.valid(Retype), call.services.get(KeyStore)
+    wanted = retype_volume.Wanted(body.new_type, on_demand=body.migration_policy == "on-demand")
 
-    def change(conn: Connection) -> None:
-        row = retype_volume.retype(conn, mine(conn, call), wanted)
-        if row.multiattach:
+    def change(conn: Connection) -> Operation | None:
+        row = mine(conn, call)
+        operation, multiattach = retype_volume.retype(conn, requester(call, row.project_id), keys, row, wanted)
+        if multiattach:
             call.require("volume:multiattach", target(row))
+        return operation
 
-    await call.services.db.write(change)
+    await call.services.get(Engine).submit_perhaps(change)
 
 
 async def revert(call: Call) -> None:
@@ -235,7 +239,7 @@ def resource() -> Resource:
                    "Make a volume larger; one in use from 3.42 on.", body=Extend),
             action(_PATH, "os-extend_volume_completion", extend_completion, f"{_ADMIN}extend_volume_complete",
                    "Say how the compute service's part of an extend ended.", body=ExtendCompletion, since=71),
-            action(_PATH, "os-retype", retype, "volume:retype", "Change the type, where the data can stay.",
+            action(_PATH, "os-retype", retype, "volume:retype", "Change the type; the data stay in their pool.",
                    body=Retype),
             action(_PATH, "revert", revert, "volume:revert_to_snapshot",
                    "Give a volume the content of its latest snapshot.", body=Revert, since=40),

@@ -184,6 +184,49 @@ def a_secret_to_clone(world: World) -> Ctx:
     return named(world)
 
 
+def a_plain_volume(world: World) -> Ctx:
+    """One with content, beside a type that would have it encrypted."""
+    world.encrypted_type()
+    ctx = a_volume(world)
+    with world.file(ctx["volume"]).open("r+b") as out:
+        out.write(world.content())
+    return ctx
+
+
+def an_encrypted_volume(world: World) -> Ctx:
+    ctx = named(world)
+    volume = world.site.api.made(ctx["name"], volume_type=world.encrypted_type(), imageRef=world.image())
+    return ctx | {"volume": volume}
+
+
+def _retype(name: str) -> Callable[[World, Ctx], None]:
+    def act(world: World, ctx: Ctx) -> None:
+        body = {"os-retype": {"new_type": name, "migration_policy": "on-demand"}}
+        _asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", body))
+
+    return act
+
+
+def _encrypted(world: World, ctx: Ctx) -> None:
+    volume, file = world.site.api.volume(ctx["volume"]), world.file(ctx["volume"])
+    assert (volume["status"], volume["volume_type"], volume["encrypted"]) == ("available", "secret", True), volume
+    assert file.stat().st_size == GIB + 2 * MIB
+    size, key = len(world.content()), world.key(ctx["volume"])
+    assert decrypted(world.site.folder, file, key, size) == world.content()
+    world.site.api.delete(f"/v3/volumes/{ctx['volume']}")
+    world.site.api.settle()
+
+
+def _plain(world: World, ctx: Ctx) -> None:
+    volume, file = world.site.api.volume(ctx["volume"]), world.file(ctx["volume"])
+    assert (volume["status"], volume["encrypted"]) == ("available", False), volume
+    assert file.stat().st_size == GIB
+    with file.open("rb") as data:
+        assert data.read(len(world.content())) == world.content()
+    world.site.api.delete(f"/v3/volumes/{ctx['volume']}")
+    world.site.api.settle()
+
+
 def _extend(world: World, ctx: Ctx) -> None:
     _asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", {"os-extend": {"new_size": 3}}))
 
@@ -387,6 +430,8 @@ KINDS = {
         Kind("refused", _ready(_SECRET, _wrong), _create(volume_type=_SECRET, imageRef=_wrong), _refused),
         Kind("clone", _ready(World.data), _create(source_volid=World.data), _cloned),
         Kind("clone-encrypted", a_secret_to_clone, _create(source_volid=World.secret_data), _cloned_with_own_key),
+        Kind("encrypt", a_plain_volume, _retype("secret"), _encrypted),
+        Kind("decrypt", an_encrypted_volume, _retype("__DEFAULT__"), _plain),
         Kind("extend", a_volume, _extend, _extended),
         Kind("snapshot", a_volume, _snapshot, _has_snapshot),
         Kind("delete-snapshot", a_snapshot, _delete_snapshot, _no_snapshot),

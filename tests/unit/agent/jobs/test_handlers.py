@@ -47,11 +47,12 @@ from agent.wire.jobs import (
     VolumeDelete,
     VolumeExtend,
     VolumeFromImage,
+    VolumeRecrypt,
     WantedAttachment,
     WireSecret,
     job_args,
 )
-from tests.support.luks import opens
+from tests.support.luks import opens, read, write
 
 MIB = 1 << 20
 SECRET = WireSecret.of("passphrase", b"a passphrase")
@@ -217,6 +218,60 @@ def test_a_clone_without_a_new_key_is_told_as_it_always_was() -> None:
     plain = VolumeClone(backend="files", volume_id=new_id(), size_bytes=MIB, source_volume_id=new_id())
     assert "rekey" not in plain.model_dump(mode="json")
     assert plain.model_copy(update={"rekey": True}).model_dump(mode="json")["rekey"]
+
+
+FORMATS: list[LuksFormat | None] = [
+    None,
+    LuksFormat(),
+    LuksFormat(format="luks2", key_size=256),
+    LuksFormat(cipher="aes-cbc-essiv:sha256", key_size=256),
+]
+
+
+@needs_cryptsetup
+@pytest.mark.parametrize("after", FORMATS, ids=str)
+@pytest.mark.parametrize("before", FORMATS, ids=str)
+async def test_a_volume_gets_another_encryption_and_keeps_its_content(
+    host: Host, before: LuksFormat | None, after: LuksFormat | None
+) -> None:
+    volume, other = new_id(), WireSecret.of("symmetric", bytes(range(32)))
+    path, clear = host.folder / "files" / "volumes" / volume, os.urandom(MIB) + bytes(MIB)
+    create = VolumeCreate(backend="files", volume_id=volume, size_bytes=2 * MIB, encryption=before)
+    await host.do(create, **({"volume": SECRET} if before else {}))
+    write(path, clear, SECRET if before else None)
+    change = VolumeRecrypt(
+        backend="files", volume_id=volume, size_bytes=2 * MIB, encrypted=before is not None, encryption=after
+    )
+    given = ({"source": SECRET} if before else {}) | ({"volume": other} if after else {})
+    made = await host.do(change, **given)
+    assert made == await host.do(change, **given), "the same once more changes nothing"
+    header = {None: 0, "luks1": 2 * MIB, "luks2": 16 * MIB}[after.format if after else None]
+    assert (made["usable_bytes"], made["device_bytes"]) == (2 * MIB, 2 * MIB + header)
+    assert path.stat().st_size == 2 * MIB + header
+    assert host.files() == {f"volumes/{volume}"}
+    assert read(path, 2 * MIB, given.get("volume")) == clear
+    if after:
+        told = subprocess.run(["cryptsetup", "luksDump", path], capture_output=True, text=True, check=True).stdout
+        assert after.cipher.partition("-")[2] in told
+        assert clear[:4096] not in path.read_bytes()
+
+
+async def test_what_was_decided_is_done_although_it_is_cancelled(host: Host) -> None:
+    volume = new_id()
+    await host.do(VolumeCreate(backend="files", volume_id=volume, size_bytes=MIB))
+    change = VolumeRecrypt(backend="files", volume_id=volume, size_bytes=MIB, encryption=LuksFormat())
+    kind = registry.KINDS["volume.recrypt"]
+    await host.backend.prepare_anew(volume, 3 * MIB)
+    early, late = host.context(), host.context()
+    assert await kind.abandon(early, change) is None
+    assert host.files() == {f"volumes/{volume}"}
+    await host.backend.prepare_anew(volume, 3 * MIB)
+    late.checkpoint = {"decided": True}
+    for _ in range(2):
+        done = await kind.abandon(late, change)
+        assert done is not None
+        assert done.model_dump()["device_bytes"] == 3 * MIB
+    assert (host.folder / "files" / "volumes" / volume).stat().st_size == 3 * MIB
 
 
 async def test_a_clone_needs_one_source(host: Host) -> None:

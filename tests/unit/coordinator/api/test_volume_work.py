@@ -41,6 +41,12 @@ async def test_retype_where_the_data_stay(tmp_path: Path) -> None:
         await api("POST", f"/types/{secret}/encryption", who="root", json={"encryption": {"provider": "luks"}})
         refused = await api.act(volume, "os-retype", {"new_type": "secret"})
         assert (refused.status, "encryption of the two types differs" in text(refused)) == (400, True)
+        anew = {"new_type": "secret", "migration_policy": "on-demand"}
+        assert (await api.act(volume, "os-retype", anew)).status == 202
+        await api.settled()
+        shown = (await api("GET", f"/volumes/{volume}")).body["volume"]
+        assert (shown["status"], shown["volume_type"], shown["encrypted"]) == ("available", "secret", True)
+        volume = (await api.volume())["id"]
         shared = await types(api, "shared", multiattach="<is> True")
         assert (await api.act(volume, "os-retype", {"new_type": shared})).status == 202
         assert (await api("GET", f"/volumes/{volume}")).body["volume"]["multiattach"] is True

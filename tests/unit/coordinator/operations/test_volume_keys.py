@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,12 +15,18 @@ from sqlalchemy import Row, select
 from agent.luks.model import Secret, passphrase
 from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
 from coordinator.operations.new_volume import NewVolume, accept_volume
-from coordinator.state import types, volumes
+from coordinator.operations.retype_volume import ChangesEncryption, Wanted, retype
+from coordinator.scheduler.claims import release
+from coordinator.state import messages, operations, types, volumes
+from coordinator.state.errors import TransitionRefused
+from coordinator.state.tables.fleet import pools
 from coordinator.state.tables.keys import secrets
 from tests.support.luks import opens
-from tests.unit.coordinator.operations.support import REQUESTER, Site, site
+from tests.unit.coordinator.operations.support import REQUESTER, Site, new_engine, site
 
 pytestmark = pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
+
+MIB, GIB, SMALL = 1 << 20, 1 << 30, 8 << 20
 
 
 async def encrypted_type(here: Site, name: str = "secret", **values: Any) -> str:
@@ -92,3 +100,120 @@ async def test_a_copy_whose_source_the_key_does_not_open_fails_and_leaves_no_cop
         assert "does not open" in copy.attention
         assert not (here.folders["host-a"] / "volumes" / "volumes" / copy.id).exists()
         assert await kept(here) == {row.encryption_key_id for row in (first, other, copy)}
+
+
+async def small(here: Site, row: Row[Any]) -> Row[Any]:
+    """The volume with little inside, so that all of it is encrypted in no time."""
+    less = GIB - SMALL
+    os.truncate(file_of(here, row), row.device_bytes - less)
+    values = {"usable_bytes": SMALL, "device_bytes": row.device_bytes - less}
+    await here.db.write(lambda conn: (volumes.set_values(conn, row.id, **values), release(conn, row.pool_id, less)))
+    return await here.db.read(lambda conn: volumes.get(conn, row.id))
+
+
+async def retyped(here: Site, row: Row[Any], type_id: str) -> Row[Any]:
+    def change(conn: Any) -> Any:
+        fresh = volumes.get(conn, row.id)
+        operation, _ = retype(conn, REQUESTER, here.keys, fresh, Wanted(type_id, on_demand=True))
+        return operation, None
+
+    operation, _ = await here.engine.submit(change)
+    await here.engine.wait(operation.id, 30)
+    return await here.db.read(lambda conn: volumes.get(conn, row.id))
+
+
+async def promised(here: Site) -> int:
+    return int(await here.db.read(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one()))
+
+
+async def plain_type(here: Site, name: str = "plain") -> str:
+    return await here.db.write(lambda conn: str(types.create(conn, name, None).id))
+
+
+async def test_a_retype_gives_and_takes_encryption_with_the_key(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        plain, secret = await plain_type(here), await encrypted_type(here)
+        other = await encrypted_type(here, "other", provider="luks2", key_size=256)
+        row = await small(here, await create(here, volume_type_id=plain))
+        with file_of(here, row).open("r+b") as file:
+            file.write(b"content" * 1000)
+        for type_id, size, fmt in ((secret, 2 * MIB, "luks1"), (other, 16 * MIB, "luks2"), (plain, 0, None)):
+            row = await retyped(here, row, type_id)
+            assert (row.status, row.volume_type_id, row.encryption_format) == ("available", type_id, fmt)
+            assert row.device_bytes == file_of(here, row).stat().st_size == SMALL + size
+            assert row.usable_bytes == SMALL
+            assert await promised(here) == SMALL + size
+            assert await kept(here) == ({row.encryption_key_id} if fmt else set())
+            if fmt:
+                assert opens(file_of(here, row), await key_of(here, row))
+        with file_of(here, row).open("rb") as file:
+            assert file.read(8000) == b"content" * 1000 + bytes(1000)
+
+
+async def test_a_retype_that_fails_leaves_the_volume_as_it_was(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        secret, odd = await encrypted_type(here), await encrypted_type(here, "odd", cipher="twofish-xts-plain64")
+        row = await small(here, await create(here, volume_type_id=secret))
+        before = await key_of(here, row)
+        after = await retyped(here, row, odd)
+        assert {**after._mapping, "updated_at": None} == {**row._mapping, "updated_at": None}
+        assert opens(file_of(here, row), before)
+        assert await kept(here) == {row.encryption_key_id}
+        assert await promised(here) == row.device_bytes
+        told = await here.db.read(lambda conn: messages.listing(conn, "p1"))
+        assert "twofish" in told[0].user_message
+        # The type that it had may be gone by then.
+        plain = await plain_type(here)
+        row = await small(here, await create(here, volume_type_id=plain))
+        wire = here.hosts.wires["host-a"]
+        wire.held = asyncio.Event()
+        wire.arrived.clear()
+        waiting = asyncio.create_task(retyped(here, row, odd))
+        await wire.arrived.wait()
+        await here.db.write(lambda conn: types.remove(conn, plain))
+        wire.held.set()
+        assert (await waiting).volume_type_id is None
+
+
+async def test_what_the_host_has_done_stays_done_although_it_was_cancelled(tmp_path: Path) -> None:
+    """The answers are lost, and the cancellation comes when another coordinator has the operation."""
+    async with site(tmp_path) as here:
+        secret, wire = await encrypted_type(here), here.hosts.wires["host-a"]
+        row = await small(here, await create(here, volume_type_id=await plain_type(here)))
+        wire.lose_answers = 1 << 30
+        waiting = asyncio.create_task(retyped(here, row, secret))
+        async with asyncio.timeout(20):
+            while file_of(here, row).stat().st_size == SMALL:
+                await asyncio.sleep(0)
+        (operation,) = await here.db.read(lambda conn: operations.listing(conn, active=True))
+        await here.engine.close(0.2)
+        waiting.cancel()
+        assert await here.db.write(lambda conn: operations.request_cancel(conn, operation.id))
+        wire.lose_answers = 0
+        other = new_engine(here.db, here.hosts, here.keys, "c2")
+        await other.begin()
+        done = await other.wait(operation.id, 30)
+        await other.close(0.2)
+        assert done is not None
+        assert done.state == "done"
+        row = await here.db.read(lambda conn: volumes.get(conn, row.id))
+        assert (row.status, row.volume_type_id) == ("available", secret)
+        assert opens(file_of(here, row), await key_of(here, row))
+
+
+@pytest.mark.parametrize("why", ["snapshot", "policy"])
+async def test_a_retype_that_can_not_be_is_refused_at_once(tmp_path: Path, why: str) -> None:
+    async with site(tmp_path) as here:
+        secret, row = await encrypted_type(here), await create(here, volume_type_id=await plain_type(here))
+        if why == "snapshot":
+            wanted = NewSnapshot(volume_id=row.id, name="s")
+            operation, _ = await here.engine.submit(lambda c: accept_snapshot(c, REQUESTER, here.keys, wanted))
+            await here.engine.wait(operation.id, 30)
+            with pytest.raises(TransitionRefused):
+                await retyped(here, row, secret)
+        else:
+            with pytest.raises(ChangesEncryption, match="is encrypted"):
+                await here.db.write(lambda conn: retype(conn, REQUESTER, here.keys, row, Wanted(secret)))
+        after = await here.db.read(lambda conn: volumes.get(conn, row.id))
+        assert (after.status, after.volume_type_id) == ("available", row.volume_type_id)
+        assert await kept(here) == set()
