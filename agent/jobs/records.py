@@ -154,6 +154,12 @@ def everything(db: Database, limit: int = 1000) -> list[Record]:
     return [_record(row) for row in db.execute(f"{_SELECT} ORDER BY rowid DESC LIMIT ?", (limit,))]
 
 
+def ended(db: Database, limit: int = 1000) -> list[str]:
+    """Keys of the newest jobs that have ended and were not acknowledged."""
+    query = f"SELECT key FROM jobs WHERE NOT ({_GOING_ON}) ORDER BY rowid DESC LIMIT ?"  # noqa: S608
+    return [str(row[0]) for row in db.execute(query, (limit,))]
+
+
 def note_progress(db: Database, notes: Iterable[tuple[str, int, dict[str, Any] | None]]) -> None:
     """Write (key, seq, progress) of running jobs."""
     now = time.time()

@@ -16,6 +16,7 @@ from agent.base.metrics import registry
 from agent.jobs.errors import JobDefect
 from agent.server.access import require_role
 from agent.server.errors import BadRequest, NoSuchRoute
+from agent.server.report import Reporter
 from agent.wire.jobs import JobRequest, Wire
 
 if TYPE_CHECKING:
@@ -125,6 +126,11 @@ def _view_routes(views: Views) -> list[web.RouteDef]:
     async def host(request: web.Request) -> web.Response:
         return _model(await views.host())
 
+    reporter = Reporter(views)
+
+    async def report(request: web.Request) -> web.Response:
+        return _model(await reporter.report(request.query.get("have", "")))
+
     async def pools(request: web.Request) -> web.Response:
         return _rows("pools", await views.pools())
 
@@ -153,6 +159,7 @@ def _view_routes(views: Views) -> list[web.RouteDef]:
 
     return [
         web.get("/v1/host", host),
+        web.get("/v1/report", report),
         web.get("/v1/pools", pools),
         web.get("/v1/inventory", inventory),
         web.get("/v1/foreign", foreign),

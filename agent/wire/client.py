@@ -7,9 +7,19 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from agent.base.errors import NotFound
 from agent.wire.errors import BadAnswer
 from agent.wire.jobs import JobRequest, JobStatus, Wire
-from agent.wire.results import ForeignItem, HostAttachment, HostExport, HostFacts, HostIssue, InventoryVolume, Pool
+from agent.wire.results import (
+    ForeignItem,
+    HostAttachment,
+    HostExport,
+    HostFacts,
+    HostIssue,
+    InventoryVolume,
+    Pool,
+    Report,
+)
 from agent.wire.tls import TlsIdentity, host_role
 from agent.wire.transport import HttpTransport, Transport
 
@@ -22,6 +32,8 @@ class AgentClient:
 
     Each may be repeated: a job's key makes it one job. Use from one event loop; `close()` at the end.
     """
+
+    __slots__ = ("_transport", "name")
 
     def __init__(self, transport: Transport, name: str = "agent") -> None:
         self._transport = transport
@@ -61,6 +73,16 @@ class AgentClient:
     async def acknowledge(self, keys: Iterable[str]) -> None:
         """Let the agent drop these finished jobs."""
         await self._transport.call("POST", "/v1/jobs/acknowledge", body={"keys": list(keys)})
+
+    async def report(self, have: str = "", timeout: float = 10.0) -> Report:
+        """One poll; `have` is that of the last report (everything is told without). From older agents in parts."""
+        try:
+            query = {"have": have} if have else None
+            return self._read(Report, await self._transport.call("GET", "/v1/report", query=query, timeout=timeout))
+        except NotFound:
+            facts, pools = await self.host(timeout), await self.pools(timeout)
+            finished = tuple(job.key for job in await self.jobs() if job.terminal)
+            return Report(clock=facts.clock, host=facts, pools=tuple(pools), finished=finished)
 
     async def host(self, timeout: float = 10.0) -> HostFacts:
         return self._read(HostFacts, await self._transport.call("GET", "/v1/host", timeout=timeout))
@@ -103,6 +125,10 @@ class AgentClient:
     async def metrics(self) -> str:
         """The metrics page, as text."""
         return str(await self._transport.call("GET", "/metrics"))
+
+    async def rest(self) -> None:
+        """Let go of connections that nobody uses now; the next call makes one anew."""
+        await self._transport.rest()
 
     async def close(self) -> None:
         await self._transport.close()

@@ -167,6 +167,22 @@ class HostFacts(Wire):
     job_kinds: tuple[str, ...] = ()
 
 
+class Report(Wire):
+    """`GET /v1/report?have=`: what a poll needs, but for what the caller has.
+
+    `have` is what to send with the next poll; `host` and `pools` are None where the caller's are the newest. `held` is
+    a digest of inventory, attachments and exports, empty where that was not to be had in time. `finished` are the keys
+    of ended jobs that nobody acknowledged (at most a thousand).
+    """
+
+    clock: float
+    have: str = ""
+    host: HostFacts | None = None
+    pools: tuple[Pool, ...] | None = None
+    held: str = ""
+    finished: tuple[str, ...] = ()
+
+
 class InventoryVolume(Wire):
     """One thing that a back end holds, for the reconciler (`GET /v1/inventory`)."""
 

@@ -36,6 +36,9 @@ class Transport(Protocol):
         Raises the error that the other side reported, `Undelivered` when no byte was sent, `OutcomeUnknown` after.
         """
 
+    async def rest(self) -> None:
+        """Close the connections that no call is made on."""
+
     async def close(self) -> None: ...
 
 
@@ -66,7 +69,22 @@ class _Pool:
 
 
 class HttpTransport:
-    """Keep-alive pool to one peer, whose certificate must name `role`. Use from one event loop."""
+    """Keep-alive pool to one peer, whose certificate must name `role`. Use from one event loop.
+
+    One is kept for every host of a site: at rest it is small, what takes space is made by a call.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_connections",
+        "_identity",
+        "_own_context",
+        "_pool",
+        "_retired",
+        "address",
+        "port",
+        "role",
+    )
 
     def __init__(
         self,
@@ -81,13 +99,10 @@ class HttpTransport:
         self.address, self.port, self.role = address, port, role
         self._identity = identity
         self._own_context = context
-        self._name = server_name(role)
-        host = f"[{address}]" if ":" in address else address
-        self._base = f"https://{host}:{port}"
         self._connections = connections
         self._pool: _Pool | None = None
-        self._retired: set[_Pool] = set()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._retired: tuple[_Pool, ...] = ()
+        self._closing: tuple[asyncio.Task[None], ...] = ()
 
     async def call(
         self,
@@ -100,7 +115,7 @@ class HttpTransport:
     ) -> Any:
         request = _Request(
             method,
-            URL(self._base + path + (f"?{urlencode(query)}" if query else ""), encoded=True),
+            URL(self._base() + path + (f"?{urlencode(query)}" if query else ""), encoded=True),
             None if body is None else json.dumps(body, separators=(",", ":")).encode(),
             aiohttp.ClientTimeout(total=timeout, connect=min(CONNECT_S, timeout)),
         )
@@ -123,6 +138,16 @@ class HttpTransport:
             if pool.retired and not pool.calls:
                 self._dispose(pool)
 
+    def _base(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"https://{host}:{self.port}"
+
+    async def rest(self) -> None:
+        pool = self._pool
+        if pool is not None and not pool.calls:
+            self._pool = None
+            await pool.session.close()
+
     async def close(self) -> None:
         """Close all connections; calls still running end with `OutcomeUnknown`."""
         pool, self._pool = self._pool, None
@@ -138,7 +163,7 @@ class HttpTransport:
             data=request.data,
             headers=_JSON if request.data is not None else None,
             ssl=pool.context,
-            server_hostname=self._name,
+            server_hostname=server_name(self.role),
             timeout=request.limit,
             allow_redirects=False,
             trace_request_ctx=request,
@@ -176,7 +201,7 @@ class HttpTransport:
             return pool
         if pool is not None:
             pool.retired = True
-            self._retired.add(pool)
+            self._retired += (pool,)
             if not pool.calls:
                 self._dispose(pool)
         trace = aiohttp.TraceConfig()
@@ -190,7 +215,6 @@ class HttpTransport:
         return self._pool
 
     def _dispose(self, pool: _Pool) -> None:
-        self._retired.discard(pool)
+        self._retired = tuple(one for one in self._retired if one is not pool)
         task = asyncio.get_running_loop().create_task(pool.session.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing = (*(one for one in self._closing if not one.done()), task)

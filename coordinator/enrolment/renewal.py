@@ -20,6 +20,7 @@ from coordinator.state.enrolment import CertificateRow, EnrolledHost
 from coordinator.state.tables.columns import utcnow
 
 _AT_ONCE = 8
+_DAY = datetime.timedelta(days=1)
 _days_left = registry.gauge(
     "brickyard_host_certificate_days_left", "Days until a host's certificate runs out, unless renewed", host=4096
 )
@@ -31,38 +32,40 @@ class Renewal:
     def __init__(self, enrolment: Enrolment, identity: TlsIdentity) -> None:
         self._enrolment, self._identity = enrolment, identity
         self._given: dict[str, tuple[str, ...]] = {}
+        self._denied: tuple[str, ...] = ()
 
     async def renew_due(self, mine: Callable[[str], bool] = lambda _: True) -> dict[str, BrickyardError]:
         """Renew every host (of those that are `mine`) whose certificate has passed a third of its life."""
         hosts = [host for host in await self._enrolment.read(rows.hosts) if mine(host.name)]
+        spans = await self._enrolment.read(rows.spans_of_hosts)
         gate = asyncio.Semaphore(_AT_ONCE)
         failed: dict[str, BrickyardError] = {}
-        left: list[tuple[dict[str, str], float]] = []
+        ends = {host.name: span.not_after for host in hosts if (span := spans.get((host.name, host.key_sha256)))}
 
         async def one(host: EnrolledHost) -> None:
             async with gate:
                 try:
-                    current = await self._current(host)
-                    try:
-                        if current.due(utcnow()):
-                            current = await self.renew(host)
-                    finally:
-                        days = (current.not_after - utcnow()) / datetime.timedelta(days=1)
-                        left.append(({"host": host.name}, days))
+                    ends[host.name] = (await self.renew(host)).not_after
                 except BrickyardError as error:
                     failed[host.name] = error
 
-        await asyncio.gather(*(one(host) for host in hosts))
-        _days_left.replace(left)
+        now = utcnow()
+        due = [host for host in hosts if (span := spans.get((host.name, host.key_sha256))) is None or span.due(now)]
+        await asyncio.gather(*(one(host) for host in due))
+        _days_left.replace([({"host": name}, (end - utcnow()) / _DAY) for name, end in ends.items()])
         return failed
 
+    async def follow_denied(self) -> None:
+        """Read the deny list, and refuse what is on it here."""
+        self._denied = tuple(await self._enrolment.read(rows.denied_serials))
+        self._identity.deny(self._denied)
+
     async def give_denied(self, host: str, client: AgentClient) -> None:
-        """Follow the deny list here, and give it to this host when that has not had it yet; goes with each poll.
+        """Give the list, as it was last read, to this host when it has not had it yet; goes with each poll.
 
         A list that became empty need not travel: what was on it has run out by itself.
         """
-        serials = tuple(await self._enrolment.read(rows.denied_serials))
-        self._identity.deny(serials)
+        serials = self._denied
         if self._given.get(host, ()) != serials:
             await client.put_denied(serials)
             self._given[host] = serials

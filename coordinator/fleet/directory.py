@@ -1,10 +1,11 @@
-"""Who can be reached: one client per enrolled host, and an event for those who wait for a host."""
+"""Who can be reached: one client per enrolled host, and news for those who wait for a host."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent.base.log import get_logger
 from agent.wire.client import AgentClient
@@ -14,14 +15,23 @@ from coordinator.state.enrolment import EnrolledHost
 log = get_logger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Known:
-    """One enrolled host. `up` is set while it answers; `doubted` asks the poller to look at once."""
+    """One enrolled host: small, a site has many. `up` while it answers; `mine` where this coordinator watches it.
+
+    What the last polls brought: `have` and `held` as in `agent.wire.results.Report`; `rests` is how many more polls may
+    go by without a comparison while nothing on the host changes; `failures` in a row, and when that was last noted.
+    """
 
     host: EnrolledHost
     client: AgentClient
-    up: asyncio.Event = field(default_factory=asyncio.Event)
-    doubted: asyncio.Event = field(default_factory=asyncio.Event)
+    up: bool = False
+    mine: bool = True
+    have: str = ""
+    held: str = ""
+    rests: int = 0
+    failures: int = 0
+    noted: float = 0.0
 
 
 class Directory:
@@ -31,6 +41,8 @@ class Directory:
         self._identity = identity
         self._known: dict[str, Known] = {}
         self._news = asyncio.Event()
+        self.doubt: Callable[[Known], None] = lambda _: None
+        """Called when a host should be looked at without delay."""
 
     def client(self, host_id: str) -> AgentClient | None:
         """The client of an enrolled host; None when it is not enrolled (any more)."""
@@ -39,36 +51,47 @@ class Directory:
 
     def found(self, known: Known) -> None:
         """A poll was answered, and its pools are known."""
-        known.up.set()
+        if not known.up:
+            known.up = True
+            self._tell()
+
+    def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
 
     async def all_up(self, host_ids: frozenset[str]) -> None:
         """Wait until all these hosts are enrolled and answer."""
-        while not host_ids <= {known.host.name for known in self._known.values() if known.up.is_set()}:
+        while not all((known := self._known.get(host)) is not None and known.up for host in host_ids):
             await self._news.wait()
 
     def lost(self, host_id: str) -> None:
         """A call failed: the host counts as unreachable until it answers a poll."""
         known = self._known.get(host_id)
         if known is not None:
-            known.up.clear()
-            known.doubted.set()
+            known.up = False
+            self.doubt(known)
 
     async def reachable(self, host_id: str, timeout: float) -> bool:
         """Wait up to `timeout` seconds until the host answers; False when it did not, or is not enrolled (any more)."""
         deadline = time.monotonic() + timeout
+        asked = None
         while (known := self._known.get(host_id)) is not None:
+            if known.up:
+                return True
+            if known.mine and not known.failures and asked is not known:
+                asked = known
+                self.doubt(known)
             try:
-                await asyncio.wait_for(known.up.wait(), max(0.0, deadline - time.monotonic()))
+                await asyncio.wait_for(self._news.wait(), max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 return False
-            if self._known.get(host_id) is known:
-                return True
         return False
 
     def all(self) -> list[Known]:
         return list(self._known.values())
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def get(self, host_id: str) -> Known | None:
         return self._known.get(host_id)
@@ -84,18 +107,15 @@ class Directory:
             self._known[host.name] = Known(host, client)
             fresh.append(self._known[host.name])
             if known is not None:
-                await _retire(known)
-        for gone in self._known.keys() - {host.name for host in enrolled}:
-            await _retire(self._known.pop(gone))
+                await known.client.close()
+        left = self._known.keys() - {host.name for host in enrolled}
+        for gone in left:
+            await self._known.pop(gone).client.close()
+        if left:
+            self._tell()
         return fresh
 
     async def close(self) -> None:
         for known in self._known.values():
             await known.client.close()
         self._known.clear()
-
-
-async def _retire(known: Known) -> None:
-    """Wake those who wait for an entry that nobody polls any more; they look for the one in its place."""
-    known.up.set()
-    await known.client.close()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from agent.base.errors import NotFound
+from collections.abc import Iterable
+
 from agent.wire.client import AgentClient
 from coordinator.state import operations
 from coordinator.state.database import Database
 
 
-async def forget_finished(db: Database, client: AgentClient) -> list[str]:
-    """Let the host drop finished jobs of operations that have ended; returns their keys.
+async def forget_finished(db: Database, client: AgentClient, finished: Iterable[str]) -> list[str]:
+    """Let the host drop those of its finished jobs whose operations have ended; returns their keys.
 
     Jobs of an operation that no row knows are left alone: they expire on the host. Raises what the wire raises.
     """
-    try:
-        finished = [job.key for job in await client.jobs() if job.terminal]
-    except NotFound:
-        return []
     by_operation = {key: key.split("/", 1)[0] for key in finished}
     if not by_operation:
         return []

@@ -30,6 +30,7 @@ class Membership:
         self._db = db
         self.owner, self._host, self._version = owner, host, version
         self.members: tuple[str, ...] = (owner,)
+        self._watchers: dict[str, str] = {}
         self._heard: list[Callable[[], None]] = []
         self._saying: asyncio.Task[None] | None = None
 
@@ -38,7 +39,12 @@ class Membership:
 
     def mine(self, host_id: str) -> bool:
         """Whether it is this coordinator that watches the host."""
-        return len(self.members) == 1 or watcher(host_id, self.members) == self.owner
+        if len(self.members) == 1:
+            return True
+        found = self._watchers.get(host_id)
+        if found is None:
+            found = self._watchers[host_id] = watcher(host_id, self.members)
+        return found == self.owner
 
     async def begin(self) -> None:
         if not self._db.alone:
@@ -71,6 +77,6 @@ class Membership:
         members = found if self.owner in found else (*found, self.owner)
         if members != self.members:
             log.info("coordinators of this site", alive=len(members))
-            self.members = members
+            self.members, self._watchers = members, {}
             for heard in self._heard:
                 heard()

@@ -1,33 +1,38 @@
-"""Polling: one task per host asks for its facts and pools, and for its inventory now and then."""
+"""Polling: a timetable of this coordinator's hosts; what others watch is followed through the rows."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 
-from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
-from agent.wire.errors import BadAnswer, OutcomeUnknown, PeerRefused, Undelivered
+from agent.base.metrics import registry
 from coordinator.enrolment.renewal import Renewal
 from coordinator.fleet.directory import Directory, Known
-from coordinator.fleet.forgetting import forget_finished
 from coordinator.fleet.membership import Membership
 from coordinator.fleet.reconciler import Reconciler
-from coordinator.state import enrolment, fleet, issues, news
+from coordinator.fleet.timetable import Place, Places, Timetable
+from coordinator.fleet.visit import RESTS, SILENT, Visitor
+from coordinator.state import enrolment, fleet, news
 from coordinator.state.database import Database
 from coordinator.state.errors import DatabaseUnavailable
-from coordinator.state.issues import Issue
 
 log = get_logger(__name__)
 _FIRST_RETRY_S = 0.05
 _SLOWEST_RETRY_S = 5.0
 _RENEW_S = 3600.0
 _RENEW_AGAIN_S = 60.0
-_MOST_SKEW_S = 60.0
 _FOLLOW_S = 2.0
 _LOOK_FOR_HOSTS_S = 30.0
-_SILENT = (Undelivered, OutcomeUnknown, BadAnswer, PeerRefused)
+_AT_ONCE, _MOST_AT_ONCE, _PATIENCE_S = 32, 2048, 1.0
+_WRITE_SEEN_S = 5.0
+_KEPT_CONNECTIONS = 64  # With more hosts than this no connection stands between polls.
+_SPREAD_S = 0.005  # What is due for many hosts at once is spread by so much for each.
+_late = registry.histogram("brickyard_poll_late_seconds", "How long after its time a host is polled")
+_lasted = registry.histogram("brickyard_poll_seconds", "How long a poll of a host takes")
 
 
 class Poller:
@@ -43,82 +48,145 @@ class Poller:
     ) -> None:  # fmt: skip
         self._db = db
         self._directory = directory
-        self._reconciler = reconciler
         self._renewal = renewal
         self._interval_s = interval_s
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._renewing: asyncio.Task[None] | None = None
-        self._changing = asyncio.Lock()
+        self._visitor = Visitor(db, directory, reconciler, renewal)
         self._membership = membership if membership is not None and not db.alone else None
-        self._failing: set[str] = set()
-        self._following: asyncio.Task[None] | None = None
+        self._table = Timetable()
+        self._places = Places(_AT_ONCE, _MOST_AT_ONCE, _PATIENCE_S)
+        self._at_work: dict[Known, asyncio.Task[None]] = {}
+        self._changing = asyncio.Lock()
         self._stir = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        directory.doubt = self._doubted
 
     async def begin(self) -> None:
         await self.enrolled()
-        self._renewing = asyncio.create_task(self._renew())
+        self._tasks.append(asyncio.create_task(self._renew()))
         if self._membership is not None:
             loop = asyncio.get_running_loop()
             self._db.news.follow(news.HOSTS, lambda _: loop.call_soon_threadsafe(self._stir.set))
             self._membership.changed(self._shares_moved)
             await self._follow_others()
-            self._following = asyncio.create_task(self._follow())
+            self._tasks.append(asyncio.create_task(self._follow()))
 
-    def mine(self, host_id: str) -> bool:
-        """Whether this coordinator watches the host."""
-        return self._membership is None or self._membership.mine(host_id)
+    def _mine(self, name: str) -> bool:
+        return self._membership is None or self._membership.mine(name)
 
     def _shares_moved(self) -> None:
+        self._visitor.forget()
+        mine = []
         for known in self._directory.all():
-            known.doubted.set()
+            was, known.mine = known.mine, self._mine(known.host.name)
+            if was and not known.mine:
+                known.failures = 0
+                self._table.drop(known.host.name)
+            elif known.mine and not was:
+                # What the other has stored meanwhile may be older or newer than what was told here last.
+                known.have, known.held = "", ""
+                mine.append(known)
+        self._soon(mine)
+
+    def _soon(self, many: Iterable[Known]) -> None:
+        """Poll these at once; on a large site within an interval, and compare them within ten."""
+        hosts = list(many)
+        step = min(_SPREAD_S, self._interval_s / max(1, len(hosts)))
+        now = time.monotonic()
+        for number, known in enumerate(hosts):
+            known.rests = random.randint(0, min(RESTS, len(hosts) // _KEPT_CONNECTIONS))  # noqa: S311 - spreading
+            self._table.put(known.host.name, now + number * step if number else now)
+
+    def _doubted(self, known: Known) -> None:
+        if known.failures == 0 or known.host.name not in self._table:
+            self._table.put(known.host.name, time.monotonic())
 
     async def enrolled(self) -> None:
         """Called at start, and whenever a host was enrolled or evicted."""
         async with self._changing:  # An older list of hosts must not be followed after a newer one.
+            if not self._tasks:
+                self._tasks += [asyncio.create_task(self._rounds()), asyncio.create_task(self._write_seen())]
             await self._db.write(fleet.ensure_hosts)
             rows = await self._db.read(enrolment.hosts)
+            before = {known.host.name for known in self._directory.all()}
             fresh = await self._directory.sync(rows)
             for known in fresh:
-                old = self._tasks.pop(known.host.name, None)
-                if old is not None:
-                    old.cancel()
-                self._tasks[known.host.name] = asyncio.create_task(self._watch(known))
-            left = self._tasks.keys() - {row.name for row in rows}
+                known.mine = self._mine(known.host.name)
+            self._visitor.forget()
+            self._soon(known for known in fresh if known.mine)
+            left = before - {row.name for row in rows}
             for gone in left:
-                self._tasks.pop(gone).cancel()
+                self._table.drop(gone)
             if fresh or left:
                 self._db.news.tell(news.HOSTS)
 
     async def close(self) -> None:
-        tasks = [*self._tasks.values(), *(task for task in (self._renewing, self._following) if task)]
+        tasks = [*self._tasks, *self._at_work.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch(self, known: Known) -> None:
-        retry_s, name = _FIRST_RETRY_S, known.host.name
-        asked = False
+    async def poll(self, known: Known) -> None:
+        """See `Visitor.poll`."""
+        await self._visitor.poll(known)
+
+    async def _rounds(self) -> None:
         while True:
-            if not self.mine(name) and not (asked and not known.up.is_set()):
-                # Another coordinator watches it; a call that fails, or a new share, makes this one look.
-                await known.doubted.wait()
-                asked = True
-            known.doubted.clear()
-            if not self.mine(name) and known.up.is_set():
+            name, due = await self._table.next()
+            known = self._directory.get(name)
+            if known is None or known in self._at_work:
+                continue  # What is at work notes its next time itself.
+            if not known.mine and known.up:
                 continue
-            if not await self._polled(known):
-                self._failing.add(name)
-                retry_s = min(_SLOWEST_RETRY_S, retry_s * 1.5)
-                await asyncio.sleep(retry_s)
-                continue
-            self._failing.discard(name)
-            retry_s = _FIRST_RETRY_S
-            if not self.mine(name):
-                continue
+            place = await self._places.take()
+            _late.observe(max(0.0, time.monotonic() - due))
+            self._at_work[known] = asyncio.create_task(self._turn(known, place, due))
+
+    async def _turn(self, known: Known, place: Place, due: float) -> None:
+        try:
+            with _lasted.time():
+                answered = await self._polled(known)
+            if len(self._directory) > _KEPT_CONNECTIONS:
+                await known.client.rest()
+        finally:
+            place.leave()
+            self._at_work.pop(known, None)
+        if self._directory.get(known.host.name) is not known:
+            return
+        now = time.monotonic()
+        if not answered:
+            known.failures += 1
+            retry_s = min(_SLOWEST_RETRY_S, _FIRST_RETRY_S * 1.5 ** min(known.failures, 32))
+            self._table.put(known.host.name, now + retry_s)
+            return
+        known.failures = 0
+        if not known.up:
+            self._table.put(known.host.name, now)  # A call of an operation failed meanwhile.
+        elif known.mine:
+            self._table.put(known.host.name, max(now, due + self._interval_s))
+
+    async def _polled(self, known: Known) -> bool:
+        """Poll once. A database that fails, or a defect, says nothing of the host, and must not end the polling."""
+        try:
             try:
-                await asyncio.wait_for(known.doubted.wait(), self._interval_s)
-            except TimeoutError:
-                continue
+                await self._visitor.poll(known)
+            except SILENT as error:
+                await self._visitor.down(known, error)
+                return False
+        except DatabaseUnavailable as error:
+            log.warning("what a host told can not be stored", host=known.host.name, reason=str(error))
+            return False
+        except Exception:
+            log.exception("a host can not be polled", host=known.host.name)
+            return False
+        return True
+
+    async def _write_seen(self) -> None:
+        while True:
+            await asyncio.sleep(min(_WRITE_SEEN_S, self._interval_s))
+            try:
+                await self._visitor.write_seen()
+            except Exception:
+                log.exception("that hosts answer can not be stored just now")
 
     async def _follow(self) -> None:
         """Take over what the watchers of the other hosts have found, and which hosts there are."""
@@ -136,83 +204,15 @@ class Poller:
                 log.exception("what other coordinators know of hosts can not be read")
 
     async def _follow_others(self) -> None:
-        answering = await self._db.read(fleet.reachable)
+        silent = await self._db.read(fleet.silent)
         for known in self._directory.all():
-            self._believe(known, known.host.name in answering)
-
-    def _believe(self, known: Known, answers: bool) -> None:
-        if self.mine(known.host.name) or known.host.name in self._failing or answers == known.up.is_set():
-            return
-        if answers:
-            self._directory.found(known)
-        else:
-            known.up.clear()
-
-    async def _polled(self, known: Known) -> bool:
-        """Poll once. A database that fails, or a defect, says nothing of the host, and must not end the polling."""
-        try:
-            try:
-                await self.poll(known)
-            except _SILENT as error:
-                await self._down(known, error)
-                return False
-        except DatabaseUnavailable as error:
-            log.warning("what a host told can not be stored", host=known.host.name, reason=str(error))
-            return False
-        except Exception:
-            log.exception("a host can not be polled", host=known.host.name)
-            return False
-        return True
-
-    async def poll(self, known: Known) -> None:
-        """Ask once; raises what the wire raises. The host is up, and its pools known, when this returns."""
-        name = known.host.name
-        asked = time.time()
-        facts = await known.client.host()
-        skew = max(facts.clock - time.time(), 0.0) + min(facts.clock - asked, 0.0)
-        pools = await known.client.pools()
-        await self._db.write(lambda conn: fleet.report(conn, name, facts, pools))
-        if not known.up.is_set():
-            log.info("host answers", host=name)
-        self._directory.found(known)
-        await self._note(name, "host.unreachable", None)
-        await self._note(name, "host.clock-skew", _skewed(name, skew) if abs(skew) > _MOST_SKEW_S else None)
-        try:
-            await self._renewal.give_denied(name, known.client)
-            await self._reconciler.examine(known)
-            await forget_finished(self._db, known.client)
-        except (*_SILENT, DatabaseUnavailable):
-            raise
-        except BrickyardError as error:
-            log.warning("host not compared", host=name, reason=str(error))
-            await self._note(name, "host.not-compared", _not_compared(name, error))
-        else:
-            await self._note(name, "host.not-compared", None)
-
-    async def _note(self, name: str, code: str, issue: Issue | None) -> None:
-        """Open or keep a host's issue of this code, or close it."""
-        if issue is not None:
-            await self._db.write(lambda conn: issues.raise_issue(conn, issue))
-        elif await self._db.read(lambda conn: issues.is_open(conn, code, name)):
-            await self._db.write(lambda conn: issues.settle(conn, name, [code], set()))
-
-    async def _down(self, known: Known, error: BrickyardError) -> None:
-        name = known.host.name
-        if known.up.is_set():
-            log.warning("host does not answer", host=name, reason=str(error))
-        known.up.clear()
-        if not self.mine(name):
-            return  # Its watcher may reach it all the same.
-        issue = Issue(
-            code="host.unreachable",
-            resource_type="host",
-            resource_id=name,
-            host_id=name,
-            sentence=f"Host {name} does not answer: {error}",
-            remedy=error.remedy or f"brickyard host show {name}",
-        )
-        await self._db.write(lambda conn: fleet.set_reachable(conn, name, reachable=False))
-        await self._db.write(lambda conn: issues.raise_issue(conn, issue))
+            if known.mine or known.failures:
+                continue
+            answers = known.host.name not in silent
+            if answers and not known.up:
+                self._directory.found(known)
+            elif not answers:
+                known.up = False
 
     async def _renew(self) -> None:
         while True:
@@ -220,34 +220,9 @@ class Poller:
             try:
                 if await self._renewal.renew_own():
                     log.info("own certificate renewed")
-                for host, error in (await self._renewal.renew_due(self.mine)).items():
+                for host, error in (await self._renewal.renew_due(self._mine)).items():
                     log.warning("certificate not renewed", host=host, reason=str(error))
             except Exception:
                 log.exception("certificates can not be renewed just now")
                 pause_s = _RENEW_AGAIN_S
             await asyncio.sleep(pause_s)
-
-
-def _skewed(name: str, skew: float) -> Issue:
-    return Issue(
-        code="host.clock-skew",
-        resource_type="host",
-        resource_id=name,
-        host_id=name,
-        sentence=f"The clock of host {name} is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} "
-        "that of the coordinator.",
-        remedy="Set both clocks by the network (timedatectl set-ntp true): certificates and tokens are refused when "
-        "clocks differ.",
-        details={"seconds": round(skew)},
-    )
-
-
-def _not_compared(name: str, error: BrickyardError) -> Issue:
-    return Issue(
-        code="host.not-compared",
-        resource_type="host",
-        resource_id=name,
-        host_id=name,
-        sentence=f"Host {name} answers, but what it holds can not be compared with the rows: {error}",
-        remedy=error.remedy or f"Run on host {name}: brickyard-agent doctor",
-    )

@@ -44,13 +44,13 @@ Held = dict[tuple[str, str], InventoryVolume]
 
 
 class Reconciler:
-    """Examines one host after each poll. What is in the middle of an operation is left out of the comparison."""
+    """Examines one host when the poller says so. What an operation is at work on is left out of the comparison."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def examine(self, known: Known) -> list[Issue]:
-        """Compare, and store the issues found; those that no longer hold are closed."""
+    async def examine(self, known: Known) -> bool:
+        """Compare, and store the issues found; those that no longer hold are closed. True where nothing differed."""
         host_id = known.host.name
         began = utcnow()
         before = await self._db.read(_busy)
@@ -59,23 +59,25 @@ class Reconciler:
             attached = await known.client.attachments()
             exported = await known.client.exports()
         except NotFound:
-            return []
+            return True
 
         def compared(conn: Connection) -> tuple[list[Issue], set[str]]:
             found = [*differences(conn, host_id, inventory, attached), *of_exports(conn, host_id, exported)]
             return found, before | _moved(conn, [issue.resource_id for issue in found], began)
 
         found, unsure = await self._db.read(compared)
-        settled = [issue for issue in found if issue.resource_id not in unsure]
 
         def store(conn: Connection) -> None:
-            for issue in settled:
-                issues.raise_issue(conn, issue)
+            for issue in found:
+                if issue.resource_id not in unsure:
+                    issues.raise_issue(conn, issue)
             # An open issue of what can not be judged this time is neither confirmed nor closed.
             issues.settle(conn, host_id, CODES, {(issue.code, issue.resource_id) for issue in found})
 
-        await self._db.write(store)
-        return settled
+        open_before: bool = await self._db.read(lambda conn: issues.any_open(conn, host_id, CODES))
+        if found or open_before:
+            await self._db.write(store)
+        return not found
 
 
 def _busy(conn: Connection) -> set[str]:

@@ -29,6 +29,18 @@ class EnrolledHost:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """From when to when a certificate is good, naive UTC."""
+
+    not_before: datetime.datetime
+    not_after: datetime.datetime
+
+    def due(self, now: datetime.datetime) -> bool:
+        """A third of the life has passed."""
+        return now >= self.not_before + (self.not_after - self.not_before) / 3
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateRow:
     """An issued certificate; `chain` PEM, times naive UTC. `installed_at`: when the holder is known to have it."""
 
@@ -41,10 +53,6 @@ class CertificateRow:
     not_after: datetime.datetime
     installed_at: datetime.datetime | None = None
     revoked_at: datetime.datetime | None = None
-
-    def due(self, now: datetime.datetime) -> bool:
-        """A third of the life has passed."""
-        return now >= self.not_before + (self.not_after - self.not_before) / 3
 
 
 def create_token(conn: Connection, lifetime_s: float, host: str | None = None) -> tuple[str, str]:
@@ -136,6 +144,22 @@ def current_certificate(conn: Connection, role: str, key_sha256: str) -> Certifi
     if row is None or row.revoked_at is not None:
         return None
     return CertificateRow(**row._mapping)
+
+
+def spans_of_hosts(conn: Connection) -> dict[tuple[str, str], Span]:
+    """By (host, key): the life of the certificate that `current_certificate` names, for all hosts at once."""
+    columns = ("host", "key_sha256", "not_before", "not_after", "revoked_at")
+    query = select(*(certificates.c[name] for name in columns)).where(
+        certificates.c.host.is_not(None), certificates.c.installed_at.is_not(None)
+    )
+    found: dict[tuple[str, str], Span] = {}
+    for row in conn.execute(query.order_by(certificates.c.not_after)):
+        place = (row.host, row.key_sha256)
+        if row.revoked_at is None:
+            found[place] = Span(row.not_before, row.not_after)
+        else:
+            found.pop(place, None)
+    return found
 
 
 def mark_installed(conn: Connection, serial: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
@@ -14,6 +14,8 @@ from coordinator.state.locks import held
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.enrolment import enrolled_hosts
 from coordinator.state.tables.fleet import hosts, pools
+
+_AT_ONCE = 500
 
 
 def ensure_hosts(conn: Connection) -> list[str]:
@@ -70,27 +72,46 @@ def set_reachable(conn: Connection, host_id: str, *, reachable: bool) -> None:
     )
 
 
-def reachable(conn: Connection) -> set[str]:
-    """Hosts that answered their last poll."""
-    return set(conn.execute(select(hosts.c.id).where(hosts.c.reachable)).scalars())
+def silent(conn: Connection) -> set[str]:
+    """Hosts that did not answer their last poll, or never did."""
+    return set(conn.execute(select(hosts.c.id).where(~hosts.c.reachable)).scalars())
 
 
-def report(conn: Connection, host_id: str, facts: HostFacts, found: Sequence[Pool]) -> None:
-    """Take in what a host told: its facts, and its pools with the promised space recomputed from rows."""
-    known = conn.execute(
-        update(hosts)
-        .where(hosts.c.id == host_id)
-        .values(last_seen=utcnow(), keeps_images=facts.keeps_images, facts=facts.model_dump(mode="json"))
-    )
-    if known.rowcount == 0:
-        return  # it was evicted while it was asked
-    set_reachable(conn, host_id, reachable=True)
+def seen(conn: Connection, host_ids: Collection[str]) -> int:
+    """These hosts have answered just now; how many of them are known (others were evicted while they were asked)."""
+    now, names, known = utcnow(), sorted(host_ids), 0
+    for start in range(0, len(names), _AT_ONCE):
+        theirs = hosts.c.id.in_(names[start : start + _AT_ONCE])
+        known += conn.execute(update(hosts).where(theirs).values(last_seen=now)).rowcount
+        conn.execute(update(hosts).where(theirs, ~hosts.c.reachable).values(reachable=True, reachable_since=now))
+    return known
+
+
+def report(conn: Connection, host_id: str, facts: HostFacts | None, found: Sequence[Pool] | None) -> None:
+    """Take in what a host told: its facts, and its pools with the promised space recomputed from rows.
+
+    None where it has nothing new to tell. Only pools whose row would change are written.
+    """
+    if not seen(conn, [host_id]):
+        return
+    if facts is not None:
+        told = {"keeps_images": facts.keeps_images, "facts": facts.model_dump(mode="json")}
+        conn.execute(update(hosts).where(hosts.c.id == host_id).values(**told))
+    if found is None:
+        return
+    columns = (pools.c.id, pools.c.reported, pools.c.provisioned_bytes, pools.c.present)
+    stored = {row.id: tuple(row)[1:] for row in conn.execute(select(*columns).where(pools.c.host_id == host_id))}
+    promised = volumes.in_pools(conn, host_id)
     present = []
     for pool in found:
         pool_id = f"{host_id}@{pool.backend}#{pool.name}"
         present.append(pool_id)
-        _put_pool(conn, pool_id, host_id, pool)
-    conn.execute(update(pools).where(pools.c.host_id == host_id, pools.c.id.not_in(present)).values(present=False))
+        reported = pool.model_dump(mode="json")
+        if stored.get(pool_id) != (reported, promised.get(pool_id, 0), True):
+            _put_pool(conn, pool_id, host_id, pool)
+    if stored.keys() - set(present):
+        gone = (pools.c.host_id == host_id, pools.c.present, pools.c.id.not_in(present))
+        conn.execute(update(pools).where(*gone).values(present=False))
 
 
 def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:

@@ -54,6 +54,22 @@ def is_open(conn: Connection, code: str, resource_id: str) -> bool:
     return conn.execute(query.limit(1)).first() is not None
 
 
+def any_open(conn: Connection, host_id: str, codes: Sequence[str]) -> bool:
+    """Whether a host has an open issue of any of these codes."""
+    query = select(issues.c.id).where(
+        issues.c.closed_at.is_(None), issues.c.code.in_(codes), issues.c.host_id == host_id
+    )
+    return conn.execute(query.limit(1)).first() is not None
+
+
+def open_of_hosts(conn: Connection) -> set[tuple[str, str]]:
+    """(code, host) of the open issues that hosts themselves have."""
+    query = select(issues.c.code, issues.c.resource_id).where(
+        issues.c.closed_at.is_(None), issues.c.resource_type == "host"
+    )
+    return {(row.code, row.resource_id) for row in conn.execute(query)}
+
+
 def close(conn: Connection, code: str, resource_id: str) -> None:
     """Close the open issue of this code on a resource, where there is one."""
     same = (issues.c.code == code, issues.c.resource_id == resource_id, issues.c.closed_at.is_(None))

@@ -94,6 +94,14 @@ def is_no_source(*, volume_id: str | None = None, snapshot_id: str | None = None
     return ~exists(select(made.c.id).where(origin, unfinished, busy, ~made.c.deleted))
 
 
+def in_pools(conn: Connection, host_id: str) -> dict[str, int]:
+    """As `in_pool`, for all pools of a host that hold anything."""
+    held = func.coalesce(volumes.c.device_bytes, volumes.c.size * GIB)
+    there = (volumes.c.host_id == host_id, volumes.c.pool_id.is_not(None), ~volumes.c.deleted)
+    query = select(volumes.c.pool_id, func.sum(held)).where(*there).group_by(volumes.c.pool_id)
+    return {pool_id: int(total) for pool_id, total in conn.execute(query)}
+
+
 def in_pool(conn: Connection, pool_id: str) -> int:
     """Bytes that live volumes hold, or will hold, in a pool (device sizes, not allocated ones; snapshots share)."""
     held = func.coalesce(volumes.c.device_bytes, volumes.c.size * GIB)

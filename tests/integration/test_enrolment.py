@@ -398,10 +398,12 @@ async def test_the_deny_list_reaches_hosts_and_the_coordinator_itself(site: Site
     renewal = Renewal(site.enrolment, site.identity)
     async with Control(agent) as control:
         client = AgentClient.https("host-a", "127.0.0.1", control.port, site.identity)
+        await renewal.follow_denied()
         await renewal.give_denied("host-a", client)
         assert serial_of(other.tls) not in agent.denied
         await site.db.write(lambda conn: rows.evict_host(conn, "host-b"))
         for _ in range(2):
+            await renewal.follow_denied()
             await renewal.give_denied("host-a", client)
         assert serial_of(other.tls) in agent.denied
         assert serial_of(other.tls) in site.identity.denied

@@ -73,6 +73,31 @@ async def test_a_volume_is_made_told_and_removed(agent: AgentProcess) -> None:
         assert await client.inventory() == []
 
 
+async def test_a_report_tells_what_the_caller_does_not_have(agent: AgentProcess) -> None:
+    volume = new_id()
+    async with agent.client() as client:
+        first = await client.report()
+        assert first.host is not None
+        assert first.pools is not None
+        assert (first.host.host, [pool.backend for pool in first.pools]) == ("host-a", ["files"])
+        assert first.held
+        assert first.finished == ()
+        again = await client.report(first.have)
+        assert (again.host, again.held, again.clock >= first.clock) == (None, first.held, True)
+        make = VolumeCreate(backend="files", volume_id=volume, size_bytes=MIB)
+        assert (await finish(client, "op-1/make/1", 1, make)).state == "done"
+        told = await client.report(again.have)
+        assert told.held != first.held
+        assert told.finished == ("op-1/make/1",)
+        await client.acknowledge(["op-1/make/1"])
+        assert (await client.report("of another kind")).host is not None
+        assert (await client.report(told.have)).finished == ()
+        # How much of a volume was written is no difference.
+        with (agent.volumes / "volumes" / volume).open("r+b") as file:
+            file.write(b"x" * 65536)
+        assert (await client.report(told.have)).held == told.held
+
+
 async def test_errors_keep_their_class_over_the_wire(agent: AgentProcess) -> None:
     create = VolumeCreate(backend="nowhere", volume_id=new_id(), size_bytes=MIB)
     async with agent.client() as client:

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from agent.base.errors import Permanent
 from agent.base.ids import new_id
+from agent.server.errors import NoSuchRoute
 from agent.wire.client import AgentClient
 from agent.wire.errors import Undelivered
-from agent.wire.results import HostFacts, Pool
+from agent.wire.results import HostFacts, Pool, Report
 from coordinator.enrolment.authority import FileCaStore
 from coordinator.enrolment.ca import Authority
 from coordinator.enrolment.own import own_identity
 from coordinator.enrolment.renewal import Renewal
 from coordinator.enrolment.service import Enrolment
-from coordinator.fleet.directory import Directory
+from coordinator.fleet.directory import Directory, Known
 from coordinator.fleet.poller import Poller
 from coordinator.fleet.reconciler import Reconciler
 from coordinator.state import enrolment, issues
@@ -30,6 +31,8 @@ from coordinator.state.database import Database
 from coordinator.state.enrolment import EnrolledHost
 from coordinator.state.errors import DatabaseUnavailable
 from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.fleet import pools
+from coordinator.state.tables.volumes import volumes
 from coordinator.state.transition import enter, move
 from tests.support import databases
 
@@ -40,28 +43,45 @@ class BackEndBroken(Permanent):
 
 
 class HostWire:
-    """What a host answers to a poll."""
+    """What a host answers to a poll; `old` is one of the release before, which has no report."""
 
     def __init__(self) -> None:
+        self.old = False
+        self.free = 1 << 40
+        self.held = "nothing"
+        self.told: list[tuple[bool, bool]] = []
+        self.compared = 0
         self.offset = 0.0
         self.asked = 0
         self.away = False
         self.broken = False
         self.meanwhile: Callable[[], None] | None = None
 
-    async def call(self, method: str, path: str, **_: Any) -> Any:
+    async def call(self, method: str, path: str, *, query: Any = None, **_: Any) -> Any:
         if self.away:
             raise Undelivered(peer="host:h", address="test", reason="no route")
+        clock = time.time() + self.offset
+        facts = HostFacts(host="h", boot_id="b", arch="x", kernel="k", version="v", started_at="", clock=clock)
+        pool = Pool(backend="files", name="files", driver="file", total_bytes=1 << 40, free_bytes=self.free,
+                    allocated_bytes=0)  # fmt: skip
+        if path == "/v1/report":
+            if self.old:
+                raise NoSuchRoute(noun="call", id=path, method=method, path=path)
+            self.asked += 1
+            known = str((query or {}).get("have", ".")).split(".")
+            report = Report(
+                clock=clock, have=f"1.{self.free}", host=facts if known[0] != "1" else None,
+                pools=(pool,) if known[1] != str(self.free) else None, held="" if self.broken else self.held,
+            )  # fmt: skip
+            self.told.append((report.host is not None, report.pools is not None))
+            return report.model_dump(mode="json")
         if path == "/v1/host":
             self.asked += 1
-            clock = time.time() + self.offset
-            facts = HostFacts(host="h", boot_id="b", arch="x", kernel="k", version="v", started_at="", clock=clock)
             return facts.model_dump(mode="json")
         if path == "/v1/pools":
-            pool = Pool(backend="files", name="files", driver="file", total_bytes=1 << 40, free_bytes=1 << 40,
-                        allocated_bytes=0)  # fmt: skip
             return {"pools": [pool.model_dump(mode="json")]}
         if path == "/v1/inventory":
+            self.compared += 1
             if self.broken:
                 raise BackEndBroken
             if self.meanwhile is not None:
@@ -69,6 +89,9 @@ class HostWire:
             return {"inventory": []}
         listed = path.removeprefix("/v1/")
         return {listed: []} if listed in {"attachments", "exports"} else {"jobs": []}
+
+    async def rest(self) -> None:
+        return None
 
     async def close(self) -> None:
         return None
@@ -94,6 +117,19 @@ class Fleet:
         known = self.directory.get("h")
         assert known is not None
         known.client = AgentClient(self.wire, "h")
+
+    async def known(self) -> Known:
+        """The host, polled by nobody but the test."""
+        await self.enrol()
+        await self.directory.sync(await self.db.read(enrolment.hosts))
+        known = self.directory.get("h")
+        assert known is not None
+        known.client = AgentClient(self.wire, "h")
+        return known
+
+    async def pool(self) -> Any:
+        (row,) = await self.db.read(lambda conn: state.pools_of(conn, "h"))
+        return row
 
     async def issues(self) -> set[str]:
         return {row.code for row in await self.db.read(issues.listing)}
@@ -207,13 +243,103 @@ async def test_what_changes_while_the_host_is_asked_is_no_difference(fleet: Flee
         fleet.wire.meanwhile = None
 
     fleet.wire.meanwhile = meanwhile
-    await fleet.enrol()
-    await fleet.directory.sync(await fleet.db.read(enrolment.hosts))
-    known = fleet.directory.get("h")
-    assert known is not None
-    known.client = AgentClient(fleet.wire, "h")
+    known = await fleet.known()
     await fleet.poller.poll(known)
     assert before == [set()]
     assert await fleet.issues() == set()
     await fleet.poller.poll(known)
     assert await fleet.issues() == {"volume.missing-data"}
+
+
+async def test_a_host_of_the_release_before_is_asked_in_parts(fleet: Fleet) -> None:
+    fleet.wire.old = True
+    await fleet.watch()
+    assert await fleet.directory.reachable("h", 5.0)
+    await fleet.until(lambda: fleet.wire.asked > 2)
+    row = await fleet.pool()
+    assert (row.id, row.present) == ("h@files#files", True)
+    assert fleet.wire.compared >= 2
+
+
+async def test_what_has_not_changed_is_neither_told_nor_written_nor_compared(fleet: Fleet) -> None:
+    known = await fleet.known()
+    for _ in range(6):
+        await fleet.poller.poll(known)
+    assert fleet.wire.told == [(True, True)] + 5 * [(False, False)]
+    assert fleet.wire.compared == 1
+    before = await fleet.pool()
+    fleet.wire.free -= 1
+    await fleet.poller.poll(known)
+    after = await fleet.pool()
+    assert fleet.wire.told[-1] == (False, True)
+    assert (after.free_bytes, before.free_bytes - after.free_bytes) == (fleet.wire.free, 1)
+    assert after.updated_at > before.updated_at
+    fleet.wire.held = "something else"
+    await fleet.poller.poll(known)
+    assert fleet.wire.compared == 2
+
+
+async def test_every_tenth_poll_is_whole_and_writes_only_what_differs(fleet: Fleet) -> None:
+    """Rows change too: a pool's sum that went wrong is made right though the host has nothing new to tell."""
+    known = await fleet.known()
+    await fleet.poller.poll(known)
+    before = await fleet.pool()
+    await fleet.db.write(lambda conn: conn.execute(update(pools).values(provisioned_bytes=5)) and None)
+    for _ in range(9):
+        await fleet.poller.poll(known)
+    assert (await fleet.pool()).provisioned_bytes == 5
+    await fleet.poller.poll(known)
+    assert fleet.wire.told[-1] == (True, True)
+    assert fleet.wire.compared == 2
+    assert (await fleet.pool()).provisioned_bytes == 0
+    right = (await fleet.pool()).updated_at
+    assert right > before.updated_at
+    for _ in range(10):
+        await fleet.poller.poll(known)
+    assert fleet.wire.told[-1] == (True, True)
+    assert (await fleet.pool()).updated_at == right
+
+
+async def test_a_difference_is_looked_at_again_with_each_poll_until_it_is_gone(fleet: Fleet) -> None:
+    known = await fleet.known()
+
+    def make(conn: Connection) -> None:
+        values = {"id": new_id(), "project_id": "p", "user_id": "u", "size": 1, "host_id": "h", "backend": "files"}
+        row = enter(conn, "volume", "create", **values)
+        move(conn, "volume", row.id, "created", device_bytes=1 << 30)
+
+    await fleet.db.write(make)
+    await fleet.poller.poll(known)
+    assert await fleet.issues() == {"volume.missing-data"}
+    await fleet.db.write(lambda conn: conn.execute(update(volumes).values(deleted=True)) and None)
+    await fleet.poller.poll(known)
+    assert await fleet.issues() == set()
+    assert fleet.wire.compared == 2
+
+
+async def test_that_a_host_answered_is_written_in_time(fleet: Fleet) -> None:
+    await fleet.watch()
+    assert await fleet.directory.reachable("h", 5.0)
+    first = (await fleet.db.read(lambda conn: state.get(conn, "h"))).last_seen
+
+    def newer() -> bool:
+        return bool(fleet.db.read_now(lambda conn: state.get(conn, "h")).last_seen > first)
+
+    await fleet.until(newer)
+
+
+async def test_a_host_that_went_away_and_came_back(fleet: Fleet) -> None:
+    await fleet.watch()
+    assert await fleet.directory.reachable("h", 5.0)
+    fleet.wire.away = True
+    known = fleet.directory.get("h")
+    assert known is not None
+    await fleet.until(lambda: known.failures > 1)
+    assert not known.up
+    assert await fleet.issues() == {"host.unreachable"}
+    assert await fleet.db.read(state.silent) == {"h"}
+    fleet.wire.away = False
+    assert await fleet.directory.reachable("h", 10.0)
+    await fleet.until(lambda: known.failures == 0)
+    assert await fleet.issues() == set()
+    assert await fleet.db.read(state.silent) == set()

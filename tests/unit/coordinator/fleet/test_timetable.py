@@ -1,0 +1,74 @@
+"""What is due longest comes first, nothing is lost or doubled, and who hangs does not hold up the others."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coordinator.fleet.timetable import Places, Timetable
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_in_the_order_in_which_they_are_due() -> None:
+    clock = Clock()
+    table = Timetable(clock)
+    for name, due in (("c", 3.0), ("a", 1.0), ("b", 2.0)):
+        table.put(name, due)
+    clock.now = 10.0
+    assert [await table.next() for _ in range(3)] == [("a", 1.0), ("b", 2.0), ("c", 3.0)]
+
+
+async def test_a_new_time_takes_the_place_of_the_old_one() -> None:
+    clock = Clock()
+    table = Timetable(clock)
+    table.put("a", 1.0)
+    table.put("a", 5.0)
+    table.put("b", 2.0)
+    table.drop("b")
+    clock.now = 10.0
+    assert await table.next() == ("a", 5.0)
+    waiting = asyncio.create_task(table.next())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    table.put("c", 9.0)
+    assert await asyncio.wait_for(waiting, 5) == ("c", 9.0)
+
+
+async def test_what_becomes_due_earlier_wakes_who_waits() -> None:
+    table = Timetable()
+    table.put("late", asyncio.get_running_loop().time() + 1e6)
+    waiting = asyncio.create_task(table.next())
+    await asyncio.sleep(0)
+    table.put("now", 0.0)
+    assert (await asyncio.wait_for(waiting, 5))[0] == "now"
+    assert "late" in table
+    assert "now" not in table
+
+
+async def test_old_entries_are_cleared_away() -> None:
+    table = Timetable(Clock())
+    for number in range(10_000):
+        table.put("a", 1.0 + number)
+    assert len(table._heap) < 200
+
+
+async def test_who_hangs_gives_its_place_away() -> None:
+    places = Places(1, 2, 0.01)
+    hanging = await places.take()
+    other = await asyncio.wait_for(places.take(), 5)
+    third = asyncio.create_task(places.take())
+    await asyncio.sleep(0.05)
+    assert not third.done(), "two are at work, and no more may be"
+    hanging.leave()
+    await asyncio.sleep(0.05)
+    assert third.done()
+    other.leave()
+    third.result().leave()
+    again = await asyncio.wait_for(places.take(), 5)
+    again.leave()
