@@ -22,7 +22,8 @@ _WORDY = (
     "sqlalchemy", "aiohttp", "pydantic", "pydantic_core", "asyncio", "email", "click", "structlog", "attr",
     "sqlite_utils", "typing_extensions", "cryptography", "urllib",
 )  # fmt: skip
-_M_ARENA_MAX = -8  # of malloc.h
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of malloc.h
+_LARGE = 128 * 1024
 
 _prepared = False
 
@@ -56,6 +57,9 @@ def _one_heap() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
+        # Left to itself the limit rises with what is freed; then the 256 KiB that asyncio takes for each connection by
+        # TLS come from the heap, are filled with zeros, and stay there between what lives longer.
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def load_without(name: str, unwanted: str) -> None:

@@ -20,7 +20,8 @@ class Known:
     """One enrolled host: small, a site has many. `up` while it answers; `mine` where this coordinator watches it.
 
     What the last polls brought: `have` and `held` as in `agent.wire.results.Report`; `rests` is how many more polls may
-    go by without a comparison while nothing on the host changes; `failures` in a row, and when that was last noted.
+    go by without a comparison while nothing on the host changes; `failures` in a row, and when that was last noted
+    (monotonic seconds); `asked` is when a poll was sent that was not answered yet.
     """
 
     host: EnrolledHost
@@ -32,6 +33,11 @@ class Known:
     rests: int = 0
     failures: int = 0
     noted: float = 0.0
+    asked: float = 0.0
+
+    def waiting(self) -> float:
+        """For how many seconds a poll has been waiting for its answer; 0 when none is."""
+        return time.monotonic() - self.asked if self.asked else 0.0
 
 
 class Directory:

@@ -27,7 +27,8 @@ _RENEW_S = 3600.0
 _RENEW_AGAIN_S = 60.0
 _FOLLOW_S = 2.0
 _LOOK_FOR_HOSTS_S = 30.0
-_AT_ONCE, _MOST_AT_ONCE, _PATIENCE_S = 32, 2048, 1.0
+_AT_ONCE, _MOST_AT_ONCE, _PATIENCE_S = 32, 512, 1.0
+_MANY_FAIL, _MANY_TIMES = 256, 8
 _WRITE_SEEN_S = 5.0
 _KEPT_CONNECTIONS = 64  # With more hosts than this no connection stands between polls.
 _SPREAD_S = 0.005  # What is due for many hosts at once is spread by so much for each.
@@ -88,7 +89,7 @@ class Poller:
         self._soon(mine)
 
     def _soon(self, many: Iterable[Known]) -> None:
-        """Poll these at once; on a large site within an interval, and compare them within ten."""
+        """Poll these at once; on a large site within an interval, and compare them within twenty."""
         hosts = list(many)
         step = min(_SPREAD_S, self._interval_s / max(1, len(hosts)))
         now = time.monotonic()
@@ -137,7 +138,7 @@ class Poller:
                 continue  # What is at work notes its next time itself.
             if not known.mine and known.up:
                 continue
-            place = await self._places.take()
+            place = await self._places.take(known.waiting)
             _late.observe(max(0.0, time.monotonic() - due))
             self._at_work[known] = asyncio.create_task(self._turn(known, place, due))
 
@@ -155,14 +156,18 @@ class Poller:
         now = time.monotonic()
         if not answered:
             known.failures += 1
-            retry_s = min(_SLOWEST_RETRY_S, _FIRST_RETRY_S * 1.5 ** min(known.failures, 32))
-            self._table.put(known.host.name, now + retry_s)
+            self._table.put(known.host.name, now + self._retry_s(known.failures))
             return
         known.failures = 0
         if not known.up:
             self._table.put(known.host.name, now)  # A call of an operation failed meanwhile.
         elif known.mine:
             self._table.put(known.host.name, max(now, due + self._interval_s))
+
+    def _retry_s(self, failures: int) -> float:
+        """Where a whole part of the site is away, each of it is asked less often."""
+        failing = sum(known.failures > 0 for known in self._directory.all()) if failures > _MANY_TIMES else 0
+        return min(_SLOWEST_RETRY_S, _FIRST_RETRY_S * 1.5 ** min(failures, 32)) * max(1.0, failing / _MANY_FAIL)
 
     async def _polled(self, known: Known) -> bool:
         """Poll once. A database that fails, or a defect, says nothing of the host, and must not end the polling."""

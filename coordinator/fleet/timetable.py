@@ -56,8 +56,8 @@ class Timetable:
 
 
 class Places:
-    """`at_once` may be at work. Who takes longer than `patience_s` counts no more, as long as fewer than `most` are at
-    work in all: hosts that hang must not hold up those that answer.
+    """`at_once` may be at work. Who waits for a host longer than `patience_s` counts no more, as long as fewer than
+    `most` are at work in all: hosts that hang must not hold up those that answer.
     """
 
     def __init__(self, at_once: int, most: int, patience_s: float) -> None:
@@ -65,24 +65,35 @@ class Places:
         self.counted = self.taken = 0
         self.changed = asyncio.Event()
 
-    async def take(self) -> Place:
-        """Wait for a place; `leave()` it at the end."""
+    async def take(self, waiting: Callable[[], float]) -> Place:
+        """Wait for a place; `leave()` it at the end. `waiting` tells for how many seconds an answer is waited for."""
         while self.counted >= self._at_once or self.taken >= self._most:
             self.changed.clear()
             await self.changed.wait()
         self.counted += 1
         self.taken += 1
-        return Place(self)
+        return Place(self, waiting)
 
 
 class Place:
     """One of `Places`."""
 
-    __slots__ = ("_counted", "_places", "_timer")
+    __slots__ = ("_counted", "_places", "_timer", "_waiting")
 
-    def __init__(self, places: Places) -> None:
-        self._places, self._counted = places, True
-        self._timer = asyncio.get_running_loop().call_later(places.patience_s, self._count_no_more)
+    def __init__(self, places: Places, waiting: Callable[[], float]) -> None:
+        self._places, self._waiting, self._counted = places, waiting, True
+        self._timer = self._armed()
+
+    def _armed(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._places.patience_s, self._look)
+
+    def _look(self) -> None:
+        # A loop that is late itself has not listened to the host: more at once would make it later still.
+        late = asyncio.get_running_loop().time() - self._timer.when()
+        if late < self._places.patience_s / 4 and self._waiting() >= self._places.patience_s / 2:
+            self._count_no_more()
+        else:
+            self._timer = self._armed()
 
     def _count_no_more(self) -> None:
         if self._counted:

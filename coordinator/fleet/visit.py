@@ -22,7 +22,7 @@ SILENT = (Undelivered, OutcomeUnknown, BadAnswer, PeerRefused)
 _MOST_SKEW_S = 60.0
 _NOTE_AGAIN_S = 30.0
 _DENIED_S = 1.0
-RESTS = 9
+RESTS = 19
 """Polls between two that are whole (everything is told again, and compared) while nothing changes on the host."""
 
 
@@ -49,7 +49,11 @@ class Visitor:
         await self._follow_denied()
         whole = known.rests <= 0 or not known.have
         asked = time.time()
-        told = await known.client.report("" if whole else known.have)
+        known.asked = time.monotonic()
+        try:
+            told = await known.client.report("" if whole else known.have)
+        finally:
+            known.asked = 0.0
         skew = max(told.clock - time.time(), 0.0) + min(told.clock - asked, 0.0)
         if not known.mine:
             self._directory.found(known)

@@ -59,16 +59,24 @@ async def test_old_entries_are_cleared_away() -> None:
 
 
 async def test_who_hangs_gives_its_place_away() -> None:
-    places = Places(1, 2, 0.01)
-    hanging = await places.take()
-    other = await asyncio.wait_for(places.take(), 5)
-    third = asyncio.create_task(places.take())
-    await asyncio.sleep(0.05)
+    places = Places(1, 2, 0.2)
+    hanging = await places.take(lambda: 9.0)
+    other = await asyncio.wait_for(places.take(lambda: 9.0), 30)
+    third = asyncio.create_task(places.take(lambda: 9.0))
+    await asyncio.sleep(0.3)
     assert not third.done(), "two are at work, and no more may be"
     hanging.leave()
-    await asyncio.sleep(0.05)
-    assert third.done()
+    await asyncio.wait_for(third, 30)
     other.leave()
     third.result().leave()
-    again = await asyncio.wait_for(places.take(), 5)
-    again.leave()
+    assert (places.counted, places.taken) == (0, 0)
+
+
+async def test_who_is_at_work_on_an_answer_keeps_its_place() -> None:
+    places = Places(1, 9, 0.01)
+    busy = await places.take(lambda: 0.0)
+    second = asyncio.create_task(places.take(lambda: 0.0))
+    await asyncio.sleep(0.1)
+    assert not second.done()
+    busy.leave()
+    (await asyncio.wait_for(second, 30)).leave()
