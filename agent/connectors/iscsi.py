@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -17,16 +17,16 @@ from agent.base.log import get_logger
 from agent.connectors import iscsi_paths as paths
 from agent.connectors.base import DEADLINE, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NoPath, NotAttached, PathDown
+from agent.connectors.waiting import patiently, until
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
 from agent.privsep.client import call
-from agent.privsep.errors import DeviceHeld, KernelRefused, LoginRefused
+from agent.privsep.errors import DeviceHeld, LoginRefused
 from agent.wire.jobs import Connection
 
 log = get_logger(__name__)
 _MAP_HINT_S = 1.0
 _GATHER_S = 10.0
-_HELD_S = 5.0
 _LATE_S = 90.0
 Reach = asyncio.Task[scsi.Disk]
 
@@ -128,7 +128,7 @@ class IscsiConnector:
             if begun:
                 await asyncio.wait(begun, timeout=max(0.0, end - asyncio.get_running_loop().time()))
             clock = asyncio.get_running_loop().time
-            await paths.until(lambda: self._gathered(connection) or None, events, min(end, clock() + _GATHER_S))
+            await until(lambda: self._gathered(connection) or None, events, min(end, clock() + _GATHER_S))
             for task in tasks:
                 if task.done() and isinstance(task.exception(), (DeviceMismatch, LoginRefused)):
                     await task
@@ -145,11 +145,11 @@ class IscsiConnector:
             return found if found is not None and found.name not in found.paths and found.size else None
 
         clock = asyncio.get_running_loop().time
-        found = await paths.until(ready, events, min(end, clock() + _MAP_HINT_S))
+        found = await until(ready, events, min(end, clock() + _MAP_HINT_S))
         if found is None and (known := self.present(connection)) is not None:
             for name in known.paths:
                 await call(verbs.multipath_add, f"/dev/{name}")
-            found = await paths.until(ready, events, end)
+            found = await until(ready, events, end)
         if found is None:
             reason = "the multipath daemon made no map of its paths"
             raise DeviceNotReady(device=connection.target, seconds=round(DEADLINE), reason=reason)
@@ -169,7 +169,7 @@ class IscsiConnector:
             await asyncio.wait(late, timeout=_LATE_S)
         there = False
         try:
-            there |= await _patiently(lambda: call(verbs.multipath_remove, connection.identity), end)
+            there |= await patiently(lambda: call(verbs.multipath_remove, connection.identity), end)
             for session in scsi.sessions(connection.target):
                 there |= await self._end(connection, session, end)
             if not scsi.sessions(connection.target):
@@ -191,7 +191,7 @@ class IscsiConnector:
         if disk is not None:
             if session.healthy:
                 address = disk.address
-                await _patiently(lambda: call(verbs.scsi_delete, address, True), end)
+                await patiently(lambda: call(verbs.scsi_delete, address, True), end)
             else:
                 if users := sysfs.users_of(disk.name):
                     raise DeviceHeld(device=f"/dev/{disk.name}", holders=", ".join(users))
@@ -224,20 +224,6 @@ async def _first_of(tasks: Collection[Reach]) -> None:
             return
     errors = [error for task in tasks if (error := task.exception()) is not None]
     raise next((error for error in errors if not isinstance(error, Temporary)), errors[0])
-
-
-async def _patiently(work: Callable[[], Awaitable[bool]], end: float) -> bool:
-    """udevd may have a device open for a moment: then its next event says when to try again."""
-    clock = asyncio.get_running_loop().time
-    last = min(end, clock() + _HELD_S)
-    async with udev.subscribed() as events:
-        while True:
-            try:
-                return await work()
-            except (DeviceHeld, KernelRefused):
-                if clock() >= last or not events.udevd:
-                    raise
-                await events.wait(lambda _: True, last - clock())
 
 
 def _device(name: str, size: int, below: tuple[str, ...], sys: Path = sysfs.SYS) -> RemoteDevice:

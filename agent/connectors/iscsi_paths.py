@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import TypeVar
 
 from agent.base.errors import BrickyardError
 from agent.connectors.errors import DeviceMismatch, DeviceNotReady, NoPath
+from agent.connectors.waiting import until
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
 from agent.privsep.client import call
 from agent.wire.jobs import Connection, Portal
-
-_Found = TypeVar("_Found")
-_KERNEL_DEADLINE = 2.0  # without udevd the kernel's event may never reach us; sysfs, read next, says the same
 
 
 def session_at(connection: Connection, portal: Portal) -> scsi.Session | None:
@@ -101,24 +97,6 @@ async def drop(disk: scsi.Disk) -> None:
     with contextlib.suppress(BrickyardError):
         await call(verbs.multipath_drop, f"/dev/{disk.name}")
         await call(verbs.scsi_delete, disk.address, False)
-
-
-async def until(
-    ready: Callable[[], _Found | None],
-    events: udev.Events,
-    end: float,
-    heard: Callable[[udev.Event], None] = lambda event: None,
-) -> _Found | None:
-    """What `ready` finds, asked again after each event until `end`; without udevd, for two seconds at most."""
-    clock = asyncio.get_running_loop().time
-    if not events.udevd:
-        end = min(end, clock() + _KERNEL_DEADLINE)
-    while (found := ready()) is None:
-        event = await events.wait(lambda _: True, max(0.0, end - clock()))
-        if event is None:
-            return ready()
-        heard(event)
-    return found
 
 
 def _waited(end: float) -> float:

@@ -8,7 +8,11 @@ from importlib import import_module
 from agent.connectors.base import Connector
 from agent.connectors.errors import NoConnector
 
-_MODULES = {"iscsi": "agent.connectors.iscsi", "eckd": "agent.connectors.eckd"}
+_MODULES = {
+    "iscsi": "agent.connectors.iscsi",
+    "nvme-tcp": "agent.connectors.nvme",
+    "eckd": "agent.connectors.eckd",
+}
 
 
 @cache

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.terminal.sizes import size
-from agent.host import lio, scsi, sysfs
+from agent.host import lio, nvme, nvmet, scsi, sysfs
 from agent.jobs import remote
 from agent.wire.jobs import Connection
 
@@ -32,7 +32,20 @@ def there(row: Mapping[str, Any], connection: Connection, sys: Path) -> bool:
 
 
 def exported(volume_id: str, root: Path) -> list[Node]:
-    """The volume's target on this host, with portals and consumers."""
+    """The volume's targets on this host, with portals and consumers."""
+    return [*_by_iscsi(volume_id, root), *_by_nvme(volume_id, root)]
+
+
+def _by_nvme(volume_id: str, root: Path) -> list[Node]:
+    nodes = []
+    for one in nvmet.subsystems(volume_id, root / nvmet.CONFIGFS.relative_to("/")):
+        below = [node("portal", name, "") for name in one.portals]
+        below += [node("consumer", name, "rw") for name in one.initiators]
+        nodes.append(node("target", one.target, "ready" if one.ready else "takes no log-ins", below))
+    return nodes
+
+
+def _by_iscsi(volume_id: str, root: Path) -> list[Node]:
     found = lio.target(volume_id, root / lio.CONFIGFS.relative_to("/"))
     if found is None:
         return []
@@ -44,7 +57,24 @@ def exported(volume_id: str, root: Path) -> list[Node]:
 
 
 def reached(connection: Connection, sys: Path) -> list[Node]:
-    """Each session with its path, and above the paths what gathers and uses them."""
+    """Each session or controller with its path, and above the paths what gathers and uses them."""
+    return _controllers(connection, sys) if connection.protocol == "nvme-tcp" else _sessions(connection, sys)
+
+
+def _controllers(connection: Connection, sys: Path) -> list[Node]:
+    found = nvme.subsystem(connection.target, sys)
+    nodes = []
+    if found is not None:
+        for one in found.controllers:
+            where = f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}"
+            nodes.append(node("controller", one.name, f"{where}, {one.state}"))
+        for space in found.namespaces:
+            about = f"namespace {space.nsid}, {size(space.size)}, {space.identity or 'no identity'}"
+            nodes.append(node("device", f"/dev/{space.name}", about, users(sys, space.name)))
+    return [node("target", connection.target, f"{connection.protocol}, namespace {connection.nsid}", nodes)]
+
+
+def _sessions(connection: Connection, sys: Path) -> list[Node]:
     sessions = scsi.sessions(connection.target, sys)
     nodes = []
     for session in sessions:

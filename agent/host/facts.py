@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.host import netlink, scsi, sysfs
+from agent.host import netlink, nvme, scsi, sysfs
 
 _IQN = re.compile(r"^\s*InitiatorName\s*=\s*(\S+)\s*$", re.MULTILINE)
 _WWPN = re.compile(r"^0x([0-9a-f]{16})$")
@@ -36,7 +36,7 @@ def host_facts(root: Path = Path("/")) -> Facts:
         arch=system.machine,
         kernel=system.release,
         initiator_iqn=initiator_iqn(root),
-        nqn=sysfs.text(root / "etc/nvme/hostnqn") or None,
+        nqn=nvme.host_nqn(root),
         wwpns=wwpns(root),
         addresses=_addresses(),
         links=links(root),
@@ -70,7 +70,7 @@ def links(root: Path = Path("/")) -> dict[str, str]:
 
 
 def capabilities(root: Path = Path("/")) -> tuple[str, ...]:
-    """What this host can do for volumes: `loop`, `dm-crypt`, `udev`, `fc`, `iscsi` (as an initiator), `multipath`."""
+    """What this host can do for volumes: `loop`, `dm-crypt`, `udev`, `multipath`; use `fc`, `iscsi`, `nvme-tcp`."""
     sys, dev, proc = root / "sys", root / "dev", root / "proc"
     offers = {
         "dm-crypt": sysfs.has_mapper(sys),
@@ -78,6 +78,7 @@ def capabilities(root: Path = Path("/")) -> tuple[str, ...]:
         "iscsi": scsi.iscsid_listens(proc),
         "loop": (dev / "loop-control").exists(),
         "multipath": scsi.multipathd_listens(proc),
+        "nvme-tcp": nvme.available(root),
         "udev": (root / "run/udev/control").exists(),
     }
     return tuple(name for name, there in offers.items() if there)

@@ -14,7 +14,7 @@ from agent.base.faults import declare, fault_point
 from agent.jobs import exports
 from agent.jobs.errors import SecretMissing
 from agent.jobs.exports import Row
-from agent.targets.base import Consumer
+from agent.targets.base import Consumer, Offered
 from agent.wire.jobs import Connection
 from agent.wire.results import HostExport
 
@@ -92,11 +92,17 @@ def shown(services: Services, rows: Sequence[Row], failures: Mapping[str, str]) 
                 protocol=row.protocol,
                 initiator=row.settings.initiator,
                 mode=row.settings.mode,
-                target=there.target if there is not None else "",
-                connected=there is not None and row.settings.initiator in there.connected,
+                target=there.targets.get(row.settings.initiator, "") if there is not None else "",
+                connected=_connected(row, there),
                 boot_id=row.boot_id,
                 state="stale" if not row.wanted else "missing" if reason else "exported",
                 reason=failures.get(row.volume_id, "") or reason,
             )
         )
     return found
+
+
+def _connected(row: Row, there: Offered | None) -> bool | None:
+    if there is None:
+        return False
+    return None if there.connected is None else row.settings.initiator in there.connected

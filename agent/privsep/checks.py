@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import stat
 from pathlib import PurePosixPath
@@ -97,6 +98,14 @@ def channel_device(value: object) -> str:
     if not any(ccw.covers(allowed, value) for allowed in limits.current().bus_ids):
         raise VerbRefused(reason=f"device {value} is not among those that limits.toml allows ([ccw] bus_ids)")
     return value
+
+
+def address(value: object) -> str:
+    """An IP address in its plainest form."""
+    try:
+        return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
+    except ValueError:
+        raise VerbRefused(reason=f"address {shown(value)} is not an IP address") from None
 
 
 def hex64(value: object, noun: str) -> str:

@@ -47,10 +47,10 @@ def want(path: Path, value: str) -> None:
         write(path, value)
 
 
-def link(place: Path, target: Path) -> None:
-    """One link called `brickyard` in `place`."""
+def link(place: Path, target: Path, name: str = "brickyard") -> None:
+    """One link of that name in `place`."""
     with contextlib.suppress(FileExistsError):
-        (place / "brickyard").symlink_to(target)
+        (place / name).symlink_to(target)
 
 
 def links(folder: Path) -> list[Path]:

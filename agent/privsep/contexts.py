@@ -2,7 +2,7 @@
 
 `block` opens volume files of another user (DAC_OVERRIDE) and root's own loop devices (uid 0 suffices). `crypt` starts
 cryptsetup: below the unit's NoNewPrivileges= a tool of root has no capability that its parent did not keep, so it keeps
-device-mapper (SYS_ADMIN) and locked memory (IPC_LOCK). `net` writes CHAP secrets into the kernel's target and starts
+device-mapper (SYS_ADMIN) and locked memory (IPC_LOCK). `net` tells the kernel's targets and initiators, and starts
 the multipath tools, both of which ask for SYS_ADMIN.
 `lvm` starts LVM's tools, which need what `crypt` does, and flushes the
 nodes of volumes, which belong to the agent's user (DAC_OVERRIDE).

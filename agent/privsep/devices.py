@@ -1,8 +1,8 @@
 """Which block devices the privileged side works on: those whose kernel state proves whose they are.
 
 A loop device carries in the kernel what it was bound for (`brickyard-ATTACHMENT`, `byexport-VOLUME`); a device of
-another host is a disk of an iSCSI session, or a multipath map that stands on nothing else; the attachment of a logical
-volume has its id in the UUID that device-mapper keeps.
+another host is a disk of an iSCSI session, a multipath map that stands on nothing else, or a namespace over a fabric;
+the attachment of a logical volume has its id in the UUID that device-mapper keeps.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 import re
 from pathlib import Path
 
-from agent.host import scsi, sysfs
+from agent.host import nvme, scsi, sysfs
 from agent.host.lvm import ATTACHED_UUID
 from agent.privsep import checks, loopctl
 from agent.privsep.errors import DeviceForeign
 
-_DEVICE = re.compile(r"/dev/(loop\d{1,7}|sd[a-z]{1,7}|dm-\d{1,7})")
+_DEVICE = re.compile(r"/dev/(loop\d{1,7}|sd[a-z]{1,7}|dm-\d{1,7}|nvme\d{1,5}n\d{1,5})")
 
 
 def name(device: object) -> str:
@@ -47,7 +47,9 @@ def hold(device: object, diskseq: object, loop_name: str, *, remote_too: bool = 
 
 
 def remote(short: str) -> bool:
-    """Whether the device is a disk of an iSCSI session, or a multipath map of such disks alone."""
+    """Whether the device is a disk of an iSCSI session, a multipath map of such alone, or a namespace over a fabric."""
+    if short.startswith("nvme"):
+        return nvme.over_fabric(short)
     if short.startswith("sd"):
         return scsi.over_iscsi(short)
     folder = sysfs.SYS / "block" / short
@@ -73,4 +75,8 @@ def _problem(short: str, fd: int, diskseq: int | None, loop_name: str, remote_to
         return ""
     if not remote_too:
         return "it is not a device of this host's volumes"
-    return "" if remote(short) else "it is neither a disk of an iSCSI session nor a multipath map of such disks"
+    return (
+        ""
+        if remote(short)
+        else "it is no disk of an iSCSI session, no multipath map of such disks, and no namespace over a fabric"
+    )

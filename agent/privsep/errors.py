@@ -111,7 +111,7 @@ class ProgramMissing(Permanent):
 class TargetRefused(Temporary):
     code = "target.kernel"
     sentence = "The kernel's target refused to {action}: {reason}."
-    hint = "Load it (modprobe target_core_mod) and see that configfs is mounted; `dmesg` usually says why."
+    hint = "Load it (modprobe target_core_mod, or nvmet-tcp), mount configfs, look who has its port; see `dmesg`."
 
 
 class LoginFailed(Temporary):
@@ -126,6 +126,15 @@ class LoginRefused(Permanent):
     exit_code = 6
     sentence = "{target} at {portal} does not let this host in."
     hint = "Compare the initiator name in /etc/iscsi/initiatorname.iscsi with the export, and start iscsid anew."
+
+
+class ConnectFailed(Temporary):
+    """Whether a target refuses this host or is only half restored can not be told from what it answers."""
+
+    code = "nvme.connect-failed"
+    retry_after = 5.0
+    sentence = "No NVMe controller of {target} at {portal}: {reason}."
+    hint = "See that the portal can be reached, and that the host NQN in /etc/nvme/hostnqn is the one it is offered to."
 
 
 class LvmUnavailable(Permanent):

@@ -7,7 +7,6 @@ and disks that belong to iSCSI can be reached. Tools answer in their own time; e
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import re
 from dataclasses import replace
@@ -238,11 +237,7 @@ def _target(value: object) -> str:
 
 
 def _portal(address: object, port: object) -> tuple[str, int]:
-    try:
-        plain = str(ipaddress.ip_address(address if isinstance(address, str) else ""))
-    except ValueError:
-        raise checks.refused(f"address {checks.shown(address)} is not an IP address") from None
-    return plain, checks.number(port, "port", 1 << 16)
+    return checks.address(address), checks.number(port, "port", 1 << 16)
 
 
 def _plain(value: object, noun: str) -> str:

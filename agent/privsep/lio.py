@@ -7,7 +7,6 @@ targets of our prefix and devices that are bound for the volume can be reached.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import re
 import threading
@@ -167,11 +166,7 @@ def _rows(value: object, width: int) -> list[Any]:
 
 
 def _portal(address: object, port: object) -> tuple[str, int]:
-    checked = checks.number(port, "port", 1 << 16)
-    try:
-        return str(ipaddress.ip_address(address if isinstance(address, str) else "")), checked
-    except ValueError:
-        raise checks.refused(f"address {checks.shown(address)} is not an IP address") from None
+    return checks.address(address), checks.number(port, "port", 1 << 16)
 
 
 def _initiator(name: object) -> str:

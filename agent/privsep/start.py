@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import BrickyardError
-from agent.host import lio, scsi
+from agent.host import lio, nvme, nvmet, scsi
 from agent.privsep import account, client, limits, mapper, noeventlet
 from agent.privsep.door import Door
 from agent.privsep.errors import PrivilegeUnavailable
@@ -46,11 +46,11 @@ class Privileges:
 
 
 def wanted() -> tuple[str, ...]:
-    """The contexts that this host has a use for: `crypt` for device-mapper, `net` for iSCSI, `lvm` for its groups."""
+    """The contexts of use to this host: `crypt` for device-mapper, `net` for iSCSI and NVMe, `lvm` for its groups."""
     chosen = {
         "block": True,
         "crypt": mapper.dm_crypt_available(),
-        "net": lio.available() or scsi.iscsid_listens(),
+        "net": lio.available() or scsi.iscsid_listens() or nvmet.available() or nvme.available(),
         "lvm": bool(limits.current().groups),
     }
     return tuple(name for name, there in chosen.items() if there)

@@ -27,12 +27,15 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What the kernel shows of a volume's export: who may use it, who does (`connected`), and whether it works."""
+    """What the kernel shows of a volume's export: who may use it, by which target, who does, and whether it works.
 
-    target: str
+    `targets` is by initiator; `connected` None: the kernel does not tell.
+    """
+
+    targets: Mapping[str, str]
     ready: bool
     initiators: frozenset[str]
-    connected: frozenset[str]
+    connected: frozenset[str] | None
 
 
 class Target(Protocol):

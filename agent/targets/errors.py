@@ -8,19 +8,29 @@ from agent.base.errors import Conflict, NotFound, Temporary
 class NoTarget(NotFound):
     code = "target.none"
     sentence = "Host {host} has no target for {protocol}; it has: {known}."
-    hint = "Configure one on that host, e.g. the section [targets.lio] for iSCSI, and start its agent anew."
+    hint = (
+        "Configure one on that host, [targets.nvmet] for NVMe/TCP, [targets.lio] for iSCSI, and start its agent anew."
+    )
 
 
 class NoPortal(Temporary):
     code = "target.no-portal"
     sentence = "No address was found at which other hosts could reach the target."
-    hint = "Name the addresses: targets.lio.portals."
+    hint = "Name the addresses: portals = [...] in its table, [targets.nvmet] or [targets.lio]."
 
 
 class NotExportable(Conflict):
     code = "target.not-exportable"
     sentence = "Volume {volume} at {path} is neither a file nor a block device, so it can not be offered."
     hint = "Attach it on its own host."
+
+
+class AlwaysWritable(Conflict):
+    code = "target.always-writable"
+    sentence = (
+        "Volume {volume} can not be offered read-only to {initiator} by NVMe/TCP: the kernel's target has no such."
+    )
+    hint = "Offer it by iSCSI: the section [targets.lio] on the volume's host."
 
 
 class GrowRefused(Temporary):

@@ -1,27 +1,19 @@
-"""The target `lio`: iSCSI by the kernel. Each volume has a target of its own, named by its id, with one LUN.
-
-A volume that is a file is offered through a loop device (a file behind the kernel's target would never grow), a
-logical volume through a linear one of exactly its bytes, named after the volume.
-"""
+"""The target `lio`: iSCSI by the kernel. Each volume has a target of its own, named by its id, with one LUN."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import os
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.host import lio, netlink, scsi, sysfs
-from agent.host import lvm as names
-from agent.privsep import block, lvm, mapped
+from agent.host import lio, scsi
 from agent.privsep import lio as verbs
 from agent.privsep.client import call
+from agent.targets import backing
+from agent.targets.addresses import reachable_at
 from agent.targets.base import Consumer, Offered
 from agent.targets.config import LioConfig
-from agent.targets.errors import GrowRefused, NoPortal, NotExportable
 from agent.wire.jobs import Connection, Portal
 
 
@@ -36,7 +28,7 @@ class LioTarget:
 
     async def apply(self, volume_id: str, path: Path, consumers: Sequence[Consumer]) -> Mapping[str, Connection]:
         portals = await asyncio.to_thread(self._portals)
-        device, diskseq = await self._device(volume_id, path)
+        device, diskseq = await backing.attach(volume_id, path)
         made = await call(
             verbs.lio_apply,
             volume_id,
@@ -52,28 +44,15 @@ class LioTarget:
         there = False
         if lio.target(volume_id, self._root) is not None:
             there = await call(verbs.lio_remove, volume_id)
-        if _linear(volume_id):
-            return await call(mapped.mapped_detach, volume_id)
-        loop = await _loop(volume_id)
-        if loop is None:
-            return there
-        await call(block.loop_detach, loop["number"], loop["diskseq"], volume_id, "export")
-        return True
+        return await backing.release(volume_id) or there
 
     async def grow(self, volume_id: str, size: int) -> None:
-        if _linear(volume_id):
-            have = await call(mapped.mapped_resize, volume_id, size)
-        elif (loop := await _loop(volume_id)) is not None:
-            have = await call(block.loop_resize, loop["number"], loop["diskseq"], volume_id, "export")
-        else:
-            return
-        if have < size:
-            raise GrowRefused(volume=volume_id, have=have, need=size)
+        await backing.grow(volume_id, size)
 
     def offered(self) -> Mapping[str, Offered]:
         return {
             found.volume_id: Offered(
-                target=found.target,
+                targets={one.initiator: found.target for one in found.consumers},
                 ready=found.ready and bool(found.portals),
                 initiators=frozenset(one.initiator for one in found.consumers),
                 connected=frozenset(one.initiator for one in found.consumers if one.connected),
@@ -82,27 +61,8 @@ class LioTarget:
         }
 
     def _portals(self) -> tuple[Portal, ...]:
-        own = (self._address,) if _is_ip(self._address) else ()
-        named = self._config.portals or own or netlink.reachable_addresses()
-        if not named:
-            raise NoPortal()
+        named = reachable_at(self._config.portals, self._address)
         return tuple(Portal(address=str(address), port=self._config.port) for address in named)
-
-    async def _device(self, volume_id: str, path: Path) -> tuple[str, int | None]:
-        real, mode = await asyncio.to_thread(_what, path)
-        if (group := await asyncio.to_thread(_group, volume_id, real)) is not None:
-            row = await call(lvm.lvm_show, group, "volume", volume_id)
-            if row is None:
-                raise NotExportable(volume=volume_id, path=real)
-            made = await call(mapped.mapped_attach, group, volume_id, row["exact"], False, volume_id)
-            return f"/dev/{made['name']}", made["diskseq"]
-        if stat.S_ISBLK(mode):
-            told = sysfs.text(sysfs.SYS / "block" / Path(real).name / "diskseq") or ""
-            return real, int(told) if told.isdigit() else None
-        if not stat.S_ISREG(mode):
-            raise NotExportable(volume=volume_id, path=real)
-        bound = await call(block.loop_attach, real, False, volume_id, "export")
-        return str(bound["device"]), bound["diskseq"]
 
 
 def _by_initiator(consumers: Sequence[Consumer]) -> list[Consumer]:
@@ -127,34 +87,3 @@ def _connection(made: dict[str, Any], portals: tuple[Portal, ...], user: Consume
         auth="none" if user.secret is None else "chap",
         username=user.username,
     )
-
-
-def _group(volume_id: str, real: str) -> str | None:
-    """The volume group when that path is the device of the volume as a logical one."""
-    found = sysfs.mapper_named(Path(real).name)
-    split = names.split_title(found.title) if found is not None and found.uuid.startswith("LVM-") else None
-    return split[0] if split is not None and split[1] == names.volume_name("volume", volume_id) else None
-
-
-def _linear(volume_id: str) -> bool:
-    return sysfs.mapper_device(names.ATTACHED_PREFIX + volume_id) is not None
-
-
-async def _loop(volume_id: str) -> dict[str, Any] | None:
-    """The loop device that the volume is offered through. Asks root only where the volume's file is bound at all."""
-    if not any(loop.file_name == volume_id for loop in sysfs.loop_devices()):
-        return None
-    return next((loop for loop in await call(block.loop_list, "export") if loop["attachment_id"] == volume_id), None)
-
-
-def _what(path: Path) -> tuple[str, int]:
-    real = os.path.realpath(path)
-    return real, Path(real).stat().st_mode
-
-
-def _is_ip(text: str | None) -> bool:
-    try:
-        ipaddress.ip_address(text or "")
-    except ValueError:
-        return False
-    return True

@@ -15,4 +15,8 @@ def targets(section: TargetsSection, address: str | None = None) -> Mapping[str,
         from agent.targets.lio import LioTarget
 
         found.append(LioTarget(section.lio, address))
+    if section.nvmet is not None:
+        from agent.targets.nvmet import NvmetTarget
+
+        found.append(NvmetTarget(section.nvmet, address))
     return {target.protocol: target for target in found}

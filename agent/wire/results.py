@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from agent.wire.jobs import UUID, Bytes, Checksum, Connection, Endpoint, Generation, Name, Protocol, Wire
 
@@ -213,7 +213,7 @@ class HostAttachment(Wire):
 class HostExport(Wire):
     """One row of `GET /v1/exports`: what this host was told to offer, and what its kernel says.
 
-    `connected`: the consumer has a session now.
+    `connected`: the consumer has a session now; None: the kernel does not tell (NVMe), and it is left out.
     """
 
     attachment_id: UUID
@@ -224,10 +224,15 @@ class HostExport(Wire):
     initiator: Endpoint
     mode: str = "rw"
     target: str = ""
-    connected: bool = False
+    connected: bool | None = None
     boot_id: str = ""
     state: Literal["exported", "missing", "stale"] = "exported"
     reason: str = ""
+
+    @model_serializer(mode="wrap")
+    def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = plain(self)
+        return {key: value for key, value in told.items() if key != "connected" or value is not None}
 
 
 class HostIssue(Wire):

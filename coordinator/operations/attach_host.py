@@ -34,7 +34,7 @@ def accept_attach(
     """The volume must be free, and a transport must reach it from the host. TransitionRefused, NoTransport."""
     volume = volumes.get(conn, volume_id)
     host = fleet.get(conn, host_id)
-    transport = transports.choose(conn, volume, host)
+    transport = transports.choose(conn, volume, host, mode)
     move(conn, "volume", volume_id, "host_attach", guards=(volumes.has_no_attachments(volume_id),))
     attachment = enter(
         conn,

@@ -79,7 +79,7 @@ def _connected(conn: Connection, operation: Operation) -> None:
     row, reached = attachments.find(conn, attachment_id), connection_of(operation, "export", attachment_id)
     if row is None or reached is None:
         return
-    info = connection_info.remote(conn, volumes.get(conn, row.volume_id), row.id, row.attach_mode, reached)
+    info = connection_info.remote(conn, volumes.get(conn, row.volume_id), row, reached)
     stored = reached.model_dump(mode="json")
     move_if(conn, "attachment", row.id, "connection_changed", connection=stored, connection_info=info, attention=None)
 

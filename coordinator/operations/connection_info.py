@@ -19,10 +19,10 @@ def local(conn: Connection, volume: Row[Any], attachment_id: str, mode: str) -> 
     return {"driver_volume_type": "local", **place, **_common(conn, volume, attachment_id, mode)}
 
 
-def remote(conn: Connection, volume: Row[Any], attachment_id: str, mode: str, reached: Reached) -> dict[str, Any]:
+def remote(conn: Connection, volume: Row[Any], attachment: Row[Any], reached: Reached) -> dict[str, Any]:
     """From another host, by what its own host offers."""
-    about = _iscsi(reached) if reached.protocol == "iscsi" else _nvme(reached)
-    return {**about, "wwid": reached.identity, **_common(conn, volume, attachment_id, mode)}
+    about = _iscsi(reached) if reached.protocol == "iscsi" else _nvme(reached, attachment.initiator)
+    return {**about, "wwid": reached.identity, **_common(conn, volume, attachment.id, attachment.attach_mode)}
 
 
 def with_secret(conn: Connection, keys: KeyStore, info: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -61,11 +61,16 @@ def _iscsi(reached: Reached) -> dict[str, Any]:
     return about
 
 
-def _nvme(reached: Reached) -> dict[str, Any]:
+def _nvme(reached: Reached, host_nqn: str) -> dict[str, Any]:
+    """Both forms that consumers know: the list of portals, and the older one of a single portal (`nqn`, `target_…`)."""
+    ident = reached.identity.removeprefix("uuid.")
     return {
         "driver_volume_type": "nvmeof",
         "target_nqn": reached.target,
-        "vol_uuid": reached.identity.removeprefix("uuid."),
+        "nqn": reached.target,
+        "host_nqn": host_nqn,
+        "vol_uuid": ident,
+        "volume_nguid": ident.replace("-", ""),
         "portals": [[portal.address, str(portal.port), reached.transport] for portal in reached.portals],
         "target_portal": reached.portals[0].address,
         "target_port": reached.portals[0].port,

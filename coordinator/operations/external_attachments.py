@@ -112,7 +112,7 @@ def connect(
     if mode not in {"rw", "ro"}:
         raise Invalid(reason=f"Invalid input for field/attribute mode. Value: {mode[:64]}. It is one of rw, ro.")
     check_mode(conn, volume.id, mode)
-    transport = transport_to(conn, volume, connector)
+    transport = transport_to(conn, volume, connector, mode)
     if attachment.attach_status == "attached":
         return attachment, None
     if attachment.transport is not None:
@@ -129,14 +129,14 @@ def connect(
     return row, None if transport is None else accept_connect(conn, requester, row, only_for_this=False)
 
 
-def transport_to(conn: Connection, volume: Row[Any], connector: Mapping[str, Any]) -> Transport | None:
+def transport_to(conn: Connection, volume: Row[Any], connector: Mapping[str, Any], mode: str) -> Transport | None:
     """How the consumer reaches the volume; None on the volume's own host. Raises NoTransport."""
     host = host_of(connector)
     if host == volume.host_id:
         return None
     given = {protocol: connector.get(key) for protocol, key in _NAMES.items()}
     names = {protocol: name for protocol, name in given.items() if isinstance(name, str) and name}
-    return transports.best(conn, volume, names, host)
+    return transports.best(conn, volume, names, host, mode)
 
 
 def told(

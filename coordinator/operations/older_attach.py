@@ -61,12 +61,13 @@ def initialize(
         if _is_connected(row) and row.owner != "agent" and same_consumer(row.connector, connector):
             return row, operations.active_of(conn, row.id)
     moving = any(row.owner != "agent" and row.attach_status == "attached" and row.instance_id for row in live)
-    transport = transport_to(conn, volume, connector)
+    mode = "ro" if _readonly(conn, volume.id) else "rw"
+    transport = transport_to(conn, volume, connector, mode)
     if live and (volume.multiattach or moving):
         move(conn, "volume", volume.id, "attachment_share")
     else:
         move(conn, "volume", volume.id, "initialize", guards=(volumes.has_no_attachments(volume.id),))
-    attachment_id, mode = new_id(), "ro" if _readonly(conn, volume.id) else "rw"
+    attachment_id = new_id()
     row = enter(
         conn, "attachment", "connect_now", id=attachment_id, volume_id=volume.id, project_id=volume.project_id,
         owner=owner, connector=dict(connector), attached_host=host, attach_mode=mode,

@@ -15,12 +15,14 @@ PREFERRED = ("nvme-tcp", "iscsi")
 _ABLE = {"iscsi": ("iscsi", "initiator_iqn"), "nvme-tcp": ("nvme-tcp", "nqn")}
 """By transport: the capability that a host must have, and the fact that names it there."""
 _CHAP = frozenset({"iscsi"})
+_READ_ONLY = frozenset({"iscsi"})
+"""Transports whose target can refuse writes of one consumer."""
 
 
 class NoTransport(Conflict):
     code = "attachment.no-transport"
     sentence = "Volume {volume} lies on host {home}, and no transport reaches it from host {host}."
-    hint = "Attach it to host {home}, or export back end {backend} by iSCSI or NVMe/TCP."
+    hint = "Attach it to host {home}, or export back end {backend} by iSCSI or NVMe/TCP (read-only: by iSCSI)."
 
 
 class HostTooOld(NoTransport):
@@ -36,7 +38,7 @@ class Transport:
     initiator: str
 
 
-def choose(conn: Connection, volume: Row[Any], host: Row[Any]) -> Transport | None:
+def choose(conn: Connection, volume: Row[Any], host: Row[Any], mode: str = "rw") -> Transport | None:
     """None: the volume lies on that host (or nowhere yet). NoTransport, HostTooOld."""
     if volume.host_id is None or volume.host_id == host.id:
         return None
@@ -46,7 +48,7 @@ def choose(conn: Connection, volume: Row[Any], host: Row[Any]) -> Transport | No
         for protocol, (capability, fact) in _ABLE.items()
         if capability in facts.get("capabilities", ()) and facts.get(fact)
     }
-    return best(conn, volume, names, host.id)
+    return best(conn, volume, names, host.id, mode)
 
 
 def auth_of(protocol: str) -> Literal["none", "chap"]:
@@ -54,12 +56,12 @@ def auth_of(protocol: str) -> Literal["none", "chap"]:
     return "chap" if protocol in _CHAP else "none"
 
 
-def best(conn: Connection, volume: Row[Any], names: dict[str, str], host: str) -> Transport:
+def best(conn: Connection, volume: Row[Any], names: dict[str, str], host: str, mode: str) -> Transport:
     """The best transport from the volume's pool to a consumer that is known by `names` (by protocol)."""
     told = {"volume": volume.id, "home": volume.host_id, "host": host, "backend": volume.backend}
     offered = fleet.protocols_of(conn, volume.pool_id)
     for protocol in PREFERRED:
-        if protocol in offered and protocol in names:
+        if protocol in offered and protocol in names and (mode != "ro" or protocol in _READ_ONLY):
             home = fleet.get(conn, volume.host_id)
             if "export.apply" not in (home.facts or {}).get("job_kinds", ()):
                 raise HostTooOld(**told)

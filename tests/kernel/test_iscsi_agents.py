@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,29 +15,18 @@ from agent.host import lio, scsi, sysfs
 from agent.privsep import block, client, start
 from agent.privsep import lio as verbs
 from agent.wire.jobs import (
-    AttachmentApply,
     AttachmentResize,
     Connection,
-    ExportApply,
-    Generation,
-    JobStatus,
     LuksFormat,
     Portal,
-    VolumeCreate,
-    VolumeDelete,
     VolumeExtend,
-    WantedAttachment,
-    WantedExport,
     WireSecret,
 )
-from tests.integration.agent.agent_process import AgentProcess, Site, finish, persist
+from tests.integration.agent.agent_process import Site, finish, persist
 from tests.kernel.support import initiator
+from tests.kernel.support.pair import CHAP, KEY, MIB, SIZE, Pair, Transport, good, pair_of
 
-MIB = 1 << 20
-SIZE = 64 * MIB
 SECOND = "10.9.9.1"
-CHAP = WireSecret.of("passphrase", b"chapcanary0123456789")
-KEY = WireSecret.of("passphrase", b"luks-canary")
 IQN = "InitiatorName="
 
 
@@ -49,97 +36,6 @@ def site() -> Iterator[Site]:
         made = Site()
         yield made
         made.remove()
-
-
-class Pair:
-    """The host that has the volume, the host that uses it, and one volume with its exports and attachments."""
-
-    def __init__(self, site: Site) -> None:
-        self.home, self.away = AgentProcess(site, "home"), AgentProcess(site, "away")
-        with self.home.config.open("a") as config:
-            config.write(f'[targets.lio]\nportals = ["127.0.0.1", "{SECOND}"]\n')
-        self.iqn = next(
-            line.removeprefix(IQN)
-            for line in Path("/etc/iscsi/initiatorname.iscsi").read_text().split()
-            if line.startswith(IQN)
-        )
-        self.number = 0
-        self.encryption: LuksFormat | None = None
-
-    def key(self, what: str) -> str:
-        self.number += 1
-        return f"{new_id()}/{what}/1"
-
-    def generation(self) -> Generation:
-        self.number += 1
-        return Generation(incarnation=1, sequence=self.number)
-
-    def export_args(self, volume: str, *attachments: str, mode: str = "rw") -> ExportApply:
-        return ExportApply.model_validate({
-            "backend": "files", "volume_id": volume, "generation": self.generation(),
-            "encrypted": self.encryption is not None,
-            "wanted": [
-                WantedExport.model_validate({"attachment_id": one, "protocol": "iscsi", "initiator": self.iqn,
-                                             "mode": mode, "auth": "chap"})
-                for one in attachments
-            ],
-        })  # fmt: skip
-
-    def attach_args(self, volume: str, connection: Connection | None, *attachments: str) -> AttachmentApply:
-        return AttachmentApply(
-            backend="files", volume_id=volume, generation=self.generation(), connection=connection,
-            encryption=self.encryption, wanted=tuple(WantedAttachment(attachment_id=one) for one in attachments),
-        )  # fmt: skip
-
-    @property
-    def secrets(self) -> dict[str, WireSecret]:
-        return {"chap": CHAP} | ({"volume": KEY} if self.encryption else {})
-
-    async def made(self) -> str:
-        volume = new_id()
-        args = VolumeCreate(backend="files", volume_id=volume, size_bytes=SIZE, encryption=self.encryption)
-        async with self.home.client() as told:
-            good(await finish(told, self.key("make"), 1, args, **({"volume": KEY} if self.encryption else {})))
-        return volume
-
-    async def export(self, volume: str, *attachments: str, mode: str = "rw") -> dict[str, Connection]:
-        args = self.export_args(volume, *attachments, mode=mode)
-        async with self.home.client() as told:
-            secrets = {f"chap.{one}": CHAP for one in attachments}
-            result = good(await finish(told, self.key("export"), 1, args, **secrets))
-        return {one["attachment_id"]: Connection.model_validate(one["connection"]) for one in result["exported"]}
-
-    async def attach(self, volume: str, connection: Connection, attachment: str) -> JobStatus:
-        async with self.away.client() as told:
-            args = self.attach_args(volume, connection, attachment)
-            return await finish(told, self.key("attach"), 1, args, **self.secrets)
-
-    async def detach(self, volume: str) -> JobStatus:
-        async with self.away.client() as told:
-            return await finish(told, self.key("detach"), 1, self.attach_args(volume, None))
-
-    async def delete(self, volume: str) -> None:
-        await self.export(volume)
-        async with self.home.client() as told:
-            good(await finish(told, self.key("delete"), 1, VolumeDelete(backend="files", volume_id=volume)))
-
-    @asynccontextmanager
-    async def attached(self, mode: str = "rw") -> AsyncIterator[tuple[str, Connection, dict[str, Any]]]:
-        """A new volume, exported and attached; gone with everything afterwards."""
-        volume, attachment = await self.made(), new_id()
-        connection = (await self.export(volume, attachment, mode=mode))[attachment]
-        yield volume, connection, good(await self.attach(volume, connection, attachment))["attached"][0]
-        good(await self.detach(volume))
-        await self.delete(volume)
-
-    def file(self, volume: str) -> Path:
-        return self.home.volumes / "volumes" / volume
-
-
-def good(status: JobStatus) -> dict[str, Any]:
-    assert status.state == "done", status
-    assert status.result is not None
-    return status.result
 
 
 async def two_paths(connection: Connection) -> None:
@@ -158,23 +54,18 @@ def target_of(connection: Connection) -> tuple[scsi.Session, ...]:
 
 @pytest.fixture(scope="module")
 def hosts(site: Site) -> Iterator[Pair]:
-    made = Pair(site)
-    yield made
-    for agent in (made.away, made.home):
-        asyncio.run(agent.kill())
-    for canary in ("chapcanary", "luks-canary"):
-        for path in (made.home.log, made.away.log, *made.home.state.rglob("*"), *made.away.state.rglob("*")):
-            assert not path.is_file() or path.stat().st_size > SIZE or canary.encode() not in path.read_bytes(), path
+    iqn = next(
+        line.removeprefix(IQN)
+        for line in Path("/etc/iscsi/initiatorname.iscsi").read_text().split()
+        if line.startswith(IQN)
+    )
+    with pair_of(site, Transport("iscsi", iqn, f'[targets.lio]\nportals = ["127.0.0.1", "{SECOND}"]', "chap")) as made:
+        yield made
 
 
 @pytest.fixture
 async def pair(hosts: Pair) -> Pair:
-    """Both agents run; nothing is encrypted."""
-    hosts.encryption = None
-    for agent in (hosts.home, hosts.away):
-        if agent.process is None or agent.process.poll() is not None:
-            await agent.start()
-    return hosts
+    return await hosts.awake()
 
 
 async def test_two_paths_written_read_and_grown(pair: Pair) -> None:
@@ -396,7 +287,7 @@ async def test_the_whole_way_is_explained(pair: Pair) -> None:
             told.append("\n".join(live.lines(live.explain(place, volume))))
         home, away = told
         assert f"target {connection.target}  (ready)" in home
-        assert f"consumer {pair.iqn}  (connected, rw)" in home
+        assert f"consumer {pair.transport.initiator}  (connected, rw)" in home
         assert "session" in away
         assert f"path /dev/{Path(scsi.sessions()[0].disks[0].name).name}" in away
         assert device["device"] in away

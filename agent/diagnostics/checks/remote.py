@@ -6,20 +6,57 @@ from collections.abc import Iterator
 
 from agent.diagnostics.finding import Finding, bad, ok, skipped, warning
 from agent.diagnostics.place import Place
-from agent.host import facts, lio, scsi
+from agent.host import facts, lio, nvme, nvmet, scsi
 
 _MODULES = "echo target_core_mod > /etc/modules-load.d/brickyard.conf; modprobe target_core_mod"
+_NVME_TARGET = "printf 'nvmet\\nnvmet-tcp\\n' > /etc/modules-load.d/brickyard-nvmet.conf; modprobe -a nvmet nvmet-tcp"
+_NVME_INITIATOR = "echo nvme-tcp > /etc/modules-load.d/brickyard-nvme.conf; modprobe nvme-tcp"
 
 
 def check(place: Place) -> Iterator[Finding]:
-    yield from _target(place)
+    if not place.targets:
+        yield skipped("remote", "No target is configured: volumes of this host are used on this host.")
+    if "lio" in place.targets:
+        yield from _target(place)
+    if "nvmet" in place.targets:
+        yield from _nvme_target(place)
     yield from _initiator(place)
+    yield from _nvme_initiator(place)
+
+
+def _nvme_target(place: Place) -> Iterator[Finding]:
+    root = place.root / nvmet.CONFIGFS.relative_to("/")
+    if not nvmet.available(root):
+        remedy = f"Run: {_NVME_TARGET}"
+        yield bad("remote", "The kernel's NVMe target is not loaded, or configfs is not mounted.", remedy)
+        return
+    broken = [found for found in nvmet.subsystems(root=root) if not (found.ready and found.portals)]
+    for found in broken:
+        remedy = "The agent makes it whole when it starts, and at the next attach of the volume."
+        yield warning(
+            "remote", f"The NVMe subsystem {found.target} of volume {found.volume_id} lets nobody in.", remedy
+        )
+    if not broken:
+        yield ok("remote", "The kernel's NVMe target is ready.")
+
+
+def _nvme_initiator(place: Place) -> Iterator[Finding]:
+    if not nvme.available(place.root):
+        yield skipped("remote", f"No NVMe/TCP initiator here. To use volumes of other hosts by it: {_NVME_INITIATOR}")
+        return
+    yield ok("remote", f"The NVMe/TCP initiator is loaded, as {nvme.host_nqn(place.root)}.")
+    if not nvme.gathers_paths(place.root / "sys"):
+        remedy = "echo 'options nvme_core multipath=Y' > /etc/modprobe.d/brickyard-nvme.conf; restart the host"
+        yield warning("remote", "nvme_core.multipath is off: of several portals one is used at a time.", remedy)
+    for found in nvme.subsystems(place.root / "sys"):
+        for one in found.controllers:
+            if not one.live:
+                where = f"{found.target} at {one.address}:{one.port}"
+                yield warning("remote", f"The NVMe controller of {where} is {one.state}.",
+                              "See that the portal can be reached; the controller comes back by itself.")  # fmt: skip
 
 
 def _target(place: Place) -> Iterator[Finding]:
-    if "lio" not in place.targets:
-        yield skipped("remote", "No target is configured: volumes of this host are used on this host.")
-        return
     root = place.root / lio.CONFIGFS.relative_to("/")
     if not lio.available(root):
         yield bad("remote", "The kernel's iSCSI target is not loaded, or configfs is not mounted.", f"Run: {_MODULES}")

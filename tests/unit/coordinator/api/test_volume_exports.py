@@ -63,7 +63,7 @@ class Table:
 
     def offered(self) -> Mapping[str, Offered]:
         return {
-            volume_id: Offered("t", True, frozenset(one.initiator for one in users.values()), frozenset())
+            volume_id: Offered({}, True, frozenset(one.initiator for one in users.values()), frozenset())
             for volume_id, users in self.volumes.items()
         }
 

@@ -78,6 +78,15 @@ def test_the_own_host_needs_none_and_another_gets_what_both_can(db: Database) ->
     assert db.read_now(lambda conn: chosen(conn, known)) == transports.Transport("iscsi", IQN)
 
 
+def test_nvme_is_preferred_but_read_only_goes_where_it_is_enforced(db: Database) -> None:
+    nqn = "nqn.2026-01.org.x:away"
+    facts = {"capabilities": ("iscsi", "nvme-tcp"), "nqn": nqn}
+    known = db.write_now(lambda conn: site(conn, ("local", "iscsi", "nvme-tcp"), **facts))
+    assert db.read_now(lambda conn: chosen(conn, known)) == transports.Transport("nvme-tcp", nqn)
+    _, attachment = db.write_now(lambda conn: accept_attach(conn, REQUESTER, known, "away", mode="ro"))
+    assert (attachment.transport, attachment.initiator) == ("iscsi", IQN)
+
+
 @pytest.mark.parametrize(
     ("protocols", "facts"),
     [

@@ -1,0 +1,272 @@
+"""The NVMe/TCP connector: a controller at every portal, one disk that the kernel makes of them, nothing waited for but
+events.
+
+A portal that is down costs a healthy one nothing: it is tried again in the background until it answers or the volume
+is detached. Without the kernel's own multipath, one portal is used: the first that answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from agent.base.errors import BrickyardError, Temporary
+from agent.base.log import get_logger
+from agent.connectors.base import DEADLINE, RemoteDevice
+from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NoPath, NotAttached, PathDown
+from agent.connectors.waiting import patiently, until
+from agent.host import nvme, sysfs, udev
+from agent.privsep import nvme as verbs
+from agent.privsep.client import call
+from agent.wire.jobs import Connection, Portal
+
+log = get_logger(__name__)
+_RETRY_S, _SLOWEST_RETRY_S = 5.0, 60.0
+_STALE_S = 5.0
+_SUBSYSTEMS = ("block", "nvme", "nvme-subsystem")
+
+
+@dataclass(slots=True)
+class _Trying:
+    """What goes on in the background for one target: log-ins under way, and portals that are tried again."""
+
+    tasks: set[asyncio.Task[bool]] = field(default_factory=set)
+    rest: asyncio.Task[None] | None = None
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class NvmeConnector:
+    """See `agent.connectors.base.Connector`."""
+
+    protocol = "nvme-tcp"
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._trying: dict[str, _Trying] = {}
+
+    async def attach(
+        self, connection: Connection, *, secret: bytes | None = None, deadline: float = DEADLINE
+    ) -> RemoteDevice:
+        end = asyncio.get_running_loop().time() + deadline
+        async with self._lock(connection):
+            known = nvme.subsystem(connection.target)
+            await self._quiet(connection)
+            try:
+                async with udev.subscribed(subsystems=_SUBSYSTEMS) as events:
+                    if nvme.gathers_paths():
+                        await self._by_all(connection)
+                    else:
+                        await self._by_one(connection)
+                    return await self._appear(connection, known, events, end)
+            except BrickyardError:
+                await self._quiet(connection)
+                if known is None:
+                    # What was promised is not there: nothing of it may stay, least of all a disk of somebody else.
+                    with contextlib.suppress(BrickyardError):
+                        await call(verbs.nvme_disconnect, connection.target)
+                raise
+
+    async def detach(self, connection: Connection, *, deadline: float = DEADLINE) -> bool:
+        async with self._lock(connection):
+            await self._quiet(connection)
+            return await self._remove(connection, asyncio.get_running_loop().time() + deadline)
+
+    async def resize(self, connection: Connection, size: int) -> RemoteDevice:
+        async with self._lock(connection):
+            found = nvme.subsystem(connection.target)
+            if found is None or self.present(connection) is None:
+                raise NotAttached(noun="device of", id=connection.target, attachment=connection.target)
+            if not found.live:
+                told = ", ".join(f"{one.address}:{one.port} is {one.state}" for one in found.controllers)
+                raise PathDown(target=connection.target, paths=told)
+
+            def grown() -> RemoteDevice | None:
+                now = self.present(connection)
+                return now if now is not None and now.size >= size else None
+
+            async with udev.subscribed(subsystems=_SUBSYSTEMS) as events:
+                await call(verbs.nvme_rescan, connection.target)
+                device = await until(grown, events, asyncio.get_running_loop().time() + DEADLINE)
+            if device is None:
+                now = self.present(connection)
+                reason = f"it has {now.size if now else 0} bytes after the rescan, not {size}"
+                raise DeviceMismatch(device=connection.target, attachment=connection.target, reason=reason)
+            return device
+
+    def present(self, connection: Connection, sys: Path = sysfs.SYS) -> RemoteDevice | None:
+        found = nvme.subsystem(connection.target, sys)
+        space = _space(connection, found)
+        if found is None or space is None or claim(connection, space):
+            return None
+        return _device(found, space)
+
+    async def _by_all(self, connection: Connection) -> None:
+        """One controller is there when this ends; the other portals go on by themselves."""
+        trying = self._trying.setdefault(connection.target, _Trying())
+        tasks = {asyncio.create_task(_connect(connection, portal)): portal for portal in connection.portals}
+        trying.tasks.update(tasks)
+        trying.rest = asyncio.create_task(_rest(connection, tasks, trying.stop))
+        left = set(tasks)
+        while left:
+            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            if any(task.exception() is None for task in done):
+                return
+        errors = [error for task in tasks if (error := task.exception()) is not None]
+        for error in errors:
+            if not isinstance(error, Temporary):
+                raise error
+        raise NoPath(target=connection.target, reason=" ".join(str(error) for error in errors))
+
+    async def _by_one(self, connection: Connection) -> None:
+        if len(connection.portals) > 1:
+            log.warning("one portal of several is used: nvme_core.multipath is off", target=connection.target)
+        reasons = []
+        for portal in connection.portals:
+            try:
+                await _connect(connection, portal)
+            except Temporary as error:
+                reasons.append(str(error))
+            else:
+                return
+        raise NoPath(target=connection.target, reason=" ".join(reasons))
+
+    async def _appear(
+        self, connection: Connection, known: nvme.Subsystem | None, events: udev.Events, end: float
+    ) -> RemoteDevice:
+        """Wait for the namespace until udev is done with it, and prove it."""
+        clock = asyncio.get_running_loop().time
+        before = {(one.name, one.diskseq) for one in known.namespaces} if known is not None else set()
+        told: set[tuple[str, int | None]] = set()
+        if known is not None:
+            # What the kernel remembers of a namespace may be of a volume that was there before.
+            await call(verbs.nvme_rescan, connection.target)
+
+        def heard(event: udev.Event) -> None:
+            if event.subsystem == "block" and event.action != "remove":
+                told.add((event.name, event.diskseq))
+
+        def shown() -> nvme.Namespace | None:
+            space = _space(connection, nvme.subsystem(connection.target))
+            if space is None or not space.size or not space.identity:
+                return None
+            return space if not events.udevd or (space.name, space.diskseq) in before | told else None
+
+        def right() -> nvme.Namespace | None:
+            space = shown()
+            return space if space is not None and not claim(connection, space) else None
+
+        if await until(shown, events, end, heard) is None:
+            space = _space(connection, nvme.subsystem(connection.target))
+            what = "udev sent no event of it" if space is not None else "the target has no such namespace"
+            raise DeviceNotReady(device=f"the disk of {connection.target}", seconds=round(DEADLINE), reason=what)
+        last = min(end, clock() + _STALE_S) if known is not None else 0.0
+        space = await until(right, events, last, heard)
+        found = nvme.subsystem(connection.target)
+        if space is None or found is None:
+            wrong = shown()
+            reason = claim(connection, wrong) if wrong is not None else "it has gone again"
+            raise DeviceMismatch(
+                device=f"/dev/{wrong.name}" if wrong else connection.target, attachment=connection.target, reason=reason
+            )
+        return _device(found, space)
+
+    async def _remove(self, connection: Connection, end: float) -> bool:
+        found = nvme.subsystem(connection.target)
+        if found is None:
+            return False
+        space = _space(connection, found)
+        try:
+            if space is not None:
+                disk = space.name
+                await patiently(lambda: call(verbs.nvme_release, connection.target, disk), end)
+            if any(one != space for one in found.namespaces):
+                return space is not None  # its controllers serve other volumes of this host
+            await patiently(lambda: call(verbs.nvme_disconnect, connection.target), end)
+        except BrickyardError as error:
+            raise DetachIncomplete(
+                attachment=connection.target, left=_left(connection) or "nothing", reason=str(error)
+            ) from error
+        async with udev.subscribed(subsystems=_SUBSYSTEMS) as events:
+            gone: Callable[[], bool | None] = lambda: nvme.subsystem(connection.target) is None or None  # noqa: E731
+            if await until(gone, events, end) is None:
+                reason = "the kernel still shows it"
+                raise DetachIncomplete(attachment=connection.target, left=_left(connection), reason=reason)
+        return True
+
+    async def _quiet(self, connection: Connection) -> None:
+        """Nothing goes on in the background any more: a log-in under way can not be taken back, and is waited for."""
+        trying = self._trying.pop(connection.target, None)
+        if trying is not None:
+            trying.stop.set()
+            await asyncio.wait([*trying.tasks, *([trying.rest] if trying.rest is not None else [])])
+
+    def _lock(self, connection: Connection) -> asyncio.Lock:
+        found = self._locks.get(connection.target)
+        if found is None:
+            found = self._locks[connection.target] = asyncio.Lock()
+        return found
+
+
+def claim(connection: Connection, space: nvme.Namespace) -> str:
+    """What is wrong with what a namespace says of itself; empty when it is what the target promised."""
+    if space.identity != connection.identity:
+        return f"it says it is {space.identity or 'nothing'}, promised is {connection.identity}"
+    if space.size < connection.size_bytes:
+        return f"it has {space.size} bytes, promised are {connection.size_bytes}"
+    return ""
+
+
+async def _connect(connection: Connection, portal: Portal) -> bool:
+    return await call(verbs.nvme_connect, connection.target, portal.address, portal.port)
+
+
+async def _rest(connection: Connection, first: dict[asyncio.Task[bool], Portal], stop: asyncio.Event) -> None:
+    """Try again, ever more slowly, what did not answer, until it does or is not wanted any more."""
+    await asyncio.wait(first)
+    left = {portal: str(error) for task, portal in first.items() if (error := task.exception()) is not None}
+    retry_s = _RETRY_S
+    while left:
+        log.warning("portals do not answer", target=connection.target, reasons=list(left.values()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(retry_s):
+                await stop.wait()
+        if stop.is_set() or nvme.subsystem(connection.target) is None:
+            return
+        retry_s = min(_SLOWEST_RETRY_S, retry_s * 2)
+        for portal in tuple(left):
+            try:
+                await _connect(connection, portal)
+            except BrickyardError as error:
+                left[portal] = str(error)
+            else:
+                del left[portal]
+
+
+def _space(connection: Connection, found: nvme.Subsystem | None) -> nvme.Namespace | None:
+    """The namespace at the promised number; without one, the one of the promised identity."""
+    for one in found.namespaces if found is not None else ():
+        if one.nsid == connection.nsid or (connection.nsid is None and one.identity == connection.identity):
+            return one
+    return None
+
+
+def _device(found: nvme.Subsystem, space: nvme.Namespace) -> RemoteDevice:
+    names = tuple(one.name for one in found.controllers)
+    return RemoteDevice(space.name, space.size, space.diskseq, space.read_only, names)
+
+
+def _left(connection: Connection) -> str:
+    found = nvme.subsystem(connection.target)
+    if found is None:
+        return ""
+    disks = [
+        f"/dev/{one.name} ({', '.join(sysfs.users_of(one.name)) or 'no visible user'})" for one in found.namespaces
+    ]
+    return ", ".join([*disks, *(f"{one.name} at {one.address}:{one.port}" for one in found.controllers)])
+
+
+CONNECTOR = NvmeConnector()

@@ -1,0 +1,46 @@
+"""Waiting for what the kernel and udev do by themselves: always for an event, never for time alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from agent.host import udev
+from agent.privsep.errors import DeviceHeld, KernelRefused
+
+_Found = TypeVar("_Found")
+_KERNEL_DEADLINE = 2.0  # without udevd the kernel's event may never reach us; sysfs, read next, says the same
+_HELD_S = 5.0
+
+
+async def until(
+    ready: Callable[[], _Found | None],
+    events: udev.Events,
+    end: float,
+    heard: Callable[[udev.Event], None] = lambda event: None,
+) -> _Found | None:
+    """What `ready` finds, asked again after each event until `end`; without udevd, for two seconds at most."""
+    clock = asyncio.get_running_loop().time
+    if not events.udevd:
+        end = min(end, clock() + _KERNEL_DEADLINE)
+    while (found := ready()) is None:
+        event = await events.wait(lambda _: True, max(0.0, end - clock()))
+        if event is None:
+            return ready()
+        heard(event)
+    return found
+
+
+async def patiently(work: Callable[[], Awaitable[bool]], end: float) -> bool:
+    """udevd may have a device open for a moment: then its next event says when to try again."""
+    clock = asyncio.get_running_loop().time
+    last = min(end, clock() + _HELD_S)
+    async with udev.subscribed() as events:
+        while True:
+            try:
+                return await work()
+            except (DeviceHeld, KernelRefused):
+                if clock() >= last or not events.udevd:
+                    raise
+                await events.wait(lambda _: True, last - clock())

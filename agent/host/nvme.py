@@ -1,0 +1,152 @@
+"""NVMe over fabrics as this host's sysfs tells it: subsystems, the controllers that lead to them, their namespaces.
+
+Pure reads, open to every user; the root can be given for tests. Where the kernel gathers paths itself (native
+multipath), a namespace is one disk whatever the number of its controllers.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.host import sysfs
+
+FABRICS = frozenset({"tcp", "rdma"})
+_CONTROLLER = re.compile(r"nvme\d+")
+_DISK = re.compile(r"nvme(\d+)n(\d+)")
+_HOST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NAMED = "nqn.2014-08.org.nvmexpress:uuid:"
+_SECTOR = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """One way to a subsystem. `state` as the kernel has it: live, connecting, resetting, deleting, …"""
+
+    name: str
+    transport: str
+    address: str
+    port: int
+    state: str
+
+    @property
+    def live(self) -> bool:
+        return self.state == "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """One disk. `identity` is the kernel's `wwid` (`uuid.…`, `eui.…`). Bytes."""
+
+    name: str
+    nsid: int
+    identity: str
+    size: int
+    diskseq: int | None
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Subsystem:
+    """One subsystem over a fabric; those of local disks are not told."""
+
+    target: str
+    controllers: tuple[Controller, ...]
+    namespaces: tuple[Namespace, ...]
+
+    @property
+    def live(self) -> bool:
+        return any(one.live for one in self.controllers)
+
+    def at(self, address: str, port: int) -> Controller | None:
+        """The controller at one portal, whatever its state."""
+        return next((one for one in self.controllers if (one.address, one.port) == (address, port)), None)
+
+
+def subsystem(target: str, sys: Path = sysfs.SYS) -> Subsystem | None:
+    """The subsystem of that name; None when this host has no controller of it."""
+    return next((one for one in subsystems(sys) if one.target == target), None)
+
+
+def subsystems(sys: Path = sysfs.SYS) -> tuple[Subsystem, ...]:
+    """All of them, by the kernel's numbers."""
+    found = []
+    for folder in _listed(sys / "class/nvme-subsystem"):
+        target = sysfs.text(folder / "subsysnqn")
+        names = [entry.name for entry in _listed(folder) if _CONTROLLER.fullmatch(entry.name)]
+        # One that is just going has no files any more.
+        controllers = [one for name in names if (one := _controller(sys / "class/nvme" / name)).transport]
+        if target and controllers and all(one.transport in FABRICS for one in controllers):
+            # Without native multipath each controller has a disk of its own.
+            places = (folder, *(sys / "class/nvme" / name for name in names))
+            disks = {entry.name for place in places for entry in _listed(place) if _DISK.fullmatch(entry.name)}
+            spaces = tuple(_namespace(name, sys) for name in sorted(disks))
+            found.append(Subsystem(target, tuple(controllers), spaces))
+    return tuple(found)
+
+
+def over_fabric(name: str, sys: Path = sysfs.SYS) -> bool:
+    """Whether a block device is a namespace that this host reaches over a fabric."""
+    return any(name == space.name for one in subsystems(sys) for space in one.namespaces)
+
+
+def available(root: Path = Path("/")) -> bool:
+    """Whether this host can reach subsystems by TCP: the kernel has what it takes loaded."""
+    return (root / "dev/nvme-fabrics").exists() and (root / "sys/module/nvme_tcp").is_dir()
+
+
+def gathers_paths(sys: Path = sysfs.SYS) -> bool:
+    """Whether the kernel makes one disk of all paths to a namespace."""
+    return sysfs.text(sys / "module/nvme_core/parameters/multipath") == "Y"
+
+
+def host_nqn(root: Path = Path("/")) -> str | None:
+    """The name by which targets know this host: that of /etc/nvme/hostnqn, else one made of the machine's id."""
+    told = sysfs.text(root / "etc/nvme/hostnqn")
+    if told and told.strip():
+        return told.strip()
+    machine = sysfs.text(root / "etc/machine-id")
+    return _NAMED + str(uuid.uuid5(uuid.NAMESPACE_OID, f"brickyard nvme {machine}")) if machine else None
+
+
+def host_id(nqn: str, root: Path = Path("/")) -> str:
+    """The UUID that goes with a host's name: newer kernels refuse two for one name."""
+    told = (sysfs.text(root / "etc/nvme/hostid") or "").strip().lower()
+    if _HOST_ID.fullmatch(told):
+        return told
+    rest = nqn.removeprefix(_NAMED).lower()
+    return rest if _HOST_ID.fullmatch(rest) else str(uuid.uuid5(uuid.NAMESPACE_OID, nqn))
+
+
+def _controller(folder: Path) -> Controller:
+    told = dict(part.split("=", 1) for part in (sysfs.text(folder / "address") or "").strip().split(",") if "=" in part)
+    port = told.get("trsvcid", "")
+    return Controller(
+        name=folder.name,
+        transport=(sysfs.text(folder / "transport") or "").strip(),
+        address=told.get("traddr", ""),
+        port=int(port) if port.isdigit() else 0,
+        state=(sysfs.text(folder / "state") or "").strip(),
+    )
+
+
+def _namespace(name: str, sys: Path) -> Namespace:
+    folder = sys / "block" / name
+    size, number = (sysfs.text(folder / each) or "" for each in ("size", "nsid"))
+    return Namespace(
+        name=name,
+        nsid=int(number) if number.isdigit() else 0,
+        identity=(sysfs.text(folder / "wwid") or "").strip(),
+        size=int(size) * _SECTOR if size.isdigit() else 0,
+        diskseq=sysfs.diskseq(name, sys),
+        read_only=sysfs.is_read_only(name, sys),
+    )
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []

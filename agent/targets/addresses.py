@@ -1,0 +1,25 @@
+"""At which addresses of this host a target answers."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from agent.host import netlink
+from agent.targets.errors import NoPortal
+
+
+def reachable_at(named: Sequence[str], own: str | None) -> tuple[str, ...]:
+    """Those that the configuration names; else the agent's `own`, if it is one; else all of this host. NoPortal."""
+    found = tuple(named) or ((own,) if own and _is_ip(own) else ()) or netlink.reachable_addresses()
+    if not found:
+        raise NoPortal()
+    return found
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

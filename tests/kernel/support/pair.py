@@ -1,0 +1,154 @@
+"""Two agents of one guest, by their own control APIs: the host that has a volume, and the host that uses it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.base.ids import new_id
+from agent.wire.jobs import (
+    AttachmentApply,
+    Connection,
+    ExportApply,
+    Generation,
+    JobStatus,
+    LuksFormat,
+    VolumeCreate,
+    VolumeDelete,
+    WantedAttachment,
+    WantedExport,
+    WireSecret,
+)
+from tests.integration.agent.agent_process import AgentProcess, Site, finish
+
+MIB = 1 << 20
+SIZE = 64 * MIB
+CHAP = WireSecret.of("passphrase", b"chapcanary0123456789")
+KEY = WireSecret.of("passphrase", b"luks-canary")
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """`table` is the target's in the configuration of the volume's host; `auth` none or chap."""
+
+    protocol: str
+    initiator: str
+    table: str
+    auth: str = "none"
+
+
+@contextmanager
+def pair_of(site: Site, transport: Transport) -> Iterator[Pair]:
+    """Afterwards no secret is found in what the agents have written."""
+    made = Pair(site, transport)
+    yield made
+    for agent in (made.away, made.home):
+        asyncio.run(agent.kill())
+    for canary in ("chapcanary", "luks-canary"):
+        for path in (made.home.log, made.away.log, *made.home.state.rglob("*"), *made.away.state.rglob("*")):
+            assert not path.is_file() or path.stat().st_size > SIZE or canary.encode() not in path.read_bytes(), path
+
+
+class Pair:
+    """The host that has the volume, the host that uses it, and one volume with its exports and attachments."""
+
+    def __init__(self, site: Site, transport: Transport) -> None:
+        self.home, self.away = AgentProcess(site, "home"), AgentProcess(site, "away")
+        self.transport = transport
+        with self.home.config.open("a") as config:
+            config.write(f"{transport.table}\n")
+        self.number = 0
+        self.encryption: LuksFormat | None = None
+
+    def key(self, what: str) -> str:
+        self.number += 1
+        return f"{new_id()}/{what}/1"
+
+    def generation(self) -> Generation:
+        self.number += 1
+        return Generation(incarnation=1, sequence=self.number)
+
+    def export_args(self, volume: str, *attachments: str, mode: str = "rw") -> ExportApply:
+        return ExportApply.model_validate({
+            "backend": "files", "volume_id": volume, "generation": self.generation(),
+            "encrypted": self.encryption is not None,
+            "wanted": [
+                WantedExport.model_validate({
+                    "attachment_id": one, "protocol": self.transport.protocol, "initiator": self.transport.initiator,
+                    "mode": mode, "auth": self.transport.auth,
+                })
+                for one in attachments
+            ],
+        })  # fmt: skip
+
+    def attach_args(self, volume: str, connection: Connection | None, *attachments: str) -> AttachmentApply:
+        return AttachmentApply(
+            backend="files", volume_id=volume, generation=self.generation(), connection=connection,
+            encryption=self.encryption, wanted=tuple(WantedAttachment(attachment_id=one) for one in attachments),
+        )  # fmt: skip
+
+    @property
+    def secrets(self) -> dict[str, WireSecret]:
+        return self.chap("chap") | ({"volume": KEY} if self.encryption else {})
+
+    def chap(self, *names: str) -> dict[str, WireSecret]:
+        """The secret under these names, where the transport has one."""
+        return dict.fromkeys(names, CHAP) if self.transport.auth == "chap" else {}
+
+    async def awake(self) -> Pair:
+        """Both agents run; nothing is encrypted."""
+        self.encryption = None
+        for agent in (self.home, self.away):
+            if agent.process is None or agent.process.poll() is not None:
+                await agent.start()
+        return self
+
+    async def made(self) -> str:
+        volume = new_id()
+        args = VolumeCreate(backend="files", volume_id=volume, size_bytes=SIZE, encryption=self.encryption)
+        async with self.home.client() as told:
+            good(await finish(told, self.key("make"), 1, args, **({"volume": KEY} if self.encryption else {})))
+        return volume
+
+    async def export(self, volume: str, *attachments: str, mode: str = "rw") -> dict[str, Connection]:
+        args = self.export_args(volume, *attachments, mode=mode)
+        async with self.home.client() as told:
+            secrets = self.chap(*(f"chap.{one}" for one in attachments))
+            result = good(await finish(told, self.key("export"), 1, args, **secrets))
+        return {one["attachment_id"]: Connection.model_validate(one["connection"]) for one in result["exported"]}
+
+    async def attach(self, volume: str, connection: Connection, attachment: str) -> JobStatus:
+        async with self.away.client() as told:
+            args = self.attach_args(volume, connection, attachment)
+            return await finish(told, self.key("attach"), 1, args, **self.secrets)
+
+    async def detach(self, volume: str) -> JobStatus:
+        async with self.away.client() as told:
+            return await finish(told, self.key("detach"), 1, self.attach_args(volume, None))
+
+    async def delete(self, volume: str) -> None:
+        await self.export(volume)
+        async with self.home.client() as told:
+            good(await finish(told, self.key("delete"), 1, VolumeDelete(backend="files", volume_id=volume)))
+
+    @asynccontextmanager
+    async def attached(self, mode: str = "rw") -> AsyncIterator[tuple[str, Connection, dict[str, Any]]]:
+        """A new volume, exported and attached; gone with everything afterwards."""
+        volume, attachment = await self.made(), new_id()
+        connection = (await self.export(volume, attachment, mode=mode))[attachment]
+        yield volume, connection, good(await self.attach(volume, connection, attachment))["attached"][0]
+        good(await self.detach(volume))
+        await self.delete(volume)
+
+    def file(self, volume: str) -> Path:
+        return self.home.volumes / "volumes" / volume
+
+
+def good(status: JobStatus) -> dict[str, Any]:
+    assert status.state == "done", status
+    assert status.result is not None
+    return status.result
