@@ -27,7 +27,7 @@ from agent.wire.jobs import Connection, Portal
 log = get_logger(__name__)
 _RETRY_S, _SLOWEST_RETRY_S = 5.0, 60.0
 _STALE_S = 5.0
-_SUBSYSTEMS = ("block", "nvme", "nvme-subsystem")
+_SUBSYSTEMS = ("block", "nvme")
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ async def until(
     end: float,
     heard: Callable[[udev.Event], None] = lambda event: None,
 ) -> _Found | None:
-    """What `ready` finds, asked again after each event until `end`; without udevd, for two seconds at most."""
+    """What `ready` finds, asked again after events until `end`; without udevd, for two seconds at most."""
     clock = asyncio.get_running_loop().time
     if not events.udevd:
         end = min(end, clock() + _KERNEL_DEADLINE)
@@ -28,7 +28,8 @@ async def until(
         event = await events.wait(lambda _: True, max(0.0, end - clock()))
         if event is None:
             return ready()
-        heard(event)
+        for one in (event, *events.taken()):
+            heard(one)
     return found
 
 

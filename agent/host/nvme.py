@@ -67,14 +67,16 @@ class Subsystem:
 
 def subsystem(target: str, sys: Path = sysfs.SYS) -> Subsystem | None:
     """The subsystem of that name; None when this host has no controller of it."""
-    return next((one for one in subsystems(sys) if one.target == target), None)
+    return next(iter(subsystems(sys, target)), None)
 
 
-def subsystems(sys: Path = sysfs.SYS) -> tuple[Subsystem, ...]:
-    """All of them, by the kernel's numbers."""
+def subsystems(sys: Path = sysfs.SYS, only: str | None = None) -> tuple[Subsystem, ...]:
+    """All of them, by the kernel's numbers, or that of one name; of the others no more than the name is read."""
     found = []
     for folder in _listed(sys / "class/nvme-subsystem"):
         target = sysfs.text(folder / "subsysnqn")
+        if only not in {None, target}:
+            continue
         names = [entry.name for entry in _listed(folder) if _CONTROLLER.fullmatch(entry.name)]
         # One that is just going has no files any more.
         controllers = [one for name in names if (one := _controller(sys / "class/nvme" / name)).transport]

@@ -53,6 +53,13 @@ class Events:
     def put(self, event: Event) -> None:
         self._waiting.put_nowait(event)
 
+    def taken(self) -> list[Event]:
+        """What has come already, in order, without waiting."""
+        found = []
+        while not self._waiting.empty():
+            found.append(self._waiting.get_nowait())
+        return found
+
     async def wait(self, match: Callable[[Event], bool], deadline: float) -> Event | None:
         """The next matching event; None when `deadline` seconds pass without it."""
         try:
