@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 KEY_ID = ("os_encrypt_key_id", "cinder_encryption_key_id")
 KEY_POLICY = ("os_encrypt_key_deletion_policy", "cinder_encryption_key_deletion_policy")
 FORMAT = "os_encrypt_format"
+LUKS = {"luks1": "LUKSv1", "luks2": "LUKSv2"}
 DECRYPT_SIZE = "os_decrypt_size"
 DELETE_WITH_IMAGE = "on_image_deletion"
 KEEP = "do_not_delete"
@@ -58,6 +59,19 @@ def encryption(properties: Mapping[str, str]) -> Encryption:
         decrypt_size=int(size) if size.isascii() and size.isdigit() else None,
         named=bool(key_id or properties.get(FORMAT)),
     )
+
+
+def encrypted(key_id: str, luks: str, decrypt_size: int) -> dict[str, str]:
+    """The properties of an encrypted image whose key goes with it; `luks` is luks1 or luks2.
+
+    Under the old names, too: services that know only those read them.
+    """
+    return {
+        **dict.fromkeys(KEY_ID, key_id),
+        **dict.fromkeys(KEY_POLICY, DELETE_WITH_IMAGE),
+        FORMAT: LUKS[luks],
+        DECRYPT_SIZE: str(decrypt_size),
+    }
 
 
 def _first(properties: Mapping[str, str], names: tuple[str, ...]) -> str | None:

@@ -57,17 +57,13 @@ def accept_upload(
     encrypted = row.encryption_key_id is not None
     if encrypted:
         key_id = keys.clone(conn, row.encryption_key_id, project_id=caller.project_id, user_id=requester.user_id)
-        values |= {
-            info.KEY_ID[1]: key_id,
-            info.KEY_POLICY[1]: info.DELETE_WITH_IMAGE,
-            info.DECRYPT_SIZE: str(row.usable_bytes),
-        }
+        values |= info.encrypted(key_id, row.encryption_format, row.usable_bytes)
     values |= {
         "name": wanted.name,
         "visibility": wanted.visibility,
         "protected": wanted.protected,
-        "disk_format": "luks" if encrypted else "raw",
-        "container_format": "bare",
+        "disk_format": "raw",
+        "container_format": "luks" if encrypted else "bare",
         "min_disk": row.size,
     }
     image = catalog.create(conn, caller, values).row
@@ -76,6 +72,7 @@ def accept_upload(
         "host_id": host_id,
         "image_id": image.id,
         "disk_format": image.disk_format,
+        "container_format": image.container_format,
         "encrypted": encrypted,
         "max_bytes": row.device_bytes,
     }
@@ -156,7 +153,7 @@ def _commit(conn: Connection, operation: Operation) -> JobCall:
     declared = ImageCommit(
         image_id=args["image_id"],
         disk_format=args["disk_format"],
-        container_format="bare",
+        container_format=args.get("container_format", "bare"),
         encrypted=args["encrypted"],
     )
     return JobCall(args["host_id"], declared)

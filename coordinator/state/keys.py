@@ -18,6 +18,8 @@ from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
 
 KEY_PROPERTIES = ("os_encrypt_key_id", "cinder_encryption_key_id")
+FIXED_KEY = "00000000-0000-0000-0000-000000000000"
+"""The id that Cinder's fixed-key manager gives every volume: it names no secret, and is shown to nobody."""
 _SHOWN = [column for column in secrets.c if column.name not in ("nonce", "sealed")]
 
 

@@ -213,8 +213,10 @@ def test_an_encrypted_volume_stays_encrypted_as_an_image(site: LiveSite) -> None
     site.run("cinder", "upload-to-image", "secret", "sealed", who="rita")
     site.settled("rita")
     image = image_of(site, "sealed")
-    assert (image["status"], image["disk_format"], image["os_decrypt_size"]) == ("active", "luks", str(1 << 30))
-    key = image["cinder_encryption_key_id"]
+    formats = ("disk_format", "container_format", "os_encrypt_format", "os_decrypt_size")
+    assert [image["status"], *(image[name] for name in formats)] == ["active", "raw", "luks", "LUKSv1", str(1 << 30)]
+    key, policy = image["os_encrypt_key_id"], image["os_encrypt_key_deletion_policy"]
+    assert (image["cinder_encryption_key_id"], policy) == (key, "on_image_deletion")
     assert key != library(site, "rita").volumes.get(volume.id).encryption_key_id
     kept = next(site.folder.rglob(f"volumes/{volume.id}"))
     assert image["os_hash_value"] == hashlib.sha256(kept.read_bytes()).hexdigest()

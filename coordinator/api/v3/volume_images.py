@@ -26,7 +26,7 @@ _ACTIONS = "volume_extension:volume_actions:"
 
 
 class UploadBody(Body):
-    """The data are sent as they are: raw, and for an encrypted volume encrypted. `force` changes nothing."""
+    """The data are sent as they are: raw, of an encrypted volume in a LUKS container. `force` changes nothing."""
 
     image_name: RequiredName
     force: Boolean = False
@@ -58,7 +58,7 @@ class UploadAnswer(Answer):
 
 async def upload(call: Call) -> dict[str, Any]:
     body = call.valid(UploadBody)
-    if body.disk_format != "raw" or body.container_format != "bare":
+    if body.disk_format != "raw" or body.container_format not in {"bare", "luks"}:
         raise BadRequest(
             reason=f"Volumes are uploaded as raw images in container bare, not as {body.disk_format[:32]} in "
             f"{body.container_format[:32]}; convert the image afterwards."

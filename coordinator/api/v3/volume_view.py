@@ -12,6 +12,7 @@ from sqlalchemy import Row
 
 from coordinator.api.call import Call
 from coordinator.api.fields import Answer, OpenAnswer, Since, Time, stamp
+from coordinator.state.keys import FIXED_KEY
 from coordinator.state.volume_lists import Attached, Detail
 
 
@@ -118,7 +119,7 @@ def viewer(call: Call) -> Callable[[Detail], dict[str, Any]]:
             "service_uuid": service_uuid(row.host_id, row.backend),
             "consumes_quota": bool(row.use_quota),
         }
-        if row.encryption_key_id is not None:
+        if row.encryption_key_id not in {None, FIXED_KEY}:
             made["encryption_key_id"] = row.encryption_key_id
         if detail.image_metadata:
             made["volume_image_metadata"] = dict(detail.image_metadata)
