@@ -39,6 +39,7 @@ class PoolState:
     goodness_function: str = ""
     data_percent: float | None = None
     metadata_percent: float | None = None
+    cluster_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

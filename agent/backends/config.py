@@ -14,6 +14,13 @@ from agent.host.lvm import is_plain_name, parsed_name
 class PlacementSection(Section):
     """What every back end tells the scheduler."""
 
+    cluster_name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
+        description="Name that all hosts give to a back end that they share (the same folder, under the same name): "
+        "each serves its volumes, and the others go on when one is down. Not for LVM.",
+    )
+
     reserved_percent: int = Field(
         0, ge=0, le=99, description="Share of the whole space that is never given to volumes, in percent."
     )
@@ -82,6 +89,8 @@ class LvmBackendConfig(PlacementSection):
 
     @model_validator(mode="after")
     def _ordered(self) -> LvmBackendConfig:
+        if self.cluster_name is not None:
+            raise ValueError("cluster_name is for folders that hosts share; a volume group belongs to one host")
         if self.autoextend_percent != 100 and self.autoextend_percent >= self.create_limit_percent:
             raise ValueError("autoextend_percent must be below create_limit_percent, or 100")
         return self

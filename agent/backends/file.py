@@ -80,7 +80,9 @@ class FileBackend:
         return (await self.pool(),)
 
     async def pool(self) -> PoolState:
-        """The one pool: what the file system has; promised bytes without a scan."""
+        """The one pool: what the file system has; promised bytes without a scan, unless others promise too."""
+        if self._config.cluster_name is not None:
+            await self._call(self._inventory)
         total, free = await self._call(self._capacity)
         return PoolState(
             name=self._name, driver="file", total_bytes=total, free_bytes=free, allocated_bytes=self._promised,
@@ -96,7 +98,7 @@ class FileBackend:
         have = await self._call(self._volumes.size, name)
         if have is not None:
             raise VolumeExists(noun="Volume", id=name, backend=self._name, have=have, need=device_bytes)
-        await self._call(partial(self._make_partial, name, device_bytes, keep=True))
+        await self._call(partial(self._make_partial, name, device_bytes, keep=self._may_keep(work)))
         return self._config.path / "partial" / name
 
     async def prepared(self, volume_id: str) -> int | None:
@@ -155,7 +157,7 @@ class FileBackend:
 
     async def prepare_anew(self, volume_id: str, device_bytes: int, work: Work | None = None) -> Path:
         name = checked_id(volume_id, "volume")
-        await self._call(partial(self._make_partial, name, device_bytes, keep=True))
+        await self._call(partial(self._make_partial, name, device_bytes, keep=self._may_keep(work)))
         return self._config.path / "partial" / name
 
     async def replace(self, volume_id: str) -> None:
@@ -228,9 +230,16 @@ class FileBackend:
             self._make_partial(name, device_bytes, keep=False)
             self._rename(name, self._volumes)
 
+    def _may_keep(self, work: Work | None) -> bool:
+        """Whether what an earlier try has made may be gone on with; another host's is never: it may still write."""
+        begun = work is not None and work.checkpoint is not None and work.checkpoint.start > 0
+        return self._config.cluster_name is None or begun
+
     def _make_partial(self, name: str, device_bytes: int, *, keep: bool) -> bool:
         """Make a half-made file of that size; whether what an earlier try wrote was kept."""
         self._may_promise(device_bytes)
+        if not keep and self._config.cluster_name is not None:
+            self._partial.remove(name)
         with self._partial.opened(name, os.O_RDWR | os.O_CREAT) as fd:
             have = os.fstat(fd).st_size
             if keep and have == device_bytes:
@@ -302,7 +311,8 @@ class FileBackend:
         folder.sync()
 
     async def _copy(self, source: Source, to: str, device_bytes: int, work: Work) -> None:
-        kept = await self._call(partial(self._make_partial, to, device_bytes, keep=work.checkpoint is not None))
+        keep = work.checkpoint is not None and self._may_keep(work)
+        kept = await self._call(partial(self._make_partial, to, device_bytes, keep=keep))
         # A checkpoint is about a file; without that file it must not be believed.
         checkpoint = work.checkpoint if kept or work.checkpoint is None else replace(work.checkpoint, start=0)
         options = work.options

@@ -24,6 +24,8 @@ class Entry:
     resumed: bool = False
     started: bool = False
     ending: bool = False
+    fenced: bool = False
+    lease_until: float = 0.0
     progress: Progress | None = None
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None

@@ -19,6 +19,7 @@ from agent.jobs.errors import JobDefect, JournalUnavailable, SwitchUnclear
 from agent.jobs.gates import Gates
 from agent.jobs.journal import Journal
 from agent.jobs.kinds import Checkpoint, Context
+from agent.wire.errors import JobFenced
 from agent.wire.jobs import JobState, Progress, Wire
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ declare(
 )
 
 log = get_logger(__name__)
+Outcome = tuple[JobState, dict[str, Any] | None, BrickyardError | None]
 _TELL_EVERY_S = 0.5
 _WRITE_EVERY_S = 1.0
 _JOURNAL_RETRY_S = 2.0
@@ -37,10 +39,12 @@ _ended_jobs = registry.counter("brickyard_agent_jobs_ended", "Jobs that ended, b
 _seconds = registry.histogram("brickyard_agent_job_seconds", "Seconds from a job's turn to its end", kind=32)
 
 
-_End = tuple[JobState, dict[str, Any] | None, BrickyardError | None]
+def fenced(entry: Entry, reason: str = "its coordinator was not heard in time") -> Outcome:
+    """Another host may work on it by now: nothing more is touched, not even what was left half made."""
+    return "fenced", None, JobFenced(key=entry.key, reason=reason)
 
 
-def _done(result: Wire | None) -> _End:
+def _done(result: Wire | None) -> Outcome:
     return "done", result.model_dump(mode="json") if result is not None else {}, None
 
 
@@ -65,10 +69,13 @@ class Execution:
             try:
                 state, result, error = await self._outcome(entry)
             except asyncio.CancelledError:
-                if not entry.cancel.is_set():
+                if entry.fenced:
+                    state, result, error = fenced(entry)
+                elif entry.cancel.is_set():
+                    state, result, error = await self._given_up(entry, None)
+                else:
                     log.info("job handed back, to be resumed", step=step)
                     raise
-                state, result, error = await self._given_up(entry, None)
             await self.end(entry, state, result, error)
 
     async def end(
@@ -102,9 +109,11 @@ class Execution:
         if self._writes:
             await asyncio.wait(self._writes)
 
-    async def _outcome(self, entry: Entry) -> _End:
+    async def _outcome(self, entry: Entry) -> Outcome:
         kind = entry.kind
         assert kind is not None
+        if entry.fenced:
+            return fenced(entry)
         if entry.cancel.is_set():
             return await self._given_up(entry, None)
         try:
@@ -122,19 +131,21 @@ class Execution:
         except Exception as error:
             log.exception("job met a defect", job=entry.key, kind=kind.name)
             failure = JobDefect(key=entry.key, reason=f"{type(error).__name__}: {error}")
+        if entry.fenced:
+            return fenced(entry)
         if entry.cancel.is_set():
             return await self._given_up(entry, None)
         if isinstance(failure, Temporary):
             return "failed", None, failure
         return await self._given_up(entry, failure)
 
-    async def _given_up(self, entry: Entry, failure: BrickyardError | None) -> _End:
+    async def _given_up(self, entry: Entry, failure: BrickyardError | None) -> Outcome:
         """Remove what is half made, unless it is too late for that; `failure` None: the job is not wanted any more.
 
         What could not be removed is told in the log and left to the undo of the operation.
         """
         kind = entry.kind
-        end: _End = ("cancelled", None, None) if failure is None else ("failed", None, failure)
+        end: Outcome = ("cancelled", None, None) if failure is None else ("failed", None, failure)
         if kind is None or not entry.may_have_left_something:
             return end
         try:

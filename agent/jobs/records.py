@@ -19,9 +19,9 @@ _GOING_ON = "state NOT IN ('done', 'failed', 'cancelled', 'fenced')"
 
 _COLUMNS = (
     "key, operation, step, attempt, epoch, kind, version, args, secret_names, state, seq, progress, checkpoint, "
-    "result, error, request_id, cancel_requested, created_at, updated_at, boot_id"
+    "result, error, request_id, cancel_requested, created_at, updated_at, boot_id, lease_s"
 )
-_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({', '.join('?' * 20)})"  # noqa: S608
+_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES ({', '.join('?' * 21)})"  # noqa: S608
 _SELECT = f"SELECT {_COLUMNS} FROM jobs"  # noqa: S608
 _RAISE_EPOCH = (
     "INSERT INTO epochs (operation, epoch, updated_at) VALUES (?, ?, ?) ON CONFLICT (operation) DO UPDATE "
@@ -50,6 +50,7 @@ class Record:
     created_at: float = 0.0
     updated_at: float = 0.0
     boot_id: str = ""
+    lease_s: float | None = None
 
     @property
     def operation(self) -> str:
@@ -88,6 +89,7 @@ def fresh(request: JobRequest, seq: int, boot_id: str) -> Record:
         created_at=now,
         updated_at=now,
         boot_id=boot_id,
+        lease_s=request.lease_s,
     )
 
 
@@ -228,7 +230,7 @@ def _row(record: Record) -> tuple[Any, ...]:
         record.key, operation, step, int(attempt), record.epoch, record.kind, record.version, _json(record.args),
         _json(list(record.secret_names)), record.state, record.seq, _json(record.progress),
         _json(record.checkpoint), _json(record.result), _json(record.error), record.request_id,
-        int(record.cancel_requested), record.created_at, record.updated_at, record.boot_id,
+        int(record.cancel_requested), record.created_at, record.updated_at, record.boot_id, record.lease_s,
     )  # fmt: skip
 
 
@@ -238,6 +240,7 @@ def _record(row: tuple[Any, ...]) -> Record:
         secret_names=tuple(json.loads(row[8] or "[]")), state=row[9], seq=row[10], progress=_loaded(row[11]),
         checkpoint=_loaded(row[12]), result=_loaded(row[13]), error=_loaded(row[14]), request_id=row[15] or "",
         cancel_requested=bool(row[16]), created_at=row[17], updated_at=row[18], boot_id=row[19] or "",
+        lease_s=row[20],
     )  # fmt: skip
 
 

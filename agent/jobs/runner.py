@@ -20,10 +20,10 @@ from pydantic import ValidationError
 
 from agent.base.faults import declare, fault_point
 from agent.base.log import get_logger
-from agent.jobs import records
+from agent.jobs import leases, records
 from agent.jobs.entry import Entry
 from agent.jobs.errors import AgentStopping, BadArguments, SecretMissing, UnknownJob, UnknownKind
-from agent.jobs.execution import Execution
+from agent.jobs.execution import Execution, fenced
 from agent.jobs.gates import Gates
 from agent.jobs.journal import Journal
 from agent.jobs.kinds import Kind, Needs
@@ -66,6 +66,7 @@ class Runner:
         lanes: dict[Any, int] = {"quick": options.quick, "heavy": options.heavy}
         self._gates = Gates(options.lock_dir, lanes, options.lock_deadline_s)
         self._execution = Execution(journal, services, self._gates, self._note_end)
+        self._leases = leases.Leases()
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -102,12 +103,13 @@ class Runner:
         """Write the job down and begin it; a known key is the same job and gives its status.
 
         StaleEpoch, Tombstoned, KeyReused (409); UnknownKind, BadArguments, SecretMissing (400);
-        AgentStopping, JournalUnavailable (503).
+        AgentStopping, JournalUnavailable, JobTooLate (503).
         """
         if self._stopping:
             raise AgentStopping()
         kind = self._kind(request.kind, request.version)
         args = _typed(request.kind, request.args)
+        leases.check(request)
         missing = kind.secrets(args) - request.secrets.keys()
         if missing:
             raise SecretMissing(kind=request.kind, names=", ".join(sorted(missing)))
@@ -117,6 +119,7 @@ class Runner:
         fault_point("agent.job.journaled")
         entry = self._entries.get(request.key)
         if entry is not None:
+            self._leases.extend(entry)
             entry.record = replace(entry.record, epoch=max(entry.record.epoch, request.epoch))
             if entry.record.state == "needs-secret" and not self._stopping:
                 self._begin(entry, request.secrets)
@@ -125,6 +128,7 @@ class Runner:
             return known.status()
         entry = Entry(known, kind, args)
         self._entries[request.key] = entry
+        self._leases.extend(entry)
         if not self._stopping:
             self._begin(entry, request.secrets)
         return entry.status()
@@ -133,6 +137,7 @@ class Runner:
         """UnknownJob when there is no such job; a key cancelled before its POST came is `cancelled`."""
         entry = self._entries.get(key)
         if entry is not None:
+            self._leases.extend(entry)
             return entry.status()
         record = await self._journal.read(partial(records.find, key=key))
         if record is not None:
@@ -150,6 +155,7 @@ class Runner:
         """The status once its `seq` is above `after` or it has ended, at the latest after `timeout` seconds."""
         entry = self._entries.get(key)
         if entry is not None:
+            self._leases.extend(entry)
             await entry.changed(after, timeout)
             return entry.status()
         return await self.status(key)
@@ -208,6 +214,7 @@ class Runner:
         running = [task for task in tasks if not task.done()]
         if running:
             await asyncio.wait(running, timeout=max(grace_s, 5.0))
+        self._leases.stop()
         await self._execution.stop()
         self._stopped = True
         for entry in self._entries.values():
@@ -227,6 +234,9 @@ class Runner:
         if record.cancel_requested:
             entry.cancel.set()
         self._entries[record.key] = entry
+        if record.lease_s is not None:
+            await self._execution.end(entry, *fenced(entry, "the agent was started anew"))
+            return
         fault_point("agent.job.resumed")
         if record.secret_names and not record.cancel_requested:
             entry.move("needs-secret")

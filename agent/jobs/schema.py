@@ -112,3 +112,8 @@ def _export_generations(db: Database) -> None:
         not_null={"incarnation", "sequence"},
         strict=True,
     )
+
+
+@migrations(name="0004_leases")
+def _leases(db: Database) -> None:
+    table(db, "jobs").add_column("lease_s", float)

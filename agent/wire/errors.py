@@ -25,6 +25,18 @@ class OutcomeUnknown(Temporary):
     hint = "What became of the request is asked again by itself; nothing is done twice."
 
 
+class JobFenced(Temporary):
+    code = "job.fenced"
+    sentence = "Job {key} works on a back end that other hosts serve too, and was given up here: {reason}."
+    hint = "It is done again by itself, here or on another host of the cluster."
+
+
+class JobTooLate(Temporary):
+    code = "job.too-late"
+    sentence = "Job {key} came {seconds} s after it was sent, too late to be begun on a back end that hosts share."
+    hint = "If this repeats, set the clocks of host and coordinator by the network (timedatectl set-ntp true)."
+
+
 class BadAnswer(Temporary):
     """The other side answered with something that is not the agreed form."""
 

@@ -313,7 +313,11 @@ job_args: TypeAdapter[JobArgs] = TypeAdapter(JobArgs)
 
 
 class JobRequest(Wire):
-    """Body of `POST /v1/jobs`."""
+    """Body of `POST /v1/jobs`.
+
+    `lease_s`: the job works on a back end that other hosts serve too. It goes on only while its coordinator calls
+    again within that many seconds, and is not begun later than that after `sent_at` (Unix time of the sender).
+    """
 
     key: str = Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}/[A-Za-z0-9_.:-]{1,64}/[0-9]{1,6}$")
     epoch: int = Field(ge=1)
@@ -322,6 +326,8 @@ class JobRequest(Wire):
     args: dict[str, Any]
     secrets: dict[str, WireSecret] = Field(default_factory=dict)
     request_id: str = ""
+    lease_s: float | None = Field(None, gt=0, le=3600)
+    sent_at: float | None = None
 
     def job(self) -> JobArgs:
         """The typed arguments; pydantic.ValidationError when they do not fit the kind."""

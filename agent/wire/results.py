@@ -112,7 +112,8 @@ class Pool(Wire):
     """`name` is the pool part of `host@backend#pool`.
 
     `total_bytes` and `free_bytes` are physical and contain what is reserved. `thin` and `thick` may both be true.
-    `capabilities` are the operator's own words, which volume types can ask for.
+    `capabilities` are the operator's own words, which volume types can ask for. Hosts whose pools have the same
+    `cluster_name`, back end and name serve the same volumes.
     """
 
     backend: Name
@@ -134,6 +135,7 @@ class Pool(Wire):
     goodness_function: str = ""
     data_percent: float | None = None
     metadata_percent: float | None = None
+    cluster_name: Name | None = None
 
 
 _AUTO_START, _GIB = 20.0, 1 << 30

@@ -35,6 +35,7 @@ def _block_storage() -> tuple[Resource, ...]:
     from coordinator.api.v3 import (
         attachments,
         capabilities,
+        clusters,
         default_types,
         manage,
         metadata,
@@ -46,6 +47,7 @@ def _block_storage() -> tuple[Resource, ...]:
         volume_connections,
         volume_images,
         volumes,
+        workers,
     )
     from coordinator.api.v3 import hosts as os_hosts
     from coordinator.api.v3.messages import messages
@@ -73,6 +75,8 @@ def _block_storage() -> tuple[Resource, ...]:
         quotas(),
         messages(),
         services(),
+        clusters.resource(),
+        workers.resource(),
         os_hosts.resource(),
         capabilities.resource(),
         site(),

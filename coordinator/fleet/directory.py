@@ -77,6 +77,12 @@ class Directory:
             known.up = False
             self.doubt(known)
 
+    def look(self, host_id: str) -> None:
+        """Ask the host now instead of at its next poll."""
+        known = self._known.get(host_id)
+        if known is not None:
+            self.doubt(known)
+
     async def reachable(self, host_id: str, timeout: float) -> bool:
         """Wait up to `timeout` seconds until the host answers; False when it did not, or is not enrolled (any more)."""
         deadline = time.monotonic() + timeout

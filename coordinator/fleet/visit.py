@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from sqlalchemy import Connection
+
 from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
 from agent.wire.errors import BadAnswer, OutcomeUnknown, PeerRefused, Undelivered
@@ -12,7 +14,7 @@ from coordinator.enrolment.renewal import Renewal
 from coordinator.fleet.directory import Directory, Known
 from coordinator.fleet.forgetting import forget_finished
 from coordinator.fleet.reconciler import Reconciler
-from coordinator.state import fleet, issues
+from coordinator.state import clusters, fleet, issues
 from coordinator.state.database import Database
 from coordinator.state.errors import DatabaseUnavailable
 from coordinator.state.issues import Issue
@@ -120,7 +122,7 @@ class Visitor:
             remedy=error.remedy or f"brickyard host show {name}",
         )
         self._seen.discard(name)
-        await self._db.write(lambda conn: fleet.set_reachable(conn, name, reachable=False))
+        await self._db.write(lambda conn: _silent(conn, name))
         await self._note(name, "host.unreachable", issue)
         known.noted = time.monotonic()
 
@@ -144,6 +146,11 @@ class Visitor:
         elif (code, name) in self._open:
             await self._db.write(lambda conn: issues.settle(conn, name, [code], set()))
             self._open.discard((code, name))
+
+
+def _silent(conn: Connection, name: str) -> None:
+    fleet.set_reachable(conn, name, reachable=False)
+    clusters.spread_idle(conn)
 
 
 def _skewed(name: str, skew: float) -> Issue:

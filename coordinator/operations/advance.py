@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from agent.base.errors import BrickyardError, from_body
 from agent.wire.jobs import job_args
 from coordinator.lifecycle.operation import OPERATION
+from coordinator.operations import members
 from coordinator.operations.errors import Cancelled, UndoFailed
 from coordinator.operations.workflow import JobCall, JobStep, WaitStep, Workflow
 from coordinator.state import operations
@@ -93,7 +94,7 @@ def advance(
                 if isinstance(step, JobStep):
                     call = step.call(conn, operation)
                     if call is not None:
-                        operation, call = _pinned(operation, step, step.name, call)
+                        operation, call = _pinned(operation, step, step.name, members.shared(conn, operation, call))
                         operation = _mark(operation, step.name, state="running", host=call.host_id)
                         key = _key(operation, step.name, operation.attempt(step.name))
                         return _store(conn, operation), Next(step.name, call, key)
@@ -139,13 +140,15 @@ def retreat(
             continue
         if isinstance(step, JobStep):
             call = step.undo(conn, operation) if step.undo else None
-            tombstone = _key(operation, step.name, operation.attempt(step.name)) if in_doubt else None
+            # A host that was fenced does nothing any more, and may not be there to be told.
+            buried = in_doubt and not entry.get("fenced")
+            tombstone = _key(operation, step.name, operation.attempt(step.name)) if buried else None
             if call is not None or tombstone is not None:
                 undo = f"{step.name}.undo"
                 key = _key(operation, undo, operation.attempt(undo))
                 if call is not None:
                     failed_in = operation.step
-                    operation, call = _pinned(operation, step, undo, call)
+                    operation, call = _pinned(operation, step, undo, members.shared(conn, operation, call))
                     operation = replace(_mark(operation, undo, host=call.host_id), step=failed_in)
                 return _store(conn, operation), Next(step.name, call, key, tombstone)
         elif step.undo is not None:
@@ -180,6 +183,11 @@ def again(
                 other.undo(conn, operation)
             operation = _mark(operation, other.name, state="again")
     return advance(conn, workflow, operation)
+
+
+def fenced(operation: Operation, step: str) -> Operation:
+    """Note that the host of this step's job has given it up by itself; no tombstone is needed there."""
+    return replace(_mark(operation, step, fenced=True), step=operation.step)
 
 
 def undo_again(conn: Connection, operation: Operation, step: str) -> Operation:

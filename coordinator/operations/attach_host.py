@@ -16,7 +16,7 @@ from coordinator.operations.accept import Requester, accept
 from coordinator.operations.exports import AGAIN_ON, chap_secret, connection_of, export_call
 from coordinator.operations.volume_calls import luks_format, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
-from coordinator.state import attachments, fleet, messages, volumes
+from coordinator.state import attachments, clusters, fleet, messages, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move, move_if
@@ -32,6 +32,7 @@ def accept_attach(
     conn: Connection, requester: Requester, volume_id: str, host_id: str, *, mode: str = "rw"
 ) -> tuple[Operation, Row[Any]]:
     """The volume must be free, and a transport must reach it from the host. TransitionRefused, NoTransport."""
+    clusters.bring(conn, volume_id, host_id)
     volume = volumes.get(conn, volume_id)
     host = fleet.get(conn, host_id)
     transport = transports.choose(conn, volume, host, mode)

@@ -20,7 +20,7 @@ from agent.wire.jobs import (
     WireSecret,
 )
 from coordinator.keys.store import KeyStore
-from coordinator.operations import hints, sizes
+from coordinator.operations import hints, members, sizes
 from coordinator.operations.volume_calls import delete_call, key_secret, luks_format, volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Workflow
 from coordinator.scheduler.claims import release
@@ -107,7 +107,7 @@ def _place(conn: Connection, scheduler: Scheduler, operation: Operation) -> Resu
         volume={"size": row.size, "name": row.name or "", "project_id": row.project_id},
     )
     chosen = scheduler.place(conn, request)
-    where = {"host_id": chosen.host_id, "backend": chosen.backend, "pool": chosen.pool, "pool_id": chosen.pool_id}
+    where = members.spread(conn, chosen, row.id, fixed=request.pool_id is not None)
     if operation.args.get("image"):
         move_if(conn, "volume", row.id, "download")
     volumes.set_values(conn, row.id, device_bytes=claimed, **where)
@@ -117,7 +117,7 @@ def _place(conn: Connection, scheduler: Scheduler, operation: Operation) -> Resu
 def _unplace(conn: Connection, operation: Operation) -> None:
     placed = operation.results.get("place") or {}
     release(conn, placed.get("pool_id"), int(placed.get("claimed", 0)))
-    nowhere: dict[str, Any] = {"host_id": None, "backend": None, "pool": None, "pool_id": None, "device_bytes": None}
+    nowhere: dict[str, Any] = dict.fromkeys(("host_id", "backend", "pool", "pool_id", "cluster_name", "device_bytes"))
     volumes.set_values(conn, operation.resource_id, **nowhere)
 
 

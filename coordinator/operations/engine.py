@@ -16,7 +16,7 @@ from agent.base.log import bound, get_logger
 from coordinator.operations import waits
 from coordinator.operations.acknowledge import Acknowledger
 from coordinator.operations.errors import NotCancellable, NotRetryable
-from coordinator.operations.jobs import AWAY_DEADLINE_S, Agents, Conversation
+from coordinator.operations.jobs import AWAY_DEADLINE_S, MEMBER_LEASE_S, Agents, Conversation
 from coordinator.operations.leases import Leases
 from coordinator.operations.run import Run
 from coordinator.operations.slots import Slot
@@ -49,6 +49,7 @@ class Engine:
         exclusive: bool,
         parallel: int = 64,
         away_deadline_s: float = AWAY_DEADLINE_S,
+        member_lease_s: float = MEMBER_LEASE_S,
     ) -> None:
         self.db = db
         self.agents = agents
@@ -57,7 +58,7 @@ class Engine:
         self.watchers = Watchers()
         self._exclusive = exclusive
         self._leases = Leases(db, self, workflows.known, alone=exclusive)
-        self._away_deadline_s = away_deadline_s
+        self._away_deadline_s, self._member_lease_s = away_deadline_s, member_lease_s
         self._slots = asyncio.Semaphore(parallel)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._epochs: dict[str, int] = {}
@@ -190,7 +191,9 @@ class Engine:
         workflow = self.workflows.of(operation)
         async with Slot(self._slots) as slot:
             with bound(operation=operation.id, request_id=operation.request_id, resource=operation.resource_id):
-                conversation = Conversation(self.agents, self, cancel, slot, self._away_deadline_s)
+                conversation = Conversation(
+                    self.agents, self, cancel, slot, self._away_deadline_s, self._member_lease_s
+                )
                 await self._run_on(operation, workflow, conversation)
 
     async def _run_on(self, operation: Operation, workflow: Workflow, conversation: Conversation) -> None:

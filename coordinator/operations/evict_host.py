@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, Select, and_, or_, select
 from agent.base.errors import Conflict, NotFound
 from coordinator.operations.accept import Requester
 from coordinator.operations.attach_host import accept_detach
-from coordinator.state import enrolment, evictions, fleet, issues, volumes
+from coordinator.state import clusters, enrolment, evictions, fleet, issues, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.issues import Issue
 from coordinator.state.locks import hold_name
@@ -120,6 +120,7 @@ def evict(
             words=evidence.words if evidence is not None else None,
             counts={part.what: len(part.ids) for part in found},
         )  # fmt: skip
+    clusters.spread_idle(conn)
     mark(conn, host_id)
     begun = _detached(conn, requester, host_id)
     _tell(conn, host_id, look(conn, host_id))
@@ -131,13 +132,15 @@ def mark(conn: Connection, host_id: str) -> None:
     why = f"Host {host_id}, which it lies on, was evicted."
     there = (volume_table.c.host_id == host_id, ~volume_table.c.deleted)
     status = volume_table.c.status
+    cluster = volume_table.c.cluster_name
+    served_by_others = cluster.is_not(None) & cluster.in_(clusters.served(conn, but=host_id))
     unmarked = or_(status == "available", and_(status == "in-use", volume_table.c.attention.is_(None)))
-    for row in conn.execute(select(volume_table.c.id, status).where(*there, unmarked)).all():
+    for row in conn.execute(select(volume_table.c.id, status).where(*there, unmarked, ~served_by_others)).all():
         if row.status == "available":
             move_if(conn, "volume", row.id, "damaged", attention=why)
         else:
             volumes.set_values(conn, row.id, attention=why)
-    of_them = snapshots.c.volume_id.in_(select(volume_table.c.id).where(*there))
+    of_them = snapshots.c.volume_id.in_(select(volume_table.c.id).where(*there, ~served_by_others))
     query = select(snapshots.c.id).where(of_them, snapshots.c.status == "available", ~snapshots.c.deleted)
     for snapshot_id in conn.execute(query).scalars().all():
         move_if(conn, "snapshot", snapshot_id, "damaged", attention=why)

@@ -26,6 +26,9 @@ log = get_logger(__name__)
 POST_WAIT_S = 0.5
 FOLLOW_WAIT_S = 30.0
 AWAY_DEADLINE_S = 24 * 3600.0
+MEMBER_LEASE_S = 30.0
+# A job begins at most one lease after it was sent, and goes on for at most one unheard; the rest is for clocks.
+_FENCED_AFTER = 2.5
 
 
 class Agents(Protocol):
@@ -33,6 +36,7 @@ class Agents(Protocol):
 
     def client(self, host_id: str) -> AgentClient | None: ...
     def lost(self, host_id: str) -> None: ...
+    def look(self, host_id: str) -> None: ...
     async def reachable(self, host_id: str, timeout: float) -> bool: ...
 
 
@@ -50,6 +54,13 @@ class NotDelivered(Temporary):
     sentence = "Host {host} could not be reached; it has not got the job."
 
 
+class MemberLost(Temporary):
+    """A host of a cluster was not heard for so long that it has given up its jobs by itself."""
+
+    code = "operation.member-lost"
+    sentence = "Host {host} was not heard for {seconds} s; another one of its cluster may do its work."
+
+
 @dataclass(slots=True)
 class Conversation:
     """All talk of one operation with its hosts. `cancelled` is set when its requester wants it to end."""
@@ -59,29 +70,32 @@ class Conversation:
     cancelled: asyncio.Event
     slot: Slot
     away_deadline_s: float = AWAY_DEADLINE_S
+    member_lease_s: float = MEMBER_LEASE_S
 
     async def run(self, operation: Operation, key: str, call: JobCall, *, may_move: bool) -> dict[str, Any] | None:
         """Do one job to its end and return its result; raises the error that the host reported.
 
-        With `may_move`, a job that was provably not delivered raises NotDelivered instead of waiting.
+        With `may_move`, a job that was provably not delivered raises NotDelivered instead of waiting. One on a back
+        end that hosts share raises MemberLost when its host must have given it up.
         """
         request = request_for(key, operation.epoch, call.args, dict(call.secrets), operation.request_id)
+        lease_s = self.member_lease_s if call.shared else None
         fresh = may_move
         status: JobStatus | None = None
         while True:
             client = self._client(call.host_id)
             try:
-                status = await self._step(client, request, status, operation)
+                status = await self._step(client, request, status, operation, lease_s)
             except Undelivered as error:
                 if fresh:
                     self.agents.lost(call.host_id)
                     raise NotDelivered(host=call.host_id) from error
-                await self._until_reachable(operation, call.host_id)
+                await self._until_reachable(operation, call.host_id, lease_s)
                 continue
             except OutcomeUnknown:
                 fresh = False
                 status = None
-                await self._until_reachable(operation, call.host_id)
+                await self._until_reachable(operation, call.host_id, lease_s)
                 continue
             except NotFound:
                 if status is None:
@@ -92,11 +106,12 @@ class Conversation:
             if status.terminal:
                 return _outcome(status)
 
-    async def tombstone(self, operation: Operation, host_id: str, key: str) -> JobStatus:
+    async def tombstone(self, operation: Operation, host_id: str, key: str, *, shared: bool = False) -> JobStatus:
         """Make sure that a job of unknown outcome does nothing any more: cancelled if it runs, refused if it comes.
 
         Returns how it ended; it may have been done before.
         """
+        lease_s = self.member_lease_s if shared else None
 
         async def cancel(client: AgentClient) -> JobStatus:
             return await client.cancel(key, operation.epoch)
@@ -104,27 +119,30 @@ class Conversation:
         async def follow(client: AgentClient) -> JobStatus:
             return await client.get_job(key, FOLLOW_WAIT_S, status.seq)
 
-        status = await self._patiently(operation, host_id, cancel)
+        status = await self._patiently(operation, host_id, cancel, lease_s)
         while not status.terminal:
-            status = await self._patiently(operation, host_id, follow)
+            status = await self._patiently(operation, host_id, follow, lease_s)
         return status
 
     async def _step(
-        self, client: AgentClient, request: JobRequest, status: JobStatus | None, operation: Operation
-    ) -> JobStatus:
+        self, client: AgentClient, request: JobRequest, status: JobStatus | None, operation: Operation,
+        lease_s: float | None,
+    ) -> JobStatus:  # fmt: skip
         if status is None or status.state == "needs-secret":
+            if lease_s is not None:
+                request = request.model_copy(update={"lease_s": lease_s, "sent_at": time.time()})
             fresh = await client.post_job(request, POST_WAIT_S)
         else:
-            fresh = await self._follow(client, status, operation)
+            fresh = await self._follow(client, status, operation, FOLLOW_WAIT_S if lease_s is None else lease_s / 3)
         if fresh.progress is not None:
             self.listener.progress(operation.id, fresh.progress.model_dump(mode="json"))
         return fresh
 
-    async def _follow(self, client: AgentClient, status: JobStatus, operation: Operation) -> JobStatus:
+    async def _follow(self, client: AgentClient, status: JobStatus, operation: Operation, wait_s: float) -> JobStatus:
         if operation.state != "running":
             async with self.slot.given_up():
-                return await client.get_job(status.key, FOLLOW_WAIT_S, status.seq)
-        follow = asyncio.ensure_future(client.get_job(status.key, FOLLOW_WAIT_S, status.seq))
+                return await client.get_job(status.key, wait_s, status.seq)
+        follow = asyncio.ensure_future(client.get_job(status.key, wait_s, status.seq))
         stop = asyncio.ensure_future(self.cancelled.wait())
         try:
             async with self.slot.given_up():
@@ -138,13 +156,14 @@ class Conversation:
                 follow.cancel()
 
     async def _patiently(
-        self, operation: Operation, host_id: str, ask: Callable[[AgentClient], Awaitable[JobStatus]]
-    ) -> JobStatus:
+        self, operation: Operation, host_id: str, ask: Callable[[AgentClient], Awaitable[JobStatus]],
+        lease_s: float | None,
+    ) -> JobStatus:  # fmt: skip
         while True:
             try:
                 return await ask(self._client(host_id))
             except (Undelivered, OutcomeUnknown):
-                await self._until_reachable(operation, host_id)
+                await self._until_reachable(operation, host_id, lease_s)
 
     def _client(self, host_id: str) -> AgentClient:
         client = self.agents.client(host_id)
@@ -152,17 +171,20 @@ class Conversation:
             raise UnknownHost(host=host_id)
         return client
 
-    async def _until_reachable(self, operation: Operation, host_id: str) -> None:
+    async def _until_reachable(self, operation: Operation, host_id: str, lease_s: float | None) -> None:
         self.agents.lost(host_id)
         log.info("waiting for host", host=host_id, operation=operation.id)
         started = time.monotonic()
         if await self.agents.reachable(host_id, 1.0):
             return
         await self.listener.waiting(operation, f"outcome_unknown: host {host_id} can not be reached")
+        limit_s = self.away_deadline_s if lease_s is None else lease_s * _FENCED_AFTER
         async with self.slot.given_up():
-            back = await self.agents.reachable(host_id, self.away_deadline_s)
+            back = await self.agents.reachable(host_id, limit_s)
         if self.agents.client(host_id) is None:
             raise UnknownHost(host=host_id)
+        if not back and lease_s is not None:
+            raise MemberLost(host=host_id, seconds=int(time.monotonic() - started))
         if not back:
             raise WaitedTooLong(host=host_id, seconds=int(time.monotonic() - started))
         await self.listener.waiting(operation, None)

@@ -93,6 +93,7 @@ def accept_manage(conn: Connection, requester: Requester, wanted: ToManage) -> t
         backend=pool.backend,
         pool=pool.name,
         pool_id=pool.id,
+        cluster_name=pool.cluster_name,
         device_bytes=found.size_bytes,
     )
     volumes.put_metadata(conn, row.id, dict(wanted.metadata))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -11,12 +12,14 @@ from sqlalchemy import Connection
 from agent.base.errors import BrickyardError, from_body
 from agent.base.faults import declare, fault_point
 from agent.base.log import get_logger
+from coordinator.operations import members
 from coordinator.operations.advance import (
     MAX_ATTEMPTS,
     Next,
     advance,
     again,
     fail,
+    fenced,
     give_up_undo,
     jobs_of,
     retreat,
@@ -24,8 +27,8 @@ from coordinator.operations.advance import (
     undo_again,
 )
 from coordinator.operations.errors import Cancelled, UnknownHost, WaitedTooLong
-from coordinator.operations.jobs import Conversation, NotDelivered
-from coordinator.operations.workflow import JobStep, LocalStep, WaitStep, Workflow
+from coordinator.operations.jobs import Conversation, MemberLost, NotDelivered
+from coordinator.operations.workflow import JobCall, JobStep, LocalStep, WaitStep, Workflow
 from coordinator.state import enrolment
 from coordinator.state.database import Database
 from coordinator.state.errors import DatabaseUnavailable, LeaseLost
@@ -58,6 +61,7 @@ class Run:
         self._talk = conversation
         self._engine = engine
         self._resumed = False
+        self._lost_since: float | None = None
 
     async def go(self, operation: Operation) -> None:
         """Run to the end; raises LeaseLost when another coordinator has taken over."""
@@ -90,17 +94,42 @@ class Run:
             if self._talk.cancelled.is_set():
                 raise Cancelled
             fault_point("coordinator.job.before-post")
-            may_move = step.elsewhere is not None and not self._resumed
+            may_move = (step.elsewhere is not None or call.shared) and not self._resumed
             result = await self._talk.run(operation, todo.key, call, may_move=may_move)
             fault_point("coordinator.job.result-in-hand")
-        except NotDelivered:
+        except NotDelivered as why:
             elsewhere = step.elsewhere
+            if elsewhere is None:
+                return await self._by_another(operation, step, todo, why)
             # The poller marks the host as away in a moment; until then it would be chosen again at once.
             await self._pause(min(1.0, 0.05 * operation.attempt(step.name)))
             return await self._write(operation, lambda conn: again(conn, workflow, operation, step, elsewhere))
+        except MemberLost as why:
+            return await self._by_another(operation, step, todo, why)
         except BrickyardError as error:
+            if call.shared and await self._is_gone(error):
+                return await self._by_another(operation, step, todo, error)
             return await self._after_error(operation, step, error)
         return await self._write(operation, lambda conn: advance(conn, workflow, operation, (step.name, result)))
+
+    async def _by_another(self, operation: Operation, step: JobStep, todo: Next, why: BrickyardError) -> Moved:
+        """The host does not do it (any more): another one of its cluster does; without one, it is waited for."""
+        workflow, call = self._workflow, todo.call
+        assert call is not None
+        await self._pause(0.2)
+        lost = call.host_id
+        if await self._db.write(lambda conn: members.taken_over(conn, operation, lost)):
+            # From now on only a lease that ran out says that nothing was delivered.
+            self._resumed, self._lost_since = True, None
+            return await self._write(operation, lambda conn: again(conn, workflow, operation, step, step.retry_from))
+        if isinstance(why, UnknownHost):
+            return await self._after_error(operation, step, why)
+        self._lost_since = self._lost_since or time.monotonic()
+        waited = time.monotonic() - self._lost_since
+        if waited > self._talk.away_deadline_s:
+            return await self._after_error(operation, step, WaitedTooLong(host=lost, seconds=int(waited)))
+        self._resumed = True
+        return operation, todo
 
     async def _later(self, operation: Operation, step: LocalStep, seconds: float) -> Moved:
         workflow = self._workflow
@@ -157,22 +186,34 @@ class Run:
         fault_point("coordinator.undo.begin")
         try:
             if todo.tombstone is not None:
-                done = await self._unless_gone(self._bury(operation, step, todo.tombstone))
+                done = await self._unless_gone(self._bury(operation, step, todo))
                 if done is not None:
                     return await self._write(operation, lambda conn: revive(conn, workflow, operation, step.name, done))
             if todo.call is not None:
                 fault_point("coordinator.undo.before-post")
-                await self._unless_gone(self._talk.run(operation, todo.key, todo.call, may_move=False))
+                await self._unless_gone(self._talk.run(operation, todo.key, todo.call, may_move=False), todo.call)
+        except MemberLost as lost:
+            return await self._undone_by_another(operation, todo, lost)
         except BrickyardError as error:
+            if todo.call is not None and todo.call.shared and await self._is_gone(error):
+                return await self._undone_by_another(operation, todo, error)
             return await self._undo_error(operation, todo, error)
         return await self._write(operation, lambda conn: retreat(conn, workflow, operation, step.name))
 
-    async def _unless_gone(self, work: Awaitable[_T]) -> _T | None:
-        """What a host that was evicted would have undone is gone with it."""
+    async def _undone_by_another(self, operation: Operation, todo: Next, why: BrickyardError) -> Moved:
+        workflow, lost = self._workflow, str(why.context["host"])
+        await self._pause(0.2, undoing=True)
+        if await self._db.write(lambda conn: members.taken_over(conn, operation, lost)):
+            marked = await self._db.write(lambda conn: undo_again(conn, fenced(operation, todo.step), todo.step))
+            return await self._write(marked, lambda conn: retreat(conn, workflow, marked))
+        return (operation, todo) if isinstance(why, MemberLost) else await self._undo_error(operation, todo, why)
+
+    async def _unless_gone(self, work: Awaitable[_T], call: JobCall | None = None) -> _T | None:
+        """What a host that was evicted would have undone is gone with it, unless other hosts see it too."""
         try:
             return await work
         except UnknownHost as error:
-            if not await self._is_gone(error):
+            if (call is not None and call.shared) or not await self._is_gone(error):
                 raise
             return None
 
@@ -183,13 +224,15 @@ class Run:
         host_id = str(error.context["host"])
         return await self._db.read(lambda conn: enrolment.host(conn, host_id)) is None
 
-    async def _bury(self, operation: Operation, step: object, key: str) -> dict[str, Any] | None:
+    async def _bury(self, operation: Operation, step: object, todo: Next) -> dict[str, Any] | None:
         """Post the tombstone to the host that the step's job was, or would have been, given to.
 
         The job's result when it is too late for that; raises when not even the host can say.
         """
         assert isinstance(step, JobStep)
-        status = await self._talk.tombstone(operation, str(operation.steps[step.name]["host"]), key)
+        assert todo.tombstone is not None
+        host, shared = str(operation.steps[step.name]["host"]), todo.call is not None and todo.call.shared
+        status = await self._talk.tombstone(operation, host, todo.tombstone, shared=shared)
         if not step.final or status.state == "cancelled":
             return None
         if status.state == "done":

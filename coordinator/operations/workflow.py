@@ -24,11 +24,15 @@ Failed = Callable[[Connection, Operation, BrickyardError], None]
 
 @dataclass(frozen=True, slots=True)
 class JobCall:
-    """One job to be done by a host. Secrets stay in memory."""
+    """One job to be done by a host. Secrets stay in memory.
+
+    `shared`: it works on a back end that other hosts serve too, so that one of them may have to do it instead.
+    """
 
     host_id: str
     args: JobArgs
     secrets: Mapping[str, WireSecret] = field(default_factory=dict, repr=False)
+    shared: bool = False
 
 
 CallBuilder = Callable[[Connection, Operation], JobCall | None]

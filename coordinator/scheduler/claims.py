@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, ColumnElement, Connection, and_, bindparam, case, exists, not_, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from coordinator.state.tables.fleet import hosts, pools
 
@@ -31,24 +32,43 @@ _FITS = (
 )
 _MINE = (pools.c.id == bindparam("wanted"), pools.c.present, not_(pools.c.disabled))
 _OPEN = exists().where(hosts.c.id == pools.c.host_id, hosts.c.enabled, hosts.c.reachable)
-_CLAIM = update(pools).where(*_MINE, *_FITS).values(provisioned_bytes=_PROMISED)
-_PLACE = update(pools).where(*_MINE, *_FITS, _OPEN).values(provisioned_bytes=_PROMISED)
-_RELEASE = (
-    update(pools).where(pools.c.id == bindparam("wanted")).values(provisioned_bytes=case((_LEFT > 0, _LEFT), else_=0))
-)
+_CLUSTER = pools.c.cluster_name
+_CLAIM = update(pools).where(*_MINE, *_FITS).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
+_PLACE = update(pools).where(*_MINE, *_FITS, _OPEN).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
+_LESS = {"provisioned_bytes": case((_LEFT > 0, _LEFT), else_=0)}
+_RELEASE = update(pools).where(pools.c.id == bindparam("wanted")).values(**_LESS).returning(_CLUSTER)
+# Other hosts that serve the same space: what is promised of it is promised for all of them.
+_SIBLINGS = (
+    bindparam("cluster") == _CLUSTER, pools.c.id != bindparam("wanted"), pools.c.name == bindparam("pool"),
+)  # fmt: skip
+_CLAIM_THERE = update(pools).where(*_SIBLINGS).values(provisioned_bytes=_PROMISED)
+_RELEASE_THERE = update(pools).where(*_SIBLINGS).values(**_LESS)
 
 
 def claim(conn: Connection, pool_id: str, more: int, *, thick: bool = False) -> bool:
     """Promise `more` bytes to what lies in the pool already; False when they do not fit."""
-    return conn.execute(_CLAIM, {"wanted": pool_id, "more": more, "thick": thick}).rowcount == 1
+    return _claimed(conn, _CLAIM, pool_id, more, thick)
 
 
 def claim_new(conn: Connection, pool_id: str, more: int, *, thick: bool = False) -> bool:
     """Promise `more` bytes to something new: the host must also answer and take new volumes."""
-    return conn.execute(_PLACE, {"wanted": pool_id, "more": more, "thick": thick}).rowcount == 1
+    return _claimed(conn, _PLACE, pool_id, more, thick)
+
+
+def _claimed(conn: Connection, statement: ReturningUpdate[Any], pool_id: str, more: int, thick: bool) -> bool:
+    row = conn.execute(statement, {"wanted": pool_id, "more": more, "thick": thick}).one_or_none()
+    if row is not None and row.cluster_name is not None:
+        conn.execute(_CLAIM_THERE, {**_shared(row.cluster_name, pool_id), "more": more})
+    return row is not None
+
+
+def _shared(cluster: str, pool_id: str) -> dict[str, str]:
+    return {"cluster": cluster, "wanted": pool_id, "pool": pool_id.partition("#")[2]}
 
 
 def release(conn: Connection, pool_id: str | None, less: int) -> None:
     """Give back a promise; the fleet recomputes the sum from rows at each poll."""
     if pool_id is not None and less:
-        conn.execute(_RELEASE, {"wanted": pool_id, "less": less})
+        row = conn.execute(_RELEASE, {"wanted": pool_id, "less": less}).one_or_none()
+        if row is not None and row.cluster_name is not None:
+            conn.execute(_RELEASE_THERE, {**_shared(row.cluster_name, pool_id), "less": less})

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from agent.base.log import get_logger
 from coordinator.operations import evict_host, waits
 from coordinator.server.settings import HousekeepingSection
-from coordinator.state import purge
+from coordinator.state import clusters, purge
 from coordinator.state.database import Database
 from coordinator.state.purge import Kept
 
@@ -47,6 +47,7 @@ class Housekeeper:
                 if self._refresh is not None:
                     await self._refresh()
                 await self._db.write(waits.follow)
+                await self._db.write(clusters.spread_idle)
                 await self._db.write(evict_host.follow)
                 if time.monotonic() - purged >= self._interval_s:
                     purged = time.monotonic()

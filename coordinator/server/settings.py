@@ -68,6 +68,11 @@ class FleetSection(Section):
     away_deadline_s: float = Field(
         86400.0, gt=0, description="Seconds that an operation waits for a host before it ends with an error."
     )
+    member_lease_s: float = Field(
+        30.0, ge=1, le=3600,
+        description="Seconds unheard after which a host gives up its jobs on back ends that hosts share "
+        "(`cluster_name`); another one takes them over after two and a half times that. Clocks must agree within half.",
+    )  # fmt: skip
 
 
 class HousekeepingSection(Section):

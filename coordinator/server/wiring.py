@@ -156,7 +156,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
                     membership=membership)  # fmt: skip
     engine = Engine(
         opened.db, directory, known, owner=owner, exclusive=opened.db.alone, parallel=section.parallel,
-        away_deadline_s=settings.fleet.away_deadline_s,
+        away_deadline_s=settings.fleet.away_deadline_s, member_lease_s=settings.fleet.member_lease_s,
     )  # fmt: skip
     listener = EnrolmentListener(
         enrolment, tls, settings.enrolment.listen, settings.enrolment.port, enrolled=poller.enrolled

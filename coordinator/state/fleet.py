@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from agent.base.errors import NotFound
 from agent.wire.results import HostFacts, Pool, ratio_in_force
-from coordinator.state import evictions, volumes
+from coordinator.state import clusters, evictions, volumes
 from coordinator.state.locks import held
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.enrolment import enrolled_hosts
@@ -106,8 +106,9 @@ def report(conn: Connection, host_id: str, facts: HostFacts | None, found: Seque
     for pool in found:
         pool_id = f"{host_id}@{pool.backend}#{pool.name}"
         present.append(pool_id)
-        reported = pool.model_dump(mode="json")
-        if stored.get(pool_id) != (reported, promised.get(pool_id, 0), True):
+        reported, cluster = pool.model_dump(mode="json"), clusters.name_of(pool)
+        own = promised.get(pool_id, 0) if cluster is None else volumes.in_pool(conn, pool_id, cluster)
+        if stored.get(pool_id) != (reported, own, True):
             _put_pool(conn, pool_id, host_id, pool)
     if stored.keys() - set(present):
         gone = (pools.c.host_id == host_id, pools.c.present, pools.c.id.not_in(present))
@@ -115,9 +116,10 @@ def report(conn: Connection, host_id: str, facts: HostFacts | None, found: Seque
 
 
 def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
+    cluster = clusters.joined(conn, pool_id, pool)
     # Held before the sum is made: a claim that comes meanwhile adds to the new number, not to the old one.
     conn.execute(held(conn, select(pools.c.id).where(pools.c.id == pool_id)))
-    promised = volumes.in_pool(conn, pool_id)
+    promised = volumes.in_pool(conn, pool_id, cluster)
     values: dict[str, Any] = {
         "total_bytes": pool.total_bytes,
         "free_bytes": pool.free_bytes,
@@ -127,6 +129,7 @@ def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
         "max_over_subscription": _ratio(pool, promised) if pool.thin else 1.0,
         "reported": pool.model_dump(mode="json"),
         "present": True,
+        "cluster_name": cluster,
         "updated_at": utcnow(),
     }
     changed = conn.execute(update(pools).where(pools.c.id == pool_id).values(**values))
@@ -134,7 +137,7 @@ def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
         conn.execute(
             insert(pools).values(
                 id=pool_id, host_id=host_id, backend=pool.backend, name=pool.name, driver=pool.driver,
-                **values
+                disabled=cluster is not None and clusters.is_disabled(conn, cluster), **values
             )
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from coordinator.state.tables.fleet import hosts, pools
 
 
 def backends(conn: Connection) -> Sequence[Any]:
-    """One row per host and back end: host_id, backend, zone, enabled, reachable, disabled_reason, last_seen."""
+    """One row per host and back end, with zone, cluster, enabled, reachable, disabled_reason and last_seen."""
     query = (
         select(
             hosts.c.id.label("host_id"),
@@ -23,6 +23,7 @@ def backends(conn: Connection) -> Sequence[Any]:
             hosts.c.disabled_reason,
             hosts.c.last_seen,
             func.min(case((pools.c.disabled, 1), else_=0)).label("disabled"),
+            func.max(pools.c.cluster_name).label("cluster_name"),
         )
         .select_from(hosts.outerjoin(pools, and_(pools.c.host_id == hosts.c.id, pools.c.present)))
         .group_by(hosts.c.id, pools.c.backend)

@@ -24,6 +24,11 @@ def get(conn: Connection, snapshot_id: str, project_id: str | None = None) -> Ro
     return row
 
 
+def find(conn: Connection, snapshot_id: str) -> Row[Any] | None:
+    """A live snapshot, or None."""
+    return conn.execute(select(snapshots).where(snapshots.c.id == snapshot_id, ~snapshots.c.deleted)).one_or_none()
+
+
 def count_of(conn: Connection, volume_id: str) -> int:
     """Live snapshots of one volume."""
     query = select(func.count()).where(snapshots.c.volume_id == volume_id, ~snapshots.c.deleted)

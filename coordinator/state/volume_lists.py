@@ -49,6 +49,7 @@ class Shown(NamedTuple):
     host_id: str | None
     backend: str | None
     pool_id: str | None
+    cluster_name: str | None
     volume_type_id: str | None
     snapshot_id: str | None
     source_volid: str | None

@@ -102,9 +102,11 @@ def in_pools(conn: Connection, host_id: str) -> dict[str, int]:
     return {pool_id: int(total) for pool_id, total in conn.execute(query)}
 
 
-def in_pool(conn: Connection, pool_id: str) -> int:
-    """Bytes that live volumes hold, or will hold, in a pool (device sizes, not allocated ones; snapshots share)."""
+def in_pool(conn: Connection, pool_id: str, cluster: str | None = None) -> int:
     held = func.coalesce(volumes.c.device_bytes, volumes.c.size * GIB)
+    if cluster is not None:
+        shared = (volumes.c.cluster_name == cluster, volumes.c.pool == pool_id.partition("#")[2], ~volumes.c.deleted)
+        return int(conn.execute(select(func.coalesce(func.sum(held), 0)).where(*shared)).scalar_one())
     there = (volumes.c.host_id == pool_id.partition("@")[0], volumes.c.pool_id == pool_id, ~volumes.c.deleted)
     own = conn.execute(select(func.coalesce(func.sum(held), 0)).where(*there))
     return int(own.scalar_one())

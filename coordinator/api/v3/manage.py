@@ -72,10 +72,7 @@ class ManageableSnapshots(Answer):
 
 async def volume(call: Call) -> dict[str, Any]:
     body = call.valid(ManageVolume)
-    host = body.host
-    if host is None or body.cluster is not None:
-        raise BadRequest(reason="One and only one of cluster and host must be set; there are no clusters here.")
-    pool = await call.services.db.read(lambda conn: manageable.pool_of(conn, host))
+    pool = await call.services.db.read(lambda conn: manageable.place_of(conn, body.host, body.cluster))
     found = await manageable.chosen(call, pool.host_id, pool.backend, body.ref, "volume")
     wanted = manage_volume.ToManage(
         pool,

@@ -15,6 +15,7 @@ from coordinator.api.paging import page
 from coordinator.operations import sizes
 from coordinator.operations.engine import Engine
 from coordinator.operations.foreign import Foreign, foreign
+from coordinator.state import clusters
 from coordinator.state.tables.fleet import pools
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
@@ -38,6 +39,19 @@ class Entry:
     @property
     def size(self) -> int:
         return sizes.gib_for(self.size_bytes)
+
+
+def place_of(conn: Connection, host: str | None, cluster: str | None) -> Row[Any]:
+    """The pool that `host` names, or one that serves `cluster` (`NAME@BACKEND#POOL`) now; raises BadRequest."""
+    if bool(host) == bool(cluster):
+        raise BadRequest(reason="One and only one of cluster and host must be set.")
+    if host:
+        return pool_of(conn, host)
+    name, _, pool = str(cluster).partition("#")
+    serving = clusters.members(conn, name, pool or name.partition("@")[2])
+    if not serving:
+        raise BadRequest(reason=f"Unable to find service: cinder-volume for the given cluster: {name[:128]}.")
+    return conn.execute(select(pools).where(pools.c.id == serving[0].id)).one()
 
 
 def pool_of(conn: Connection, host: str) -> Row[Any]:
@@ -70,12 +84,8 @@ async def chosen(call: Call, host_id: str, backend: str, reference: Any, kind: K
 
 async def listing(call: Call, kind: Kind, *, with_details: bool) -> list[dict[str, Any]]:
     """One page of everything on the pool that `host` names."""
-    host = call.query.get("host")
-    if call.query.get("cluster"):
-        raise BadRequest(reason="There are no clusters in this release; give host.")
-    if not host:
-        raise BadRequest(reason="One and only one of cluster and host must be set.")
-    pool = await call.services.db.read(lambda conn: pool_of(conn, host))
+    host, cluster = call.query.get("host"), call.query.get("cluster")
+    pool = await call.services.db.read(lambda conn: place_of(conn, host, cluster))
     found = await foreign(call.services.get(Engine), pool.host_id, pool.backend)
     known = await call.services.db.read(lambda conn: (_volumes if kind == "volume" else _snapshots)(conn, pool.id))
     entries = [*known, *(_entry(item) for item in found if kind == "volume" or item.kind == "snapshot")]

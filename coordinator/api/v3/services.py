@@ -86,7 +86,7 @@ def _backend(row: Row[Any]) -> dict[str, Any]:
         "replication_status": "disabled",
         "active_backend_id": None,
         "frozen": False,
-        "cluster": None,
+        "cluster": row.cluster_name,
         "backend_state": "up" if row.reachable else "down",
     }
 

@@ -132,7 +132,7 @@ def viewer(call: Call) -> Callable[[Detail], dict[str, Any]]:
             made["os-vol-mig-status-attr:migstat"] = row.migration_status
             made["os-vol-mig-status-attr:name_id"] = None
         if admin:
-            made |= {"migration_status": row.migration_status, "provider_id": None, "cluster_name": None}
+            made |= {"migration_status": row.migration_status, "provider_id": None, "cluster_name": row.cluster_name}
         return made
 
     return view

@@ -55,8 +55,21 @@ pools = Table(
     Column("reported", JSON, nullable=False),
     Column("present", Boolean, nullable=False, default=True, server_default=true()),
     Column("disabled", Boolean, nullable=False, default=False, server_default=false()),
+    Column("cluster_name", String(127)),
     Column("updated_at", DateTime),
+    Index("ix_pools_host", "host_id"),
+    partial("ix_pools_cluster", "cluster_name", where="cluster_name IS NOT NULL"),
 )
+
+clusters = Table(
+    "clusters",
+    metadata,
+    Column("name", String(127), primary_key=True),
+    Column("disabled", Boolean, nullable=False, default=False, server_default=false()),
+    Column("disabled_reason", String(255)),
+    *times(),
+)
+"""`NAME@BACKEND`: a back end that several hosts serve. Its members are the pools that have its name."""
 
 evictions = Table(
     "evictions",

@@ -74,11 +74,13 @@ async def volume_api(
     names: tuple[str, ...] = ("host-a",),
     targets: Mapping[str, Target] | None = None,
     others: Mapping[type, Any] | None = None,
+    *,
     compute: Compute | None = None,
+    cluster: str | None = None,
     **settings: Any,
 ) -> AsyncIterator[Api]:
     used = {ComputeService: ComputeService(compute)} if compute is not None else {}
-    async with site(tmp_path, names, targets, compute=compute) as here:
+    async with site(tmp_path, names, targets, cluster, compute=compute) as here:
         services = Services(
             here.db,
             Policy.builtin(),

@@ -117,6 +117,9 @@ class Hosts:
     def lost(self, host_id: str) -> None:
         self.lost_calls.append(host_id)
 
+    def look(self, host_id: str) -> None:
+        """It is never polled here."""
+
     async def reachable(self, host_id: str, timeout: float) -> bool:
         await asyncio.sleep(0)
         return host_id not in self.away
@@ -134,13 +137,17 @@ class Site:
 
 @asynccontextmanager
 async def runner_for(
-    folder: Path, name: str, targets: Mapping[str, Target] | None = None
+    folder: Path, name: str, targets: Mapping[str, Target] | None = None, cluster: str | None = None
 ) -> AsyncIterator[tuple[Runner, FileBackend]]:
-    """A real agent's runner with a file back end called `files` below `folder`, and these targets."""
+    """A real agent's runner with a file back end called `files` below `folder`, and these targets.
+
+    Those of a cluster have one folder together.
+    """
     (folder / "locks").mkdir(parents=True, exist_ok=True)
     journal = Journal(folder / "journal.db")
     await journal.open()
-    backend = FileBackend("files", FileBackendConfig(driver="file", path=folder / "volumes"))
+    path = folder / "volumes" if cluster is None else folder.parent / "shared"
+    backend = FileBackend("files", FileBackendConfig(driver="file", path=path, cluster_name=cluster))
     sealer = Sealer(folder / "host.key")
     services = Services(
         host=name, journal=journal, backends={"files": backend}, targets=targets or {}, sealer=sealer
@@ -178,8 +185,9 @@ def new_engine(
 
 @asynccontextmanager
 async def site(
-    folder: Path, names: tuple[str, ...] = ("host-a",), targets: Mapping[str, Target] | None = None, **options: Any
-) -> AsyncIterator[Site]:
+    folder: Path, names: tuple[str, ...] = ("host-a",), targets: Mapping[str, Target] | None = None,
+    cluster: str | None = None, **options: Any,
+) -> AsyncIterator[Site]:  # fmt: skip
     """A database, an engine and agents, all real but for the wire between them."""
     async with AsyncExitStack() as stack:
         db = databases.fresh(folder / "state.db")
@@ -189,7 +197,7 @@ async def site(
         folders: dict[str, Path] = {}
         for name in names:
             folders[name] = folder / name
-            runner, backend = await stack.enter_async_context(runner_for(folder / name, name, targets))
+            runner, backend = await stack.enter_async_context(runner_for(folder / name, name, targets, cluster))
             hosts.wires[name] = Wire(runner, backend=backend)
             host = EnrolledHost(name, "127.0.0.1", 1, 2, "0" * 64, utcnow())
             db.write_now(lambda conn, host=host: enrolment.put_host(conn, host))

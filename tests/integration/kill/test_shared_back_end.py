@@ -1,0 +1,122 @@
+"""Two agents that serve one folder: one is killed, at rest and in the middle of its work, and the other goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.api import AWAY
+from tests.support.site import Site, started
+
+pytestmark = [pytest.mark.kill, pytest.mark.root]
+LEASE_S = 2
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Site]:
+    sets = (f"fleet.member_lease_s={LEASE_S}", "fleet.poll_interval_s=1")
+    site = Site(agents=2, sets=sets)
+    folder = site.folder / "shared"
+    for part in site.agents.values():
+        part.sets = (*part.sets, f"backends.files.path={folder}", "backends.files.cluster_name=c1")
+    with started(site):
+        yield site
+
+
+def folder(site: Site) -> Path:
+    return site.folder / "shared" / "volumes"
+
+
+def hosts(site: Site) -> Counter[str]:
+    return Counter(row["os-vol-host-attr:host"].partition("@")[0] for row in site.api.volumes())
+
+
+def cluster(site: Site) -> dict[str, object]:
+    (found,) = site.api.get("/v3/clusters/detail")["clusters"]
+    return dict(found)
+
+
+def all_gone(site: Site) -> None:
+    for row in site.api.volumes():
+        site.api.delete(f"/v3/volumes/{row['id']}")
+    site.api.settle()
+    assert site.api.volumes() == []
+    assert list(folder(site).iterdir()) == []
+    assert list((folder(site).parent / "partial").iterdir()) == []
+
+
+def test_both_serve_and_one_is_enough(shared: Site) -> None:
+    api = shared.api
+    for number in range(8):
+        api.create_volume(f"v{number}")
+    api.settle()
+    assert {row["status"] for row in api.volumes()} == {"available"}
+    assert set(hosts(shared)) == set(shared.hosts)
+    assert {row["cluster_name"] for row in api.volumes()} == {"c1@files"}
+    dead = shared.hosts[0]
+    shared.agents[dead].kill()
+
+    def moved() -> None:
+        assert dead not in hosts(shared)
+        assert (cluster(shared)["num_down_hosts"], cluster(shared)["state"]) == (1, "up")
+
+    shared.truths.eventually(moved, 30)
+    made = [api.made(f"after{number}") for number in range(3)]
+    assert len(made) == 3
+    all_gone(shared)
+    shared.restart(dead)
+    shared.truths.eventually(lambda: _whole(shared), 30)
+
+
+@pytest.mark.parametrize("fault", ["agent.job.started", "agent.job.effect-done"])
+def test_what_it_had_in_hand_is_done_by_the_other(shared: Site, fault: str) -> None:
+    api, dying = shared.api, shared.agents[shared.hosts[1]]
+    dying.arm(fault)
+    for number in range(12):
+        with suppress(*AWAY):
+            api.create_volume(f"w{number}")
+        if not dying.alive:
+            break
+    dying.died()
+    api.settle(30)
+    assert {row["status"] for row in api.volumes()} == {"available"}
+    # Its volumes were moved, in hand or idle.
+    shared.truths.eventually(lambda: _at(shared, shared.hosts[0]), 30)
+    assert sorted(path.name for path in folder(shared).iterdir()) == sorted(row["id"] for row in api.volumes())
+    all_gone(shared)
+    shared.restart(dying.name)
+    shared.truths.eventually(lambda: _whole(shared), 30)
+    # What it was doing when it died it does not go on with.
+    shared.truths.eventually(lambda: _nothing_kept(shared, dying.name), 30)
+
+
+def test_one_that_stood_still_does_not_go_on(shared: Site) -> None:
+    api, paused = shared.api, shared.agents[shared.hosts[1]]
+    paused.pause()
+    try:
+        for number in range(6):
+            api.create_volume(f"p{number}")
+        api.settle(60)
+        assert {row["status"] for row in api.volumes()} == {"available"}
+        shared.truths.eventually(lambda: _at(shared, shared.hosts[0]), 30)
+    finally:
+        paused.go_on()
+    shared.truths.eventually(lambda: _whole(shared), 30)
+    all_gone(shared)
+    shared.truths.eventually(lambda: _nothing_kept(shared, paused.name), 30)
+
+
+def _at(site: Site, host: str) -> None:
+    assert set(hosts(site)) == {host}
+
+
+def _whole(site: Site) -> None:
+    assert cluster(site)["num_down_hosts"] == 0
+
+
+def _nothing_kept(site: Site, host: str) -> None:
+    assert site.truths.journal(host, "SELECT key, state FROM jobs") == []
