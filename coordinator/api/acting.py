@@ -16,7 +16,7 @@ from coordinator.operations.compute_service import ComputeService
 from coordinator.operations.engine import Engine
 from coordinator.operations.errors import NotCancellable, StillRunning
 from coordinator.operations.external_attachments import vouched_by
-from coordinator.state import attachments, operations, snapshots, volumes
+from coordinator.state import attachments, events, operations, snapshots, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.volume_lists import Shown
 
@@ -41,6 +41,11 @@ def requester(call: Call, project_id: str | None = None) -> Requester:
         request_id=call.context.request_id,
         owner=call.services.get(Engine).owner,
     )
+
+
+def changed(conn: Connection, call: Call, resource_type: str, row: Row[Any], type: str) -> None:
+    """Record the event of a change that was made at once."""
+    events.record(conn, requester(call, row.project_id).change(resource_type, row.id), type, {})
 
 
 def owned_volume(conn: Connection, call: Call, volume_id: str, rule: str) -> Row[Any]:

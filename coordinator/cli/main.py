@@ -21,6 +21,7 @@ COMMANDS = {
     "key": (f"{NOUNS}.key:key", "Secrets that volumes and images are encrypted with."),
     "host": (f"{NOUNS}.host:host", "Hosts of the fleet."),
     "operation": (f"{NOUNS}.operation:operation", "The durable work on resources."),
+    "event": (f"{NOUNS}.event:event", "What happened, in order."),
     "issue": (f"{NOUNS}.site:issue", "What is not as it should be, with a remedy."),
     "message": (f"{NOUNS}.site:message", "Why something that you asked for did not come about."),
     "service": (f"{NOUNS}.site:service", "The services of the site."),

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from agent.base.ids import new_id
-from coordinator.state import operations, site
+from coordinator.state import events, operations, site
+from coordinator.state.events import Change
 from coordinator.state.operations import Operation
 
 
@@ -20,6 +21,10 @@ class Requester:
     user_id: str
     request_id: str
     owner: str
+
+    def change(self, resource_type: str, resource_id: str) -> Change:
+        """What an event of a change is about that needs no operation."""
+        return Change(resource_type, resource_id, self.project_id, self.user_id, self.request_id)
 
 
 def accept(
@@ -50,5 +55,5 @@ def accept(
         owner=requester.owner,
     )
     operations.add(conn, operation)
-    operations.record_event(conn, operation, f"{kind}.start", {})
+    events.record(conn, operation, f"{kind}.start", {})
     return operation

@@ -17,7 +17,7 @@ from coordinator.lifecycle.operation import OPERATION
 from coordinator.operations import members
 from coordinator.operations.errors import Cancelled, UndoFailed
 from coordinator.operations.workflow import JobCall, JobStep, WaitStep, Workflow
-from coordinator.state import operations
+from coordinator.state import events, operations
 from coordinator.state.operations import Operation
 from coordinator.state.savepoint import savepoint
 from coordinator.state.tables.columns import utcnow
@@ -109,7 +109,7 @@ def advance(
             return _store(conn, operation), Next(step.name, None, "", pause_s=float(retry_after) * 2 ** (attempt - 1))
         operation = _mark(operation, step.name, state="done", result=result)
     workflow.finished(conn, operation)
-    operations.record_event(conn, operation, f"{workflow.kind}.end", {})
+    events.record(conn, operation, f"{workflow.kind}.end", {})
     ended = _store(conn, operation, state=OPERATION.rule("finish").target, finished_at=utcnow())
     return ended, None
 
@@ -156,7 +156,7 @@ def retreat(
         operation = replace(_mark(operation, step.name, state="undone"), step=operation.step)
     error = from_body(operation.error or {})
     workflow.failed(conn, operation, error)
-    operations.record_event(conn, operation, f"{workflow.kind}.error", {"error": operation.error})
+    events.record(conn, operation, f"{workflow.kind}.error", {"error": operation.error})
     event = "cancelled" if isinstance(error, Cancelled) else "undone"
     return _store(conn, operation, state=OPERATION.rule(event).target, finished_at=utcnow()), None
 
@@ -205,7 +205,7 @@ def give_up_undo(
     both = UndoFailed(cause=str(cause), step=step, undo_cause=str(error), operation=operation.id)
     if workflow.attention is not None:
         workflow.attention(conn, operation, str(both))
-    operations.record_event(conn, operation, f"{workflow.kind}.attention", {"error": both.to_body()})
+    events.record(conn, operation, f"{workflow.kind}.attention", {"error": both.to_body()})
     return _store(
         conn, operation, state=OPERATION.rule("undo_failed").target, error=both.to_body(), finished_at=utcnow()
     )

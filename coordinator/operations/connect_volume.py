@@ -17,7 +17,7 @@ from coordinator.operations.accept import Requester, accept
 from coordinator.operations.exports import AGAIN_ON, connection_of, export_call
 from coordinator.operations.settling import settle
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
-from coordinator.state import attachments, messages, volumes
+from coordinator.state import attachments, events, messages, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import move, move_if
@@ -114,6 +114,8 @@ def _disconnected(conn: Connection, operation: Operation) -> None:
     if not operation.args["keep"]:
         move_if(conn, "attachment", operation.resource_id, "gone", detach_time=utcnow())
     settle(conn, operation.args["volume_id"])
+    if not operation.args["keep"]:
+        events.record(conn, operation, "detach_volume.end", {})
 
 
 def _not_disconnected(conn: Connection, operation: Operation, error: BrickyardError) -> None:

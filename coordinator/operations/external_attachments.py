@@ -28,7 +28,7 @@ from coordinator.operations.attachment_errors import (
 from coordinator.operations.connect_volume import accept_connect, accept_disconnect
 from coordinator.operations.settling import settle
 from coordinator.operations.transports import Transport
-from coordinator.state import attachments, metadata, operations, volumes
+from coordinator.state import attachments, events, metadata, operations, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move
@@ -164,7 +164,7 @@ def kept_by_host(attachment: Row[Any]) -> KeptByHost:
     return KeptByHost(id=attachment.id, volume=attachment.volume_id, host=attachment.host_id)
 
 
-def complete(conn: Connection, attachment: Row[Any]) -> None:
+def complete(conn: Connection, requester: Requester, attachment: Row[Any]) -> None:
     """The user says that the volume is in use now. Once more is fine."""
     if attachment.owner == "agent":
         raise kept_by_host(attachment)
@@ -172,6 +172,7 @@ def complete(conn: Connection, attachment: Row[Any]) -> None:
         return
     move(conn, "attachment", attachment.id, "complete", attach_time=utcnow())
     settle(conn, attachment.volume_id)
+    events.record(conn, requester.change("attachment", attachment.id), "attach_volume.end", {})
 
 
 async def vouched_by(compute: Compute | None, rows: Sequence[Row[Any]]) -> bool:
@@ -224,4 +225,5 @@ def end(conn: Connection, requester: Requester, attachment: Row[Any], *, vouched
         return accept_disconnect(conn, requester, attachment, keep=False)
     move(conn, "attachment", attachment.id, "gone", detach_time=utcnow())
     settle(conn, attachment.volume_id)
+    events.record(conn, requester.change("attachment", attachment.id), "detach_volume.end", {})
     return None

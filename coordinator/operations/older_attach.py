@@ -30,7 +30,7 @@ from coordinator.operations.external_attachments import (
 )
 from coordinator.operations.reset_status import holder
 from coordinator.operations.settling import MODE_KEY, settle
-from coordinator.state import attachments, metadata, operations, volumes
+from coordinator.state import attachments, events, metadata, operations, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move, move_if
@@ -139,7 +139,7 @@ def _complete(conn: Connection, row: Row[Any], by: Target) -> None:
     )  # fmt: skip
 
 
-def attach(conn: Connection, volume: Row[Any], target: Target) -> Row[Any]:
+def attach(conn: Connection, requester: Requester, volume: Row[Any], target: Target) -> Row[Any]:
     """Say that the volume is in use; once more for the same target is fine.
 
     Raises NoTarget, ReadOnlyVolume, AlreadyAttached, TransitionRefused.
@@ -161,6 +161,7 @@ def attach(conn: Connection, volume: Row[Any], target: Target) -> Row[Any]:
     else:
         move(conn, "volume", volume.id, "attach", attach_status="attached")
     metadata.merge(conn, "volume-admin", volume.id, {MODE_KEY: target.mode})
+    events.record(conn, requester.change("attachment", row.id), "attach_volume.end", {})
     return row
 
 

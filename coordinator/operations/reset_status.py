@@ -15,7 +15,7 @@ from agent.base.errors import Conflict, Invalid
 from coordinator.operations.accept import Requester
 from coordinator.operations.attach_host import accept_detach
 from coordinator.operations.connect_volume import accept_disconnect
-from coordinator.state import attachments, volumes
+from coordinator.state import attachments, events, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import move
@@ -117,6 +117,7 @@ def _end(conn: Connection, requester: Requester, live: Sequence[Row[Any]], wante
             begun.append(accept_disconnect(conn, requester, row, keep=False))
         elif row.owner != "agent":
             move(conn, "attachment", row.id, "gone", detach_time=utcnow())
+            events.record(conn, requester.change("attachment", row.id), "detach_volume.end", {"forced": True})
     return begun
 
 

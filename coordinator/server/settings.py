@@ -11,6 +11,7 @@ from agent.base.sections import LogConfig, TestingConfig
 from coordinator.api.settings import ApiSettings
 from coordinator.compute.settings import ComputeSettings
 from coordinator.identity.settings import IdentitySettings
+from coordinator.notifications.settings import NotificationsSettings
 from coordinator.scheduler.settings import SchedulerSettings
 
 DEFAULT_CONFIG = Path("/etc/brickyard/coordinator.toml")
@@ -113,6 +114,9 @@ class CoordinatorSettings(Section):
         default_factory=HousekeepingSection, description="How long rows are kept that nobody works with any more."
     )
     compute: ComputeSettings = Field(default_factory=ComputeSettings, description="The compute service.")
+    notifications: NotificationsSettings = Field(
+        default_factory=NotificationsSettings, description="Events that are sent out."
+    )
     keys: KeysSection = Field(default_factory=KeysSection, description="Where secrets are sealed.")
     log: LogConfig = Field(default_factory=LogConfig, description="Log lines.")
     testing: TestingConfig = Field(default_factory=TestingConfig, description="Only for tests.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from sqlalchemy import Connection
@@ -47,6 +48,10 @@ from coordinator.server.start import Opened
 from coordinator.state import issues
 from coordinator.state.issues import Issue
 
+if TYPE_CHECKING:
+    from coordinator.notifications.delivery import Delivery
+    from coordinator.notifications.event import Sink
+
 log = get_logger(__name__)
 
 
@@ -66,6 +71,7 @@ class Coordinator:
     identity: LocalIdentity
     app: web.Application
     compute: Compute | None = None
+    deliveries: Sequence[Delivery] = ()
     port: int = 0
     background: set[asyncio.Task[None]] = field(default_factory=set)
     _runner: web.AppRunner | None = None
@@ -79,6 +85,7 @@ class Coordinator:
         await self.poller.begin()
         await self.engine.begin()
         self.background.add(asyncio.create_task(self._housekeeper().run()))
+        self.background |= {asyncio.create_task(one.run()) for one in self.deliveries}
         section = self.settings.coordinator
         self._runner = web.AppRunner(
             self.app, access_log=None, handle_signals=False, shutdown_timeout=section.stop_grace_s
@@ -186,7 +193,8 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     )
     app = make_app(_served(settings), services, Hooks(crashed=_crashed(opened)))
     return Coordinator(
-        settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute
+        settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute,
+        _deliveries(settings, opened, membership),
     )  # fmt: skip
 
 
@@ -194,6 +202,24 @@ def _served(settings: CoordinatorSettings) -> Iterable[Resource]:
     """Where a Keystone proves identities, the built-in service would give tokens that nobody takes."""
     foreign = settings.identity.strategy == "keystone"
     return [resource for resource in all_resources() if not (foreign and resource.prefix.startswith("/identity"))]
+
+
+def _deliveries(settings: CoordinatorSettings, opened: Opened, membership: Membership) -> Sequence[Delivery]:
+    """One for each receiver; where there is none, nothing of them is loaded."""
+    section = settings.notifications
+    if not section.webhooks and section.messaging is None:
+        return ()
+    from coordinator.notifications.delivery import Delivery
+    from coordinator.notifications.webhook import Webhook
+
+    sinks: list[Sink] = [Webhook(hook) for hook in section.webhooks]
+    if section.messaging is not None:
+        from coordinator.notifications.messaging import Bus
+
+        sinks.append(Bus(section.messaging))
+    return [
+        Delivery(opened.db, sink, membership.mine, look_s=section.look_s, give_up_s=section.give_up_s) for sink in sinks
+    ]
 
 
 def _compute(settings: CoordinatorSettings) -> Compute | None:

@@ -14,7 +14,7 @@ from coordinator.state.clock import database_now
 from coordinator.state.errors import LeaseLost
 from coordinator.state.locks import beside_others
 from coordinator.state.tables.columns import utcnow
-from coordinator.state.tables.operations import events, operations
+from coordinator.state.tables.operations import operations
 
 LEASE_S = 10.0
 _CLAIMED_AT_ONCE = 200
@@ -62,7 +62,6 @@ _INSERTED = (
 )  # fmt: skip
 # Made once: building a statement takes longer than running it.
 _ADD = insert(operations).values(lease_until=database_now() + LEASE_S)
-_EVENT = insert(events)
 _COLUMNS = [operations.c[name] for name in Operation.__dataclass_fields__]
 
 
@@ -240,9 +239,3 @@ def retake(conn: Connection, operation_id: str, owner: str) -> Operation | None:
         .returning(*_COLUMNS)
     ).one_or_none()  # fmt: skip
     return None if row is None else _of(row)
-
-
-def record_event(conn: Connection, operation: Operation, type: str, payload: dict[str, Any]) -> None:
-    """Add a row to the outbox in the same transaction as the change that it tells of."""
-    about = {name: getattr(operation, name) for name in ("resource_type", "resource_id", "project_id", "request_id")}
-    conn.execute(_EVENT, {**about, "at": utcnow(), "type": type, "payload": payload})

@@ -11,11 +11,12 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, e
 from coordinator.state.tables.attachments import attachments, generations
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.enrolment import certificates, join_tokens
+from coordinator.state.tables.events import events
 from coordinator.state.tables.fleet import issues
 from coordinator.state.tables.identity import identity_revoked
 from coordinator.state.tables.images import image_properties, images
 from coordinator.state.tables.messages import messages
-from coordinator.state.tables.operations import events, operations
+from coordinator.state.tables.operations import operations
 from coordinator.state.tables.snapshots import snapshot_metadata, snapshots
 from coordinator.state.tables.volumes import (
     volume_admin_metadata,

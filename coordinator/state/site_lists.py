@@ -1,4 +1,4 @@
-"""Pages of what `/brickyard/v1` lists: hosts, operations, host attachments, issues, events."""
+"""Pages of what `/brickyard/v1` lists: hosts, operations, host attachments, issues."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coordinator.state.paging import Page, page_of
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.enrolment import enrolled_hosts
 from coordinator.state.tables.fleet import hosts, issues
-from coordinator.state.tables.operations import events, operations
+from coordinator.state.tables.operations import operations
 
 BY_ID = (("id", False),)
 OLDEST_FIRST = (("first_seen", False), ("id", False))
@@ -56,11 +56,3 @@ def issue_page(
         return page_of(conn, query, issues, page)
     mine = issues.c.project_id == project_id
     return page_of(conn, query.where(mine), issues, page, mine)
-
-
-def events_after(conn: Connection, seq: int, project_id: str | None, limit: int) -> Sequence[Row[Any]]:
-    """Events with a higher number than `seq`, in their order."""
-    query = select(events).where(events.c.seq > seq)
-    if project_id is not None:
-        query = query.where(events.c.project_id == project_id)
-    return conn.execute(query.order_by(events.c.seq).limit(limit)).all()

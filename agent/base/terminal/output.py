@@ -43,13 +43,13 @@ class Record:
 class Endless:
     """Frames of a display that goes on until Ctrl-C, which is its usual end."""
 
-    def __init__(self, frames: Iterator[Table]) -> None:
+    def __init__(self, frames: Iterator[Table | Record]) -> None:
         self._frames = frames
 
-    def __iter__(self) -> Iterator[Table]:
+    def __iter__(self) -> Iterator[Table | Record]:
         return self._frames
 
-    def __next__(self) -> Table:
+    def __next__(self) -> Table | Record:
         return next(self._frames)
 
 

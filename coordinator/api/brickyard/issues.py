@@ -1,4 +1,4 @@
-"""Issues (what is not as it should be, with a remedy) and events (what happened)."""
+"""Issues: what is not as it should be, with a remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row
 
 from agent.base.errors import NotFound
-from coordinator.api.brickyard.pages import PAGING, asked, next_marker, picked, whole
+from coordinator.api.brickyard.pages import PAGING, asked, next_marker, picked
 from coordinator.api.call import Call
 from coordinator.api.fields import Answer, Time
 from coordinator.api.paging import flag
@@ -20,7 +20,6 @@ _FIELDS = (
     "id", "code", "resource_type", "resource_id", "host_id", "project_id", "sentence", "remedy", "details",
     "request_id", "first_seen", "last_seen", "closed_at",
 )  # fmt: skip
-_EVENT = ("seq", "at", "type", "resource_type", "resource_id", "project_id", "request_id", "payload")
 
 
 class IssueAnswer(Answer):
@@ -42,24 +41,6 @@ class IssueAnswer(Answer):
 class IssueList(Answer):
     issues: list[IssueAnswer]
     next_marker: str | None
-
-
-class EventAnswer(Answer):
-    seq: int
-    at: Time
-    type: str
-    resource_type: str
-    resource_id: str
-    project_id: str
-    request_id: str
-    payload: dict[str, Any]
-
-
-class EventList(Answer):
-    """`next_after` is what to give as `after` the next time."""
-
-    events: list[EventAnswer]
-    next_after: int
 
 
 async def listed(call: Call) -> dict[str, Any]:
@@ -89,28 +70,15 @@ async def show(call: Call) -> dict[str, Any]:
     return picked(await call.services.db.read(read), *_FIELDS)
 
 
-async def events(call: Call) -> dict[str, Any]:
-    after = whole(call, "after", 0, 1 << 60)
-    limit = max(1, whole(call, "limit", call.services.settings.max_limit, call.services.settings.max_limit))
-    everywhere = flag(call, "all_projects")
-    if everywhere:
-        call.require("brickyard:events:get_all")
-    project = None if everywhere else call.context.project_id
-    rows = await call.services.db.read(lambda conn: site_lists.events_after(conn, after, project, limit))
-    return {"events": [picked(row, *_EVENT) for row in rows], "next_after": rows[-1].seq if rows else after}
-
-
 def resource() -> Resource:
     """The routes."""
     return Resource(
         "issues",
-        "Issues and events.",
+        "Issues.",
         (
             get("/issues", listed, _OWN, "List open issues, the oldest first.", answer=IssueList,
                 query=(*PAGING, "code", "resource_id", "host_id", "closed")),
             get("/issues/{issue_id}", show, _OWN, "Show an issue.", answer=IssueAnswer, answer_key="issue"),
-            get("/events", events, "brickyard:events:get", "Events after a number.", answer=EventList,
-                query=("after", "limit", "all_projects")),
         ),
         prefix="/brickyard/v1",
     )  # fmt: skip

@@ -141,7 +141,7 @@ async def update(call: Call) -> dict[str, Any]:
 async def complete(call: Call) -> None:
     def change(conn: Connection) -> None:
         row = owned_attachment(conn, call, call.params["attachment_id"], "volume:attachment_complete")
-        external_attachments.complete(conn, row)
+        external_attachments.complete(conn, requester(call, row.project_id), row)
 
     await call.services.db.write(change)
 

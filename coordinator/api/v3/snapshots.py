@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 from sqlalchemy import Connection, Row
 
-from coordinator.api.acting import owned_snapshot, owned_volume, requester
+from coordinator.api.acting import changed, owned_snapshot, owned_volume, requester
 from coordinator.api.call import Call
 from coordinator.api.conditions import exact, ids, like, number, pairs, time, truth
 from coordinator.api.errors import BadRequest
@@ -188,6 +188,7 @@ async def update(call: Call) -> dict[str, Any]:
         row = owned_snapshot(conn, call, call.params["snapshot_id"], "volume:update_snapshot")
         if values:
             snapshots.set_values(conn, row.id, **values)
+        changed(conn, call, "snapshot", row, "update_snapshot.end")
         return view(call, snapshots.get(conn, row.id), metadata.read(conn, "snapshot", row.id), extended=False)
 
     return await call.services.db.write(change)

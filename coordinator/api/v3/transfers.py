@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy import Connection, Row
 
 from agent.base.errors import NotFound
-from coordinator.api.acting import own_project, owned_volume
+from coordinator.api.acting import changed, own_project, owned_volume
 from coordinator.api.call import Call
 from coordinator.api.conditions import exact, ids, like
 from coordinator.api.fields import Answer, Body, Boolean, Hidden, Name, Since, Time, Uuid, stamp
@@ -131,7 +131,9 @@ async def _create(call: Call) -> dict[str, Any]:
         encrypted = call.version >= _ENCRYPTED
         # Before 3.55 nobody spoke of snapshots: they stayed with the giver.
         stay = given.no_snapshots or call.version < _SNAPSHOTS
-        return transfer_volume.offer(conn, volume, given.name, no_snapshots=stay, encrypted=encrypted)
+        made = transfer_volume.offer(conn, volume, given.name, no_snapshots=stay, encrypted=encrypted)
+        changed(conn, call, "volume", volume, "transfer_create.end")
+        return made
 
     row, key = await call.services.db.write(make)
     return {**_detail(call, row), "auth_key": key}
@@ -175,7 +177,9 @@ async def _show(call: Call) -> dict[str, Any]:
 
 async def _delete(call: Call) -> None:
     def withdraw(conn: Connection) -> None:
-        transfer_volume.withdraw(conn, _owned(conn, call, "volume:delete_transfer"))
+        row = _owned(conn, call, "volume:delete_transfer")
+        transfer_volume.withdraw(conn, row)
+        changed(conn, call, "volume", volumes.get(conn, row.volume_id), "transfer_delete.end")
 
     await call.services.db.write(withdraw)
 
@@ -190,6 +194,7 @@ async def _accept(call: Call) -> dict[str, Any]:
         if encrypted and call.version < _ENCRYPTED:
             raise transfer_volume.EncryptedNotYet
         transfer_volume.take(conn, row, key, taker, keys)
+        changed(conn, call, "volume", volumes.get(conn, row.volume_id), "transfer_accept.end")
         return row
 
     return _summary(call, await call.services.db.write(take))

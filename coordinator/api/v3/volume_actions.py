@@ -7,7 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 
 from agent.base.errors import NotFound
-from coordinator.api.acting import end_work, requester, target
+from coordinator.api.acting import changed, end_work, requester, target
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, Gib, Key, Metadata, RequiredName, Uuid
@@ -115,6 +115,8 @@ async def retype(call: Call) -> None:
         operation, multiattach = retype_volume.retype(conn, requester(call, row.project_id), keys, row, wanted)
         if multiattach:
             call.require("volume:multiattach", target(row))
+        if operation is None:
+            changed(conn, call, "volume", row, "retype_volume.end")
         return operation
 
     await call.services.get(Engine).submit_perhaps(change)

@@ -108,7 +108,12 @@ async def attach(call: Call) -> None:
     body = call.valid(AttachBody)
     owner = owner_of(call, body.instance_uuid)
     target = Target(body.instance_uuid, body.host_name, body.mountpoint, body.mode or "rw", owner)
-    await call.services.db.write(lambda conn: older_attach.attach(conn, mine(conn, call), target))
+
+    def change(conn: Connection) -> None:
+        row = mine(conn, call)
+        older_attach.attach(conn, requester(call, row.project_id), row, target)
+
+    await call.services.db.write(change)
 
 
 async def begin_detaching(call: Call) -> None:

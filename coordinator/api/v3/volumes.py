@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select
 
 from agent.base.errors import NotFound
 from agent.base.ids import is_id
-from coordinator.api.acting import end_work, owned_volume, requester, scope, target
+from coordinator.api.acting import changed, end_work, owned_volume, requester, scope, target
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, Gib, Metadata, Name, Since, Text, Uuid
@@ -235,6 +235,7 @@ async def update(call: Call) -> dict[str, Any]:
             volumes.set_values(conn, row.id, **values)
         if body.metadata is not None:
             metadata.replace(conn, "volume", row.id, body.metadata)
+        changed(conn, call, "volume", row, "update_volume.end")
         return shown(conn, volumes.get(conn, row.id))
 
     return detailed(call, await call.services.db.write(change))

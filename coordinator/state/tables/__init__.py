@@ -25,6 +25,7 @@ MODULES = (
     "attachments",
     "coordinators",
     "enrolment",
+    "events",
     "fleet",
     "identity",
     "images",

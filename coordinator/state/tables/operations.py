@@ -1,4 +1,4 @@
-"""Operations (the durable work of coordinators) and the outbox of events.
+"""Operations: the durable work of coordinators.
 
 `steps` maps a step's name to `{state, attempt, result}`; names and result shapes are frozen per (kind, version).
 `lease_until` is in seconds since 1970 on the database's clock.
@@ -39,18 +39,4 @@ operations = Table(
     partial("ix_operations_active", "lease_until", where=_ACTIVE),
     Index("ix_operations_resource", "resource_id", "created_at"),
     Index("ix_operations_project", "project_id", "created_at", "id"),
-)
-
-events = Table(
-    "events",
-    metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
-    Column("at", DateTime, nullable=False),
-    Column("type", String(63), nullable=False),
-    Column("resource_type", String(32), nullable=False),
-    Column("resource_id", String(36), nullable=False),
-    Column("project_id", String(64), nullable=False),
-    Column("request_id", String(64), nullable=False),
-    Column("payload", JSON, nullable=False),
-    sqlite_autoincrement=True,
 )

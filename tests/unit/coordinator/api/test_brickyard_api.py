@@ -174,6 +174,21 @@ async def test_issues_and_events(tmp_path: Path) -> None:
         assert (await api("GET", f"{V1}/events?all_projects=1", who="other")).status == 403
 
 
+async def test_who_waits_for_events_hears_of_the_next(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        volume = await api.volume()
+        after = (await api("GET", f"{V1}/events")).body["next_after"]
+        waiting = asyncio.ensure_future(api("GET", f"{V1}/events?after={after}&wait=30"))
+        await api("PUT", f"/volumes/{volume['id']}", json={"volume": {"name": "new"}})
+        (found,) = (await asyncio.wait_for(waiting, 20)).body["events"]
+        assert (found["type"], found["payload"]["volume"]["name"]) == ("update_volume.end", "new")
+        assert (await api("GET", f"{V1}/events?after={found['seq']}&wait=1")).body["next_after"] == found["seq"]
+        ends = (await api("GET", f"{V1}/events?type=create_volume.end")).body["events"]
+        assert [one["payload"]["volume"]["status"] for one in ends] == ["available"]
+        assert (await api("GET", f"{V1}/events?resource_id={new_id()}")).body["events"] == []
+        assert (await api("GET", f"{V1}/events?wait=soon")).status == 400
+
+
 async def repair(api: Api, volume: dict[str, Any], *, dry_run: bool = True) -> dict[str, Any]:
     answer = await api("POST", f"{V1}/volumes/{volume['id']}/repair", who="root", json={"dry_run": dry_run})
     assert answer.status == 200, answer.body

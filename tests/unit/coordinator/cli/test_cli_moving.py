@@ -15,9 +15,9 @@ from coordinator.cli.service import service
 from coordinator.operations.accept import Requester, accept
 from coordinator.server.settings import CoordinatorSection, CoordinatorSettings, StateSection
 from coordinator.server.start import Opened, open_state
-from coordinator.state import attachments, operations, rows, site, volumes
+from coordinator.state import attachments, events, operations, rows, site, volumes
 from coordinator.state.database import Database
-from coordinator.state.tables.operations import events
+from coordinator.state.tables.events import events as event_rows
 from coordinator.state.transition import enter, move
 from tests.support import postgres
 
@@ -136,8 +136,10 @@ def test_a_site_moves_to_postgresql_with_all_that_it_has(tmp_path: Path, url: st
     assert db.read_now(lambda conn: opened.keys.get(conn, secret.id)).value == b"open sesame"
     (running,) = db.read_now(operations.listing)
     assert running.state == "running", "what was at work goes on"
-    db.write_now(lambda conn: operations.record_event(conn, running, "volume.test", {}))
-    numbers = db.read_now(lambda conn: conn.execute(select(events.c.seq).order_by(events.c.seq)).scalars().all())
+    db.write_now(lambda conn: events.record(conn, running, "volume.test", {}))
+    numbers = db.read_now(
+        lambda conn: conn.execute(select(event_rows.c.seq).order_by(event_rows.c.seq)).scalars().all()
+    )
     assert len(set(numbers)) == len(numbers) == 2
     assert db.read_now(lambda conn: volumes.get(conn, volume)).name == "Größe"
     db.close()

@@ -13,14 +13,14 @@ from sqlalchemy import Connection, func, insert, select, update
 from agent.base.ids import new_id
 from coordinator.server.housekeeping import Housekeeper, kept
 from coordinator.server.settings import HousekeepingSection
-from coordinator.state import attachments, enrolment, identity, issues, messages, operations, purge, volumes
+from coordinator.state import attachments, enrolment, events, identity, issues, messages, operations, purge, volumes
 from coordinator.state.database import Database
 from coordinator.state.enrolment import CertificateRow
 from coordinator.state.issues import Issue
 from coordinator.state.operations import Operation
 from coordinator.state.tables import metadata
 from coordinator.state.tables.columns import utcnow
-from coordinator.state.tables.operations import events
+from coordinator.state.tables.events import events as event_rows
 from coordinator.state.transition import enter, move
 from tests.support import databases
 
@@ -49,7 +49,7 @@ def age(conn: Connection, table: str, **values: Any) -> None:
 def operation(conn: Connection, state: str) -> None:
     made = Operation(new_id(), "k", 1, "volume", new_id(), "p", "u", "r", {}, {}, "running", 1, "c1")
     operations.add(conn, made)
-    operations.record_event(conn, made, "k.start", {})
+    events.record(conn, made, "k.start", {})
     conn.execute(update(metadata.tables["operations"]).where(metadata.tables["operations"].c.id == made.id)
                  .values(state=state, finished_at=None if state in operations.ACTIVE else OLD))  # fmt: skip
 
@@ -152,7 +152,7 @@ async def test_many_rows_go_in_small_bites(db: Database) -> None:
         "payload": {},
     }
     rows = [{"at": OLD, **fields} for _ in range(3 * purge.BATCH + 1)]
-    db.write_now(lambda conn: conn.execute(insert(events), rows) and None)
+    db.write_now(lambda conn: conn.execute(insert(event_rows), rows) and None)
     assert len(db.read_now(lambda conn: purge.due(conn, KEPT))["events"]) == purge.BATCH
     assert await Housekeeper(db, HousekeepingSection()).purge() == {"events": 3 * purge.BATCH + 1}
 

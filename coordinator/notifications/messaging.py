@@ -1,0 +1,86 @@
+"""Events on a message bus, by oslo.messaging. Its modules are loaded where a bus is configured, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from coordinator.notifications import cinder_words
+from coordinator.notifications.errors import BusUnusable, MessagingMissing, NotSent
+from coordinator.notifications.event import Event
+from coordinator.notifications.settings import MessagingSettings
+
+_FORMATS = {"messagingv2": 2.0, "messaging": 1.0}
+
+
+class Bus:
+    """See `coordinator.notifications.event.Sink`. Raises MessagingMissing, BusUnusable when it is made.
+
+    The library's `Notifier` logs what could not be sent and goes on; here it must be known. So messages of its form
+    are given to its transport.
+    """
+
+    name = "messaging"
+
+    def __init__(self, settings: MessagingSettings) -> None:
+        self._settings = settings
+        # oslo loads eventlet merely because it is installed, and would then behave differently.
+        sys.modules.setdefault("eventlet", None)  # type: ignore[arg-type]
+        try:
+            from oslo_service import backend
+
+            backend.init_backend(backend.BackendType.THREADING)
+            import oslo_messaging
+            from oslo_config import cfg
+        except (ImportError, ValueError) as error:
+            raise MessagingMissing(reason=str(error)) from None
+        conf = cfg.ConfigOpts()
+        conf([], project="brickyard", default_config_files=[], default_config_dirs=[])
+        try:
+            self._transport: Any = oslo_messaging.get_notification_transport(conf, url=settings.url())
+        except (oslo_messaging.MessagingException, ValueError) as error:
+            # The text of the library's errors may hold the address with its password.
+            raise BusUnusable(reason=type(error).__name__) from None
+        self._target = oslo_messaging.Target
+
+    def wants(self, event: Event) -> bool:
+        return cinder_words.named(event) is not None
+
+    async def send(self, event: Event) -> None:
+        try:
+            await asyncio.wait_for(asyncio.to_thread(self._notify, event), self._settings.timeout_s)
+        except TimeoutError:
+            reason = f"it took longer than {self._settings.timeout_s:g} s"
+            raise NotSent(receiver=self.name, reason=reason) from None
+        except Exception as error:  # noqa: BLE001 - each kind of bus has failures of its own
+            raise NotSent(receiver=self.name, reason=type(error).__name__) from None
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._transport.cleanup)
+
+    def _notify(self, event: Event) -> None:
+        name = cinder_words.named(event)
+        assert name is not None, "only what is wanted is sent"
+        event_type, publisher = name
+        priority = "ERROR" if event_type.endswith(".error") else "INFO"
+        message = {
+            "message_id": str(uuid5(NAMESPACE_URL, f"brickyard:{event.resource_id}:{event.type}:{event.position}")),
+            "publisher_id": publisher,
+            "event_type": event_type,
+            "priority": priority,
+            "payload": cinder_words.payload(event),
+            "timestamp": event.at.isoformat(sep=" "),
+        }
+        context = {
+            "request_id": event.request_id,
+            "project_id": event.project_id,
+            "tenant": event.project_id,
+            "user_id": event.payload.get("user_id"),
+        }
+        for topic in self._settings.topics:
+            target = self._target(topic=f"{topic}.{priority.lower()}")
+            self._transport._send_notification(
+                target, context, message, version=_FORMATS[self._settings.driver], retry=0
+            )

@@ -1,0 +1,63 @@
+"""Events of a site of real processes: at the command line, and posted to a receiver."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.clients.livesite import BIN, live_site
+
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, queue.Queue[str]]]:
+    got: queue.Queue[str] = queue.Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            got.put(body["type"])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", got
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_events_reach_the_terminal_and_the_receiver() -> None:
+    with receiver() as (url, got):
+        hooks = f'notifications.webhooks=[{{ name = "one", url = "{url}", types = ["*_volume.*"] }}]'
+        with live_site(hooks, agents=1) as site:
+            words = [BIN / "brickyard", "event", "list", "--watch", "-o", "ndjson"]
+            watching = subprocess.Popen(words, env=site.env(), stdout=subprocess.PIPE, text=True)
+            assert watching.stdout is not None
+            volume = site.openstack("volume", "create", "--size", "1", "v")["id"]
+            seen = [json.loads(watching.stdout.readline()) for _ in range(2)]
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(30) == 0
+            assert [(one["type"], one["resource_id"]) for one in seen] == [
+                ("create_volume.start", volume),
+                ("create_volume.end", volume),
+            ]
+            assert [got.get(timeout=30) for _ in range(2)] == ["create_volume.start", "create_volume.end"]
+            listed = json.loads(site.run("brickyard", "event", "list", "--type", "create_volume.end", "--json"))
+            assert [one["payload"]["volume"]["status"] for one in listed] == ["available"]
