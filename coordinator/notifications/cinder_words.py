@@ -25,6 +25,7 @@ _WORKS = {
     "attach_volume": "volume.attach",
     "detach_volume": "volume.detach",
     "retype_volume": "volume.retype",
+    "recrypt_volume": "volume.retype",
     "update_volume": "volume.update",
     "update_snapshot": "snapshot.update",
     "transfer_create": "volume.transfer.create",
