@@ -39,7 +39,8 @@ def stone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keystone]:
 
 
 def settings(stone: Keystone, **more: Any) -> KeystoneSettings:
-    return KeystoneSettings(auth_url=stone.url, password=SecretStr(PASSWORD), **more)
+    # A busy machine makes Keystone slow; what is tested is what it says.
+    return KeystoneSettings(auth_url=stone.url, password=SecretStr(PASSWORD), **{"timeout_s": 60.0, **more})
 
 
 @asynccontextmanager
