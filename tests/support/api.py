@@ -32,9 +32,12 @@ class Api:
         self._mine = threading.local()
         self.bodies: list[bytes] = []
 
+    def password(self) -> str:
+        return self._password_file.read_text().strip()
+
     def login(self) -> None:
         domain = {"id": "default"}
-        user = {"name": "admin", "password": self._password_file.read_text().strip(), "domain": domain}
+        user = {"name": "admin", "password": self.password(), "domain": domain}
         scope = {"project": {"name": "admin", "domain": domain}}
         identity = {"methods": ["password"], "password": {"user": user}}
         path = "/identity/v3/auth/tokens"

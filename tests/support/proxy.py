@@ -1,4 +1,4 @@
-"""A TCP relay whose traffic towards the server can be held back, and let go when nobody waits for it any more."""
+"""A TCP relay whose traffic towards the server can be held back and let go later, or cut like a network."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Literal
+
+Cut = Literal["both", "answers"]
 
 
 class Pair:
@@ -17,6 +20,7 @@ class Pair:
         self.held: bytes | None = None
         self.near_gone = False
         self.late = False
+        self.lost = False
         self.answered_after = 0
 
 
@@ -32,6 +36,8 @@ class Proxy:
         self._changed = threading.Condition(self._lock)
         self._wake_read, self._wake_write = socket.socketpair()
         self._stopping = False
+        self._cut: Cut | None = None
+        self._unmet: list[socket.socket] = []
         self._thread = threading.Thread(target=self._run)
 
     def hold(self, quiet: float = 0.5) -> None:
@@ -58,6 +64,22 @@ class Proxy:
             self._changed.wait_for(lambda: all(pair.answered_after for pair in late), seconds)
             return sum(pair.answered_after for pair in late)
 
+    def cut(self, what: Cut) -> None:
+        """Nothing passes any more, and nobody is told: of `both` directions, or of the `answers` alone."""
+        with self._lock:
+            self._cut = what
+
+    def mend(self) -> None:
+        """Connections that lost bytes are ended, as their time would run out; new ones pass."""
+        with self._changed:
+            for pair in [pair for pair in self._pairs if pair.lost]:
+                self._end(pair)
+            for client in self._unmet:
+                client.close()
+            self._unmet.clear()
+            self._cut = None
+        self._wake_write.send(b"x")
+
     def _held(self) -> int:
         return sum(len(pair.held or b"") for pair in self._pairs)
 
@@ -66,9 +88,14 @@ class Proxy:
             with self._lock:
                 near = {pair.near: pair for pair in self._pairs if not pair.near_gone}
                 far = {pair.far: pair for pair in self._pairs}
-            ready, _, _ = select.select([self._door, self._wake_read, *near, *far], [], [])
+            try:
+                ready, _, _ = select.select([self._door, self._wake_read, *near, *far], [], [])
+            except ValueError:  # one of them was ended meanwhile
+                continue
             for one in ready:
-                if one is self._door:
+                if one is self._wake_read:
+                    self._wake_read.recv(64)
+                elif one is self._door:
                     self._meet(self._door.accept()[0])
                 elif one in near:
                     self._from_client(near[one])
@@ -76,6 +103,10 @@ class Proxy:
                     self._from_server(far[one])
 
     def _meet(self, client: socket.socket) -> None:
+        with self._lock:
+            if self._cut == "both":
+                self._unmet.append(client)
+                return
         try:
             server = socket.create_connection(("127.0.0.1", self._target))
         except OSError:
@@ -87,7 +118,9 @@ class Proxy:
     def _from_client(self, pair: Pair) -> None:
         data = _read(pair.near)
         with self._changed:
-            if pair.held is not None:
+            if self._cut == "both" and data:
+                pair.lost = True
+            elif pair.held is not None:
                 pair.held += data
                 pair.near_gone = not data
                 self._changed.notify_all()
@@ -100,6 +133,9 @@ class Proxy:
     def _from_server(self, pair: Pair) -> None:
         data = _read(pair.far)
         with self._changed:
+            if self._cut is not None and data:
+                pair.lost = True
+                return
             if data and (pair.near_gone or pair.late):
                 pair.answered_after += len(data)
             if data and not pair.near_gone:
@@ -126,7 +162,7 @@ class Proxy:
             self._thread.join()
             for pair in list(self._pairs):
                 self._end(pair)
-            for one in (self._door, self._wake_read, self._wake_write):
+            for one in (*self._unmet, self._door, self._wake_read, self._wake_write):
                 one.close()
 
 
