@@ -21,7 +21,7 @@ from coordinator.state.tables.volumes import volumes
 
 _FRESH_S = 1.0
 _SHARE = 20  # reading takes at most this part of the time
-_MOST_QUEUES = 256
+_MOST_QUEUES, _MOST_ENTRIES = 256, 400_000
 _CHUNK = 500
 _FROM = pools.join(hosts, hosts.c.id == pools.c.host_id)
 _OF_HOST: tuple[ColumnElement[Any], ...] = (
@@ -88,7 +88,7 @@ class Board:
         self._clock = clock
         self._next_read = float("-inf")
         self._pools: dict[str, Pool] = {}
-        self._stamps: dict[str, tuple[Any, ...]] = {}
+        self._stamps: dict[str, int] = {}
         self._queues: dict[object, _Queue] = {}
         self.has_functions = False
         """Whether any back end brings an expression of its own, which looks at each volume."""
@@ -110,9 +110,7 @@ class Board:
             counts = {row[0]: row[1] for row in conn.execute(_COUNTS)}
             for pool in self.pools:
                 pool.volumes = counts.get(pool.id, 0)
-        self.has_functions = any(
-            pool.capabilities["filter_function"] or pool.capabilities["goodness_function"] for pool in self.pools
-        )
+        self.has_functions = any(told.has_functions for told in {pool.told for pool in self.pools})
         self._judge(changed)
         ended = self._clock()
         self._next_read = ended + max(_FRESH_S, (ended - begun) * _SHARE)
@@ -125,7 +123,7 @@ class Board:
         """The allowed pool with most to spare, in the time of a heap; `key` names the set of allowed pools."""
         queue = self._queues.get(key)
         if queue is None:
-            if len(self._queues) >= _MOST_QUEUES:
+            if len(self._queues) >= _MOST_QUEUES or len(self._queues) * len(self._pools) > _MOST_ENTRIES:
                 self._queues.clear()
             queue = self._queues[key] = _Queue(allowed, thick)
             queue.fill(self.pools)
@@ -135,7 +133,7 @@ class Board:
         """Take over what was promised; the pools of which more must be read."""
         changed, seen = [], set()
         for row in rows:
-            pool_id, stamp = row.id, tuple(row)[2:]
+            pool_id, stamp = row.id, hash(tuple(row)[2:])  # Ten thousand hosts have many pools: kept small.
             seen.add(pool_id)
             if self._stamps.get(pool_id) != stamp:
                 self._stamps[pool_id] = stamp

@@ -11,9 +11,11 @@ volumes (ours and foreign ones, no snapshots). What is reserved is a share of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import TYPE_CHECKING, Any
+
+from coordinator.scheduler.told import Told, shared
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -38,10 +40,30 @@ class Pool:
     allocated: int
     reserved_percent: int
     ratio: float
-    capabilities: Mapping[str, Any] = field(repr=False)
+    told: Told = field(repr=False)
     refusal: str | None = None
     away: bool = False
     volumes: int = 0
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """What clients see of a pool and volume types may ask for: Cinder's names, then the pool's own."""
+        figures = {
+            "backend": self.backend,
+            "name": self.name,
+            "total_bytes": self.total,
+            "free_bytes": self.free,
+            "allocated_bytes": self.allocated,
+            "volume_backend_name": self.backend,
+            "pool_name": self.name,
+            "total_capacity_gb": round(self.total / GIB, 2),
+            "free_capacity_gb": round(self.free / GIB, 2),
+            "allocated_capacity_gb": round(self.allocated / GIB, 2),
+            "provisioned_capacity_gb": round(self.provisioned / GIB, 2),
+            "max_over_subscription_ratio": str(self.ratio),
+            "reserved_percentage": self.reserved_percent,
+        }
+        return {**self.told.common, **figures, **self.told.own}
 
     @property
     def reserved(self) -> int:
@@ -89,10 +111,10 @@ def of_row(row: Row[Any]) -> Pool:
     thick = bool(reported.get("thick", not row.thin))
     return Pool(
         id=row.id,
-        host_id=row.host_id,
-        backend=row.backend,
-        name=row.name,
-        availability_zone=row.availability_zone,
+        host_id=intern(row.host_id),
+        backend=intern(row.backend),
+        name=intern(row.name),
+        availability_zone=intern(row.availability_zone),
         thin=row.thin,
         thick=thick,
         total=row.total_bytes,
@@ -101,37 +123,10 @@ def of_row(row: Row[Any]) -> Pool:
         allocated=int(reported.get("allocated_bytes", 0)),
         reserved_percent=row.reserved_percent,
         ratio=row.max_over_subscription if row.thin else 1.0,
-        capabilities=capabilities(row),
+        told=shared(reported, thin=bool(row.thin), thick=thick),
         refusal=_refusal(row),
         away=bool(row.enabled and not row.disabled and not (row.reachable and row.present)),
     )
-
-
-def capabilities(row: Row[Any]) -> dict[str, Any]:
-    """What clients see of a pool and volume types may ask for: Cinder's names, then the pool's own."""
-    reported = row.reported or {}
-    own = reported.get("capabilities") or {}
-    return {
-        **{name: value for name, value in reported.items() if isinstance(value, bool | int | float | str)},
-        "volume_backend_name": row.backend,
-        "pool_name": row.name,
-        "vendor_name": "Brickyard",
-        "driver_version": "1",
-        "storage_protocol": list(reported.get("protocols") or ["local"]),
-        "total_capacity_gb": round(row.total_bytes / GIB, 2),
-        "free_capacity_gb": round(row.free_bytes / GIB, 2),
-        "allocated_capacity_gb": round(int(reported.get("allocated_bytes", 0)) / GIB, 2),
-        "provisioned_capacity_gb": round(row.provisioned_bytes / GIB, 2),
-        "max_over_subscription_ratio": str(row.max_over_subscription),
-        "reserved_percentage": row.reserved_percent,
-        "thin_provisioning_support": bool(row.thin),
-        "thick_provisioning_support": bool(reported.get("thick", not row.thin)),
-        "multiattach": bool(reported.get("multiattach", False)),
-        "QoS_support": bool(reported.get("qos", False)),
-        "filter_function": reported.get("filter_function") or None,
-        "goodness_function": reported.get("goodness_function") or None,
-        **own,
-    }
 
 
 def _refusal(row: Row[Any]) -> str | None:

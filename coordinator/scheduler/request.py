@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+_FLAG, _TRUE = "capabilities:thick_provisioning_support", (["True"], ["true"])
 Purpose = Literal[
     "create_volume", "extend_volume", "create_snapshot", "retype_volume", "manage_existing", "migrate_volume"
 ]
@@ -36,4 +37,8 @@ class Request:
 
     @property
     def wants_thick(self) -> bool:
-        return self.extra_specs.get("provisioning:type", "").strip().lower() == "thick"
+        """By either name that types have for it."""
+        by_flag = self.extra_specs.get("thick_provisioning_support") or self.extra_specs.get(_FLAG, "")
+        return self.extra_specs.get("provisioning:type", "").strip().lower() == "thick" or (
+            by_flag.split()[:1] == ["<is>"] and by_flag.split()[1:2] in _TRUE
+        )

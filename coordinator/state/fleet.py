@@ -155,9 +155,8 @@ def _ratio(pool: Pool, promised: int) -> float:
 
 def pools_of(conn: Connection, host_id: str | None = None) -> Sequence[Row[Any]]:
     """Pools with the state of their host."""
-    query = select(pools, hosts.c.reachable, hosts.c.enabled, hosts.c.availability_zone).join(
-        hosts, hosts.c.id == pools.c.host_id
-    )
+    of_host = (hosts.c.reachable, hosts.c.enabled, hosts.c.disabled_reason, hosts.c.availability_zone)
+    query = select(pools, *of_host).join(hosts, hosts.c.id == pools.c.host_id)
     if host_id is not None:
         query = query.where(pools.c.host_id == host_id)
     return conn.execute(query.order_by(pools.c.id)).all()

@@ -231,6 +231,24 @@ async def test_services_and_pools(api):
     assert body["availabilityZoneInfo"] == [{"zoneName": "nova", "zoneState": {"available": True}}]
 
 
+async def test_pools_are_filtered_by_name_and_by_what_a_type_asks_for(api):
+    async def names(query, version=71):
+        status, body = await api("admin", "GET", f"/v3/scheduler-stats/get_pools{query}", version=version)
+        return [pool["name"] for pool in body["pools"]] if status == 200 else status
+
+    both = ["host-a@fast#p", "host-a@file#p", "host-b@file#p"]
+    type_id = await make(api, "fast", extra_specs={"volume_backend_name": "fast", "qos:any": "1"})
+    assert await names("") == both
+    assert await names("?name=host-a@file%23p") == ["host-a@file#p"]
+    assert await names("?name=host-a@file%23p", 27) == both
+    for query in ("?volume_type=fast&detail=true", f"?volume_type={type_id}", "?volume-type=fast"):
+        assert await names(query) == ["host-a@fast#p"]
+    assert await names("?volume_type=fast", 34) == both
+    assert await names("?volume_type=nosuch") == 404
+    assert await names("?foo=1") == 400
+    assert await names("?foo=1", 30) == both
+
+
 async def test_small_lists(api):
     assert (await api("alice", "GET", "/v3/extensions"))[0] == 200
     assert (await api("alice", "GET", "/v3/extensions/os-services"))[1]["extension"]["alias"] == "os-services"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from agent.base.errors import NotFound
 from coordinator.api.call import Call
+from coordinator.api.errors import BadRequest
 from coordinator.api.paging import flag
 from coordinator.api.resource_filters import ResourceFilters
 from coordinator.api.route import Resource, get
-from coordinator.scheduler.pool import capabilities
-from coordinator.state import fleet, services
+from coordinator.scheduler.pool import of_row
+from coordinator.scheduler.specs import lacking
+from coordinator.state import fleet, services, types
 
 _UPDATED = "2016-01-01T00:00:00+00:00"
 _EXTENSIONS = {
@@ -42,7 +45,7 @@ def site() -> Resource:
         "What the site has.",
         (
             get("/scheduler-stats/get_pools", _pools, "scheduler_extension:scheduler_stats:get_pools",
-                "List pools with their capacity.", query=("detail", "name", "volume_type")),
+                "List pools with their capacity.", query=("detail", "name", "volume_type", "volume-type")),
             get("/os-availability-zone", _zones, None, "List availability zones."),
             get("/resource_filters", _filters, None, "List the filters of lists.", since=33, query=("resource",)),
             get("/extensions", _extensions, None, "List extensions."),
@@ -52,14 +55,39 @@ def site() -> Resource:
 
 
 async def _pools(call: Call) -> dict[str, Any]:
-    detail, name = flag(call, "detail"), call.query.get("name")
-    rows = await call.services.db.read(fleet.pools_of)
-    found = [row for row in rows if row.present and (name is None or call.version < 28 or row.id == name)]
-    return {"pools": [_pool(row) if detail else {"name": row.id} for row in found]}
+    detail, wanted = flag(call, "detail"), _wanted(call)
+
+    def read(conn: Connection) -> tuple[dict[str, str], Sequence[Row[Any]]]:
+        asked = wanted.get("volume_type")
+        specs = types.extra_specs(conn, types.find(conn, asked).id) if asked else {}
+        return specs, fleet.pools_of(conn)
+
+    specs, rows = await call.services.db.read(read)
+    found = []
+    for row in rows:
+        if not row.present or wanted.get("name", row.id) != row.id:
+            continue
+        told = of_row(row).capabilities
+        if lacking(told, specs) is None:
+            found.append(_pool(row, told) if detail else {"name": row.id})
+    return {"pools": found}
 
 
-def _pool(row: Row[Any]) -> dict[str, Any]:
-    told = capabilities(row)
+def _wanted(call: Call) -> dict[str, str]:
+    """The filters: what the site allows, for administrators too; before 3.31 others are passed over."""
+    site = call.services.find(ResourceFilters) or ResourceFilters.builtin()
+    known = {"name": 28, "volume_type": 35}
+    wanted = {}
+    for given, value in call.query.items():
+        name = given.replace("-", "_")
+        if name in known and name in site.of("pool") and call.version >= known[name]:
+            wanted[name] = value
+        elif given != "detail" and name not in known and call.version >= 31:
+            raise BadRequest(reason=f"pools can not be filtered by {given[:64]!r}")
+    return wanted
+
+
+def _pool(row: Row[Any], told: dict[str, Any]) -> dict[str, Any]:
     protocols = told["storage_protocol"]
     state = {"backend_state": "up" if row.reachable else "down", "location_info": None, "timestamp": row.updated_at}
     return {"name": row.id, "capabilities": {**told, "storage_protocol": protocols[0], **state}}

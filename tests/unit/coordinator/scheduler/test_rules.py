@@ -17,6 +17,7 @@ from coordinator.scheduler.placement import Scheduler
 from coordinator.scheduler.pool import GIB, Pool
 from coordinator.scheduler.request import Hints, Request
 from coordinator.scheduler.settings import SchedulerSettings
+from coordinator.scheduler.told import shared
 from coordinator.state import fleet
 from coordinator.state.database import Database
 from coordinator.state.schema import prepare
@@ -39,7 +40,7 @@ def pool(**figures: Any) -> Pool:
     for name in ("total", "free", "provisioned"):
         values[name] *= GIB
     place = {"id": "h@b#p", "host_id": "h", "backend": "b", "name": "p", "availability_zone": "nova"}
-    return Pool(allocated=0, capabilities={}, **place, **values)
+    return Pool(allocated=0, told=shared({}, thin=values["thin"], thick=values["thick"]), **place, **values)
 
 
 THIN = {"thin": True, "thick": False}
@@ -94,6 +95,10 @@ def test_a_thick_type_is_judged_by_physical_space(db: Database) -> None:
     host(db, "both60", 100, thin=True, thick=True, free_bytes=60 * GIB)
     thick = {"provisioning:type": "thick"}
     assert put(db, Request(50 * GIB, extra_specs=thick)).host_id == "both60"
+    assert Request(1, extra_specs={"thick_provisioning_support": "<is> True"}).wants_thick
+    assert Request(1, extra_specs={"capabilities:thick_provisioning_support": "<is> true"}).wants_thick
+    assert not Request(1, extra_specs={"thick_provisioning_support": "<is> True>"}).wants_thick
+    assert not Request(1, extra_specs={"thick_provisioning_support": "<is> False"}).wants_thick
     assert "has 20 GiB free" in why(db, Request(70 * GIB, extra_specs=thick))
     assert put(db, Request(70 * GIB)).host_id
 
