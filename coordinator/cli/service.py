@@ -16,6 +16,7 @@ COMMANDS = {
     "db": ("coordinator.cli.offline.db:db", "Check, back up, restore, move, purge or upgrade the state database."),
     "key": ("coordinator.cli.offline.key:key", "Replace the key-encryption key."),
     "identity": ("coordinator.cli.offline.identity:identity", "Export and import users, projects and roles."),
+    "quota": ("coordinator.cli.offline.quota:quota", "Change how usage is counted; check and renew kept sums."),
     "host": ("coordinator.cli.offline.host:host", "Make join tokens and bundles for hosts."),
 }
 

@@ -35,7 +35,7 @@ def accept_snapshot(
     row = volumes.get(conn, wanted.volume_id, requester.project_id)
     row = move(conn, "volume", row.id, "snapshot_attached" if wanted.force else "snapshot")
     type_name = types.get(conn, row.volume_type_id).name if row.volume_type_id else None
-    limits.check(conn, row.project_id, type_name, snapshots=1, gigabytes=row.size)
+    limits.check(conn, row.project_id, type_name, snapshots=1, snapshot_gigabytes=row.size)
     snapshot_id = new_id()
     key_id = row.encryption_key_id
     if key_id is not None:

@@ -48,7 +48,7 @@ def accept_manage(conn: Connection, requester: Requester, wanted: ToManage) -> t
     move(conn, "volume", volume.id, "snapshot_attached")
     size = sizes.gib_for(found.size_bytes)
     type_name = types.get(conn, volume.volume_type_id).name if volume.volume_type_id else None
-    limits.check(conn, volume.project_id, type_name, snapshots=1, gigabytes=size)
+    limits.check(conn, volume.project_id, type_name, snapshots=1, snapshot_gigabytes=size)
     row = enter(
         conn,
         "snapshot",

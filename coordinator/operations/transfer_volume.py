@@ -12,16 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, update
+from sqlalchemy import Connection, Row
 
 from agent.base.errors import Invalid, NotFound
 from coordinator.keys.store import KeyStore
 from coordinator.quota import limits
 from coordinator.state import snapshots, transfers, volume_lists, volumes
 from coordinator.state.errors import TransitionRefused
-from coordinator.state.tables.columns import utcnow
-from coordinator.state.tables.snapshots import snapshots as snapshot_table
-from coordinator.state.tables.volumes import volumes as volume_table
 from coordinator.state.transition import move
 
 _KEY_BYTES = 16
@@ -121,31 +118,36 @@ def take(conn: Connection, transfer: Row[Any], key: str, taker: Taker, keys: Key
         move(conn, "volume", volume.id, "transfer_taken")
     except TransitionRefused as error:
         raise Invalid(reason=f"Invalid volume: {error}") from None
-    _hand_over(conn, volume_table, volume, taker, keys)
+    volumes.set_values(conn, volume.id, **_handed_over(conn, volume, taker, keys))
     for row in going:
-        _hand_over(conn, snapshot_table, row, taker, keys)
+        snapshots.set_values(conn, row.id, **_handed_over(conn, row, taker, keys))
+    _forget_keys(conn, [volume, *going], keys)
     return volumes.get(conn, volume.id)
 
 
 def _afford(conn: Connection, volume: Row[Any], going: Sequence[Row[Any]], project_id: str) -> None:
     name = volume_lists.type_names(conn, {volume.volume_type_id}).get(volume.volume_type_id)
     counted = [row for row in going if row.use_quota]
-    size = (volume.size if volume.use_quota else 0) + sum(row.volume_size for row in counted)
     limits.check(
-        conn, project_id, name, volumes=int(volume.use_quota), snapshots=len(counted), gigabytes=size,
-        volume_size=volume.size,
+        conn, project_id, name, volumes=int(volume.use_quota), gigabytes=volume.size if volume.use_quota else 0,
+        snapshots=len(counted), snapshot_gigabytes=sum(row.volume_size for row in counted), volume_size=volume.size,
     )  # fmt: skip
 
 
-def _hand_over(conn: Connection, table: Any, row: Row[Any], taker: Taker, keys: KeyStore) -> None:
-    """The secret goes along: a copy of the taker's own, and none left with the giver."""
-    values: dict[str, Any] = {"project_id": taker.project_id, "user_id": taker.user_id, "updated_at": utcnow()}
-    old = row.encryption_key_id
-    if old is not None:
-        values["encryption_key_id"] = keys.clone(conn, old, project_id=taker.project_id, user_id=taker.user_id)
-    conn.execute(update(table).where(table.c.id == row.id).values(**values))
-    if old is not None and keys.user_of(conn, old) is None:
-        keys.delete(conn, old)
+def _handed_over(conn: Connection, row: Row[Any], taker: Taker, keys: KeyStore) -> dict[str, Any]:
+    """What a row gets; the secret goes along as a copy of the taker's own."""
+    values: dict[str, Any] = {"project_id": taker.project_id, "user_id": taker.user_id}
+    if row.encryption_key_id is not None:
+        copy = keys.clone(conn, row.encryption_key_id, project_id=taker.project_id, user_id=taker.user_id)
+        values["encryption_key_id"] = copy
+    return values
+
+
+def _forget_keys(conn: Connection, rows: Sequence[Row[Any]], keys: KeyStore) -> None:
+    """None is left with the giver, unless something of his uses it."""
+    for old in {row.encryption_key_id for row in rows if row.encryption_key_id is not None}:
+        if keys.user_of(conn, old) is None:
+            keys.delete(conn, old)
 
 
 def _hashed(salt: str, key: str) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, delete, select
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, select
 
 from agent.base.errors import Invalid
 from coordinator.quota.errors import GigabytesLimit, OverQuota, SnapshotLimit, VolumeLimit, VolumeSizeLimit
 from coordinator.quota.usage import used
+from coordinator.state import types
 from coordinator.state.locks import hold_name
 from coordinator.state.tables.quotas import quota_limits
-from coordinator.state.tables.types import volume_types
+from coordinator.state.types import PER_TYPE
+from coordinator.state.usage import rules
 
 UNLIMITED = -1
 _LIMITS = select(quota_limits.c.resource, quota_limits.c.hard_limit).where(
@@ -25,7 +30,6 @@ SHIPPED: dict[str, int] = {
     "backup_gigabytes": 1000,
     "groups": 10,
 }
-_PER_TYPE = ("volumes", "gigabytes", "snapshots")
 _ERRORS: dict[str, type[OverQuota]] = {
     "volumes": VolumeLimit,
     "snapshots": SnapshotLimit,
@@ -34,13 +38,21 @@ _ERRORS: dict[str, type[OverQuota]] = {
 
 
 def limits(conn: Connection, project_id: str) -> dict[str, int]:
-    """Every resource with its limit for this project, the per-type ones (`volumes_TYPE`, …) included."""
-    return {**_type_defaults(conn), **SHIPPED, **_rows(conn, DEFAULT_CLASS), **_rows(conn, project_id)}
+    """Every resource with its limit for this project, those of the types it can see (`volumes_TYPE`, …) included.
+
+    Of a type that it can not see (any more) it has nothing to get: 0, told only where it has something of it.
+    """
+    found = {**SHIPPED, **_rows(conn, DEFAULT_CLASS), **_rows(conn, project_id)}
+    seen = _per_type(types.listing(conn, project_id))
+    hidden = _per_type(types.listing(conn)).keys() - seen.keys()
+    held = used(conn, project_id) if hidden else {}
+    found = {name: limit for name, limit in found.items() if name not in hidden}
+    return {**seen, **found, **{name: 0 for name in sorted(hidden) if held.get(name)}}
 
 
 def defaults(conn: Connection) -> dict[str, int]:
     """What a project has that was never changed."""
-    return {**_type_defaults(conn), **SHIPPED, **_rows(conn, DEFAULT_CLASS)}
+    return {**_per_type(types.listing(conn)), **SHIPPED, **_rows(conn, DEFAULT_CLASS)}
 
 
 def put(conn: Connection, project_id: str, values: dict[str, int]) -> None:
@@ -65,36 +77,54 @@ def reset(conn: Connection, project_id: str) -> None:
 
 def check(
     conn: Connection, project_id: str, type_name: str | None, *, volumes: int = 0, snapshots: int = 0,
-    gigabytes: int = 0, volume_size: int | None = None
+    gigabytes: int = 0, snapshot_gigabytes: int = 0, volume_size: int | None = None
 ) -> None:  # fmt: skip
     """Raise the error of the first limit that these additions would pass; call it in the spending transaction."""
-    hold_name(conn, f"quota:{project_id}")
-    allowed = _rows(conn, project_id)
-    site = {**SHIPPED, **_rows(conn, DEFAULT_CLASS)}
-    limit = allowed.get("per_volume_gigabytes", site["per_volume_gigabytes"])
-    if volume_size is not None and 0 <= limit < volume_size:
-        raise VolumeSizeLimit(resource="per_volume_gigabytes", requested=volume_size, limit=limit, used=0)
-    usage = used(conn, project_id)
-    for resource, more in (("volumes", volumes), ("snapshots", snapshots), ("gigabytes", gigabytes)):
-        if more <= 0:
-            continue
-        names = [resource] if type_name is None else [resource, f"{resource}_{type_name}"]
-        for name in names:
-            limit = allowed.get(name, site.get(name, UNLIMITED))
-            now = usage.get(name, 0)
-            if limit != UNLIMITED and now + more > limit:
-                raise _ERRORS[resource](resource=name, requested=more, used=now, limit=limit)
+    own, site = _rows(conn, project_id), {**SHIPPED, **_rows(conn, DEFAULT_CLASS)}
+    allowed = {**site, **own}
+    largest = allowed["per_volume_gigabytes"]
+    if volume_size is not None and 0 <= largest < volume_size:
+        raise VolumeSizeLimit(resource="per_volume_gigabytes", requested=volume_size, limit=largest, used=0)
+    if rules(conn).snapshots_take_space:
+        gigabytes += snapshot_gigabytes
+    wanted = {"volumes": volumes, "snapshots": snapshots, "gigabytes": gigabytes}
+    _afford(conn, project_id, allowed, wanted, ("", *_suffix(conn, project_id, type_name, allowed)))
 
 
 def check_type(conn: Connection, project_id: str, type_name: str, **more: int) -> None:
     """Like `check` for what a project has already and now counts to another type: only that type's own limits."""
     allowed = {**_rows(conn, DEFAULT_CLASS), **_rows(conn, project_id)}
+    _afford(conn, project_id, allowed, more, _suffix(conn, project_id, type_name, allowed))
+
+
+def _suffix(conn: Connection, project_id: str, type_name: str | None, allowed: dict[str, int]) -> tuple[str, ...]:
+    """That of the type's own limits; `allowed` then says 0 for a type that the project can not see."""
+    if type_name is None:
+        return ()
+    suffix = f"_{type_name}"
+    if types.is_hidden(conn, type_name, project_id):
+        allowed.update({f"{resource}{suffix}": 0 for resource in PER_TYPE})
+    return (suffix,)
+
+
+def _afford(
+    conn: Connection, project_id: str, allowed: Mapping[str, int], wanted: Mapping[str, int], suffixes: tuple[str, ...]
+) -> None:
+    """Nothing is counted, and nobody waits for others of the project, where nothing is limited."""
+    limited = [
+        (resource, f"{resource}{suffix}", more)
+        for resource, more in wanted.items()
+        for suffix in suffixes
+        if more > 0 and allowed.get(f"{resource}{suffix}", UNLIMITED) != UNLIMITED
+    ]
+    if not limited:
+        return
+    hold_name(conn, f"quota:{project_id}")
     usage = used(conn, project_id)
-    for resource, amount in more.items():
-        name = f"{resource}_{type_name}"
-        limit, now = allowed.get(name, UNLIMITED), usage.get(name, 0)
-        if limit != UNLIMITED and now + amount > limit:
-            raise _ERRORS[resource](resource=name, requested=amount, used=now, limit=limit)
+    for resource, name, more in limited:
+        now = usage.get(name, 0)
+        if now + more > allowed[name]:
+            raise _ERRORS[resource](resource=name, requested=more, used=now, limit=allowed[name])
 
 
 def _rows(conn: Connection, project_id: str) -> dict[str, int]:
@@ -102,6 +132,5 @@ def _rows(conn: Connection, project_id: str) -> dict[str, int]:
     return {row.resource: row.hard_limit for row in found}
 
 
-def _type_defaults(conn: Connection) -> dict[str, int]:
-    names = conn.execute(select(volume_types.c.name).where(~volume_types.c.deleted)).scalars().all()
-    return {f"{resource}_{name}": UNLIMITED for name in names for resource in _PER_TYPE}
+def _per_type(found: Sequence[Row[Any]]) -> dict[str, int]:
+    return {f"{resource}_{row.name}": UNLIMITED for row in found for resource in PER_TYPE}

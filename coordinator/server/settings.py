@@ -12,6 +12,7 @@ from coordinator.api.settings import ApiSettings
 from coordinator.compute.settings import ComputeSettings
 from coordinator.identity.settings import IdentitySettings
 from coordinator.notifications.settings import NotificationsSettings
+from coordinator.quota.settings import QuotaSettings
 from coordinator.scheduler.settings import SchedulerSettings
 
 DEFAULT_CONFIG = Path("/etc/brickyard/coordinator.toml")
@@ -110,6 +111,7 @@ class CoordinatorSettings(Section):
     enrolment: EnrolmentSection = Field(default_factory=EnrolmentSection, description="How hosts join.")
     fleet: FleetSection = Field(default_factory=FleetSection, description="Watching the hosts.")
     scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings, description="Where volumes are placed.")
+    quota: QuotaSettings = Field(default_factory=QuotaSettings, description="How usage is counted.")
     housekeeping: HousekeepingSection = Field(
         default_factory=HousekeepingSection, description="How long rows are kept that nobody works with any more."
     )

@@ -18,6 +18,7 @@ from coordinator.identity.keys import TokenKeys
 from coordinator.keys import kek
 from coordinator.keys.errors import KeyEncryptionKeyMissing
 from coordinator.keys.store import KeyStore
+from coordinator.quota import guard
 from coordinator.server.roots import SharedCaStore, SharedTokenKeys
 from coordinator.server.settings import CoordinatorSettings, StateSection
 from coordinator.state import identity as state
@@ -26,6 +27,7 @@ from coordinator.state import types
 from coordinator.state.database import Database
 from coordinator.state.locks import hold_name
 from coordinator.state.schema import prepare
+from coordinator.state.usage import RULES
 
 _PASSWORD = "database-password"  # noqa: S105 - the name of a credential
 
@@ -47,7 +49,7 @@ def open_state(settings: CoordinatorSettings) -> Opened:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     db = open_database(settings)
     try:
-        db.write_now(prepare)
+        db.write_now(lambda conn: _schema(conn, settings))
         keys = key_store(settings, db)
         db.write_now(keys.check)
         _first_admin(settings, db)
@@ -60,12 +62,20 @@ def open_state(settings: CoordinatorSettings) -> Opened:
     return Opened(db, keys, authority, tokens)
 
 
+def _schema(conn: Connection, settings: CoordinatorSettings) -> None:
+    prepare(conn)
+    guard.check(conn, settings.quota)
+
+
 def open_database(settings: CoordinatorSettings) -> Database:
     """The database that the configuration names; on SQLite its lock is held."""
     section = settings.state
     if section.url is None:
-        return Database.sqlite(settings.database_file)
-    return Database.postgresql(section.url, password=_password(section), writers=section.connections)
+        db = Database.sqlite(settings.database_file)
+    else:
+        db = Database.postgresql(section.url, password=_password(section), writers=section.connections)
+    db.engine.update_execution_options(**{RULES: guard.rules_of(settings.quota)})
+    return db
 
 
 def _password(section: StateSection) -> str | None:

@@ -35,12 +35,12 @@ class Adopting(Conflict):
 
 def incarnation(conn: Connection) -> int:
     """The present one; 1 at first."""
-    return int(_value(conn, _INCARNATION) or 1)
+    return int(value(conn, _INCARNATION) or 1)
 
 
 def adopting(conn: Connection) -> str | None:
     """When the state was restored, while it has not been adopted yet."""
-    return _value(conn, _ADOPTING)
+    return value(conn, _ADOPTING)
 
 
 def check_adopted(conn: Connection, kind: str) -> None:
@@ -62,12 +62,12 @@ def begin_anew(conn: Connection, *, adopt: bool, former: int = 0) -> int:
     hold_name(conn, "site")
     minutes = int((utcnow() - _LONG_AGO).total_seconds() // 60)
     fresh = max(incarnation(conn) + 1, former + 1, minutes)
-    _put(conn, _INCARNATION, str(fresh))
+    put(conn, _INCARNATION, str(fresh))
     conn.execute(update(generations).values(incarnation=fresh, sequence=0))
     conn.execute(delete(coordinators))
     if adopt:
         rule = OPERATION.rule("restored")
-        _put(conn, _ADOPTING, utcnow().isoformat(timespec="seconds"))
+        put(conn, _ADOPTING, utcnow().isoformat(timespec="seconds"))
         conn.execute(
             update(operations)
             .where(operations.c.state.in_(rule.sources))
@@ -86,10 +86,12 @@ _INTERRUPTED = {
 }
 
 
-def _value(conn: Connection, key: str) -> str | None:
+def value(conn: Connection, key: str) -> str | None:
+    """What is said of the site under this key."""
     return conn.execute(select(site_values.c.value).where(site_values.c.key == key)).scalar_one_or_none()
 
 
-def _put(conn: Connection, key: str, value: str) -> None:
+def put(conn: Connection, key: str, value: str) -> None:
+    """Say it."""
     conn.execute(delete(site_values).where(site_values.c.key == key))
     conn.execute(insert(site_values).values(key=key, value=value))

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from agent.base.errors import NotFound
+from coordinator.state import usage
 from coordinator.state.locks import held
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.snapshots import snapshot_metadata, snapshots
@@ -51,4 +52,7 @@ def put_metadata(conn: Connection, snapshot_id: str, values: dict[str, str]) -> 
 def set_values(conn: Connection, snapshot_id: str, **values: Any) -> None:
     """Set columns other than the status."""
     assert not {"status", "deleted"} & values.keys(), "a status moves only along its table"
+    was = usage.before(conn, snapshots, snapshot_id, values)
     conn.execute(update(snapshots).where(snapshots.c.id == snapshot_id).values(updated_at=utcnow(), **values))
+    if was is not None:
+        usage.changed(conn, was, conn.execute(select(snapshots).where(snapshots.c.id == snapshot_id)).one())

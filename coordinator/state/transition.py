@@ -14,6 +14,7 @@ from coordinator.lifecycle.image import IMAGE
 from coordinator.lifecycle.snapshot import SNAPSHOT
 from coordinator.lifecycle.table import NEW, PREVIOUS, SAME, Lifecycle
 from coordinator.lifecycle.volume import VOLUME
+from coordinator.state import usage
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.locks import hold
 from coordinator.state.tables.attachments import attachments
@@ -36,7 +37,10 @@ def enter(conn: Connection, noun: str, event: str, **values: Any) -> Row[Any]:
     lifecycle, _, column = _NOUNS[noun]
     rule = lifecycle.rule(event)
     assert rule.sources == (NEW,), f"{noun}: {event} does not make a new row"
-    return conn.execute(_INSERTS[noun], {column: rule.target, **values}).one()
+    row = conn.execute(_INSERTS[noun], {column: rule.target, **values}).one()
+    if usage.is_counted(_NOUNS[noun][1]):
+        usage.changed(conn, None, row)
+    return row
 
 
 def move(
@@ -56,6 +60,7 @@ def move(
     now = utcnow()
     if _NOUNS[noun][0].rule(event).target == "deleted":
         values |= {"deleted": True, "deleted_at": now}
+    was = usage.before(conn, _NOUNS[noun][1], id, values)
     statement = _update(noun, event)
     expressions = {name: value for name, value in values.items() if isinstance(value, ColumnElement)}
     if guards:
@@ -67,6 +72,8 @@ def move(
     row = conn.execute(statement, {"wanted": id, "updated_at": now, **plain}).one_or_none()
     if row is None:
         raise refusal(conn, noun, id, event)
+    if was is not None:
+        usage.changed(conn, was, row)
     return row
 
 

@@ -5,16 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from agent.base.errors import Conflict, NotFound
 from agent.base.ids import new_id
 from coordinator.state.locks import hold, hold_name, shared
 from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.quotas import quota_limits
 from coordinator.state.tables.types import type_access, type_encryption, type_extra_specs, volume_types
 from coordinator.state.tables.volumes import volumes
 
 DEFAULT_NAME = "__DEFAULT__"
+PER_TYPE = ("volumes", "gigabytes", "snapshots")
+"""Resources that have a limit of their own for each type, `RESOURCE_TYPE`."""
 _NAMES = "volume-type-names"
 
 _SPECS = select(type_extra_specs.c.key, type_extra_specs.c.value).where(
@@ -41,6 +57,9 @@ def _granted(project: Any) -> ColumnElement[bool]:
 
 _ONE = select(volume_types).where(~volume_types.c.deleted, volume_types.c.id == bindparam("type"))
 _VISIBLE_ONE = _ONE.where(_granted(bindparam("project")))
+_HIDDEN = select(volume_types.c.id).where(
+    ~volume_types.c.deleted, volume_types.c.name == bindparam("name"), not_(_granted(bindparam("project")))
+)
 
 
 def _visible(project_id: str | None) -> Select[Any]:
@@ -64,6 +83,11 @@ def find(conn: Connection, name_or_id: str, project_id: str | None = None) -> Ro
     if not rows:
         raise NotFound(noun="Volume type", id=name_or_id)
     return next((row for row in rows if row.id == name_or_id), rows[0])
+
+
+def is_hidden(conn: Connection, name: str, project_id: str) -> bool:
+    """Whether there is a type of this name that the project may not see."""
+    return conn.execute(_HIDDEN, {"name": name, "project": project_id}).first() is not None
 
 
 def listing(conn: Connection, project_id: str | None = None) -> Sequence[Row[Any]]:
@@ -93,11 +117,12 @@ def change(conn: Connection, type_id: str, **values: Any) -> Row[Any]:
     """Set name, description or visibility."""
     hold_name(conn, _NAMES)
     hold(conn, volume_types, type_id)
-    get(conn, type_id)
+    former = get(conn, type_id).name
     if "name" in values:
         same = (volume_types.c.name == values["name"], volume_types.c.id != type_id, ~volume_types.c.deleted)
         if conn.execute(select(volume_types.c.id).where(*same)).first() is not None:
             raise TypeExists(name=values["name"])
+        _rename_limits(conn, former, values["name"])
     query = update(volume_types).where(volume_types.c.id == type_id).values(updated_at=utcnow(), **values)
     return conn.execute(query.returning(volume_types)).one()
 
@@ -105,16 +130,28 @@ def change(conn: Connection, type_id: str, **values: Any) -> Row[Any]:
 def remove(conn: Connection, type_id: str) -> None:
     """Delete a type that no live volume has."""
     hold(conn, volume_types, type_id)
-    get(conn, type_id)
+    name = get(conn, type_id).name
     used = select(volumes.c.id).where(volumes.c.volume_type_id == type_id, ~volumes.c.deleted)
     if conn.execute(used).first() is not None:
         raise TypeInUse(id=type_id)
+    conn.execute(delete(quota_limits).where(quota_limits.c.resource.in_(_limits_of(name))))
     conn.execute(update(volume_types).where(volume_types.c.id == type_id).values(deleted=True, deleted_at=utcnow()))
 
 
 def is_live(conn: Connection, type_id: str) -> bool:
     """Whether the type has not been deleted."""
     return conn.execute(_ONE, {"type": type_id}).first() is not None
+
+
+def _rename_limits(conn: Connection, former: str, name: str) -> None:
+    """Limits are set by the type's name."""
+    for old, new in zip(_limits_of(former), _limits_of(name), strict=True):
+        if old != new:
+            conn.execute(update(quota_limits).where(quota_limits.c.resource == old).values(resource=new))
+
+
+def _limits_of(name: str) -> list[str]:
+    return [f"{resource}_{name}" for resource in PER_TYPE]
 
 
 def extra_specs(conn: Connection, type_id: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from agent.base.errors import NotFound
+from coordinator.state import usage
 from coordinator.state.locks import held
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.columns import utcnow
@@ -48,7 +49,10 @@ def with_any_state(conn: Connection, volume_id: str) -> Row[Any] | None:
 def set_values(conn: Connection, volume_id: str, **values: Any) -> None:
     """Set columns other than the status."""
     assert not {"status", "deleted"} & values.keys(), "a status moves only along its table"
+    was = usage.before(conn, volumes, volume_id, values)
     conn.execute(_SET, {"wanted": volume_id, "updated_at": utcnow(), **values})
+    if was is not None:
+        usage.changed(conn, was, with_any_state(conn, volume_id))
 
 
 def put_metadata(conn: Connection, volume_id: str, values: dict[str, str], *, admin: bool = False) -> None:

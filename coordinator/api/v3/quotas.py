@@ -14,7 +14,7 @@ from coordinator.api.paging import flag
 from coordinator.api.route import Resource, delete, get, put
 from coordinator.identity.errors import Forbidden
 from coordinator.quota import limits
-from coordinator.quota.usage import used
+from coordinator.quota.usage import Usage, usage, used
 
 _ABSOLUTE = (
     ("maxTotalVolumes", "totalVolumesUsed", "volumes"),
@@ -68,11 +68,11 @@ async def _limits(call: Call) -> dict[str, Any]:
     def read(conn: Connection) -> tuple[dict[str, int], dict[str, int]]:
         return limits.limits(conn, project), used(conn, project)
 
-    allowed, usage = await call.services.db.read(read)
+    allowed, now = await call.services.db.read(read)
     absolute: dict[str, int] = {}
-    for most, now, resource in _ABSOLUTE:
+    for most, so_far, resource in _ABSOLUTE:
         absolute[most] = allowed[resource]
-        absolute[now] = usage.get(resource, 0)
+        absolute[so_far] = now.get(resource, 0)
     return {"limits": {"rate": [], "absolute": absolute}}
 
 
@@ -87,14 +87,15 @@ def _project(call: Call) -> str:
 async def _show(call: Call) -> dict[str, Any]:
     project, with_usage = _project(call), flag(call, "usage")
 
-    def read(conn: Connection) -> tuple[dict[str, int], dict[str, int]]:
-        return limits.limits(conn, project), used(conn, project) if with_usage else {}
+    def read(conn: Connection) -> tuple[dict[str, int], Usage]:
+        return limits.limits(conn, project), usage(conn, project) if with_usage else Usage()
 
-    allowed, usage = await call.services.db.read(read)
+    allowed, now = await call.services.db.read(read)
     made: dict[str, Any] = {"id": project}
     for resource, limit in allowed.items():
         if with_usage:
-            made[resource] = {"limit": limit, "in_use": usage.get(resource, 0), "reserved": 0, "allocated": 0}
+            in_use, reserved = now.in_use.get(resource, 0), now.reserved.get(resource, 0)
+            made[resource] = {"limit": limit, "in_use": in_use, "reserved": reserved, "allocated": 0}
         else:
             made[resource] = limit
     return {"quota_set": made}
@@ -110,8 +111,8 @@ async def _update(call: Call) -> dict[str, Any]:
 
     def write(conn: Connection) -> dict[str, int]:
         if check:
-            usage = used(conn, project)
-            below = sorted(name for name, limit in values.items() if 0 <= limit < usage.get(name, 0))
+            now = used(conn, project)
+            below = sorted(name for name, limit in values.items() if 0 <= limit < now.get(name, 0))
             if below:
                 raise BadRequest(reason=f"Quota usage is already above the new limit for: {', '.join(below)}.")
         limits.put(conn, project, values)

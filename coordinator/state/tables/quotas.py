@@ -1,6 +1,6 @@
-"""Limits alone: usage is always counted from the rows themselves."""
+"""Limits, and (only where the site keeps them) sums of what is used."""
 
-from sqlalchemy import Column, Integer, String, Table
+from sqlalchemy import BigInteger, Column, Integer, String, Table
 
 from coordinator.state.tables import metadata
 
@@ -12,3 +12,16 @@ quota_limits = Table(
     Column("hard_limit", Integer, nullable=False),
 )
 """`project_id` is a project, or `class:NAME` for a quota class (`class:default` holds the site's defaults)."""
+
+quota_usages = Table(
+    "quota_usages",
+    metadata,
+    Column("project_id", String(64), primary_key=True),
+    Column("volume_type_id", String(36), primary_key=True),
+    Column("volumes", Integer, nullable=False),
+    Column("gigabytes", BigInteger, nullable=False),
+    Column("reserved", BigInteger, nullable=False),
+    Column("snapshots", Integer, nullable=False),
+    Column("snapshot_gigabytes", BigInteger, nullable=False),
+)
+"""Empty unless `quota.driver` is `stored`. `volume_type_id` is empty for what has no type."""

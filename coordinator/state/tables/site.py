@@ -1,4 +1,5 @@
-"""What is said of the whole site: `incarnation`, raised when an older state takes the place of a newer; `adopting`."""
+"""What is said of the whole site: `incarnation`, raised when an older state takes the place of a newer; `adopting`;
+`quota_driver`, `no_snapshot_gb_quota`: how usage is counted."""
 
 from sqlalchemy import Column, String, Table
 

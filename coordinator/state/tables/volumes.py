@@ -63,6 +63,9 @@ volumes = Table(
         "volume_type_id",
         "size",
         "reserved_size",
+        # Not looked for, but in the condition: SQLite reads the rows themselves for what the index does not hold.
+        "deleted",
+        "use_quota",
         where="NOT deleted AND use_quota",
     ),
     partial("ix_volumes_live_all", "created_at", "id", where="NOT deleted"),

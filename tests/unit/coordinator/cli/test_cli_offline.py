@@ -13,8 +13,13 @@ from agent.base.terminal.entry import outcome
 from agent.wire.joining import HostBundle, JoinToken
 from coordinator.cli.service import service
 from coordinator.keys import kek
+from coordinator.quota.guard import RulesDiffer
+from coordinator.quota.settings import QuotaSettings
+from coordinator.quota.usage import used
 from coordinator.server.settings import CoordinatorSection, CoordinatorSettings
 from coordinator.server.start import open_state
+from coordinator.state.transition import enter
+from coordinator.state.usage import forget
 
 
 @pytest.fixture
@@ -200,3 +205,32 @@ def test_users_are_exported_but_not_imported_beside_a_running_coordinator(
 ) -> None:
     assert run(settings, "identity", "export", str(tmp_path / "users.json")) == 0
     assert run(settings, "identity", "import", str(tmp_path / "users.json")) == 6
+
+
+def test_counting_differently_is_a_command_while_nobody_serves(
+    settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = open_state(settings)
+    values = {"id": "v", "project_id": "p", "user_id": "u", "size": 2}
+    opened.db.write_now(lambda conn: enter(conn, "volume", "create", **values))
+    assert run(settings, "quota", "change") == 6, "the database is held"
+    opened.db.close()
+    stored = settings.model_copy(update={"quota": QuotaSettings(driver="stored")})
+    with pytest.raises(RulesDiffer, match="quota.driver is stored"):
+        open_state(stored)
+    assert run(settings, "quota", "check") == 0
+    assert run(settings, "quota", "change", "--set", "quota.driver=stored") == 0
+    told = capsys.readouterr().out
+    assert "nothing to compare" in told
+    assert "quota.driver: dynamic -> stored" in told
+    with pytest.raises(RulesDiffer, match="quota.driver is dynamic"):
+        open_state(settings)
+    opened = open_state(stored)
+    assert opened.db.read_now(lambda conn: used(conn, "p")) == {"volumes": 1, "gigabytes": 2, "snapshots": 0}
+    assert run(settings, "quota", "check") == 0
+    opened.db.write_now(forget)
+    assert run(settings, "quota", "check") == 6
+    assert "kept {'volumes': 0" in capsys.readouterr().err
+    assert run(settings, "quota", "sync") == 0
+    assert run(settings, "quota", "check") == 0
+    opened.db.close()

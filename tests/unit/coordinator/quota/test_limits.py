@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from agent.base.errors import Invalid
 from agent.base.ids import new_id
 from coordinator.quota import limits
 from coordinator.quota.errors import GigabytesLimit, SnapshotLimit, VolumeLimit, VolumeSizeLimit
-from coordinator.quota.usage import _VOLUMES, used
+from coordinator.quota.usage import used
 from coordinator.state import types
 from coordinator.state.database import Database
 from coordinator.state.transition import enter, move
+from coordinator.state.usage import _OF_PROJECT
 from tests.support import databases
 
 
@@ -108,12 +109,21 @@ def test_usage_is_the_sum_of_rows(
 
 
 @pytest.mark.only("sqlite")
-def test_usage_reads_an_index_and_no_table(db: Database) -> None:
-    def plan(conn: Connection) -> str:
-        asked = _VOLUMES.params(project="p").compile(conn, compile_kwargs={"literal_binds": True})
-        return " ".join(str(row) for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}"))
+def test_usage_reads_an_index_and_no_row(db: Database) -> None:
+    def plan(conn: Connection) -> list[str]:
+        literal = {"literal_binds": True}
+        asked = [query.params(project="p").compile(conn, compile_kwargs=literal) for query in _OF_PROJECT]
+        return [" ".join(str(row[3]) for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")) for text in asked]
 
-    found = db.read_now(plan)
-    assert "SEARCH volumes USING" in found, "one of the indexes that begin with the project"
-    assert "(project_id=?)" in found
-    assert "SCAN" not in found
+    assert db.read_now(plan) == [
+        f"SEARCH {table} USING COVERING INDEX ix_{table}_live_quota (project_id=?)"
+        for table in ("volumes", "snapshots")
+    ]
+
+
+def test_nothing_is_counted_where_nothing_is_limited(db: Database) -> None:
+    db.write_now(lambda conn: limits.put(conn, "p", {"volumes": -1, "gigabytes": -1}))
+    asked: list[str] = []
+    event.listen(db.engine, "before_cursor_execute", lambda _conn, _cursor, statement, *_rest: asked.append(statement))
+    db.write_now(lambda conn: limits.check(conn, "p", None, volumes=1, gigabytes=1))
+    assert not any("count(" in statement for statement in asked)

@@ -1,0 +1,25 @@
+"""How usage is counted."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from agent.base.config import Section
+
+
+class QuotaSettings(Section):
+    """`[quota]`"""
+
+    driver: Literal["dynamic", "stored"] = Field(
+        "dynamic",
+        description="`dynamic` counts what a project uses from its volumes and snapshots at each check; `stored` keeps "
+        "the sums beside them, in the same transaction: for projects of some ten thousand volumes and more. The same on "
+        "all coordinators; after a change: `brickyard-coordinator quota change`.",
+    )
+    no_snapshot_gb_quota: bool = Field(
+        False,
+        description="Snapshots do not count towards gigabytes. The same on all coordinators; after a change: "
+        "`brickyard-coordinator quota change`.",
+    )
