@@ -15,7 +15,7 @@ class QuotaSettings(Section):
     driver: Literal["dynamic", "stored"] = Field(
         "dynamic",
         description="`dynamic` counts what a project uses from its volumes and snapshots at each check; `stored` keeps "
-        "the sums beside them, in the same transaction: for projects of some ten thousand volumes and more. The same on "
+        "the sums beside them, in the same transaction: for projects of ten thousand volumes and more. The same on "
         "all coordinators; after a change: `brickyard-coordinator quota change`.",
     )
     no_snapshot_gb_quota: bool = Field(

@@ -144,9 +144,10 @@ def is_live(conn: Connection, type_id: str) -> bool:
 
 
 def _rename_limits(conn: Connection, former: str, name: str) -> None:
-    """Limits are set by the type's name."""
+    """Limits are set by the type's name; a former type of the new name may have left some."""
     for old, new in zip(_limits_of(former), _limits_of(name), strict=True):
         if old != new:
+            conn.execute(delete(quota_limits).where(quota_limits.c.resource == new))
             conn.execute(update(quota_limits).where(quota_limits.c.resource == old).values(resource=new))
 
 

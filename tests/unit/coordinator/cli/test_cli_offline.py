@@ -216,14 +216,14 @@ def test_counting_differently_is_a_command_while_nobody_serves(
     assert run(settings, "quota", "change") == 6, "the database is held"
     opened.db.close()
     stored = settings.model_copy(update={"quota": QuotaSettings(driver="stored")})
-    with pytest.raises(RulesDiffer, match="quota.driver is stored"):
+    with pytest.raises(RulesDiffer, match=r"quota\.driver is stored"):
         open_state(stored)
     assert run(settings, "quota", "check") == 0
     assert run(settings, "quota", "change", "--set", "quota.driver=stored") == 0
     told = capsys.readouterr().out
     assert "nothing to compare" in told
     assert "quota.driver: dynamic -> stored" in told
-    with pytest.raises(RulesDiffer, match="quota.driver is dynamic"):
+    with pytest.raises(RulesDiffer, match=r"quota\.driver is dynamic"):
         open_state(settings)
     opened = open_state(stored)
     assert opened.db.read_now(lambda conn: used(conn, "p")) == {"volumes": 1, "gigabytes": 2, "snapshots": 0}

@@ -111,9 +111,7 @@ class Site:
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 5), st.integers(1, 9)), max_size=30))
-def test_kept_is_what_is_counted(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]
-) -> None:
+def test_kept_is_what_is_counted(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]) -> None:
     database = opened(tmp_path_factory.mktemp("db") / "state.db")
     try:
 
