@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row
 
-from agent.base.errors import from_body
+from agent.base.errors import NotFound, from_body
 from coordinator.api.call import Call
 from coordinator.api.errors import NeedsProject
 from coordinator.operations.accept import Requester
@@ -31,6 +31,12 @@ def own_project(call: Call) -> str:
     if not call.context.project_id:
         raise NeedsProject
     return call.context.project_id
+
+
+async def check_project(call: Call, project_id: str) -> None:
+    """Raise NotFound (404) for a project that is not there, as far as who proves identities can tell."""
+    if await call.services.authenticator.has_project(project_id) is False:
+        raise NotFound(noun="Project", id=project_id[:64])
 
 
 def requester(call: Call, project_id: str | None = None) -> Requester:

@@ -28,6 +28,10 @@ class Authenticator(Protocol):
         """The value of WWW-Authenticate."""
         ...
 
+    async def has_project(self, project_id: str) -> bool | None:
+        """Whether there is this project; None where nobody can tell."""
+        ...
+
     async def close(self) -> None:
         """Let go of what it holds."""
         ...
@@ -60,3 +64,7 @@ class NoAuthenticator:
 
     def challenge(self, base_url: str) -> str:
         return f'Keystone uri="{base_url}/identity"'
+
+    async def has_project(self, project_id: str) -> bool | None:
+        """Every project is there that somebody names."""
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from coordinator.identity.settings import KeystoneSettings
 
 _REFUSED_S = 10.0
 _LONGEST = 16384
+_PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -33,6 +35,7 @@ class KeystoneAuthenticator:
         self._user = ServiceUser(settings)
         self._proven = Memory[tuple[float, Principal]](settings.cache_s)
         self._refused = Memory[bool](_REFUSED_S)
+        self._projects = Memory[bool](settings.cache_s)
         self._running: dict[str, asyncio.Future[tuple[float, Principal]]] = {}
         self._salt = secrets.token_bytes(32)
 
@@ -41,6 +44,24 @@ class KeystoneAuthenticator:
 
     def challenge(self, base_url: str) -> str:
         return f'Keystone uri="{self._settings.auth_url}"'
+
+    async def has_project(self, project_id: str) -> bool | None:
+        """None where our user may not look at projects; raises KeystoneAway, KeystoneRefusesUs."""
+        if not _PROJECT.fullmatch(project_id):
+            return False
+        if self._projects.get(project_id):
+            return True
+        for attempt in (1, 2):
+            headers = {"X-Auth-Token": await self._user.token(fresh=attempt == 2)}
+            status, _, _ = await self._user.ask("GET", f"/projects/{project_id}", headers=headers)
+            if status == 200:
+                self._projects.put(project_id, True)
+                return True
+            if status == 404:
+                return False
+            if status != 401:
+                return None
+        raise KeystoneRefusesUs(user=self._settings.username)
 
     async def authenticate(self, headers: Mapping[str, str], address: str | None, project: str | None) -> Proof:
         token = headers.get("X-Auth-Token")

@@ -42,6 +42,9 @@ class TokenAuthenticator:
     def challenge(self, base_url: str) -> str:
         return f'Keystone uri="{base_url}/identity"'
 
+    async def has_project(self, project_id: str) -> bool:
+        return await self._basic.has_project(project_id)
+
     async def close(self) -> None:
         """The identity service is closed by who made it."""
 
@@ -79,6 +82,10 @@ class BasicAuthenticator:
 
     def challenge(self, base_url: str) -> str:
         return 'Basic realm="brickyard", charset="UTF-8"'
+
+    async def has_project(self, project_id: str) -> bool:
+        """The built-in identity service knows all of its projects."""
+        return await self._identity.db.read(lambda conn: state.by_id(conn, "project", project_id)) is not None
 
     async def close(self) -> None:
         """The identity service is closed by who made it."""

@@ -195,6 +195,7 @@ async def test_quotas(api):
     change = {"quota_set": {"volumes": "5", "tenant_id": P1}}
     assert (await api("alice", "PUT", f"/v3/os-quota-sets/{P1}", change))[0] == 403
     assert (await api("admin", "PUT", f"/v3/os-quota-sets/{P1}", change))[1]["quota_set"]["volumes"] == 5
+    assert (await api("admin", "PUT", f"/v3/os-quota-sets/{'9' * 32}", change))[0] == 404
     for bad in ({"volumes": -2}, {"nothing": 1}, {"volumes": "x"}, {"volumes": 1.5}):
         assert (await api("admin", "PUT", f"/v3/os-quota-sets/{P1}", {"quota_set": bad}))[0] == 400
     assert (await api("alice", "GET", f"/v3/os-quota-sets/{P1}"))[1]["quota_set"]["volumes"] == 5

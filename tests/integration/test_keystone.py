@@ -56,9 +56,11 @@ async def api(tmp_path: Path, section: KeystoneSettings) -> AsyncIterator[Any]:
     try:
         async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
 
-            async def call(token: str, path: str = "/v3/volumes", method: str = "GET", **headers: str) -> Any:
+            async def call(
+                token: str, path: str = "/v3/volumes", method: str = "GET", body: Any = None, **headers: str
+            ) -> Any:
                 sent = {"X-Auth-Token": token, "OpenStack-API-Version": "volume 3.71", **headers}
-                async with session.request(method, path, headers=sent) as answer:
+                async with session.request(method, path, headers=sent, json=body) as answer:
                     return answer.status, dict(answer.headers), await answer.text()
 
             yield call
@@ -86,6 +88,17 @@ async def test_who_may_do_what(stone: Keystone, tmp_path: Path) -> None:
         status, headers, _ = await call("gAAAA-not-a-token")
         assert (status, headers["WWW-Authenticate"]) == (401, f'Keystone uri="{stone.url}"')
         assert (await call("\u00e4"))[0] == 401
+
+
+async def test_quotas_are_set_for_projects_that_are_there(stone: Keystone, tmp_path: Path) -> None:
+    admin = stone.token("admin", "bootstrap secret", project="admin")
+    one = stone.call("GET", "/projects?name=one")["projects"][0]["id"]
+    async with api(tmp_path, settings(stone)) as call:
+        for project, wanted in ((one, 200), (one, 200), ("f" * 32, 404), ("no~project", 404)):
+            body = {"quota_set": {"volumes": 7}}
+            status, _, text = await call(admin, f"/v3/os-quota-sets/{project}", "PUT", body)
+            assert status == wanted, text
+        assert (await call(admin, f"/v3/os-quota-sets/{'f' * 32}", "DELETE"))[0] == 200, "what is left can be removed"
 
 
 async def test_a_revoked_token_is_refused_when_it_is_forgotten(stone: Keystone, tmp_path: Path) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
-from agent.base.errors import NotFound
+from coordinator.api.acting import check_project
 from coordinator.api.call import Call
 from coordinator.api.fields import Answer, Body, RequiredName
 from coordinator.api.route import Resource, delete, get, put
-from coordinator.identity.local import LocalIdentity
 from coordinator.state import default_types as state
-from coordinator.state import identity
 
 _SINCE = 62
 
@@ -65,15 +63,8 @@ async def _show(call: Call) -> dict[str, Any]:
 
 async def _put(call: Call) -> dict[str, Any]:
     project, wanted = call.params["project_id"], call.valid(SetDefault).volume_type
-    local = call.services.find(LocalIdentity)
-    known_here = local is not None and local.settings.strategy in {"local", "basic"}
-
-    def put(conn: Connection) -> Row[Any]:
-        if known_here and identity.by_id(conn, "project", project) is None:
-            raise NotFound(noun="Project", id=project[:64])
-        return state.put(conn, project, wanted)
-
-    return _view(await call.services.db.write(put))
+    await check_project(call, project)
+    return _view(await call.services.db.write(lambda conn: state.put(conn, project, wanted)))
 
 
 async def _unset(call: Call) -> None:

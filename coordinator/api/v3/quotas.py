@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ConfigDict
 from sqlalchemy import Connection
 
+from coordinator.api.acting import check_project
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Body, Integer
@@ -107,6 +108,7 @@ async def _defaults(call: Call) -> dict[str, Any]:
 
 async def _update(call: Call) -> dict[str, Any]:
     project, values = call.params["project_id"], call.valid(QuotaSet).values()
+    await check_project(call, project)
     check = not flag(call, "skip_validation") if "skip_validation" in call.query else False
 
     def write(conn: Connection) -> dict[str, int]:

@@ -155,6 +155,9 @@ class ByName:
     def challenge(self, base_url: str) -> str:
         return NoAuthenticator("p", "u").challenge(base_url)
 
+    async def has_project(self, project_id: str) -> bool | None:
+        return None
+
     async def close(self) -> None:
         return None
 
