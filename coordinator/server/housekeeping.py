@@ -26,6 +26,7 @@ def kept(section: HousekeepingSection) -> Kept:
         events=datetime.timedelta(days=section.events_days),
         issues=datetime.timedelta(days=section.issues_days),
         deleted=datetime.timedelta(days=section.deleted_days),
+        archived=datetime.timedelta(days=section.archived_days),
     )
 
 

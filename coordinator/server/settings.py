@@ -89,6 +89,9 @@ class HousekeepingSection(Section):
     deleted_days: float = Field(
         90.0, ge=1, description="Days that the rows of deleted volumes, snapshots, attachments and images are kept."
     )
+    archived_days: float = Field(
+        730.0, ge=1, description="Days that the rows of what was deleted are kept after `db archive` moved them away."
+    )
 
 
 class KeysSection(Section):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, exists, or_, select
 
+from coordinator.state.tables.archive import archive
 from coordinator.state.tables.attachments import attachments, generations
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.enrolment import certificates, join_tokens
@@ -18,6 +19,14 @@ from coordinator.state.tables.images import image_properties, images
 from coordinator.state.tables.messages import messages
 from coordinator.state.tables.operations import operations
 from coordinator.state.tables.snapshots import snapshot_metadata, snapshots
+from coordinator.state.tables.transfers import transfers
+from coordinator.state.tables.types import (
+    default_types,
+    type_access,
+    type_encryption,
+    type_extra_specs,
+    volume_types,
+)
 from coordinator.state.tables.volumes import (
     volume_admin_metadata,
     volume_image_metadata,
@@ -40,10 +49,11 @@ class Kept:
     events: datetime.timedelta
     issues: datetime.timedelta
     deleted: datetime.timedelta
+    archived: datetime.timedelta
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rule:
     """Rows of `table` that may go when `over`; rows of `parts` (by these columns) go with them."""
 
     table: Table
@@ -52,7 +62,8 @@ class _Rule:
 
     @property
     def key(self) -> Column[str]:
-        return next(iter(self.table.primary_key.columns))
+        """What names a row: the last column of the primary key."""
+        return list(self.table.primary_key.columns)[-1]
 
 
 def due(conn: Connection, kept: Kept, batch: int = BATCH) -> Due:
@@ -78,33 +89,68 @@ def drop(conn: Connection, kept: Kept, found: Due) -> dict[str, int]:
     return counts
 
 
-def _rules(kept: Kept) -> dict[str, _Rule]:
+def gone_for_good(before: datetime.datetime) -> dict[str, Rule]:
+    """What was deleted before then, and nothing refers to any more; children first."""
+    found = _deleted(before)
+    for name, used in _references().items():
+        found[name] = replace(found[name], over=and_(found[name].over, ~used))
+    return found
+
+
+def referenced(before: datetime.datetime) -> dict[str, Rule]:
+    """What was deleted before then, and something still refers to."""
+    found = _deleted(before)
+    return {name: replace(found[name], over=and_(found[name].over, used)) for name, used in _references().items()}
+
+
+def _deleted(before: datetime.datetime) -> dict[str, Rule]:
+    def rule(table: Table, *parts: Column[str]) -> Rule:
+        return Rule(table, and_(table.c.deleted, table.c.deleted_at < before), parts)
+
+    return {
+        "attachments": rule(attachments),
+        "transfers": rule(transfers),
+        "snapshots": rule(snapshots, snapshot_metadata.c.snapshot_id),
+        "volumes": rule(
+            volumes, volume_metadata.c.volume_id, volume_admin_metadata.c.volume_id,
+            volume_image_metadata.c.volume_id, generations.c.volume_id,
+        ),
+        "images": rule(images, image_properties.c.image_id),
+        "volume types": rule(
+            volume_types, type_extra_specs.c.volume_type_id, type_encryption.c.volume_type_id,
+            type_access.c.volume_type_id,
+        ),
+    }  # fmt: skip
+
+
+def _references() -> dict[str, ColumnElement[bool]]:
+    """Which rows must stay, since rows of other tables name them."""
+    return {
+        "volumes": or_(
+            exists().where(attachments.c.volume_id == volumes.c.id),
+            exists().where(snapshots.c.volume_id == volumes.c.id),
+            exists().where(transfers.c.volume_id == volumes.c.id),
+        ),
+        "volume types": or_(
+            exists().where(volumes.c.volume_type_id == volume_types.c.id),
+            exists().where(default_types.c.volume_type_id == volume_types.c.id),
+        ),
+    }
+
+
+def _rules(kept: Kept) -> dict[str, Rule]:
     now = utcnow()
-    gone = now - kept.deleted
-    of_volume = (
-        volume_metadata.c.volume_id,
-        volume_admin_metadata.c.volume_id,
-        volume_image_metadata.c.volume_id,
-        generations.c.volume_id,
-    )
-    unused = ~or_(
-        exists().where(attachments.c.volume_id == volumes.c.id), exists().where(snapshots.c.volume_id == volumes.c.id)
-    )
     over = operations.c.state.in_(_ENDED) & (operations.c.finished_at < now - kept.operations)
     return {
-        "operations": _Rule(operations, over),
-        "events": _Rule(events, events.c.at < now - kept.events),
-        "messages": _Rule(messages, messages.c.guaranteed_until < now),
-        "issues": _Rule(issues, issues.c.closed_at < now - kept.issues),
-        "revoked tokens": _Rule(identity_revoked, identity_revoked.c.expires < _epoch(now)),
-        "join tokens": _Rule(join_tokens, join_tokens.c.expires_at < now - _TOKENS_KEPT),
-        "certificates": _Rule(certificates, _succeeded(now)),
-        "attachments": _Rule(attachments, attachments.c.deleted & (attachments.c.deleted_at < gone)),
-        "snapshots": _Rule(
-            snapshots, snapshots.c.deleted & (snapshots.c.deleted_at < gone), (snapshot_metadata.c.snapshot_id,)
-        ),
-        "volumes": _Rule(volumes, and_(volumes.c.deleted, volumes.c.deleted_at < gone, unused), of_volume),
-        "images": _Rule(images, images.c.deleted & (images.c.deleted_at < gone), (image_properties.c.image_id,)),
+        "operations": Rule(operations, over),
+        "events": Rule(events, events.c.at < now - kept.events),
+        "messages": Rule(messages, messages.c.guaranteed_until < now),
+        "issues": Rule(issues, issues.c.closed_at < now - kept.issues),
+        "revoked tokens": Rule(identity_revoked, identity_revoked.c.expires < _epoch(now)),
+        "join tokens": Rule(join_tokens, join_tokens.c.expires_at < now - _TOKENS_KEPT),
+        "certificates": Rule(certificates, _succeeded(now)),
+        **gone_for_good(now - kept.deleted),
+        "archived rows": Rule(archive, archive.c.deleted_at < now - kept.archived),
     }
 
 

@@ -7,9 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from agent.base.faults import declare, fault_point
 from coordinator.state import schema
 from coordinator.state.locks import hold_name
 from coordinator.state.tables import load_all
+
+declare("upgrade.step", "upgrade.done")
 
 
 def upgrade(conn: Connection) -> tuple[str | None, str]:
@@ -23,7 +26,10 @@ def upgrade(conn: Connection) -> tuple[str | None, str]:
     found = schema.version(conn)
     if found is not None and found not in schema.RELEASED:
         schema.check(found)
-    command.upgrade(_config(conn), "head")
+    config = _config(conn)
+    config.attributes["applied"] = lambda **_: fault_point("upgrade.step")
+    command.upgrade(config, "head")
+    fault_point("upgrade.done")
     return found, schema.HEAD
 
 

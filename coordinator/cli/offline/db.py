@@ -1,4 +1,4 @@
-"""`db check`, `db backup`, `db purge`, `db upgrade`; what carries whole states is in `moving`."""
+"""`db check`, `db backup`; what carries whole states is in `moving`, what drops and changes rows in `aging`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from agent.base.config import load
 from agent.base.errors import Conflict, Permanent
 from agent.base.files import sync_folder
 from agent.base.terminal.config import config_options
+from coordinator.cli.offline.aging import archive, purge, upgrade
 from coordinator.cli.offline.moving import COMMANDS, copy_to
-from coordinator.cli.offline.site import become_owner, beside, checked, in_its_place
+from coordinator.cli.offline.site import beside, checked
 from coordinator.server.settings import DEFAULT_CONFIG, CoordinatorSettings
 
 
@@ -95,47 +96,8 @@ def backup(file: Path, config: Path | None, sets: tuple[str, ...]) -> None:
     click.echo(f"{file}: {file.stat().st_size} bytes.")
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, purge, archive, upgrade):
     db.add_command(command)
-
-
-@db.command()
-@config_options(DEFAULT_CONFIG)
-def purge(config: Path | None, sets: tuple[str, ...]) -> None:
-    """Drop old rows now, as long kept as [housekeeping] says; a coordinator may be running (it does so by itself)."""
-    from coordinator.server.housekeeping import kept
-    from coordinator.state.purge import drop, due
-
-    settings = load(CoordinatorSettings, config, sets)
-    checked(settings)
-    become_owner(settings)
-    limits = kept(settings.housekeeping)
-    dropped: dict[str, int] = {}
-    with beside(settings) as database:
-        while found := database.read_now(lambda conn: due(conn, limits)):
-            counts = database.write_now(lambda conn, found=found: drop(conn, limits, found))  # type: ignore[misc]
-            if not any(counts.values()):
-                break
-            for name, count in counts.items():
-                dropped[name] = dropped.get(name, 0) + count
-    for name, count in dropped.items():
-        click.echo(f"{name}: {count} dropped")
-    if not dropped:
-        click.echo("Nothing is past its time.")
-
-
-@db.command()
-@config_options(DEFAULT_CONFIG)
-def upgrade(config: Path | None, sets: tuple[str, ...]) -> None:
-    """Bring the database to this release's schema. Stop the coordinator and make a backup first."""
-    from coordinator.state.upgrade import upgrade as apply
-
-    settings = load(CoordinatorSettings, config, sets)
-    checked(settings)
-    become_owner(settings)
-    with in_its_place(settings) as database:
-        before, after = database.write_now(apply)
-    click.echo(f"Schema {after} already." if before == after else f"Schema {before or 'none'} upgraded to {after}.")
 
 
 def _reader(path: Path) -> sqlite3.Connection:

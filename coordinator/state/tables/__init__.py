@@ -22,6 +22,7 @@ def load_all() -> MetaData:
 
 
 MODULES = (
+    "archive",
     "attachments",
     "coordinators",
     "enrolment",

@@ -1,0 +1,116 @@
+"""`db purge`, `db archive`, `db upgrade`."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from agent.base.config import load
+from agent.base.terminal.config import config_options
+from coordinator.cli.offline.site import become_owner, beside, checked, in_its_place
+from coordinator.server.settings import DEFAULT_CONFIG, CoordinatorSettings
+
+_EPOCH = datetime.datetime(1970, 1, 1)
+
+
+def _age(_: click.Context, __: click.Parameter, days: float | None) -> float | None:
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    if days is not None and not 0 <= days <= (now - _EPOCH).days:
+        raise click.BadParameter(f"{days:g} days ago is not between now and 1970.")
+    return days
+
+
+@click.command()
+@click.argument("days", required=False, type=float, callback=_age)
+@config_options(DEFAULT_CONFIG)
+def purge(days: float | None, config: Path | None, sets: tuple[str, ...]) -> None:
+    """Drop old rows now, as long kept as [housekeeping] says; a coordinator may be running (it does so by itself).
+
+    With DAYS, rows of what was deleted longer ago than that go too, archived or not.
+    """
+    from coordinator.server.housekeeping import kept
+    from coordinator.state.purge import drop, due
+
+    settings = load(CoordinatorSettings, config, sets)
+    checked(settings)
+    become_owner(settings)
+    limits = kept(settings.housekeeping)
+    if days is not None:
+        age = datetime.timedelta(days=days)
+        limits = replace(limits, deleted=age, archived=age)
+    dropped: dict[str, int] = {}
+    with beside(settings) as database:
+        while found := database.read_now(lambda conn: due(conn, limits)):
+            counts = database.write_now(lambda conn, found=found: drop(conn, limits, found))  # type: ignore[misc]
+            if not any(counts.values()):
+                break
+            _add(dropped, counts)
+    for name, count in dropped.items():
+        click.echo(f"{name}: {count} dropped")
+    if not dropped:
+        click.echo("Nothing is past its time.")
+
+
+@click.command()
+@click.option("--older-than", "days", type=float, callback=_age, metavar="DAYS", help="Deleted longer ago than that.")
+@click.option("--before", type=click.DateTime(), help="Deleted before then (UTC).")
+@click.option("--max", "most", type=click.IntRange(1), metavar="N", help="At most so many rows of each table.")
+@config_options(DEFAULT_CONFIG)
+def archive(
+    *, days: float | None, before: datetime.datetime | None, most: int | None, config: Path | None,
+    sets: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Move the rows of what was deleted out of the tables that are worked with; a coordinator may be running.
+
+    They go into the table `archive`, each with all its parts, and are kept for housekeeping.archived_days. Killed at
+    any moment and run again, nothing is lost or doubled.
+    """
+    from coordinator.state import archiving
+
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    if days is not None and before is not None:
+        raise click.UsageError("Give one of --older-than and --before.")
+    if before is not None and before > now:
+        raise click.UsageError(f"{before} is in the future.")
+    until = before or now - datetime.timedelta(days=days or 0)
+    settings = load(CoordinatorSettings, config, sets)
+    settings.testing.apply()
+    checked(settings)
+    become_owner(settings)
+    moved: dict[str, int] = {}
+    with beside(settings) as database:
+        while True:
+            counts = database.write_now(lambda conn: archiving.move(conn, until, most, moved))
+            if not counts:
+                break
+            _add(moved, counts)
+        left = database.read_now(lambda conn: archiving.left(conn, until))
+    for name, count in moved.items():
+        click.echo(f"{name}: {count} archived")
+    for name, count in left.items():
+        click.echo(f"{name}: {count} kept, as something that is not archived refers to them")
+    if not moved:
+        click.echo("Nothing to archive.")
+
+
+@click.command()
+@config_options(DEFAULT_CONFIG)
+def upgrade(config: Path | None, sets: tuple[str, ...]) -> None:
+    """Bring the database to this release's schema. Stop the coordinator and make a backup first."""
+    from coordinator.state.upgrade import upgrade as apply
+
+    settings = load(CoordinatorSettings, config, sets)
+    settings.testing.apply()
+    checked(settings)
+    become_owner(settings)
+    with in_its_place(settings) as database:
+        before, after = database.write_now(apply)
+    click.echo(f"Schema {after} already." if before == after else f"Schema {before or 'none'} upgraded to {after}.")
+
+
+def _add(total: dict[str, int], counts: dict[str, int]) -> None:
+    for name, count in counts.items():
+        total[name] = total.get(name, 0) + count

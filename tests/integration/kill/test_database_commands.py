@@ -1,0 +1,146 @@
+"""Commands that change a database, killed in the middle and run again, on both kinds of database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import Connection, func, insert, select, text
+
+from agent.base.ids import new_id
+from coordinator.state.database import Database
+from coordinator.state.schema import HEAD, RELEASED, prepare, version
+from coordinator.state.tables import load_all
+from coordinator.state.tables.archive import archive
+from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.volumes import volumes
+from coordinator.state.upgrade import _config, differences
+from tests.support import postgres
+
+pytestmark = pytest.mark.kill
+BIN = Path(sys.executable).parent
+STEP, DONE, COPIED = "upgrade.step", "upgrade.done", "archive.copied"
+
+
+@dataclass
+class Place:
+    """A state directory, and the database that its configuration names."""
+
+    folder: Path
+    url: str | None
+
+    def open(self) -> Database:
+        return Database.postgresql(self.url) if self.url else Database.sqlite(self.folder / "coordinator.db")
+
+    def run(self, *arguments: str, fault: str | None = None) -> tuple[int, str]:
+        sets = [f"coordinator.state_dir={self.folder}", *([f"state.url={self.url}"] if self.url else []),
+                *([f"testing.fault={fault}"] if fault else [])]  # fmt: skip
+        words = [BIN / "brickyard-coordinator", *arguments, *(f"--set={item}" for item in sets)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env={**os.environ})
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    return Place(folder, postgres.cluster().database() if request.param == "postgresql" else None)
+
+
+@pytest.mark.parametrize("fault", [f"{STEP}@1", f"{STEP}@3", DONE])
+def test_a_killed_upgrade_starts_clean(place: Place, fault: str) -> None:
+    def older(conn: Connection) -> None:
+        command.upgrade(_config(conn), RELEASED[0])
+        conn.execute(text("INSERT INTO quota_limits VALUES ('p', 'volumes', 7)"))
+
+    with closing(place.open()) as db:
+        db.write_now(older)
+    code, told = place.run("db", "upgrade", fault=fault)
+    assert code == -signal.SIGKILL, told
+    with closing(place.open()) as db:
+        assert db.read_now(version) == RELEASED[0]
+    code, told = place.run("db", "upgrade")
+    assert (code, told) == (0, f"Schema {RELEASED[0]} upgraded to {HEAD}.\n")
+    with closing(place.open()) as db:
+        assert db.read_now(differences) == []
+        assert db.read_now(lambda conn: conn.execute(text("SELECT hard_limit FROM quota_limits")).scalar_one()) == 7
+
+
+def test_two_upgrades_at_once_are_one(place: Place) -> None:
+    with closing(place.open()) as db:
+        db.write_now(lambda conn: command.upgrade(_config(conn), RELEASED[0]))
+    words = [BIN / "brickyard-coordinator", "db", "upgrade", f"--set=coordinator.state_dir={place.folder}",
+             *([f"--set=state.url={place.url}"] if place.url else [])]  # fmt: skip
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    told = [each.communicate(timeout=120)[0] for each in both]
+    assert any(f"upgraded to {HEAD}" in one for one in told), told
+    # The other found it done, or (on SQLite) that another process has the file.
+    assert all("upgraded" in one or "already" in one or "is in use" in one or "has it" in one for one in told), told
+    with closing(place.open()) as db:
+        assert db.read_now(differences) == []
+
+
+def test_a_newer_schema_is_refused_with_a_sentence(place: Place) -> None:
+    with closing(place.open()) as db:
+        db.write_now(prepare)
+        db.write_now(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    for words in (("db", "upgrade"), ("db", "archive"), ("serve",)):
+        code, told = place.run(*words)
+        assert code not in {0, 70}, told
+        assert "9999" in told
+        assert "Traceback" not in told
+
+
+def test_a_killed_archive_loses_and_doubles_nothing(place: Place) -> None:
+    def fill(conn: Connection) -> None:
+        prepare(conn)
+        load_all()
+        now = utcnow()
+        rows = [
+            {"id": new_id(), "project_id": "p", "user_id": "u", "size": 1, "status": "deleted", "deleted": True,
+             "deleted_at": now, "created_at": now}
+            for _ in range(1200)
+        ]  # fmt: skip
+        conn.execute(insert(volumes), rows)
+
+    with closing(place.open()) as db:
+        db.write_now(fill)
+    assert place.run("db", "archive", fault=f"{COPIED}@2")[0] == -signal.SIGKILL
+    assert counts(place) == (700, 500)
+    code, told = place.run("db", "archive", "--max", "100")
+    assert (code, told) == (0, "volumes: 100 archived\n")
+    assert counts(place) == (600, 600)
+    assert place.run("db", "archive") == (0, "volumes: 600 archived\n")
+    assert place.run("db", "archive") == (0, "Nothing to archive.\n")
+    assert counts(place) == (0, 1200)
+    assert place.run("db", "purge", "0") == (0, "archived rows: 1200 dropped\n")
+    assert counts(place) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("purge", "-1"), ("purge", "99999"), ("purge", "abc"), ("archive", "--max", "0"),
+     ("archive", "--before", "2999-01-01"), ("archive", "--before", "soon"), ("archive", "--older-than", "-3")],
+)  # fmt: skip
+def test_ages_that_can_not_be_change_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
+    place = Place(tmp_path, None)
+    with closing(place.open()) as db:
+        db.write_now(prepare)
+    assert place.run("db", *words)[0] == 2
+
+
+def counts(place: Place) -> tuple[int, int]:
+    def read(conn: Connection) -> tuple[int, int]:
+        load_all()
+        found = [conn.execute(select(func.count()).select_from(table)).scalar_one() for table in (volumes, archive)]
+        return int(found[0]), int(found[1])
+
+    with closing(place.open()) as db:
+        return db.read_now(read)
