@@ -227,8 +227,8 @@ def _line(process: subprocess.Popen[bytes], wanted: Callable[[str], bool]) -> st
     raise RuntimeError("the site did not start")
 
 
-def _listens(port: int) -> None:
-    deadline = time.monotonic() + _START_S
+def _listens(port: int, seconds: float = _START_S) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(OSError):
             socket.create_connection(("127.0.0.1", port), 1).close()

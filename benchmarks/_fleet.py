@@ -71,7 +71,7 @@ class Pair:
             ]  # fmt: skip
             words = [word for each in sets for word in ("--set", each)]
             site.run(name, "brickyard-coordinator", "serve", *words, user=self.user)
-            common._listens(port)
+            common._listens(port, 120)
         return site
 
     def clients(self) -> list[common.Client]:

@@ -89,9 +89,9 @@ class Poller:
         self._soon(mine)
 
     def _soon(self, many: Iterable[Known]) -> None:
-        """Poll these at once; on a large site within an interval, and compare them within twenty."""
+        """Poll these at once; on a large site within half an interval, and compare them within twenty."""
         hosts = list(many)
-        step = min(_SPREAD_S, self._interval_s / max(1, len(hosts)))
+        step = min(_SPREAD_S, self._interval_s / 2 / max(1, len(hosts)))
         now = time.monotonic()
         for number, known in enumerate(hosts):
             known.rests = random.randint(0, min(RESTS, len(hosts) // _KEPT_CONNECTIONS))  # noqa: S311 - spreading

@@ -110,7 +110,7 @@ def _place(conn: Connection, scheduler: Scheduler, operation: Operation) -> Resu
     where = members.spread(conn, chosen, row.id, fixed=request.pool_id is not None)
     if operation.args.get("image"):
         move_if(conn, "volume", row.id, "download")
-    volumes.set_values(conn, row.id, device_bytes=claimed, **where)
+    volumes.set_values(conn, row.id, device_bytes=claimed, availability_zone=chosen.availability_zone, **where)
     return {**where, "claimed": claimed}
 
 

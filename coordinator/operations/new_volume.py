@@ -16,6 +16,7 @@ from coordinator.operations import encryption, sizes
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.retype_volume import is_multiattach
 from coordinator.quota import limits
+from coordinator.scheduler.specs import zones
 from coordinator.state import snapshots, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import enter
@@ -79,7 +80,9 @@ def accept_volume(
     type_row = types.get(conn, type_id, requester.project_id) if type_id else None
     name = type_row.name if type_row is not None else None
     columns = _encryption(conn, wanted, source, type_id, name)
-    multiattach = type_id is not None and is_multiattach(types.extra_specs(conn, type_id))
+    specs = types.extra_specs(conn, type_id) if type_id is not None else {}
+    _check_zones(wanted.availability_zone, zones(specs))
+    multiattach = is_multiattach(specs)
     if multiattach and columns:
         raise Invalid(reason="Invalid input received: a volume can not be both encrypted and multiattach.")
     limits.check(conn, requester.project_id, name, volumes=1, gigabytes=size, volume_size=size)
@@ -111,6 +114,15 @@ def accept_volume(
         args["source_key_id"] = source_key_id
     operation = accept(conn, requester, kind="create_volume", resource_type="volume", resource_id=volume_id, args=args)
     return operation, row
+
+
+def _check_zones(wanted: str | None, allowed: tuple[str, ...] | None) -> None:
+    if allowed is None or (allowed and wanted in {None, *allowed}):
+        return
+    raise Invalid(
+        reason="Invalid input received: Volume type is only supported in these availability zones: "
+        f"{', '.join(allowed) or 'none (its list is empty)'}."
+    )
 
 
 def _named(wanted: NewVolume) -> tuple[str, str]:

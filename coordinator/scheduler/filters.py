@@ -15,7 +15,9 @@ Rule = Callable[[Pool, Request], str | None]
 
 
 def availability_zone(pool: Pool, request: Request) -> str | None:
-    if request.availability_zone is None or pool.availability_zone == request.availability_zone:
+    allowed = specs.zones(request.extra_specs)
+    asked = request.availability_zone in {None, pool.availability_zone}
+    if asked and (allowed is None or pool.availability_zone in allowed):
         return None
     return f"is in availability zone {pool.availability_zone}"
 

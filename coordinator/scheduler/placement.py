@@ -28,6 +28,7 @@ class Placement:
     host_id: str
     backend: str
     pool: str
+    availability_zone: str
 
 
 class Scheduler:
@@ -51,12 +52,12 @@ class Scheduler:
             self.board.refresh(conn)
             for pool in self._candidates(request)[:1]:
                 if self._claimed(conn, pool, request):
-                    return Placement(pool.id, pool.host_id, pool.backend, pool.name)
+                    return _placed(pool)
             # The board may be a second old: what it refused, or the database did, is looked at anew, one by one.
             self.board.refresh(conn, now=True)
             for pool in self._candidates(request, all_of_them=True):
                 if self._claimed(conn, pool, request):
-                    return Placement(pool.id, pool.host_id, pool.backend, pool.name)
+                    return _placed(pool)
             raise self._refused(request)
 
     def why_not(self, conn: Connection, request: Request) -> dict[str, str | None]:
@@ -113,6 +114,10 @@ class Scheduler:
         more = f"; and {len(reasons) - _MAX_NAMED} more" if len(reasons) > _MAX_NAMED else ""
         told = ("; ".join(reasons[:_MAX_NAMED]) + more) or "no host is enrolled"
         return PoolsAway(reasons=told) if away else NoPool(reasons=told)
+
+
+def _placed(pool: Pool) -> Placement:
+    return Placement(pool.id, pool.host_id, pool.backend, pool.name, pool.availability_zone)
 
 
 def lacking(conn: Connection, pool_id: str, extra_specs: Mapping[str, str]) -> str | None:

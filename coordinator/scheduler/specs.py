@@ -23,6 +23,17 @@ _TEXTS: dict[str, Callable[[str, str], bool]] = {
 _TRUE = frozenset({"true", "1", "yes", "on", "t", "y"})
 
 
+ZONES = "RESKEY:availability_zones"
+"""The extra spec that lists where a type can be had, with commas between."""
+
+
+def zones(extra_specs: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The availability zones of a type, in its order; None where it is bound to none."""
+    if ZONES not in extra_specs:
+        return None
+    return tuple(name.strip() for name in extra_specs[ZONES].split(",") if name.strip())
+
+
 def lacking(capabilities: Mapping[str, Any], extra_specs: Mapping[str, str]) -> str | None:
     """The first spec that is not met, as `key=value`; None when all are."""
     for key, wanted in extra_specs.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, exists, insert, select, update
 
 from agent.base.errors import NotFound
 from agent.wire.results import HostFacts, Pool, ratio_in_force
@@ -18,15 +18,14 @@ from coordinator.state.tables.fleet import hosts, pools
 _AT_ONCE = 500
 
 
-def ensure_hosts(conn: Connection) -> list[str]:
-    """Give every enrolled host a row here; returns the names of all enrolled hosts."""
-    enrolled = list(conn.execute(select(enrolled_hosts.c.name).order_by(enrolled_hosts.c.name)).scalars())
-    known = set(conn.execute(select(hosts.c.id)).scalars())
-    for name in enrolled:
-        if name not in known:
-            conn.execute(insert(hosts).values(id=name))
+def ensure_hosts(conn: Connection) -> None:
+    """Give every enrolled host a row here."""
+    rowless = ~exists().where(hosts.c.id == enrolled_hosts.c.name)
+    names = list(conn.execute(select(enrolled_hosts.c.name).where(rowless)).scalars())
+    if names:
+        conn.execute(insert(hosts), [{"id": name} for name in names])
+        for name in {row.host_id for row in evictions.standing(conn)} & set(names):
             evictions.returned(conn, name)
-    return enrolled
 
 
 def forget(conn: Connection, host_id: str) -> None:

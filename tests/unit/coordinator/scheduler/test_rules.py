@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import Connection, update
 
 from agent.wire.results import ratio_in_force
+from coordinator.scheduler import specs
 from coordinator.scheduler.errors import NoPool
 from coordinator.scheduler.placement import Scheduler
 from coordinator.scheduler.pool import GIB, Pool
@@ -21,6 +23,7 @@ from coordinator.scheduler.told import shared
 from coordinator.state import fleet
 from coordinator.state.database import Database
 from coordinator.state.schema import prepare
+from coordinator.state.tables.fleet import hosts
 from tests.unit.coordinator.scheduler.test_placement import host, put, why
 
 
@@ -133,6 +136,24 @@ def test_operators_own_words(db: Database) -> None:
     assert "a@files#files lacks media=<or> tape <or> hdd" in why(
         db, Request(GIB, extra_specs={"media": "<or> tape <or> hdd", "tier": ">= 2"})
     )
+
+
+def test_a_type_is_placed_in_its_zones_alone(db: Database) -> None:
+    for name, zone in (("a", "az1"), ("b", "az2"), ("c", "az3")):
+        host(db, name, 1000 if name == "c" else 100)
+        db.write_now(lambda conn, name=name, zone=zone: _in_zone(conn, name, zone))  # type: ignore[misc]
+    bound = {"RESKEY:availability_zones": "az1, az2"}
+    placed = [put(db, Request(GIB, extra_specs=bound)) for _ in range(20)]
+    assert {(one.host_id, one.availability_zone) for one in placed} == {("a", "az1"), ("b", "az2")}
+    assert put(db, Request(GIB, availability_zone="az2", extra_specs=bound)).host_id == "b"
+    assert put(db, Request(GIB)).host_id == "c"
+    assert "c@files#files is in availability zone az3" in why(db, Request(GIB, "az3", extra_specs=bound))
+    assert specs.zones({}) is None
+    assert specs.zones({"RESKEY:availability_zones": " , "}) == ()
+
+
+def _in_zone(conn: Connection, name: str, zone: str) -> None:
+    conn.execute(update(hosts).where(hosts.c.id == name).values(availability_zone=zone))
 
 
 def test_hints(db: Database) -> None:
