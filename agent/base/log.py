@@ -30,8 +30,12 @@ Level = Literal["debug", "info", "warning", "error"]
 Logger = FilteringBoundLogger
 
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-# These loggers write arguments or every request at debug level, secrets among them.
-_HELD_AT_INFO = ("oslo_privsep.daemon", "oslo_concurrency", "urllib3", "keystoneauth")
+# Below these levels they write arguments, statements or every request, secrets among them.
+_HELD = {
+    "oslo_privsep.daemon": logging.INFO, "oslo_concurrency": logging.INFO, "urllib3": logging.INFO,
+    "keystoneauth": logging.INFO, "sqlalchemy": logging.WARNING,
+}  # fmt: skip
+_OURS = ("agent.", "coordinator.")
 _proxies: WeakSet[Any] = WeakSet()
 
 
@@ -72,11 +76,45 @@ def configure(level: Level = "info", json: bool | None = None, stream: TextIO | 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    for name in _HELD_AT_INFO:
-        logging.getLogger(name).setLevel(max(number, logging.INFO))
+    for name, least in _HELD.items():
+        logging.getLogger(name).setLevel(max(number, least))
+    _filter_from(number)
+
+
+def _filter_from(number: int) -> None:
+    """Let pass what a logger may want to write; loggers that were made before follow."""
     _set_up([structlog.stdlib.ProcessorFormatter.wrap_for_formatter], number)
     for proxy in _proxies:
         proxy.__dict__.pop("bind", None)
+
+
+def set_level(prefix: str, level: Level) -> None:
+    """Write from `level` on what the loggers below `prefix` say (all, for an empty one), until the process ends."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    if prefix in {"", "."}:
+        logging.getLogger().setLevel(number)
+        for name, logger in _loggers().items():
+            if name.startswith(_OURS):
+                logger.setLevel(logging.NOTSET)
+    else:
+        logging.getLogger(prefix.rstrip(".")).setLevel(number)
+    for name, least in _HELD.items():
+        for each in (name, *(other for other in _loggers() if other.startswith(f"{name}."))):
+            held = logging.getLogger(each)
+            held.setLevel(max(least, held.getEffectiveLevel()))
+    _filter_from(min(logger.getEffectiveLevel() for logger in _loggers().values()))
+
+
+def levels(prefix: str) -> dict[str, str]:
+    """The level in force of every logger whose name begins with `prefix`."""
+    known = {name: logger for name, logger in _loggers().items() if name.startswith(prefix)}
+    return {name: logging.getLevelName(known[name].getEffectiveLevel()) for name in sorted(known)}
+
+
+def _loggers() -> dict[str, logging.Logger]:
+    names = {name for name in logging.root.manager.loggerDict if isinstance(name, str)}
+    names |= {str(proxy._logger_factory_args[0]) for proxy in _proxies if proxy._logger_factory_args}
+    return {name: logging.getLogger(name) for name in names}
 
 
 def _set_up(last: list[Any], level: int) -> None:

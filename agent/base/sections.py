@@ -18,6 +18,9 @@ class LogConfig(Section):
     format: Literal["auto", "json", "console"] = Field(
         "auto", description="Form of a line; `auto` is JSON where the systemd journal reads, else readable text."
     )
+    report_dir: Path | None = Field(
+        None, description="Folder for the reports of SIGUSR2; default, and where it can not be written: standard error."
+    )
 
     def apply(self) -> None:
         """Make it so for this process, on stderr."""

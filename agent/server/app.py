@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
+from agent.base import log as logs
+from agent.base import state_report
 from agent.base.errors import BrickyardError
 from agent.base.log import bound, get_logger
 from agent.base.metrics import registry
@@ -47,6 +49,13 @@ class NewCertificate(Wire):
     ca: str = Field(max_length=65536)
 
 
+class LogLevel(Wire):
+    """Body of `PUT /v1/log`."""
+
+    prefix: str = Field(max_length=255)
+    level: Literal["debug", "info", "warning", "error"]
+
+
 class Denied(Wire):
     """Body of `PUT /v1/identity/denied`."""
 
@@ -58,7 +67,7 @@ def make_app(runner: Runner, views: Views, identity: Identity) -> web.Applicatio
     app = web.Application(
         middlewares=[require_role(identity.denied), _told], client_max_size=MAX_BODY, handler_args={"access_log": None}
     )
-    app.add_routes([*_job_routes(runner), *_view_routes(views), *_identity_routes(identity)])
+    app.add_routes([*_job_routes(runner), *_view_routes(views), *_identity_routes(identity), *_process_routes()])
     return app
 
 
@@ -190,6 +199,22 @@ def _identity_routes(identity: Identity) -> list[web.RouteDef]:
         web.put("/v1/identity/certificate", certificate),
         web.put("/v1/identity/denied", denied),
     ]
+
+
+def _process_routes() -> list[web.RouteDef]:
+    async def get_log(request: web.Request) -> web.Response:
+        return _json({"levels": logs.levels(request.query.get("prefix", ""))})
+
+    async def set_log(request: web.Request) -> web.Response:
+        asked = await _body(request, LogLevel)
+        log.warning("log level is set", level=asked.level, prefix=asked.prefix)
+        logs.set_level(asked.prefix, asked.level)
+        return web.Response(status=204)
+
+    async def report(request: web.Request) -> web.Response:
+        return _json({"report": state_report.made()})
+
+    return [web.get("/v1/log", get_log), web.put("/v1/log", set_log), web.get("/v1/state-report", report)]
 
 
 async def _body(request: web.Request, model: type[Model]) -> Model:

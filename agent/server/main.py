@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from agent.base import lean, sdnotify
+from agent.base import lean, sdnotify, state_report
 from agent.base.log import get_logger
 from agent.jobs.registry import LATE_MODULES
 from agent.privsep import account as accounts
@@ -43,6 +43,7 @@ def run_agent(
     """
     settings.log.apply()
     settings.testing.apply()
+    state_report.on_signal(settings, settings.log.report_dir)
     os.umask(0o077)
     # Secrets are in memory, here, in the daemons and in the tools: none of them may leave them in a core file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -84,6 +84,19 @@ class AgentClient:
             finished = tuple(job.key for job in await self.jobs() if job.terminal)
             return Report(clock=facts.clock, host=facts, pools=tuple(pools), finished=finished)
 
+    async def set_log(self, prefix: str, level: str) -> None:
+        """The level of the loggers whose name begins with `prefix`, until the agent ends."""
+        await self._transport.call("PUT", "/v1/log", body={"prefix": prefix, "level": level})
+
+    async def get_log(self, prefix: str) -> dict[str, str]:
+        """Levels by logger."""
+        answer = await self._transport.call("GET", "/v1/log", query={"prefix": prefix})
+        return {str(name): str(level) for name, level in dict(self._field("levels", answer)).items()}
+
+    async def state_report(self) -> str:
+        """What its threads and tasks are doing."""
+        return str(self._field("report", await self._transport.call("GET", "/v1/state-report")))
+
     async def host(self, timeout: float = 10.0) -> HostFacts:
         return self._read(HostFacts, await self._transport.call("GET", "/v1/host", timeout=timeout))
 

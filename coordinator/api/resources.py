@@ -8,7 +8,7 @@ from coordinator.api.route import Resource
 def all_resources() -> tuple[Resource, ...]:
     """The tables; imported here and nowhere else, so that a command that serves nothing does not pay for them."""
     from coordinator.api.brickyard import attachments as host_attachments
-    from coordinator.api.brickyard import events, evictions, hosts, issues, operations, repair, states
+    from coordinator.api.brickyard import events, evictions, forgetting, hosts, issues, operations, repair, states
     from coordinator.api.brickyard.images import registered_images
     from coordinator.api.brickyard.keys import keys
     from coordinator.api.identity import identity_resources
@@ -24,6 +24,7 @@ def all_resources() -> tuple[Resource, ...]:
         issues.resource(),
         events.resource(),
         repair.resource(),
+        forgetting.resource(),
         states.resource(),
         keys(),
         registered_images(),
@@ -41,6 +42,7 @@ def _block_storage() -> tuple[Resource, ...]:
         manage,
         metadata,
         qos,
+        service_actions,
         snapshot_actions,
         snapshots,
         transfers,
@@ -76,6 +78,7 @@ def _block_storage() -> tuple[Resource, ...]:
         quotas(),
         messages(),
         services(),
+        *service_actions.resources(),
         clusters.resource(),
         workers.resource(),
         os_hosts.resource(),

@@ -24,7 +24,7 @@ COMMANDS = {
     "event": (f"{NOUNS}.event:event", "What happened, in order."),
     "issue": (f"{NOUNS}.site:issue", "What is not as it should be, with a remedy."),
     "message": (f"{NOUNS}.site:message", "Why something that you asked for did not come about."),
-    "service": (f"{NOUNS}.site:service", "The services of the site."),
+    "service": (f"{NOUNS}.service:service", "The services of the site."),
     "quota": (f"{NOUNS}.site:quota", "What a project may use."),
     "user": (f"{NOUNS}.user:user", "Users."),
     "project": (f"{NOUNS}.project:project", "Projects."),

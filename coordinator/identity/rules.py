@@ -203,6 +203,8 @@ _ADMIN = [
     "brickyard:hosts:update",
     "brickyard:hosts:enrol",
     "brickyard:hosts:evict",
+    "brickyard:hosts:report",
+    "brickyard:volumes:forget",
     "brickyard:issues:get",
     "brickyard:issues:update",
     "brickyard:operations:get_all_projects",

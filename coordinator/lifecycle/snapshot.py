@@ -14,6 +14,7 @@ SNAPSHOT = Lifecycle(
         Rule("create_failed", ("creating",), "error"),
         Rule("delete", ("available", "error", "error_deleting"), "deleting", "Wait until the running work has ended."),
         Rule("deleted", ("deleting",), "deleted"),
+        Rule("forgotten", ("available", "error", "error_deleting"), "deleted", "Cancel the work on it first."),
         Rule("delete_failed", ("deleting",), "error_deleting"),
         Rule("manage", (NEW,), "creating"),
         Rule("unmanage", ("available", "error"), "unmanaging", "Wait until the running work has ended."),

@@ -69,6 +69,8 @@ VOLUME = Lifecycle(
         Rule("host_detach_failed", ("detaching",), PREVIOUS),
         Rule("manage", (NEW,), "creating"),
         Rule("manage_failed", ("creating",), "error_managing"),
+        Rule("forgotten", (*_REST, "in-use", "reserved", "attaching", "detaching", "awaiting-transfer"), "deleted",
+             "Cancel the work on it first."),
         Rule("unmanage", ("available", "error", "error_extending", "error_restoring"), "unmanaging", _FREE),
         Rule("unmanaged", ("unmanaging",), "deleted"),
         Rule("unmanage_failed", ("unmanaging",), "error"),

@@ -8,9 +8,15 @@ from typing import Any
 from sqlalchemy import Connection
 
 from agent.base.ids import new_id
-from coordinator.state import events, operations, site
+from coordinator.state import events, operations, services, site
 from coordinator.state.events import Change
 from coordinator.state.operations import Operation
+
+_CHANGES_DATA = frozenset(
+    {"delete_volume", "delete_cascade", "extend_volume", "create_snapshot", "delete_snapshot", "revert_volume",
+     "reimage_volume", "recrypt_volume", "manage_volume", "unmanage_volume", "manage_snapshot", "unmanage_snapshot"}
+)  # fmt: skip
+"""What a frozen back end refuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,8 @@ def accept(
 ) -> Operation:
     """Insert the operation row and its outbox event; it is durable when the caller's transaction commits."""
     site.check_adopted(conn, kind)
+    if kind in _CHANGES_DATA:
+        services.check_thawed(conn, resource_type, resource_id)
     operation = Operation(
         id=new_id(),
         kind=kind,

@@ -19,7 +19,7 @@ from coordinator.operations.accept import Requester
 from coordinator.operations.recrypt_volume import NewType, accept_recrypt
 from coordinator.quota import limits
 from coordinator.scheduler import placement
-from coordinator.state import types
+from coordinator.state import services, types
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move
 
@@ -70,6 +70,7 @@ def retype(
 
     Raises SameType, NeedsMigration, ChangesEncryption, InUse, TransitionRefused (400), NotFound, OverQuota (413).
     """
+    services.check_thawed(conn, "volume", volume.id)
     row = types.find(conn, wanted.name, volume.project_id)
     if row.id == volume.volume_type_id:
         raise SameType(type=wanted.name)

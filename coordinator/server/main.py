@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from agent.base import environment, lean, sdnotify
+from agent.base import environment, lean, sdnotify, state_report
 from agent.base.log import get_logger
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.start import Opened, open_state
@@ -21,6 +21,7 @@ def run_coordinator(settings: CoordinatorSettings, on_ready: Ready | None = None
     """Run in this process until SIGTERM or SIGINT; returns the exit code. Raises what keeps it from starting."""
     settings.log.apply()
     settings.testing.apply()
+    state_report.on_signal(settings, settings.log.report_dir)
     os.umask(0o077)
     opened = open_state(settings)
     return asyncio.run(_serve(settings, opened, on_ready))

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, select, update
 
-from agent.base.errors import NotFound
+from agent.base.errors import Invalid, NotFound
 from coordinator.state.tables.fleet import hosts, pools
+from coordinator.state.tables.snapshots import snapshots
+from coordinator.state.tables.volumes import volumes
+
+_OF_VOLUME = (
+    select(pools.c.host_id, pools.c.backend).join(volumes, volumes.c.pool_id == pools.c.id).where(pools.c.frozen)
+)
+_FROZEN = {
+    "volume": _OF_VOLUME.where(volumes.c.id == bindparam("wanted")),
+    "snapshot": _OF_VOLUME.join(snapshots, snapshots.c.volume_id == volumes.c.id).where(
+        snapshots.c.id == bindparam("wanted")
+    ),
+}
 
 
 def backends(conn: Connection) -> Sequence[Any]:
@@ -23,6 +35,7 @@ def backends(conn: Connection) -> Sequence[Any]:
             hosts.c.disabled_reason,
             hosts.c.last_seen,
             func.min(case((pools.c.disabled, 1), else_=0)).label("disabled"),
+            func.max(case((pools.c.frozen, 1), else_=0)).label("frozen"),
             func.max(pools.c.cluster_name).label("cluster_name"),
         )
         .select_from(hosts.outerjoin(pools, and_(pools.c.host_id == hosts.c.id, pools.c.present)))
@@ -50,6 +63,29 @@ def set_enabled(conn: Connection, name: str, *, enabled: bool, reason: str | Non
     values = {"enabled": enabled, "disabled_reason": None if enabled else reason}
     if conn.execute(update(hosts).where(hosts.c.id == host_id).values(**values)).rowcount == 0:
         raise NotFound(noun="Service", id=name)
+
+
+class BackEndFrozen(Invalid):
+    code = "services.frozen"
+    sentence = "Back end {backend} is frozen: what lies on it is not changed."
+    hint = "It can still be attached and detached. An administrator thaws it: brickyard service thaw {backend}."
+
+
+def set_frozen(conn: Connection, name: str, *, frozen: bool) -> None:
+    """Whether what lies on `HOST` or `HOST@BACKEND` may be changed; a frozen one is disabled, too. Raises NotFound."""
+    set_enabled(conn, name, enabled=not frozen, reason="frozen")
+    host_id, _, backend = name.partition("@")
+    mine = (pools.c.host_id == host_id, *((pools.c.backend == backend,) if backend else ()))
+    conn.execute(update(pools).where(*mine).values(frozen=frozen))
+
+
+def check_thawed(conn: Connection, resource_type: str, resource_id: str) -> None:
+    """Raises BackEndFrozen for a volume, or a snapshot of one, that lies on a frozen back end."""
+    if resource_type not in _FROZEN:
+        return
+    row = conn.execute(_FROZEN[resource_type], {"wanted": resource_id}).first()
+    if row is not None:
+        raise BackEndFrozen(backend=f"{row.host_id}@{row.backend}")
 
 
 def zones(conn: Connection) -> dict[str, bool]:

@@ -85,7 +85,7 @@ def _backend(row: Row[Any]) -> dict[str, Any]:
         "disabled_reason": row.disabled_reason,
         "replication_status": "disabled",
         "active_backend_id": None,
-        "frozen": False,
+        "frozen": bool(row.frozen),
         "cluster": row.cluster_name,
         "backend_state": "up" if row.reachable else "down",
     }

@@ -1,4 +1,4 @@
-"""`brickyard issue|message|service|quota`."""
+"""`brickyard issue|message|quota`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from coordinator.cli.client.waiting import frames, watch_option
 
 ISSUES = ("id", "code", "resource_type", "resource_id", "host_id", "sentence", "remedy", "first_seen")
 MESSAGES = ("id", "created_at", "message_level", "resource_type", "resource_uuid", "user_message")
-SERVICES = ("binary", "host", "zone", "status", "state", "updated_at", "disabled_reason")
 
 
 @click.group()
@@ -74,24 +73,6 @@ def delete_messages(session: Session, message_ids: tuple[str, ...]) -> None:
     """Delete messages that were read."""
     for message_id in message_ids:
         session.call("DELETE", f"/v3/messages/{message_id}")
-
-
-@click.group()
-def service() -> None:
-    """The services of the site."""
-
-
-@service.command("list")
-@watch_option
-@shown
-@connected
-def list_services(session: Session, watch: bool) -> Table | Endless:
-    """List the coordinator and the back ends of all hosts."""
-
-    def read() -> Table:
-        return Table(session.get("/v3/os-services")["services"], SERVICES)
-
-    return frames(read) if watch else read()
 
 
 @click.group()

@@ -26,6 +26,7 @@ LAZY = {
     "manage": ("coordinator.cli.nouns.volume_data:manage", "Manage data that lie on a pool already."),
     "manageable": ("coordinator.cli.nouns.volume_data:manageable", "List what lies on a pool."),
     "unmanage": ("coordinator.cli.nouns.volume_data:unmanage", "Let volumes go with their data."),
+    "forget": ("coordinator.cli.nouns.forget:forget", "Drop the rows of a volume whose storage is gone for good."),
     "repair": ("coordinator.cli.nouns.repair:repair", "Compare what is said of a volume, and make it agree."),
 }
 

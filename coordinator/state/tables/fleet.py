@@ -56,6 +56,7 @@ pools = Table(
     Column("present", Boolean, nullable=False, default=True, server_default=true()),
     Column("disabled", Boolean, nullable=False, default=False, server_default=false()),
     Column("cluster_name", String(127)),
+    Column("frozen", Boolean, nullable=False, default=False, server_default=false()),
     Column("updated_at", DateTime),
     Index("ix_pools_host", "host_id"),
     partial("ix_pools_cluster", "cluster_name", where="cluster_name IS NOT NULL"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.base.log import bound, configure, current_ids, get_logger
+from agent.base.log import bound, configure, current_ids, get_logger, levels, set_level
 from agent.wire.jobs import WireSecret
 
 log = get_logger("test.log")
@@ -125,3 +125,26 @@ def test_importing_the_logger_loads_no_rich() -> None:
         "import agent.base.log, sys; assert not [m for m in sys.modules if m.split('.')[0] == 'rich']; import rich"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_levels_are_set_while_it_runs_and_secrets_stay_quiet() -> None:
+    out = io.StringIO()
+    try:
+        configure("info", json=False, stream=out)
+        here, there = get_logger("agent.levels.here"), get_logger("agent.levels.there")
+        here.debug("one")
+        set_level("agent.levels.here", "debug")
+        here.debug("two")
+        there.debug("three")
+        assert levels("agent.levels.") == {"agent.levels.here": "DEBUG", "agent.levels.there": "INFO"}
+        set_level("", "debug")
+        there.debug("four")
+        assert levels("urllib3")["urllib3"] == "INFO"
+        set_level("sqlalchemy.engine", "debug")
+        assert levels("sqlalchemy.engine")["sqlalchemy.engine"] == "WARNING"
+        set_level("", "error")
+        here.warning("five")
+        assert set(levels("agent.levels.").values()) == {"ERROR"}
+    finally:
+        configure("info")
+    assert [word for word in ("one", "two", "three", "four", "five") if word in out.getvalue()] == ["two", "four"]
