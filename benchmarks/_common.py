@@ -36,10 +36,13 @@ _SEED = Path(__file__).with_name("_seed.py")
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-def arguments(text: str) -> argparse.Namespace:
+def arguments(text: str, **flags: str) -> argparse.Namespace:
+    """What was asked for; `flags` are further ones of this program, with what they are for."""
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--quick", action="store_true", help="at most a minute")
     parser.add_argument("--dir", type=Path, help="folder on the disk to measure on; default: a temporary one")
+    for name, meaning in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=meaning)
     return parser.parse_args()
 
 
@@ -56,7 +59,22 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0))
     busy = os.getloadavg()[0]
     name = model[1] if model else platform.machine()
-    return f"{cores} cores ({name}), Python {platform.python_version()}, load {busy:.1f} before"
+    return (
+        f"{cores} cores ({name}), Python {platform.python_version()}, load {busy:.1f} before, "
+        f"yardstick {yardstick() * 1e3:.0f} ms"
+    )
+
+
+def yardstick() -> float:
+    """CPU seconds that a fixed piece of Python takes now: what shares the processor can double every figure."""
+
+    def once() -> float:
+        begun, kept = time.process_time(), {}
+        for number in range(200_000):
+            kept[number & 1023] = (number, str(number))
+        return time.process_time() - begun
+
+    return min(once() for _ in range(5))
 
 
 @contextmanager
@@ -88,6 +106,8 @@ class Site:
     folder: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     endpoint: str = ""
+    endpoints: list[str] = field(default_factory=list)
+    """Of all coordinators; `processes` begins with them."""
     password: str = field(default="", repr=False)
     volumes: Path = Path()
     started: float = 0.0
@@ -145,39 +165,36 @@ def dev(at: Path) -> Site:
     return site
 
 
-def units(at: Path, *, seeded: int = 0) -> Site:
+def units(at: Path, *, seeded: int = 0, database: str | None = None, coordinators: int = 1) -> Site:
     """Coordinator and agent as two services, on their defaults but for folders, ports and users of this machine.
 
-    `seeded` volumes are in the database before the coordinator starts.
+    `seeded` volumes are in the database before the coordinator starts; `database` is the URL of an empty one on
+    PostgreSQL, which several `coordinators` share.
     """
     site = Site(at)
-    port, enrolment, control, data = free_ports(4)
+    control, data = free_ports(2)
     user = _service_user()
     owner = pwd.getpwnam(user) if os.geteuid() == 0 else None
-    for name in ("coordinator", "agent"):
+    names = ["coordinator", *(f"coordinator-{number}" for number in range(2, coordinators + 1))]
+    for name in (*names, "agent"):
         (at / name).mkdir(mode=0o700)
         if owner is not None:
             os.chown(at / name, owner.pw_uid, owner.pw_gid)
-    for_coordinator = [
-        "--set", f"coordinator.state_dir={at}/coordinator", "--set", f"coordinator.port={port}",
-        "--set", "coordinator.listen=127.0.0.1", "--set", "enrolment.listen=127.0.0.1",
-        "--set", f"enrolment.port={enrolment}", "--set", "enrolment.address=127.0.0.1",
-    ]  # fmt: skip
     for_agent = [
         "--set", f"agent.state_dir={at}/agent/state", "--set", f"agent.port={control}", "--set", "agent.host=bench",
         "--set", f"agent.data_port={data}", "--set", "agent.listen=127.0.0.1", "--set", "agent.address=127.0.0.1",
         "--set", f"privsep.user={user}", "--set", f"backends.files.path={at}/agent/volumes",
     ]  # fmt: skip
-    site.endpoint = f"http://127.0.0.1:{port}"
     site.volumes = at / "agent" / "volumes" / "volumes"
     if seeded:
-        site.run("seed", "python", str(_SEED), f"{at}/coordinator", str(seeded), user=user).wait()
+        more = [] if database is None else [database]
+        site.run("seed", "python", str(_SEED), f"{at}/coordinator", str(seeded), *more, user=user).wait()
         site.processes.clear()
     site.started = time.monotonic()
     try:
-        site.run("coordinator", "brickyard-coordinator", "serve", *for_coordinator, user=user)
-        _listens(enrolment)
-        token = _output("brickyard-coordinator", "host", "token", "bench", *for_coordinator)
+        sets = [_coordinator(site, name, user, database) for name in names]
+        site.endpoint = site.endpoints[0]
+        token = _output("brickyard-coordinator", "host", "token", "bench", *sets[0])
         _output("brickyard-agent", "join", "-", *for_agent, stdin=token)
         site.run("agent", "brickyard-agent", "serve", *for_agent)
         _listens(control)
@@ -186,6 +203,25 @@ def units(at: Path, *, seeded: int = 0) -> Site:
         site.__exit__(type(error), error, None)
         raise
     return site
+
+
+def _coordinator(site: Site, name: str, user: str, database: str | None) -> list[str]:
+    """Start one; returns its settings. All of a site have the key-encryption key of the first."""
+    port, enrolment = free_ports(2)
+    sets = {
+        "coordinator.state_dir": site.folder / name, "coordinator.port": port, "coordinator.listen": "127.0.0.1",
+        "enrolment.listen": "127.0.0.1", "enrolment.port": enrolment, "enrolment.address": "127.0.0.1",
+    }  # fmt: skip
+    if database is not None:
+        sets["state.url"] = database
+    if site.endpoints:
+        sets["keys.kek_file"] = site.folder / "coordinator" / "kek"
+    words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+    site.endpoints.append(f"http://127.0.0.1:{port}")
+    site.run(name, "brickyard-coordinator", "serve", *words, user=user)
+    _listens(enrolment)
+    _listens(port)
+    return words
 
 
 def _service_user() -> str:

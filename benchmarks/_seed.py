@@ -1,36 +1,51 @@
-"""Fill a coordinator's fresh state folder with volumes: `_seed.py STATE_DIR COUNT`, before its first start.
+"""Fill a coordinator's fresh state with volumes: `_seed.py STATE_DIR COUNT [URL]`, before its first start.
+
+The state is SQLite in the folder, or the PostgreSQL database of the URL.
 
 Every volume has one pair of metadata; one in ten is attached. They belong to the project of the administrator.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 from pathlib import Path
+
+from sqlalchemy import Connection, text
 
 from coordinator.identity.bootstrap import ADMIN_PROJECT_ID, ADMIN_USER_ID
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.start import open_state
 
-_NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count) "
-_ID = "printf('00000000-0000-4000-8000-%012x', i)"
-_TIME = "strftime('%Y-%m-%d %H:%M:%S', 1750000000 + i, 'unixepoch') || '.000000'"
+# How the databases differ: the numbers 1 to :count, an id of such a number, a time.
+_SQLITE = {
+    "{numbers}": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count) ",
+    "{id}": "printf('00000000-0000-4000-8000-%012x', i)",
+    "{other}": "printf('00000000-0000-4000-9000-%012x', i)",
+    "{time}": "strftime('%Y-%m-%d %H:%M:%S', 1750000000 + i, 'unixepoch') || '.000000'",
+    "{bytes}": "(1 + i % 8) << 30",
+}
+_POSTGRESQL = {
+    "{numbers}": "WITH n(i) AS (SELECT generate_series(1, :count)) ",
+    "{id}": "'00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0')",
+    "{other}": "'00000000-0000-4000-9000-' || lpad(to_hex(i), 12, '0')",
+    "{time}": "to_timestamp(1750000000 + i) AT TIME ZONE 'UTC'",
+    "{bytes}": "CAST(1 + i % 8 AS bigint) << 30",
+}
 _ATTACHED = "i % 10 = 0"
-_VOLUMES = f"""{_NUMBERS}
+_VOLUMES = f"""{{numbers}}
 INSERT INTO volumes (id, project_id, user_id, name, size, status, attach_status, host_id, backend, pool, pool_id,
                      volume_type_id, device_bytes, usable_bytes, created_at, updated_at, launched_at)
-SELECT {_ID}, :project, :user, 'volume-' || i, 1 + i % 8,
+SELECT {{id}}, :project, :user, 'volume-' || i, 1 + i % 8,
        CASE WHEN {_ATTACHED} THEN 'in-use' ELSE 'available' END,
        CASE WHEN {_ATTACHED} THEN 'attached' ELSE 'detached' END,
-       'seeded', 'files', 'files', 'seeded@files#files', :type, (1 + i % 8) << 30, (1 + i % 8) << 30,
-       {_TIME}, {_TIME}, {_TIME} FROM n"""
-_METADATA = f"{_NUMBERS} INSERT INTO volume_metadata SELECT {_ID}, 'purpose', 'bench-' || i % 7 FROM n"
-_ATTACHMENTS = f"""{_NUMBERS}
+       'seeded', 'files', 'files', 'seeded@files#files', :type, {{bytes}}, {{bytes}},
+       {{time}}, {{time}}, {{time}} FROM n"""
+_METADATA = "{numbers} INSERT INTO volume_metadata SELECT {id}, 'purpose', 'bench-' || i % 7 FROM n"
+_ATTACHMENTS = f"""{{numbers}}
 INSERT INTO attachments (id, volume_id, project_id, owner, instance_id, attached_host, mountpoint, attach_mode,
                          attach_status, attach_time, created_at)
-SELECT printf('00000000-0000-4000-9000-%012x', i), {_ID}, :project, 'external', {_ID}, 'seeded', '/dev/vdb', 'rw',
-       'attached', {_TIME}, {_TIME} FROM n WHERE {_ATTACHED}"""
+SELECT {{other}}, {{id}}, :project, 'external', {{id}}, 'seeded', '/dev/vdb', 'rw',
+       'attached', {{time}}, {{time}} FROM n WHERE {_ATTACHED}"""
 
 
 def volume_id(number: int) -> str:
@@ -38,18 +53,29 @@ def volume_id(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012x}"
 
 
-def main(state_dir: Path, count: int) -> None:
-    settings = CoordinatorSettings.model_validate({"coordinator": {"state_dir": str(state_dir)}})
-    open_state(settings).db.close()
-    conn = sqlite3.connect(settings.database_file, isolation_level=None)
-    type_id = conn.execute("SELECT id FROM volume_types WHERE NOT deleted").fetchone()[0]
-    values = {"count": count, "project": ADMIN_PROJECT_ID, "user": ADMIN_USER_ID, "type": type_id}
-    conn.execute("BEGIN IMMEDIATE")
-    for statement in (_VOLUMES, _METADATA, _ATTACHMENTS):
-        conn.execute(statement, values)
-    conn.execute("COMMIT")
-    conn.close()
+def _in_words(template: str, words: dict[str, str]) -> str:
+    for word, meaning in words.items():
+        template = template.replace(word, meaning)
+    return template
+
+
+def main(state_dir: Path, count: int, url: str | None = None) -> None:
+    settings = CoordinatorSettings.model_validate({"coordinator": {"state_dir": str(state_dir)}, "state": {"url": url}})
+    opened = open_state(settings)
+    words = _SQLITE if opened.db.alone else _POSTGRESQL
+
+    def fill(conn: Connection) -> None:
+        type_id = conn.execute(text("SELECT id FROM volume_types WHERE NOT deleted")).scalar_one()
+        values = {"count": count, "project": ADMIN_PROJECT_ID, "user": ADMIN_USER_ID, "type": type_id}
+        for template in (_VOLUMES, _METADATA, _ATTACHMENTS):
+            statement = _in_words(template, words)
+            conn.execute(text(statement), {name: value for name, value in values.items() if f":{name}" in statement})
+
+    opened.db.write_now(fill)
+    if not opened.db.alone:
+        opened.db.write_now(lambda conn: conn.execute(text("ANALYZE")).rowcount)
+    opened.db.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

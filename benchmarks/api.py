@@ -1,9 +1,11 @@
-"""What calls of the API cost, and that a million volumes change nothing: `benchmarks/api.py [--quick]`.
+"""What calls of the API cost, and that a million volumes change nothing: `benchmarks/api.py [--quick] [--postgresql]`.
 
 For each number of volumes in the database a fresh site of one coordinator and one agent, as their units run them. Per
 call: requests a second from 8 connections, p50 and p99 of their time, CPU time of the coordinator for each (and how
 many a second one core could do at that cost); then, but for creates, p99 at 80 % of that rate, sent by the clock
-whether or not earlier ones were answered. At the end the memory of the coordinator.
+whether or not earlier ones were answered. At the end the memory of the coordinator. `--postgresql` measures 1,000 and
+100,000 volumes on a PostgreSQL of its own too (durable commits), with one coordinator and with two; CPU time is that of
+all coordinators, without the server's.
 """
 
 from __future__ import annotations
@@ -13,17 +15,20 @@ import itertools
 import random
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import _common as common
 from _seed import volume_id
 
 CONNECTIONS = 8
+DURABLE = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "128MB", "autovacuum": "on"}
 SHOWS, LISTS, PAIRS, GROWTH, P99_S = 1500.0, 250.0, 100.0, 1.5, 0.1
 PEER_CPU_MS = {"show": 11.0, "detail": 63.0, "attachment pair": 188.0}
 FEWER = 15
@@ -55,13 +60,14 @@ class Figures:
 class Work:
     """The calls that are measured, over volumes 1 to `count`."""
 
-    def __init__(self, client: common.Client, count: int) -> None:
-        self.client, self.count = client, count
+    def __init__(self, clients: list[common.Client], count: int) -> None:
+        self.client, self.count = clients[0], count
+        self._clients = itertools.cycle(clients)
         self._free = itertools.cycle(number for number in range(1, min(count, 1000) + 1) if number % 10)
         self._random = random.Random(1)
 
     async def _expect(self, wanted: int, method: str, path: str, body: object = None) -> bytes:
-        status, raw, _ = await self.client.raw(method, f"/v3/{self.client.project}{path}", body)
+        status, raw, _ = await next(self._clients).raw(method, f"/v3/{self.client.project}{path}", body)
         if status != wanted:
             raise RuntimeError(f"{method} {path}: {status} {raw[:300]!r}")
         return raw
@@ -122,7 +128,7 @@ def percentile(took: list[float], percent: int) -> float:
 
 async def measured(site: common.Site, call: Call, seconds: float, *, at_80: bool = True) -> Figures:
     await closed(call, min(1.0, seconds))  # a service that has just started compiles its statements once
-    pids = common.tree(site.processes[0].pid)
+    pids = coordinators(site)
     cpu, begun = common.cpu_seconds(pids), time.monotonic()
     took = await closed(call, seconds)
     used, rate = common.cpu_seconds(pids) - cpu, len(took) / (time.monotonic() - begun)
@@ -130,13 +136,20 @@ async def measured(site: common.Site, call: Call, seconds: float, *, at_80: bool
     return Figures(rate, percentile(took, 50), percentile(took, 99), used / len(took), percentile(later, 99))
 
 
+def coordinators(site: common.Site) -> list[int]:
+    """The processes of all coordinators."""
+    return [pid for process in site.processes[: len(site.endpoints)] for pid in common.tree(process.pid)]
+
+
 async def at(site: common.Site, count: int, seconds: float) -> dict[str, Figures]:
     """All figures with `count` volumes in the database."""
-    client = common.Client(site.endpoint)
-    await client.login(site.password)
-    await client.unlimited()
-    await common.can_create(client)
-    work = Work(client, count)
+    clients = [common.Client(endpoint) for endpoint in site.endpoints]
+    await clients[0].login(site.password)
+    for client in clients:
+        client.token, client.project = clients[0].token, clients[0].project
+    await clients[0].unlimited()
+    await common.can_create(clients[0])
+    work = Work(clients, count)
     found = {
         "show": await measured(site, work.show, seconds),
         "detail": await measured(site, work.detail, seconds),
@@ -145,19 +158,42 @@ async def at(site: common.Site, count: int, seconds: float) -> dict[str, Figures
     }
     for name, figures in found.items():
         print(f"{count:>9,} {name:16} {figures}")
-    sizes = common.pss_mib(common.tree(site.processes[0].pid))
-    print(f"{count:>9,} {'memory':16} {sum(sizes.values()):7.0f} MiB")
-    await client.close()
+    sizes = common.pss_mib(coordinators(site))
+    print(f"{count:>9,} {'memory':16} {sum(sizes.values()):7.0f} MiB; yardstick {common.yardstick() * 1e3:.0f} ms")
+    for client in clients:
+        await client.close()
     return found
 
 
+def on_postgresql(options: Namespace, seconds: float) -> None:
+    """Print the figures of one and of two coordinators."""
+    from tests.support.postgres import Cluster
+
+    cluster = Cluster(DURABLE)
+    try:
+        for count, number in itertools.product((1_000, 100_000), (1, 2)):
+            print(f"PostgreSQL, coordinators: {number}")
+            database = cluster.database()
+            with (
+                common.folder(options.dir) as folder,
+                common.units(folder, seeded=count, database=database, coordinators=number) as site,
+            ):
+                asyncio.run(at(site, count, seconds))
+            cluster.drop(database)
+    finally:
+        cluster.close()
+
+
 def main() -> int:
-    options = common.arguments(__doc__ or "")
+    options = common.arguments(__doc__ or "", postgresql="measure on PostgreSQL, too")
+    seconds = 3.0 if options.quick else 10.0
     print(f"api: {common.machine()}")
     found = {}
     for count in (1_000, 100_000) if options.quick else (1_000, 100_000, 1_000_000):
         with common.folder(options.dir) as folder, common.units(folder, seeded=count) as site:
-            found[count] = asyncio.run(at(site, count, 3.0 if options.quick else 10.0))
+            found[count] = asyncio.run(at(site, count, seconds))
+    if options.postgresql:
+        on_postgresql(options, seconds)
     small, large = found[1_000], found[max(found)]
     growth = large["detail"].cpu / small["detail"].cpu
     dearest = max(small[name].cpu * 1e3 / peer for name, peer in PEER_CPU_MS.items())
