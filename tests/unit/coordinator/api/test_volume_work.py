@@ -63,6 +63,28 @@ async def test_retype_counts_to_the_new_type(tmp_path: Path) -> None:
         assert (over.status, "volumes_few" in text(over)) == (413, True)
 
 
+async def test_what_an_extend_under_way_needs_is_reserved(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        await types(api, "plain")
+        volume = await api.volume(volume_type="plain")
+        wire = api.here.hosts.wires["host-a"]
+        wire.held = asyncio.Event()
+        assert (await api.act(volume["id"], "os-extend", {"new_size": 3})).status == 202
+
+        async def gigabytes() -> list[dict[str, int]]:
+            project = (await api("GET", f"/volumes/{volume['id']}", who="root")).body["volume"]
+            path = f"/os-quota-sets/{project['os-vol-tenant-attr:tenant_id']}?usage=true"
+            found = (await api("GET", path)).body["quota_set"]
+            return [found[name] for name in ("gigabytes", "gigabytes_plain")]
+
+        for told in await gigabytes():
+            assert (told["in_use"], told["reserved"]) == (1, 2)
+        wire.held.set()
+        await api.settled()
+        for told in await gigabytes():
+            assert (told["in_use"], told["reserved"]) == (3, 0)
+
+
 async def test_cascade_takes_all_or_says_why_not(tmp_path: Path) -> None:
     async with volume_api(tmp_path) as api:
         before = await usage(api)
