@@ -19,13 +19,17 @@ DEADLINE = 120.0
 
 @dataclass(frozen=True, slots=True)
 class RemoteDevice:
-    """`name` is the kernel's (`sda`, `dm-3`), of the device that gathers all `paths` (names, too). Bytes."""
+    """`name` is the kernel's (`sda`, `dm-3`), of the device that gathers all `paths` (names, too). Bytes.
+
+    `how` is what a person may want to know of the way in which it was reached; empty: nothing.
+    """
 
     name: str
     size: int
     diskseq: int | None
     read_only: bool
     paths: tuple[str, ...]
+    how: str = ""
 
     @property
     def device(self) -> str:

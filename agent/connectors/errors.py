@@ -51,6 +51,12 @@ class NoPath(Temporary):
     hint = "See that its portals can be reached from this host: ip route get ADDRESS; `brickyard-agent doctor`."
 
 
+class NoFabricPath(NoPath):
+    code = "attachment.no-fabric-path"
+    sentence = "No path to {target} came over the fabric: {reason}"
+    hint = "Check zoning and host mapping on the array, and the ports of this host: lszfcp -H -P -D, lsscsi -t."
+
+
 class PathDown(Temporary):
     code = "attachment.path-down"
     retry_after = 10.0

@@ -15,18 +15,18 @@ from weakref import WeakValueDictionary
 from agent.base.errors import BrickyardError, Temporary
 from agent.base.log import get_logger
 from agent.connectors import iscsi_paths as paths
+from agent.connectors import scsi_disks as disks
 from agent.connectors.base import DEADLINE, RemoteDevice
-from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NoPath, NotAttached, PathDown
-from agent.connectors.waiting import patiently, until
+from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoPath, NotAttached, PathDown
+from agent.connectors.waiting import patiently
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
+from agent.privsep import multipath
 from agent.privsep.client import call
 from agent.privsep.errors import DeviceHeld, LoginRefused
 from agent.wire.jobs import Connection
 
 log = get_logger(__name__)
-_MAP_HINT_S = 1.0
-_GATHER_S = 10.0
 _LATE_S = 90.0
 Reach = asyncio.Task[scsi.Disk]
 
@@ -69,16 +69,8 @@ class IscsiConnector:
             if down:
                 told = ", ".join(f"{one.address}:{one.port} is {one.state.lower()}" for one in down)
                 raise PathDown(target=connection.target, paths=told)
-            for name in found.paths:
-                disk = await self._grown(connection, name)
-                if disk.size < size:
-                    reason = f"it has {disk.size} bytes after the rescan, not {size}"
-                    raise DeviceMismatch(device=f"/dev/{name}", attachment=connection.target, reason=reason)
-            if found.name not in found.paths:
-                now = await call(verbs.multipath_resize, connection.identity)
-                if now < size:
-                    reason = f"the map has {now} bytes, its paths have {size}"
-                    raise DeviceMismatch(device=found.device, attachment=connection.target, reason=reason)
+            paths_ = [await self._grown(connection, name) for name in found.paths]
+            await disks.grown(connection, found, paths_, size)
             grown = self.present(connection)
             if grown is None:
                 raise NotAttached(noun="device of", id=connection.target, attachment=connection.target)
@@ -86,14 +78,7 @@ class IscsiConnector:
 
     def present(self, connection: Connection, sys: Path = sysfs.SYS) -> RemoteDevice | None:
         found = [one.disk(connection.lun or 0) for one in scsi.sessions(connection.target, sys)]
-        proven = [disk for disk in found if disk is not None and disk.name and not paths.claim(connection, disk)]
-        if not proven:
-            return None
-        names = tuple(disk.name for disk in proven)
-        over = scsi.multipath_map(connection.identity, sys)
-        if over is not None and set(names) & set(over.below):
-            return _device(over.name, over.size, names, sys)
-        return _device(proven[0].name, proven[0].size, names, sys)
+        return disks.gathered(connection, [disk for disk in found if disk is not None], sys)
 
     async def _by_one(self, connection: Connection, secret: bytes | None, end: float) -> RemoteDevice:
         reasons = []
@@ -106,8 +91,8 @@ class IscsiConnector:
                     await call(verbs.iscsi_forget, connection.target, portal.address, portal.port)
                     continue
                 if await asyncio.to_thread(udev.claimed_by_multipath, disk.name):
-                    return await self._mapped(connection, events, end)
-                return _device(disk.name, disk.size, (disk.name,))
+                    return await disks.mapped(connection, lambda: self.present(connection), events, end)
+                return disks.only(disk)
         raise NoPath(target=connection.target, reason=" ".join(reasons))
 
     async def _by_all(self, connection: Connection, secret: bytes | None, end: float) -> RemoteDevice:
@@ -122,38 +107,16 @@ class IscsiConnector:
             task.add_done_callback(_noted)
         async with udev.subscribed() as events:
             await _first_of(tasks)
-            found = await self._mapped(connection, events, end)
+            found = await disks.mapped(connection, lambda: self.present(connection), events, end)
             # A portal that answers has its session by now; one that does not is not waited for.
             begun = [task for task, portal in tasks.items() if paths.session_at(connection, portal) is not None]
             if begun:
                 await asyncio.wait(begun, timeout=max(0.0, end - asyncio.get_running_loop().time()))
-            clock = asyncio.get_running_loop().time
-            await until(lambda: self._gathered(connection) or None, events, min(end, clock() + _GATHER_S))
+            await disks.filled(connection, lambda: self.present(connection), events, end)
             for task in tasks:
                 if task.done() and isinstance(task.exception(), (DeviceMismatch, LoginRefused)):
                     await task
         return self.present(connection) or found
-
-    def _gathered(self, connection: Connection) -> bool:
-        """Whether every proven path is part of the map; the daemon adds them one by one."""
-        found, over = self.present(connection), scsi.multipath_map(connection.identity)
-        return found is not None and over is not None and set(found.paths) <= set(over.below)
-
-    async def _mapped(self, connection: Connection, events: udev.Events, end: float) -> RemoteDevice:
-        def ready() -> RemoteDevice | None:
-            found = self.present(connection)
-            return found if found is not None and found.name not in found.paths and found.size else None
-
-        clock = asyncio.get_running_loop().time
-        found = await until(ready, events, min(end, clock() + _MAP_HINT_S))
-        if found is None and (known := self.present(connection)) is not None:
-            for name in known.paths:
-                await call(verbs.multipath_add, f"/dev/{name}")
-            found = await until(ready, events, end)
-        if found is None:
-            reason = "the multipath daemon made no map of its paths"
-            raise DeviceNotReady(device=connection.target, seconds=round(DEADLINE), reason=reason)
-        return found
 
     async def _grown(self, connection: Connection, name: str) -> scsi.Disk:
         for session in scsi.sessions(connection.target):
@@ -169,7 +132,7 @@ class IscsiConnector:
             await asyncio.wait(late, timeout=_LATE_S)
         there = False
         try:
-            there |= await patiently(lambda: call(verbs.multipath_remove, connection.identity), end)
+            there |= await patiently(lambda: call(multipath.multipath_remove, connection.identity), end)
             for session in scsi.sessions(connection.target):
                 there |= await self._end(connection, session, end)
             if not scsi.sessions(connection.target):
@@ -224,18 +187,6 @@ async def _first_of(tasks: Collection[Reach]) -> None:
             return
     errors = [error for task in tasks if (error := task.exception()) is not None]
     raise next((error for error in errors if not isinstance(error, Temporary)), errors[0])
-
-
-def _device(name: str, size: int, below: tuple[str, ...], sys: Path = sysfs.SYS) -> RemoteDevice:
-    folder = sys / "block" / name
-    number = sysfs.text(folder / "diskseq") or ""
-    return RemoteDevice(
-        name=name,
-        size=size,
-        diskseq=int(number) if number.isdigit() else None,
-        read_only=sysfs.text(folder / "ro") == "1",
-        paths=below,
-    )
 
 
 def _left(connection: Connection) -> list[str]:

@@ -7,10 +7,12 @@ import contextlib
 
 from agent.base.errors import BrickyardError
 from agent.connectors.errors import DeviceMismatch, DeviceNotReady, NoPath
+from agent.connectors.scsi_disks import claim
 from agent.connectors.waiting import until
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
 from agent.privsep.client import call
+from agent.privsep.multipath import multipath_drop
 from agent.wire.jobs import Connection, Portal
 
 
@@ -18,17 +20,6 @@ def session_at(connection: Connection, portal: Portal) -> scsi.Session | None:
     """The session of this target at one portal, whatever its state."""
     found = scsi.sessions(connection.target)
     return next((one for one in found if (one.address, one.port) == (portal.address, portal.port)), None)
-
-
-def claim(connection: Connection, disk: scsi.Disk) -> str:
-    """What is wrong with what a disk says of itself; empty when it is what the target promised."""
-    if disk.identity != connection.identity:
-        return f"it says it is {disk.identity or 'nothing'}, promised is {connection.identity}"
-    if connection.serial and disk.serial != connection.serial:
-        return f"its serial number is {disk.serial or 'none'}, promised is {connection.serial}"
-    if disk.size < connection.size_bytes:
-        return f"it has {disk.size} bytes, promised are {connection.size_bytes}"
-    return ""
 
 
 async def reach(connection: Connection, portal: Portal, secret: bytes | None, multipath: bool, end: float) -> scsi.Disk:
@@ -63,7 +54,7 @@ async def _appear(connection: Connection, session: scsi.Session, events: udev.Ev
         known = scsi.disk(address)
         if not claim(connection, known):
             return known
-        await call(verbs.multipath_drop, f"/dev/{known.name}")
+        await call(multipath_drop, f"/dev/{known.name}")
         if users := sysfs.users_of(known.name):
             reason = f"another device ({known.identity}) stands at its address and is in use by {', '.join(users)}"
             raise DeviceMismatch(device=f"/dev/{known.name}", attachment=connection.target, reason=reason)
@@ -95,7 +86,7 @@ async def _appear(connection: Connection, session: scsi.Session, events: udev.Ev
 async def drop(disk: scsi.Disk) -> None:
     """Cut a disk off that is not what was promised; the multipath daemon may have taken it already."""
     with contextlib.suppress(BrickyardError):
-        await call(verbs.multipath_drop, f"/dev/{disk.name}")
+        await call(multipath_drop, f"/dev/{disk.name}")
         await call(verbs.scsi_delete, disk.address, False)
 
 

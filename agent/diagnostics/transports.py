@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.terminal.sizes import size
-from agent.host import lio, nvme, nvmet, scsi, sysfs
+from agent.host import ccw, fcp, lio, nvme, nvmet, scsi, sysfs
 from agent.jobs import remote
 from agent.wire.jobs import Connection
 
 Node = dict[str, Any]
+_BY_PATH = Path("/dev/disk/by-path")
 
 
 def node(kind: str, name: str, about: str, below: list[Node] | None = None) -> Node:
@@ -57,8 +58,9 @@ def _by_iscsi(volume_id: str, root: Path) -> list[Node]:
 
 
 def reached(connection: Connection, sys: Path) -> list[Node]:
-    """Each session or controller with its path, and above the paths what gathers and uses them."""
-    return _controllers(connection, sys) if connection.protocol == "nvme-tcp" else _sessions(connection, sys)
+    """Each way to the volume with its path, and above the paths what gathers and uses them."""
+    found = {"nvme-tcp": _controllers, "fc": _over_fabric, "eckd": _on_channel}.get(connection.protocol, _sessions)
+    return found(connection, sys)
 
 
 def _controllers(connection: Connection, sys: Path) -> list[Node]:
@@ -72,6 +74,28 @@ def _controllers(connection: Connection, sys: Path) -> list[Node]:
             about = f"namespace {space.nsid}, {size(space.size)}, {space.identity or 'no identity'}"
             nodes.append(node("device", f"/dev/{space.name}", about, users(sys, space.name)))
     return [node("target", connection.target, f"{connection.protocol}, namespace {connection.nsid}", nodes)]
+
+
+def _over_fabric(connection: Connection, sys: Path) -> list[Node]:
+    from agent.connectors import fc
+
+    nodes = []
+    for way in fc.ways(connection):
+        disk = way.disk()
+        links = [each for each in fcp.path_names(way.bus_id, way.wwpn, way.lun) if (_BY_PATH / each).is_symlink()]
+        about = ", ".join((way.wwpn, f"LUN {way.lun}", way.hopeless() or f"by {way.mode}", *links))
+        nodes.append(node("adapter", way.bus_id, about, [] if disk is None else [_path(disk, sys)]))
+    return [node("target", connection.target, "Fibre Channel", nodes)]
+
+
+def _on_channel(connection: Connection, sys: Path) -> list[Node]:
+    channel = connection.channel
+    dasd = ccw.dasd(channel.bus_id) if channel is not None else None
+    if channel is None or dasd is None:
+        return [node("target", connection.target, "no such DASD, or it is ignored")]
+    about = f"DASD {dasd.uid or 'without an id'}, {dasd.status}, the channel says {dasd.availability}"
+    below = [node("path", dasd.device, size(dasd.size), users(sys, dasd.disk))] if dasd.disk else []
+    return [node("target", channel.bus_id, about, below)]
 
 
 def _sessions(connection: Connection, sys: Path) -> list[Node]:

@@ -59,10 +59,10 @@ async def attach(
     if not ccw.is_there():
         raise NotOnThisPlatform(device=f"DASD {order.bus_id}")
     _refuse_in_use(ccw.dasd(order.bus_id))
-    ignored = False
+    ignored = ccw.is_ignored(order.bus_id)
     try:
         async with current().events(*_SUBSYSTEMS) as events:
-            ignored = await _appear(order.bus_id, events, deadline)
+            await _appear(order.bus_id, events, deadline)
             await call(verbs.ccw_online, order.bus_id, order.read_only)
             dasd = await _settled(order.bus_id, events, deadline)
         _judge(dasd, order)
@@ -111,8 +111,8 @@ def state_of(bus_id: str, uid: str) -> str:
     return "" if dasd.status == "online" else f"its status is {dasd.status}"
 
 
-async def _appear(bus_id: str, events: udev.Events, deadline: float) -> bool:
-    """The device is known to the kernel and bound to its driver; True when it was on the ignore list."""
+async def _appear(bus_id: str, events: udev.Events, deadline: float) -> None:
+    """The device is known to the kernel and bound to its driver."""
     freed = await call(verbs.ccw_release, bus_id)
     found = await _until(lambda: ccw.dasd(bus_id), bus_id, events, deadline if freed else min(deadline, 5.0))
     if found is None:
@@ -121,7 +121,6 @@ async def _appear(bus_id: str, events: udev.Events, deadline: float) -> bool:
         raise DasdAbsent(device=bus_id, reason=reason)
     if found.availability != ccw.GOOD:
         raise DasdAbsent(device=bus_id, reason=f"the channel says: {found.availability}")
-    return freed
 
 
 async def _settled(bus_id: str, events: udev.Events, deadline: float) -> ccw.Dasd:

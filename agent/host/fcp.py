@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.host import ccw
+from agent.host import ccw, scsi
 from agent.host.kernel import current
 from agent.host.sysfs import text
 
@@ -41,13 +41,10 @@ class Trouble:
     where: str
     what: str
 
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """The SCSI disk of one path: `name` is `sda`, empty before the kernel has named it; `address` host:…:LUN."""
-
-    name: str
-    address: str
+    @property
+    def final(self) -> bool:
+        """Nothing changes by waiting; recovery may still end well."""
+        return self.what != "in recovery"
 
 
 def driver_folder() -> Path:
@@ -56,8 +53,13 @@ def driver_folder() -> Path:
 
 def adapters() -> tuple[Adapter, ...]:
     """The FCP devices with a SCSI host, by bus id; those set offline have none and are left out."""
-    found = (adapter(name) for name in ccw.listed(driver_folder()) if ccw.BUS_ID.fullmatch(name))
+    found = (adapter(name) for name in every())
     return tuple(one for one in found if one is not None)
+
+
+def every() -> tuple[str, ...]:
+    """The bus ids of all FCP devices, those set offline included."""
+    return tuple(name for name in ccw.listed(driver_folder()) if ccw.BUS_ID.fullmatch(name))
 
 
 def adapter(bus_id: str) -> Adapter | None:
@@ -81,6 +83,25 @@ def scans_by_itself(adapter: Adapter) -> bool:
     return adapter.npiv and allowed.strip().upper() in {"Y", "1"}
 
 
+def scan_place(bus_id: str, wwpn: str) -> tuple[str, int] | None:
+    """SCSI host (`host0`) and target number of a port, by which one LUN can be looked at; None while it has none."""
+    sys = current().sys
+    hosts = [name for name in ccw.listed(driver_folder() / bus_id) if re.fullmatch(r"host\d+", name)]
+    for host in hosts:
+        for name in ccw.listed(sys / "class" / "fc_remote_ports"):
+            place = sys / "class" / "fc_remote_ports" / name
+            number = text(place / "scsi_target_id") or ""
+            if name.startswith(f"rport-{host[4:]}:") and text(place / "port_name") == wwpn and number.isdigit():
+                return host, int(number)
+    return None
+
+
+def scsi_lun(lun: str) -> int:
+    """The number by which the SCSI layer knows a 64-bit LUN: 10 for `0x000a000000000000`."""
+    raw = bytes.fromhex(lun.removeprefix("0x"))
+    return sum((raw[at] << 8 | raw[at + 1]) << (8 * at) for at in range(0, 8, 2))
+
+
 def port_folder(bus_id: str, wwpn: str) -> Path:
     return driver_folder() / bus_id / wwpn
 
@@ -94,17 +115,21 @@ def units(bus_id: str, wwpn: str) -> tuple[str, ...]:
     return tuple(name for name in ccw.listed(port_folder(bus_id, wwpn)) if LUN.fullmatch(name))
 
 
-def disks(bus_id: str, wwpn: str, lun: str | None = None) -> tuple[Disk, ...]:
-    """The SCSI disks behind a port, or the one with this LUN: found by what each disk says of its own path."""
-    found = []
-    devices = current().sys / "bus" / "scsi" / "devices"
-    for address in ccw.listed(devices):
-        place = devices / address
-        if (text(place / "hba_id"), text(place / "wwpn")) != (bus_id, wwpn):
-            continue
-        if lun in {None, text(place / "fcp_lun")}:
-            found.append(Disk(next(iter(ccw.listed(place / "block")), ""), address))
-    return tuple(found)
+def disks(bus_id: str, wwpn: str, lun: str) -> tuple[scsi.Disk, ...]:
+    """The SCSI disk of one path (none, or one): found by what each disk says of its own path."""
+    sys = current().sys
+    devices = sys / "bus" / "scsi" / "devices"
+    said = ((address, devices / address) for address in ccw.listed(devices))
+    return tuple(
+        scsi.disk(address, sys)
+        for address, place in said
+        if (text(place / "hba_id"), text(place / "wwpn"), text(place / "fcp_lun")) == (bus_id, wwpn, lun)
+    )
+
+
+def adapter_of(name: str) -> str:
+    """The bus id of the FCP device that a disk (`sda`) is reached by; empty for any other disk."""
+    return text(current().sys / "block" / name / "device" / "hba_id") or ""
 
 
 def troubles(bus_id: str, wwpn: str, lun: str) -> tuple[Trouble, ...]:

@@ -29,6 +29,10 @@ class Kernel:
         finally:
             os.close(fd)
 
+    def multipath_claims(self, name: str) -> bool:
+        """Whether a disk belongs to the multipath daemon, so that only its map may be used. Blocking."""
+        return udev.claimed_by_multipath(name)
+
     def events(self, *subsystems: str) -> AbstractAsyncContextManager[udev.Events]:
         """What happens to devices of these subsystems from now on."""
         return udev.subscribed(subsystems=subsystems)

@@ -88,6 +88,9 @@ class SimulatedKernel(Kernel):
             if subsystem in listener.subsystems:
                 listener.loop.call_soon_threadsafe(listener.events.put, event)
 
+    def multipath_claims(self, name: str) -> bool:
+        return any((self.sys / "block" / name / "holders").glob("dm-*"))
+
     def events(self, *subsystems: str) -> AbstractAsyncContextManager[udev.Events]:
         return self._subscribed(frozenset(subsystems))
 

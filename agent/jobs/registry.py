@@ -62,6 +62,8 @@ KINDS: dict[str, Kind] = {
 LATE_MODULES = (
     "agent.backends.lvm_abilities",
     "agent.connectors.local",
+    "agent.connectors.eckd",
+    "agent.connectors.fc",
     "agent.connectors.iscsi",
     "agent.connectors.nvme",
     "agent.targets.lio",

@@ -10,11 +10,11 @@ import errno
 from agent.host import ccw, sysfs
 from agent.host.kernel import current
 from agent.privsep import checks, dasdfmt
-from agent.privsep.contexts import block, privileged
+from agent.privsep.contexts import channel, privileged
 from agent.privsep.errors import DeviceForeign, DeviceHeld, KernelRefused, NotOnThisPlatform, VerbRefused
 
 
-@privileged(block)
+@privileged(channel)
 def ccw_release(bus_id: str) -> bool:
     """Take a device off the kernel's ignore list; False when it was not on it. Its events follow."""
     checked = _allowed(bus_id)
@@ -24,7 +24,7 @@ def ccw_release(bus_id: str) -> bool:
     return True
 
 
-@privileged(block)
+@privileged(channel)
 def ccw_ignore(bus_id: str) -> None:
     """Put a device that is offline back on the ignore list, and let the kernel forget it."""
     checked = _allowed(bus_id)
@@ -34,7 +34,7 @@ def ccw_ignore(bus_id: str) -> None:
         _write("let go of", checked, "proc", "purge")
 
 
-@privileged(block)
+@privileged(channel)
 def ccw_online(bus_id: str, read_only: bool) -> bool:
     """Set a device online; False when it was. A DASD's mode is set before anyone can write to it."""
     checked = _allowed(bus_id)
@@ -51,7 +51,7 @@ def ccw_online(bus_id: str, read_only: bool) -> bool:
     return True
 
 
-@privileged(block)
+@privileged(channel)
 def ccw_offline(bus_id: str) -> bool:
     """Set a device offline; False when it was. DeviceHeld (nothing was changed) while anyone has it open."""
     checked = _allowed(bus_id)
@@ -69,7 +69,7 @@ def ccw_offline(bus_id: str) -> bool:
     return True
 
 
-@privileged(block)
+@privileged(channel)
 def dasd_format(bus_id: str, uid: str, layout: str) -> None:
     """Begin to format a DASD that the kernel calls unformatted, and none else; `dasd_format_wait` tells the rest."""
     checked = _allowed(bus_id)
@@ -87,7 +87,7 @@ def dasd_format(bus_id: str, uid: str, layout: str) -> None:
     dasdfmt.start(checked, found.device, layout)
 
 
-@privileged(block)
+@privileged(channel)
 def dasd_format_wait(bus_id: str, after: int, seconds: int) -> dict[str, int | str | bool]:
     """How far the formatting is, once `done` cylinders exceed `after` or `seconds` are over: {running, done, total,
     error}."""

@@ -95,9 +95,13 @@ def channel_device(value: object) -> str:
     """The bus id of a channel-attached device that the limits allow."""
     if not isinstance(value, str) or not ccw.BUS_ID.fullmatch(value):
         raise VerbRefused(reason=f"device {shown(value)} is not a bus id like 0.0.1a2b")
-    if not any(ccw.covers(allowed, value) for allowed in limits.current().bus_ids):
+    if not channel_allowed(value):
         raise VerbRefused(reason=f"device {value} is not among those that limits.toml allows ([ccw] bus_ids)")
     return value
+
+
+def channel_allowed(bus_id: str) -> bool:
+    return any(ccw.covers(allowed, bus_id) for allowed in limits.current().bus_ids)
 
 
 def address(value: object) -> str:

@@ -5,7 +5,8 @@ cryptsetup: below the unit's NoNewPrivileges= a tool of root has no capability t
 device-mapper (SYS_ADMIN) and locked memory (IPC_LOCK). `net` tells the kernel's targets and initiators, and starts
 the multipath tools, both of which ask for SYS_ADMIN.
 `lvm` starts LVM's tools, which need what `crypt` does, and flushes the
-nodes of volumes, which belong to the agent's user (DAC_OVERRIDE).
+nodes of volumes, which belong to the agent's user (DAC_OVERRIDE). `channel` sets devices of IBM Z online and starts
+dasdfmt, whose order the kernel takes from SYS_ADMIN alone.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ crypt = _context("crypt", [capabilities.CAP_SYS_ADMIN, capabilities.CAP_IPC_LOCK
 net = _context("net", [capabilities.CAP_SYS_ADMIN])
 lvm = _context("lvm", [capabilities.CAP_SYS_ADMIN, capabilities.CAP_IPC_LOCK, capabilities.CAP_DAC_OVERRIDE])
 
-BY_NAME: dict[str, priv_context.PrivContext] = {"block": block, "crypt": crypt, "net": net, "lvm": lvm}
+channel = _context("channel", [capabilities.CAP_SYS_ADMIN])
+
+BY_NAME: dict[str, priv_context.PrivContext] = {
+    "block": block, "crypt": crypt, "net": net, "lvm": lvm, "channel": channel,
+}  # fmt: skip
 
 # The daemon would log every reply at debug.
 logging.getLogger("oslo_privsep.daemon").setLevel(logging.WARNING)

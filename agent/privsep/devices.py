@@ -1,7 +1,8 @@
 """Which block devices the privileged side works on: those whose kernel state proves whose they are.
 
 A loop device carries in the kernel what it was bound for (`brickyard-ATTACHMENT`, `byexport-VOLUME`); a device of
-another host is a disk of an iSCSI session, a multipath map that stands on nothing else, or a namespace over a fabric;
+another host is a disk of an iSCSI session, a multipath map that stands on nothing else, or a namespace over a fabric; a
+DASD or a disk over an FCP device is one that root's limits name;
 the attachment of a logical volume has its id in the UUID that device-mapper keeps.
 """
 
@@ -11,12 +12,13 @@ import os
 import re
 from pathlib import Path
 
-from agent.host import nvme, scsi, sysfs
+from agent.host import fcp, nvme, scsi, sysfs
+from agent.host.kernel import current
 from agent.host.lvm import ATTACHED_UUID
 from agent.privsep import checks, loopctl
 from agent.privsep.errors import DeviceForeign
 
-_DEVICE = re.compile(r"/dev/(loop\d{1,7}|sd[a-z]{1,7}|dm-\d{1,7}|nvme\d{1,5}n\d{1,5})")
+_DEVICE = re.compile(r"/dev/(loop\d{1,7}|sd[a-z]{1,7}|dm-\d{1,7}|nvme\d{1,5}n\d{1,5}|dasd[a-z]{1,4})")
 
 
 def name(device: object) -> str:
@@ -47,15 +49,23 @@ def hold(device: object, diskseq: object, loop_name: str, *, remote_too: bool = 
 
 
 def remote(short: str) -> bool:
-    """Whether the device is a disk of an iSCSI session, a multipath map of such alone, or a namespace over a fabric."""
+    """Whether it is a disk over iSCSI or an allowed FCP device, a map of such, a namespace of a fabric, or a DASD."""
+    sys = current().sys
     if short.startswith("nvme"):
         return nvme.over_fabric(short)
+    if short.startswith("dasd"):
+        return checks.channel_allowed((sys / "block" / short / "device").resolve().name)
     if short.startswith("sd"):
-        return scsi.over_iscsi(short)
-    folder = sysfs.SYS / "block" / short
+        return _of_other_host(short)
+    folder = sys / "block" / short
     below = [entry.name for entry in Path(folder / "slaves").glob("*")]
     uuid = sysfs.text(folder / "dm/uuid") or ""
-    return uuid.startswith("mpath-") and bool(below) and all(scsi.over_iscsi(each) for each in below)
+    return uuid.startswith("mpath-") and bool(below) and all(_of_other_host(each) for each in below)
+
+
+def _of_other_host(short: str) -> bool:
+    """A SCSI disk over iSCSI, or over an FCP device that root allowed."""
+    return scsi.over_iscsi(short, current().sys) or checks.channel_allowed(fcp.adapter_of(short))
 
 
 def _of_volume(short: str, loop_name: str) -> bool:
@@ -75,8 +85,8 @@ def _problem(short: str, fd: int, diskseq: int | None, loop_name: str, remote_to
         return ""
     if not remote_too:
         return "it is not a device of this host's volumes"
+    if remote(short):
+        return ""
     return (
-        ""
-        if remote(short)
-        else "it is no disk of an iSCSI session, no multipath map of such disks, and no namespace over a fabric"
+        "it is no disk over iSCSI or an allowed FCP device, no map of such, no namespace of a fabric, no allowed DASD"
     )

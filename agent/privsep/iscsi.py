@@ -1,4 +1,4 @@
-"""Verbs of the iSCSI initiator: node records, sessions, SCSI addresses, multipath maps.
+"""Verbs of the iSCSI initiator: node records, sessions, SCSI addresses.
 
 A record is written as a file of root's alone, so that a CHAP secret is never in an argument list. Only hosts, sessions
 and disks that belong to iSCSI can be reached. Tools answer in their own time; each has a limit.
@@ -7,13 +7,12 @@ and disks that belong to iSCSI can be reached. Tools answer in their own time; e
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from agent.host import facts, scsi, sysfs
-from agent.privsep import checks, devices, noderecord, tool
+from agent.privsep import checks, multipath, noderecord, tool
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import DeviceHeld, KernelRefused, LoginFailed, LoginRefused
 
@@ -21,7 +20,7 @@ _NAME = re.compile(r"(iqn\.\d{4}-\d{2}\.[A-Za-z0-9.:_-]{1,205}|eui\.[0-9A-Fa-f]{
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ADDRESS = re.compile(r"\d{1,5}:\d{1,3}:\d{1,10}:\d{1,5}")
 _EXISTS, _REFUSED, _NONE = 15, 24, 21  # exit codes of iscsiadm
-_LOGIN_S, _LOGOUT_S, _TOOL_S = 60.0, 60.0, 30.0
+_LOGIN_S, _LOGOUT_S = 60.0, 60.0
 
 
 @privileged(net)
@@ -132,76 +131,10 @@ def scsi_delete(address: str, flush: bool) -> bool:
         if holders:
             raise DeviceHeld(device=f"/dev/{name}", holders=", ".join(holders))
         if flush:
-            _flush(name)
+            multipath.flush(name)
     with contextlib.suppress(FileNotFoundError):
         (folder / "delete").write_text("1")
     return True
-
-
-@privileged(net)
-def multipath_add(device: str) -> None:
-    """Tell the multipath daemon of a new path; the caller sees in sysfs what came of it."""
-    short = devices.name(device)
-    if not scsi.over_iscsi(short):
-        raise checks.refused(f"{short} is no disk of an iSCSI session")
-    tool.run("multipath", ["-a", f"/dev/{short}"], timeout=_TOOL_S)
-    tool.run("multipathd", ["add", "path", short], timeout=_TOOL_S)
-
-
-@privileged(net)
-def multipath_drop(device: str) -> None:
-    """Take one path out of whatever map it is in; a map that loses its last path goes with it, unless it is in use."""
-    short = devices.name(device)
-    if not scsi.over_iscsi(short):
-        raise checks.refused(f"{short} is no disk of an iSCSI session")
-    if any(holder.startswith("dm-") for holder in sysfs.users_of(short)):
-        tool.run("multipathd", ["del", "path", short], timeout=_TOOL_S)
-
-
-@privileged(net)
-def multipath_remove(identity: str) -> bool:
-    """Flush and remove the map of an identity; False when there is none. DeviceHeld (nothing was changed)."""
-    found = scsi.multipath_map(_plain(identity, "identity"))
-    if found is None:
-        return False
-    device = f"/dev/mapper/{found.title}"
-    users = sysfs.users_of(found.name)
-    if users:
-        raise DeviceHeld(device=device, holders=", ".join(users))
-    if not devices.remote(found.name):
-        raise checks.refused(f"map {found.title} stands on other than iSCSI disks")
-    if any(scsi.path_running(below) for below in found.below):
-        _flush(found.name)
-    else:  # no path answers: what waits in the queue of the map would be waited for without end
-        tool.run("multipathd", ["disablequeueing", "map", found.title], timeout=_TOOL_S)
-    ended = tool.run("multipath", ["-f", found.title], timeout=_TOOL_S)
-    if scsi.multipath_map(identity) is not None:
-        raise KernelRefused(action="remove", device=device, reason=_said(ended))
-    return True
-
-
-@privileged(net)
-def multipath_resize(identity: str) -> int:
-    """Let the map of an identity follow its grown paths; returns bytes. KernelRefused."""
-    found = scsi.multipath_map(_plain(identity, "identity"))
-    if found is None or not devices.remote(found.name):
-        raise KernelRefused(action="resize", device=identity, reason="it has no map of iSCSI disks")
-    ended = tool.run("multipathd", ["resize", "map", found.title], timeout=_TOOL_S)
-    grown = scsi.multipath_map(identity)
-    if ended.code or grown is None:
-        raise KernelRefused(action="resize", device=f"/dev/mapper/{found.title}", reason=_said(ended))
-    return grown.size
-
-
-def _flush(name: str) -> None:
-    try:
-        fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise KernelRefused(action="flush", device=f"/dev/{name}", reason=error.strerror or str(error)) from error
 
 
 def _disk_folder(address: object) -> Path:

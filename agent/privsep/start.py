@@ -46,12 +46,14 @@ class Privileges:
 
 
 def wanted() -> tuple[str, ...]:
-    """The contexts of use to this host: `crypt` for device-mapper, `net` for iSCSI and NVMe, `lvm` for its groups."""
+    """The contexts of use here: `crypt` for device-mapper, `net` for transports, `lvm` and `channel` by the limits."""
+    remote = (lio.available, scsi.iscsid_listens, scsi.multipathd_listens, nvmet.available, nvme.available)
     chosen = {
         "block": True,
         "crypt": mapper.dm_crypt_available(),
-        "net": lio.available() or scsi.iscsid_listens() or nvmet.available() or nvme.available(),
+        "net": any(there() for there in remote),
         "lvm": bool(limits.current().groups),
+        "channel": bool(limits.current().bus_ids),
     }
     return tuple(name for name, there in chosen.items() if there)
 

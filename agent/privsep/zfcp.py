@@ -1,4 +1,4 @@
-"""Verbs on FCP devices of IBM Z: look for ports, add and remove units, drop the disk of a unit.
+"""Verbs on FCP devices of IBM Z: look for ports and LUNs, add and remove units, drop the disk of a path.
 
 Only on FCP devices that root's limits name; names are fixed patterns, so no other file can be written.
 """
@@ -8,29 +8,30 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from agent.host import ccw, fcp, sysfs
+from agent.host import ccw, fcp, scsi, sysfs
 from agent.host.kernel import current
 from agent.privsep import checks
-from agent.privsep.contexts import block, privileged
+from agent.privsep.contexts import channel, privileged
 from agent.privsep.errors import DeviceForeign, DeviceHeld, KernelRefused, NotOnThisPlatform
+from agent.privsep.multipath import flush
 
 _THERE, _GONE = {errno.EEXIST}, {errno.EINVAL, errno.ENOENT, errno.ENODEV, errno.ENXIO}
 
 
-@privileged(block)
+@privileged(channel)
 def zfcp_port_rescan(bus_id: str) -> None:
     """Let an FCP device look for its ports again."""
     _write(_adapter(bus_id) / "port_rescan", "1", "look for ports at", bus_id)
 
 
-@privileged(block)
+@privileged(channel)
 def zfcp_unit_add(bus_id: str, wwpn: str, lun: str) -> bool:
     """Add a unit by hand; False when it is there already. KernelRefused."""
     port = _adapter(bus_id) / checks.hex64(wwpn, "port name")
     return _write(port / "unit_add", checks.hex64(lun, "LUN"), "add a unit to", bus_id, fine=_THERE)
 
 
-@privileged(block)
+@privileged(channel)
 def zfcp_unit_remove(bus_id: str, wwpn: str, lun: str) -> bool:
     """Remove a unit; False when it is not there. DeviceHeld while its disk is in use."""
     port = _adapter(bus_id) / checks.hex64(wwpn, "port name")
@@ -40,19 +41,46 @@ def zfcp_unit_remove(bus_id: str, wwpn: str, lun: str) -> bool:
     return _write(port / "unit_remove", checked, "remove a unit from", bus_id, fine=_GONE)
 
 
-@privileged(block)
-def zfcp_disk_delete(bus_id: str, wwpn: str, lun: str) -> bool:
-    """Let the kernel drop the disk of one path; False when there is none. DeviceHeld while it is in use."""
+@privileged(channel)
+def zfcp_scan(bus_id: str, wwpn: str, lun: str) -> None:
+    """Let the kernel look at exactly one LUN of a port, where units are not added by hand. KernelRefused."""
     _adapter(bus_id)
-    found = fcp.disks(bus_id, checks.hex64(wwpn, "port name"), checks.hex64(lun, "LUN"))
+    port, checked = checks.hex64(wwpn, "port name"), checks.hex64(lun, "LUN")
+    found = fcp.scan_place(bus_id, port)
+    if found is None:
+        raise KernelRefused(action="look at a LUN of", device=bus_id, reason=f"port {port} has no target yet")
+    host, target = found
+    place = current().sys / "class" / "scsi_host" / host / "scan"
+    _write(place, f"0 {target} {fcp.scsi_lun(checked)}", "look at a LUN of", bus_id)
+
+
+@privileged(channel)
+def zfcp_disk_rescan(bus_id: str, wwpn: str, lun: str) -> None:
+    """Let the kernel read size and identity of the disk of one path anew."""
+    for disk in _disks(bus_id, wwpn, lun):
+        place = current().sys / "bus" / "scsi" / "devices" / disk.address / "rescan"
+        _write(place, "1", "rescan the disk of", bus_id, fine=_GONE)
+
+
+@privileged(channel)
+def zfcp_disk_delete(bus_id: str, wwpn: str, lun: str) -> bool:
+    """Flush the disk of one path, if it answers, and let the kernel drop it; False when there is none. DeviceHeld."""
+    found = _disks(bus_id, wwpn, lun)
     kernel = current()
     for disk in found:
         users = sysfs.users_of(disk.name, kernel.sys, kernel.proc) if disk.name else ()
         if users:
             raise DeviceHeld(device=f"/dev/{disk.name}", holders=", ".join(users))
+        if disk.name and disk.state == "running":
+            flush(disk.name)
         place = kernel.sys / "bus" / "scsi" / "devices" / disk.address / "delete"
         _write(place, "1", "drop the disk of", bus_id, fine=_GONE)
     return bool(found)
+
+
+def _disks(bus_id: object, wwpn: object, lun: object) -> tuple[scsi.Disk, ...]:
+    checked = _adapter(bus_id).name
+    return fcp.disks(checked, checks.hex64(wwpn, "port name"), checks.hex64(lun, "LUN"))
 
 
 def _adapter(bus_id: object) -> Path:

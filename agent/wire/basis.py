@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 UUID = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
@@ -36,6 +43,20 @@ class ChannelDevice(Wire):
     layout: Literal["cdl", "ldl"] | None = None
 
 
+class FabricPort(Wire):
+    """A port of an array on a Fibre Channel fabric (16 hex digits), and the number of the volume's LUN behind it."""
+
+    wwpn: str = Field(pattern=r"^[0-9a-f]{16}$")
+    lun: int = Field(ge=0, le=0xFFFFFFFF)
+
+
+class Fabric(Wire):
+    """A volume on a Fibre Channel fabric. `addressing` says how the array wants LUN numbers above 255 to be written."""
+
+    ports: tuple[FabricPort, ...] = Field(min_length=1, max_length=64)
+    addressing: Literal["SAM", "SAM2", "SAM3-flat"] = "SAM"
+
+
 class Connection(Wire):
     """How a host reaches a volume of another host, without any secret.
 
@@ -56,9 +77,16 @@ class Connection(Wire):
     username: str = Field("", max_length=64)
     transport: Literal["tcp", "iser", "rdma"] = "tcp"
     channel: ChannelDevice | None = None
+    fabric: Fabric | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is on no fabric is told as it always was: the same job posted again must have the same arguments."""
+        told: dict[str, Any] = plain(self)
+        return {key: value for key, value in told.items() if key != "fabric" or value is not None}
 
     @model_validator(mode="after")
     def _reachable(self) -> Connection:
-        if not self.portals and self.channel is None:
-            raise ValueError("neither a portal nor a channel-attached device is named")
+        if not self.portals and self.channel is None and self.fabric is None:
+            raise ValueError("neither a portal nor a port of a fabric nor a channel-attached device is named")
         return self

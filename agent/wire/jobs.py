@@ -10,12 +10,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 
-from agent.wire.basis import UUID, Bytes, ChannelDevice, Connection, Endpoint, Name, Portal, Protocol, Wire
+from agent.wire.basis import (
+    UUID,
+    Bytes,
+    ChannelDevice,
+    Connection,
+    Endpoint,
+    Fabric,
+    FabricPort,
+    Name,
+    Portal,
+    Protocol,
+    Wire,
+)
 from agent.wire.secret import LuksFormat, WireSecret
 
 __all__ = [
-    "UUID", "Bytes", "ChannelDevice", "Connection", "Endpoint", "LuksFormat", "Name", "Portal", "Protocol", "Wire",
-    "WireSecret",
+    "UUID", "Bytes", "ChannelDevice", "Connection", "Endpoint", "Fabric", "FabricPort", "LuksFormat", "Name", "Portal",
+    "Protocol", "Wire", "WireSecret",
 ]  # fmt: skip
 
 

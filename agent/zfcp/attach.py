@@ -1,121 +1,127 @@
-"""Paths to one LUN over FCP devices of IBM Z, one for each device that is online and each target port.
+"""Paths to a LUN over FCP devices of IBM Z: one for each device that is online and each port of the array.
 
-Where the kernel scans by itself (an NPIV port and the module's consent) nothing is added by hand; elsewhere each unit
-is, and is removed again. Which of the two held at attach time is told with the path and belongs to the attachment.
+Where the kernel scans by itself (an NPIV port and the module's consent) a path is looked at by its address; elsewhere
+its unit is added by hand, and removed again. What is there is read from the kernel each time: units that were added by
+hand stand below their port, also while the device is offline.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from agent.base.errors import BrickyardError
-from agent.host import ccw, fcp, udev
-from agent.host.kernel import current
+from agent.base.log import get_logger
+from agent.host import ccw, fcp, scsi
 from agent.privsep import zfcp as verbs
 from agent.privsep.client import call
-from agent.privsep.errors import NotOnThisPlatform
-from agent.zfcp.errors import NoAdapter, NoPath
+from agent.privsep.errors import DeviceHeld, NotOnThisPlatform, VerbRefused
+from agent.zfcp.errors import NoAdapter
+from agent.zfcp.lun import Addressing, fcp_lun, port_name
 
-DEADLINE = 30.0
-_SUBSYSTEMS = ("block", "scsi", "ccw", "fc_remote_ports")
+log = get_logger(__name__)
 Mode = Literal["unit", "scan"]
+Port = tuple[str, int]
+"""World wide port name (any usual form) and number of the LUN behind it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
-    """One way to the LUN: `mode` tells whether its unit was added by hand; `disk` is the kernel's name (`sda`)."""
+class FcpPath:
+    """One way to a LUN: FCP device, port and LUN as zfcp writes them. `refused` is what the kernel said to the unit."""
 
     bus_id: str
     wwpn: str
     lun: str
-    mode: Mode
-    disk: str
+    refused: str = ""
+
+    @property
+    def mode(self) -> Mode:
+        """`scan`: the kernel finds LUNs by itself here; `unit`: it was, or has to be, added by hand."""
+        if self.lun in fcp.units(self.bus_id, self.wwpn):
+            return "unit"
+        adapter = fcp.adapter(self.bus_id)
+        return "scan" if adapter is not None and fcp.scans_by_itself(adapter) else "unit"
+
+    def disk(self) -> scsi.Disk | None:
+        """Its disk, as soon as the kernel has given it a name."""
+        return next((disk for disk in fcp.disks(self.bus_id, self.wwpn, self.lun) if disk.name), None)
+
+    def hopeless(self) -> str:
+        """Why no disk will come by itself; empty as long as one may."""
+        place = f"{self.bus_id} {self.wwpn}"
+        if not fcp.has_port(self.bus_id, self.wwpn):
+            return f"{place}: the fabric shows no such port"
+        told = [f"{one.where} {one.what}" for one in fcp.troubles(self.bus_id, self.wwpn, self.lun) if one.final]
+        told += [self.refused] if self.refused else []
+        return f"{place}: {', '.join(told)}" if told else ""
+
+    async def ask(self) -> FcpPath:
+        """Have the kernel look at the LUN, in the way that holds here. A refusal is told by `hopeless`."""
+        if self.disk() is not None or not fcp.has_port(self.bus_id, self.wwpn):
+            return self
+        verb = verbs.zfcp_scan if self.mode == "scan" else verbs.zfcp_unit_add
+        try:
+            await call(verb, self.bus_id, self.wwpn, self.lun)
+        except VerbRefused:
+            raise
+        except BrickyardError as error:
+            log.warning("a path could not be asked for", device=self.bus_id, port=self.wwpn, reason=str(error))
+            return FcpPath(self.bus_id, self.wwpn, self.lun, str(error))
+        return self
+
+    async def rescan(self) -> None:
+        """Let the kernel read size and identity of the disk anew."""
+        await call(verbs.zfcp_disk_rescan, self.bus_id, self.wwpn, self.lun)
+
+    async def remove(self) -> bool:
+        """The disk first, flushed where it answers, then the unit; False when neither was there. DeviceHeld."""
+        there = await call(verbs.zfcp_disk_delete, self.bus_id, self.wwpn, self.lun)
+        if self.lun in fcp.units(self.bus_id, self.wwpn):
+            there |= await call(verbs.zfcp_unit_remove, self.bus_id, self.wwpn, self.lun)
+        return there
+
+    def left(self) -> tuple[str, ...]:
+        """What the kernel still shows of it, for people."""
+        disks = [disk.name or disk.address for disk in fcp.disks(self.bus_id, self.wwpn, self.lun)]
+        units = [f"unit {self.lun} of {self.wwpn}"] if self.lun in fcp.units(self.bus_id, self.wwpn) else []
+        return (*disks, *units)
 
 
-async def attach(wwpns: Sequence[str], lun: str, *, deadline: float = DEADLINE) -> tuple[Path, ...]:
-    """Every path that comes within the deadline: the healthy ones do not wait for a dead one longer than that.
-
-    Ports and LUN as `agent.zfcp.lun` writes them. NotOnThisPlatform, NoAdapter, NoPath (with what each path says).
-    """
+async def begin(ports: Sequence[Port], addressing: Addressing) -> tuple[FcpPath, ...]:
+    """Ask for the LUN on every path that there may be; nothing is waited for. NotOnThisPlatform, NoAdapter, BadLun."""
     if not ccw.is_there():
         raise NotOnThisPlatform(device="FCP")
     everyone = fcp.adapters()
-    usable = [adapter for adapter in everyone if adapter.usable]
+    usable = [adapter.bus_id for adapter in everyone if adapter.usable]
     if not usable:
         told = ", ".join(f"{one.bus_id} is {one.port_state}" for one in everyone) or "none is set online"
         raise NoAdapter(reason=told)
-    async with current().events(*_SUBSYSTEMS) as events:
-        wanted = [await _begin(adapter, wwpn, lun) for adapter in usable for wwpn in wwpns]
-        found = await _wait(wanted, events, deadline)
-    if not found:
-        reasons = "; ".join(_why(one) for one in wanted)
-        await remove(wanted)
-        raise NoPath(lun=lun, seconds=deadline, reason=reasons)
-    return found
+    wanted = _paths(usable, ports, addressing)
+    for bus_id in usable:
+        if not all(fcp.has_port(bus_id, one.wwpn) for one in wanted):
+            await call(verbs.zfcp_port_rescan, bus_id)
+    return tuple([await one.ask() for one in wanted])
 
 
-async def detach(paths: Sequence[Path], *, deadline: float = DEADLINE) -> None:
-    """The disks first, then the units that were added by hand; right also when some are gone. DeviceHeld, NoPath."""
-    async with current().events(*_SUBSYSTEMS) as events:
-        await remove(paths)
-        clock = asyncio.get_running_loop().time
-        end = clock() + deadline
-        while left := [disk.name or disk.address for one in paths for disk in fcp.disks(one.bus_id, one.wwpn, one.lun)]:
-            if clock() >= end or await events.wait(lambda event: True, end - clock()) is None:
-                raise NoPath(lun=paths[0].lun, seconds=deadline, reason=f"still there: {', '.join(left)}")
+def known(ports: Sequence[Port], addressing: Addressing) -> tuple[FcpPath, ...]:
+    """Every path of which the kernel shows something, also over devices that are offline now."""
+    return tuple(one for one in _paths(fcp.every(), ports, addressing) if one.left())
 
 
-async def remove(paths: Sequence[Path]) -> None:
-    """Give up every path; the first refusal is raised after all were tried."""
-    refused: BrickyardError | None = None
+async def remove(paths: Sequence[FcpPath]) -> bool:
+    """Give up every path; the first refusal is raised after all were tried. False when nothing was there."""
+    there, refused = False, None
     for one in paths:
         try:
-            await call(verbs.zfcp_disk_delete, one.bus_id, one.wwpn, one.lun)
-            if one.mode == "unit":
-                await call(verbs.zfcp_unit_remove, one.bus_id, one.wwpn, one.lun)
+            there |= await one.remove()
         except BrickyardError as error:
-            refused = refused or error
+            refused = refused if isinstance(refused, DeviceHeld) else error
     if refused is not None:
         raise refused
+    return there
 
 
-async def _begin(adapter: fcp.Adapter, wwpn: str, lun: str) -> Path:
-    if not fcp.has_port(adapter.bus_id, wwpn):
-        await call(verbs.zfcp_port_rescan, adapter.bus_id)
-    mode: Mode = "scan" if fcp.scans_by_itself(adapter) else "unit"
-    if mode == "unit" and fcp.has_port(adapter.bus_id, wwpn):
-        await call(verbs.zfcp_unit_add, adapter.bus_id, wwpn, lun)
-    return Path(adapter.bus_id, wwpn, lun, mode, "")
-
-
-async def _wait(wanted: Sequence[Path], events: udev.Events, deadline: float) -> tuple[Path, ...]:
-    """All paths, or those that are there when the time is over; a port that comes late gets its unit then."""
-    clock = asyncio.get_running_loop().time
-    end = clock() + deadline
-    added = {(one.bus_id, one.wwpn) for one in wanted if fcp.has_port(one.bus_id, one.wwpn)}
-    while True:
-        found = tuple(named for one in wanted if (named := _named(one)) is not None)
-        if len(found) == len(wanted) or clock() >= end:
-            return found
-        for one in wanted:
-            if one.mode == "unit" and (one.bus_id, one.wwpn) not in added and fcp.has_port(one.bus_id, one.wwpn):
-                added.add((one.bus_id, one.wwpn))
-                await call(verbs.zfcp_unit_add, one.bus_id, one.wwpn, one.lun)
-        if await events.wait(lambda event: True, end - clock()) is None:
-            return tuple(named for one in wanted if (named := _named(one)) is not None)
-
-
-def _named(path: Path) -> Path | None:
-    names = [disk.name for disk in fcp.disks(path.bus_id, path.wwpn, path.lun) if disk.name]
-    return Path(path.bus_id, path.wwpn, path.lun, path.mode, names[0]) if names else None
-
-
-def _why(path: Path) -> str:
-    place = f"{path.bus_id} {path.wwpn}"
-    if not fcp.has_port(path.bus_id, path.wwpn):
-        return f"{place}: the fabric shows no such port"
-    told = ", ".join(f"{one.where} {one.what}" for one in fcp.troubles(path.bus_id, path.wwpn, path.lun))
-    return f"{place}: {told or 'the array shows no such LUN to this port'}"
+def _paths(bus_ids: Sequence[str], ports: Sequence[Port], addressing: Addressing) -> tuple[FcpPath, ...]:
+    named = [(port_name(wwpn), fcp_lun(lun, addressing)) for wwpn, lun in ports]
+    return tuple(FcpPath(bus_id, wwpn, lun) for bus_id in bus_ids for wwpn, lun in named)

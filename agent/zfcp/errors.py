@@ -17,11 +17,3 @@ class NoAdapter(Temporary):
     retry_after = 10.0
     sentence = "No FCP device of this host is online on its fabric: {reason}."
     hint = "Set one online (chzdev -e zfcp-host DEVICE) and look at its port_state with lszfcp -Ha."
-
-
-class NoPath(Temporary):
-    code = "zfcp.no-path"
-    status = 409
-    retry_after = 10.0
-    sentence = "LUN {lun} did not appear within {seconds} s on any path: {reason}."
-    hint = "Check zoning and host mapping on the array; `lszfcp -P -D` on this host shows ports and units."

@@ -21,8 +21,15 @@ def local(conn: Connection, volume: Row[Any], attachment_id: str, mode: str) -> 
 
 def remote(conn: Connection, volume: Row[Any], attachment: Row[Any], reached: Reached) -> dict[str, Any]:
     """From another host, by what its own host offers."""
-    about = _iscsi(reached) if reached.protocol == "iscsi" else _nvme(reached, attachment.initiator)
+    about = words(reached, attachment.initiator)
     return {**about, "wwid": reached.identity, **_common(conn, volume, attachment.id, attachment.attach_mode)}
+
+
+def words(reached: Reached, initiator: str = "") -> dict[str, Any]:
+    """The kind of connection and what its connector needs, for each protocol."""
+    if reached.protocol == "nvme-tcp":
+        return _nvme(reached, initiator)
+    return {"iscsi": _iscsi, "fc": _fibre_channel, "eckd": _eckd}[reached.protocol](reached)
 
 
 def with_secret(conn: Connection, keys: KeyStore, info: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -77,6 +84,29 @@ def _nvme(reached: Reached, host_nqn: str) -> dict[str, Any]:
         "transport_type": reached.transport,
         "ns_id": reached.nsid,
     }
+
+
+def _fibre_channel(reached: Reached) -> dict[str, Any]:
+    assert reached.fabric is not None
+    ports, addressing = reached.fabric.ports, reached.fabric.addressing
+    about: dict[str, Any] = {
+        "driver_volume_type": "fibre_channel",
+        "target_discovered": False,
+        "target_wwn": [port.wwpn for port in ports],
+        "target_lun": ports[0].lun,
+        "target_wwns": [port.wwpn for port in ports],
+        "target_luns": [port.lun for port in ports],
+    }
+    return about if addressing == "SAM" else about | {"addressing_mode": addressing}
+
+
+def _eckd(reached: Reached) -> dict[str, Any]:
+    """The control unit's first device (`80` of 8001) and the unit's number behind it, as the DS8000 hands them out."""
+    assert reached.channel is not None
+    number = int(reached.channel.bus_id.rpartition(".")[2], 16)
+    unit, behind = divmod(number, 256)
+    about = {"driver_volume_type": "fibre_channel_eckd", "target_discovered": True, "discard": False}
+    return {**about, "cula": unit, "unit_address": behind}
 
 
 def _portal(address: str, port: int) -> str:

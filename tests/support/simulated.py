@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from agent.host import kernel
 from agent.host.simulator import SimulatedKernel
 from agent.privsep import client, limits
-from agent.privsep.contexts import block
+from agent.privsep.contexts import channel, net
 
 
 @contextmanager
@@ -16,12 +16,14 @@ def running_on(simulated: SimulatedKernel, channel_devices: Sequence[str] = ()) 
     before, mode = kernel.current(), client.mode()
     kernel.use(simulated)
     limits.use(limits.with_bus_ids(limits.Limits(), channel_devices))
-    block.set_client_mode(False)
+    for context in (channel, net):
+        context.set_client_mode(False)
     client.set_mode("direct")
     try:
         yield
     finally:
         kernel.use(before)
         limits.use(limits.Limits())
-        block.set_client_mode(True)
+        for context in (channel, net):
+            context.set_client_mode(True)
         client.set_mode(mode)

@@ -105,7 +105,7 @@ async def _attach_there(context: Context, row: Row, key: bytes | None) -> Row:
         device=device,
         raw_device=found.device,
         raw=row.encryption is not None and device == found.device,
-        identifiers={**row.identifiers, "diskseq": found.diskseq, "paths": list(found.paths)},
+        identifiers={**row.identifiers, "diskseq": found.diskseq, "paths": list(found.paths), "how": found.how},
         boot_id=context.services.boot_id,
     )
 

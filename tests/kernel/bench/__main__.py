@@ -4,6 +4,7 @@ python -m tests.kernel.bench                     all of tests/kernel
 python -m tests.kernel.bench -k name             only tests of that name (make test-kernel K=name)
 python -m tests.kernel.bench --smoke             only those marked `smoke` (part of make test)
 python -m tests.kernel.bench --arch s390x        those of tests/kernel/s390x, on a big-endian kernel
+python -m tests.kernel.bench --arch dasd         those of tests/kernel/dasd, on the same kernel with real DASDs
 python -m tests.kernel.bench --command 'lsblk'   look around in a guest
 """
 
@@ -18,13 +19,14 @@ import sys
 import time
 from pathlib import Path
 
-from tests.kernel.bench import boot, plan, python, root, s390x, s390x_python, suites
+from tests.kernel.bench import boot, hercules, plan, python, root, s390x, s390x_python, suites
 from tests.kernel.bench.machine import X86_64, Images, Machine
 from tests.kernel.bench.place import ROOT, BuildFailed, Unavailable
 
 _RESULTS = ROOT / "build" / "kernel"
 _NOTHING_CHOSEN = 5  # pytest's exit status
 _SECONDS = 2700
+_FOLDERS = {"x86_64": ".", "s390x": "s390x", "dasd": "dasd"}
 
 
 def main() -> int:
@@ -42,13 +44,19 @@ def main() -> int:
         print(f"kernel tests: the guest could not be built: {error}")
         return 1
     if given.command:
-        return boot.run(
-            images, Machine(memory=given.memory, nics=given.nics), given.command, _RESULTS / "command", given.seconds
-        )
+        machine = Machine(memory=given.memory, nics=given.nics)
+        return _boot(given, images, machine, given.command, _RESULTS / "command")
     return _tests(given, images)
 
 
+def _boot(given: argparse.Namespace, images: Images, machine: Machine, command: str, results: Path) -> int:
+    once = hercules.once if given.arch == "dasd" else None
+    return boot.run(images, machine, command, results, given.seconds, once=once)
+
+
 def _images(given: argparse.Namespace) -> Images:
+    if given.arch == "dasd":
+        return Images(hercules.ARCH, hercules.image(), s390x_python.image())
     if given.arch == "s390x":
         base = s390x.image()
         return Images(s390x.ARCH, base, s390x_python.image())
@@ -60,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.kernel.bench", description="Run the kernel tests in guests.")
     parser.add_argument("files", nargs="*", type=Path, help="test files instead of all")
     parser.add_argument("-k", dest="expression", default="", metavar="NAME", help="only tests that match, as in pytest")
-    parser.add_argument("--arch", choices=("x86_64", "s390x"), default="x86_64", help="the processor (x86_64)")
+    parser.add_argument("--arch", choices=("x86_64", "s390x", "dasd"), default="x86_64", help="the processor (x86_64)")
     parser.add_argument("--smoke", action="store_true", help="only tests marked `smoke`")
     parser.add_argument("--optional", action="store_true", help="no failure where the bench can not be had")
     parser.add_argument("--coverage", action="store_true", help="measure; leaves .coverage files in build/kernel")
@@ -75,9 +83,8 @@ def _arguments() -> argparse.Namespace:
 def _files(given: argparse.Namespace) -> list[Path]:
     if given.files:
         return [path.resolve() for path in given.files]
-    big = given.arch == "s390x"
-    own = sorted((plan.TESTS / "s390x" if big else plan.TESTS).glob("test_*.py"))
-    elsewhere = suites.ELSEWHERE_S390X if big else suites.ELSEWHERE
+    own = sorted((plan.TESTS / _FOLDERS[given.arch]).glob("test_*.py"))
+    elsewhere = suites.ELSEWHERE[given.arch]
     files = own if given.smoke else own + [ROOT / name for name in elsewhere]
     if given.smoke:
         return [path for path in files if "mark.smoke" in path.read_text()]
@@ -92,7 +99,7 @@ def _tests(given: argparse.Namespace, images: Images) -> int:
         results = _RESULTS / f"{images.arch.name}-{start.machine.name}"
         print(f"bench: a guest with {start.machine} for {len(start.files)} files", flush=True)
         command = shlex.join(_pytest(given, list(start.files), guest=True))
-        status = boot.run(images, start.machine, command, results, given.seconds)
+        status = _boot(given, images, start.machine, command, results)
         print(f"bench: that guest ended with {status} after {boot.took(begun)}; results in {results}", flush=True)
         if given.record and (results / "junit.xml").exists():
             subprocess.run([sys.executable, ROOT / "docs" / "hardware.py", results / "junit.xml"], check=True)

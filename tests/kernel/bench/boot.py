@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.kernel.bench import transfer
@@ -17,11 +18,14 @@ from tests.kernel.bench.machine import Images, Machine, arguments
 TIMED_OUT, DIED = 124, 125
 _READY = "bench: ready"  # guest-init says so on the console before it starts the command
 _STARTS = 3
+Once = Callable[[Images, Machine, str, Path, int], int]
 _GRACE_S = 60  # the guest ends itself first and says what hangs
 _COMPLAINTS = re.compile(r"\b(BUG|Oops|WARNING: CPU|soft lockup|blocked for more than)\b")
 
 
-def run(images: Images, machine: Machine, command: str, results: Path, seconds: int) -> int:
+def run(
+    images: Images, machine: Machine, command: str, results: Path, seconds: int, *, once: Once | None = None
+) -> int:
     """Run the command in a new guest; returns its status, TIMED_OUT, or DIED.
 
     A guest that died before it was ready is started again: emulation of a whole machine is not always faithful.
@@ -31,7 +35,7 @@ def run(images: Images, machine: Machine, command: str, results: Path, seconds: 
     (results / "junit.xml").unlink(missing_ok=True)
     console = results / "console.log"
     for left in reversed(range(_STARTS)):
-        status = _once(images, machine, command, results, seconds)
+        status = (once or _once)(images, machine, command, results, seconds)
         if status != DIED or not left or _READY in console.read_text(errors="replace"):
             break
         print("bench: it never was ready; starting another one", flush=True)

@@ -14,7 +14,16 @@ from tests.kernel.bench.s390x import ARCH
 
 # No wheels for this processor: from Debian (older than the project asks for), or not needed inside.
 _FROM_DEBIAN = {"bcrypt", "cryptography", "markupsafe", "msgpack", "psutil"}
-_NOT_INSIDE = {"lazy-object-proxy", "schemathesis", "orjson", "setproctitle", "time-machine", "yappi"}
+_NOT_INSIDE = {
+    "eventlet",
+    "greenlet",
+    "lazy-object-proxy",
+    "schemathesis",
+    "orjson",
+    "setproctitle",
+    "time-machine",
+    "yappi",
+}
 _GLIBC = (17, 28, 31, 34, 39, 41)
 
 

@@ -46,5 +46,5 @@ def test_another_volume_at_the_address_is_not_there(tmp_path: Path) -> None:
 
 
 def test_an_unknown_protocol_is_named() -> None:
-    with pytest.raises(NoConnector, match="no connector for nvme-of; it has: local, eckd, iscsi"):
+    with pytest.raises(NoConnector, match="no connector for nvme-of; it has: local, eckd, fc, iscsi"):
         registry.connector("nvme-of")

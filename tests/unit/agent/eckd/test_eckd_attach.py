@@ -69,8 +69,10 @@ async def test_another_device_than_promised_is_never_handed_out_nor_formatted(z:
 
 
 async def test_absent_taken_away_and_not_allowed(z: SimulatedZ) -> None:
+    z.kernel.put("proc/cio_ignore", f"{A}-{B}\n0.0.9999")
     with pytest.raises(DasdAbsent, match="no such device"):
         await eckd.attach(Order("0.0.9999"), deadline=0.2)
+    assert ("proc/cio_ignore", "add 0.0.9999") in z.kernel.writes  # ignored again, as it was
     with pytest.raises(VerbRefused, match="limits"):
         await eckd.attach(Order("0.0.0007"), deadline=0.2)
     taken = await eckd.attach(Order(B), deadline=5)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.host.fcp import LUN, WWPN, path_names
+from agent.host.fcp import LUN, WWPN, path_names, scsi_lun
 from agent.zfcp.errors import BadLun
 from agent.zfcp.lun import fcp_lun, port_name
 
@@ -54,3 +54,8 @@ def test_the_three_names_of_a_path() -> None:
         "ccw-0.0.1800-fc-0x5005076300c20c8a-lun-10",
         "ccw-0.0.1800-fc-0x5005076300c20c8a-lun-0x000a000000000000",
     )
+
+
+@pytest.mark.parametrize(("lun", "number"), [(10, 10), (255, 255), (256, 256), (0x40114000, 0x40004011)])
+def test_the_number_by_which_the_scsi_layer_knows_a_lun(lun: int, number: int) -> None:
+    assert scsi_lun(fcp_lun(lun)) == number

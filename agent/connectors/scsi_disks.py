@@ -1,0 +1,92 @@
+"""What connectors to SCSI disks share: what a disk has to say of itself, and the multipath map over several of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agent.connectors.base import DEADLINE, RemoteDevice
+from agent.connectors.errors import DeviceMismatch, DeviceNotReady
+from agent.connectors.waiting import until
+from agent.host import scsi, sysfs, udev
+from agent.host.kernel import current
+from agent.privsep import multipath as verbs
+from agent.privsep.client import call
+from agent.wire.jobs import Connection
+
+_MAP_HINT_S, _GATHER_S = 1.0, 10.0
+
+
+def claim(connection: Connection, disk: scsi.Disk) -> str:
+    """What is wrong with what a disk says of itself; empty when it is what the target promised."""
+    if disk.identity != connection.identity:
+        return f"it says it is {disk.identity or 'nothing'}, promised is {connection.identity}"
+    if connection.serial and disk.serial != connection.serial:
+        return f"its serial number is {disk.serial or 'none'}, promised is {connection.serial}"
+    if disk.size < connection.size_bytes:
+        return f"it has {disk.size} bytes, promised are {connection.size_bytes}"
+    return ""
+
+
+def gathered(connection: Connection, disks: Sequence[scsi.Disk], sys: Path) -> RemoteDevice | None:
+    """The proven ones among these disks as one device: their map where there is one, else the first of them."""
+    proven = [disk for disk in disks if disk.name and not claim(connection, disk)]
+    if not proven:
+        return None
+    names = tuple(disk.name for disk in proven)
+    over = scsi.multipath_map(connection.identity, sys)
+    name, size = (over.name, over.size) if over and set(names) & set(over.below) else (names[0], proven[0].size)
+    return RemoteDevice(name, size, sysfs.diskseq(name, sys), sysfs.is_read_only(name, sys), names)
+
+
+def only(disk: scsi.Disk) -> RemoteDevice:
+    """One disk that has no map over it."""
+    sys = current().sys
+    return RemoteDevice(disk.name, disk.size, disk.diskseq, sysfs.is_read_only(disk.name, sys), (disk.name,))
+
+
+async def mapped(
+    connection: Connection, present: Callable[[], RemoteDevice | None], events: udev.Events, end: float
+) -> RemoteDevice:
+    """The map over what is present, which the multipath daemon makes by itself, or when it is told. DeviceNotReady."""
+
+    def ready() -> RemoteDevice | None:
+        found = present()
+        return found if found is not None and found.name not in found.paths and found.size else None
+
+    clock = asyncio.get_running_loop().time
+    found = await until(ready, events, min(end, clock() + _MAP_HINT_S))
+    if found is None and (known := present()) is not None:
+        for name in known.paths:
+            await call(verbs.multipath_add, f"/dev/{name}")
+        found = await until(ready, events, end)
+    if found is None:
+        reason = "the multipath daemon made no map of its paths"
+        raise DeviceNotReady(device=connection.target, seconds=round(DEADLINE), reason=reason)
+    return found
+
+
+async def filled(
+    connection: Connection, present: Callable[[], RemoteDevice | None], events: udev.Events, end: float
+) -> None:
+    """Give the multipath daemon a moment to add every path to the map, which it does one by one."""
+
+    def all_in() -> bool | None:
+        found, over = present(), scsi.multipath_map(connection.identity, current().sys)
+        return (found is not None and over is not None and set(found.paths) <= set(over.below)) or None
+
+    await until(all_in, events, min(end, asyncio.get_running_loop().time() + _GATHER_S))
+
+
+async def grown(connection: Connection, found: RemoteDevice, disks: Sequence[scsi.Disk], size: int) -> None:
+    """After each path was looked at anew: all have `size` bytes, and the map over them follows. DeviceMismatch."""
+    for disk in disks:
+        if disk.size < size:
+            reason = f"it has {disk.size} bytes after the rescan, not {size}"
+            raise DeviceMismatch(device=f"/dev/{disk.name}", attachment=connection.target, reason=reason)
+    if found.name not in found.paths:
+        now = await call(verbs.multipath_resize, connection.identity)
+        if now < size:
+            reason = f"the map has {now} bytes, its paths have {size}"
+            raise DeviceMismatch(device=found.device, attachment=connection.target, reason=reason)
