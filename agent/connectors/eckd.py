@@ -37,7 +37,7 @@ class EckdConnector:
         async with self._lock(channel.bus_id):
             taken = await eckd.attach(order, deadline=deadline)
             if connection.size_bytes and taken.size < connection.size_bytes:
-                await eckd.detach(order.bus_id, deadline=deadline)
+                await eckd.detach(order.bus_id, ignored=taken.ignored, deadline=deadline)
                 reason = f"it has {taken.size} bytes, not {connection.size_bytes}"
                 raise DeviceMismatch(device=taken.device, attachment=connection.target, reason=reason)
         name = taken.device.removeprefix("/dev/")

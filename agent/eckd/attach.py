@@ -1,4 +1,4 @@
-"""Take a DASD into use and out of it, by events with a deadline; whatever fails leaves the device offline again.
+"""Take a DASD into use and out of it, by events with a deadline; whatever fails leaves the device as it was.
 
 `online` alone proves nothing (it stays 1 when the device is taken away), a volume serial changes with its label, and
 an unformatted disk reads as empty without an error: so availability, unique id and status are looked at each time.
@@ -22,6 +22,7 @@ from agent.privsep.errors import DeviceHeld, NotOnThisPlatform
 
 DEADLINE = 60.0
 _FORMAT_NEWS_S = 30
+_HELD_S, _APPEAR_S = 10.0, 5.0
 _SUBSYSTEMS = ("ccw", "block")
 T = TypeVar("T")
 _SETTLED = frozenset({"online", "unformatted"})
@@ -58,8 +59,12 @@ async def attach(
     """
     if not ccw.is_there():
         raise NotOnThisPlatform(device=f"DASD {order.bus_id}")
-    _refuse_in_use(ccw.dasd(order.bus_id))
+    before = ccw.dasd(order.bus_id)
+    _refuse_in_use(before)
     ignored = ccw.is_ignored(order.bus_id)
+    if before is not None and before.online and before.status not in _SETTLED:
+        await detach(order.bus_id, deadline=deadline)  # a formatting that was cut off has left it half way
+        before = None
     try:
         async with current().events(*_SUBSYSTEMS) as events:
             await _appear(order.bus_id, events, deadline)
@@ -69,8 +74,9 @@ async def attach(
         if dasd.status == "unformatted":
             dasd = await _format(dasd, order, deadline, progress)
     except BaseException:
-        with contextlib.suppress(BrickyardError):
-            await detach(order.bus_id, ignored=ignored, deadline=deadline)
+        if before is None or not before.online:
+            with contextlib.suppress(BrickyardError):
+                await detach(order.bus_id, ignored=ignored, deadline=deadline)
         raise
     return Taken(order.bus_id, dasd.device, dasd.uid, dasd.size, dasd.diskseq, ignored)
 
@@ -78,10 +84,11 @@ async def attach(
 async def detach(bus_id: str, *, ignored: bool = False, deadline: float = DEADLINE) -> bool:
     """Offline, and ignored again if it was; False when it was offline already. DeviceHeld leaves it usable.
 
-    The kernel says busy while udev looks at the disk, too: its next event says when to try again.
+    The kernel says busy while udev looks at the disk, too: its next event says when to try again, for some seconds.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + deadline
+    patient = min(end, clock() + _HELD_S)
     done = False
     async with current().events(*_SUBSYSTEMS) as events:
         while True:
@@ -89,9 +96,9 @@ async def detach(bus_id: str, *, ignored: bool = False, deadline: float = DEADLI
                 done = await call(verbs.ccw_offline, bus_id)
                 break
             except DeviceHeld:
-                if _users(ccw.dasd(bus_id)) or clock() >= end:
+                if _users(ccw.dasd(bus_id)) or clock() >= patient:
                     raise
-                await events.wait(lambda event: _concerns(event, bus_id), min(1.0, end - clock()))
+                await events.wait(lambda event: _concerns(event, bus_id), min(1.0, patient - clock()))
         if await _until(lambda: _is_offline(bus_id), bus_id, events, end - clock()) is None:
             raise DasdAbsent(device=bus_id, reason="it is still online after it was set offline")
     if ignored:
@@ -114,7 +121,9 @@ def state_of(bus_id: str, uid: str) -> str:
 async def _appear(bus_id: str, events: udev.Events, deadline: float) -> None:
     """The device is known to the kernel and bound to its driver."""
     freed = await call(verbs.ccw_release, bus_id)
-    found = await _until(lambda: ccw.dasd(bus_id), bus_id, events, deadline if freed else min(deadline, 5.0))
+    # The channel subsystem has settled by now: what it knows has yet to get its driver, what not will hardly come.
+    coming = freed and ccw.device(bus_id) is not None
+    found = await _until(lambda: ccw.dasd(bus_id), bus_id, events, deadline if coming else min(deadline, _APPEAR_S))
     if found is None:
         known = ccw.device(bus_id)
         reason = "no such device is known to the channel subsystem" if known is None else f"it is {known.device_type}"

@@ -37,11 +37,12 @@ class SimulatedDasd:
 
 @dataclass(slots=True)
 class SimulatedZ:
-    """Lays the channel subsystem into `kernel`; names of disks follow the order of coming online."""
+    """Lays the channel subsystem into `kernel`. The first to come online is `dasda`, and keeps that name."""
 
     kernel: SimulatedKernel
     dasds: dict[str, SimulatedDasd] = field(default_factory=dict)
     appeared: int = 0
+    numbers: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         kernel = self.kernel
@@ -107,13 +108,15 @@ class SimulatedZ:
         if not dasd.present:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         self.appeared += 1
-        disk = "dasd" + "abcdefgh"[len([one for one in self.dasds.values() if self._disk(one.bus_id)])]
+        number = self.numbers.setdefault(dasd.bus_id, len(self.numbers))
+        disk = f"dasd{'abcdefgh'[number]}"
         block = f"sys/bus/ccw/devices/{dasd.bus_id}/block/{disk}"
         sectors = dasd.cylinders * _BYTES_PER_CYLINDER // _SECTOR
         self.kernel.put(f"{block}/size", str(sectors if dasd.formatted else 0))
         self.kernel.put(f"{block}/diskseq", str(self.appeared))
-        self.kernel.put(f"{block}/dev", f"94:{4 * self.appeared}")
+        self.kernel.put(f"{block}/dev", f"94:{4 * number}")
         self.kernel.link(f"sys/block/{disk}", block)
+        self.kernel.link(f"{block}/device", f"sys/bus/ccw/devices/{dasd.bus_id}")
         self._set(dasd.bus_id, "online", "1")
         self._set(dasd.bus_id, "uid", dasd.uid)
         self._set(dasd.bus_id, "status", "online" if dasd.formatted else "unformatted")

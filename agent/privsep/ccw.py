@@ -5,6 +5,7 @@ Only for devices that root's limits name: another one may be the disk that this 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 
 from agent.host import ccw, sysfs
@@ -16,11 +17,13 @@ from agent.privsep.errors import DeviceForeign, DeviceHeld, KernelRefused, NotOn
 
 @privileged(channel)
 def ccw_release(bus_id: str) -> bool:
-    """Take a device off the kernel's ignore list; False when it was not on it. Its events follow."""
+    """Take a device off the kernel's ignore list, until the kernel has looked for it; False when it was not on it."""
     checked = _allowed(bus_id)
     if not ccw.is_ignored(checked):
         return False
     _write("take from the ignore list", checked, "proc", f"free {checked}")
+    with contextlib.suppress(OSError):  # older than the kernels that offer to wait
+        current().write(current().proc / "cio_settle", "1")
     return True
 
 

@@ -101,7 +101,9 @@ def channel_device(value: object) -> str:
 
 
 def channel_allowed(bus_id: str) -> bool:
-    return any(ccw.covers(allowed, bus_id) for allowed in limits.current().bus_ids)
+    """Whether it is a bus id at all, and root's limits name it."""
+    allowed = limits.current().bus_ids
+    return ccw.BUS_ID.fullmatch(bus_id) is not None and any(ccw.covers(span, bus_id) for span in allowed)
 
 
 def address(value: object) -> str:

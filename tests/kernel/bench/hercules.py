@@ -1,4 +1,4 @@
-"""The bench with real DASDs: the big-endian guest under hercules, two ECKD 3390s, unformatted and ignored at first.
+"""The bench with real DASDs: the big-endian guest under hercules, ECKD 3390s, unformatted and ignored at first.
 
 All that goes in and comes out are plain files that the guest sees as disks of fixed blocks. A test orders what happens
 to the machine (`detach 0121`) through one of them, see `tests.kernel.support.hercules`.
@@ -27,7 +27,7 @@ ARCH = replace(
     options="conmode=3215 condev=0x0009 console=ttyS0 audit=0 random.trust_cpu=on quiet panic=-1"
     " cio_ignore=all,!0.0.0009,!0.0.0200-0.0.0206",
 )
-DASDS = ("0120", "0121")
+DASDS = ("0120", "0121", "0122")
 _CYLINDERS = "100"  # of 720 KiB
 _TOOLS = {"hercules": "hercules", "dasdinit": "hercules"}
 _TO_REACH_ROOT = ("dasd_mod", "dasd_fba_mod", "ext4", "crc32c_generic")
@@ -47,6 +47,10 @@ MAXCPU 2
 ARCHMODE z/Arch
 OSTAILOR QUIET
 PANRATE SLOW
+HERCPRIO 10
+CPUPRIO 15
+DEVPRIO 10
+TODPRIO 10
 0009 3215-C /
 """
 _ORDERS = """hao tgt .*(SIGP Stop|isabled wait|HHCSC003E).*

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from agent.host import ccw, udev
+
 _ROOM = 1 << 20
 
 
@@ -16,3 +18,11 @@ def order(command: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+async def moved(bus_id: str, availability: str, command: str) -> None:
+    """Order it, and wait until the channel tells of the device what is to be expected."""
+    async with udev.subscribed(subsystems=("ccw",)) as events:
+        order(command)
+        while (found := ccw.device(bus_id)) is None or found.availability != availability:
+            assert await events.wait(lambda event: bus_id in event.path, 120), f"no news of {bus_id}"

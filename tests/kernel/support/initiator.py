@@ -6,6 +6,7 @@ import fcntl
 import mmap
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,7 +91,7 @@ def read(device: Path, size: int, offset: int = 0) -> bytes:
 def size(device: Path) -> int:
     fd = os.open(device, os.O_RDONLY)
     try:
-        return int.from_bytes(fcntl.ioctl(fd, _BLKGETSIZE64, bytes(8)), "little")
+        return int.from_bytes(fcntl.ioctl(fd, _BLKGETSIZE64, bytes(8)), sys.byteorder)
     finally:
         os.close(fd)
 

@@ -112,6 +112,15 @@ async def test_a_mounted_disk_is_neither_taken_nor_given_up(z: SimulatedZ) -> No
     assert _online(z) == [B]
 
 
+async def test_left_half_way_by_a_formatting_that_was_cut_off(z: SimulatedZ) -> None:
+    z.dasds[A].formatted = True
+    await eckd.attach(Order(A), deadline=5)
+    z.dasds[A].formatted = False
+    (z.kernel.sys / "bus/ccw/devices" / A / "status").write_text("basic\n")
+    assert (await eckd.attach(CDL, deadline=5)).size > 0
+    assert z.dasds[A].open_count == 0
+
+
 async def test_twice_is_once(z: SimulatedZ) -> None:
     first = await eckd.attach(Order(B), deadline=5)
     again = await eckd.attach(Order(B), deadline=5)
@@ -120,13 +129,15 @@ async def test_twice_is_once(z: SimulatedZ) -> None:
     assert not await eckd.detach(B, deadline=5)
 
 
-async def test_names_follow_the_order_of_arrival_but_the_bus_id_does_not(z: SimulatedZ) -> None:
+async def test_names_follow_the_order_of_first_coming_online_but_the_bus_id_does_not(z: SimulatedZ) -> None:
     z.add(SimulatedDasd("0.0.9999", "SIM.750000000001.0120.99", formatted=True, ignored=False))
     first = await eckd.attach(Order("0.0.9999"), deadline=5)
     second = await eckd.attach(Order(B), deadline=5)
     assert (first.device, second.device) == ("/dev/dasda", "/dev/dasdb")
     assert not first.ignored
+    await eckd.detach("0.0.9999", deadline=5)
     assert [one.bus_id for one in ccw.dasds() if one.disk == "dasdb"] == [B]
+    assert (await eckd.attach(Order("0.0.9999"), deadline=5)).device == first.device
 
 
 async def test_elsewhere_it_says_that_the_platform_does_not_have_it() -> None:
