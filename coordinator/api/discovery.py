@@ -23,6 +23,7 @@ def discovery() -> Resource:
             get("", _all_versions, None, "List the versions of the API.", status=300, public=True),
             get("/v3", _versions, None, "Show the version of the API.", public=True),
             get("/healthz", _ready, None, "Whether requests can be served (reads the database).", public=True),
+            get("/healthcheck", _ready, None, "The same, under the name that it has elsewhere.", public=True),
             get("/healthz/live", _live, None, "Whether the process runs.", public=True),
         ),
     )

@@ -26,7 +26,7 @@ class NeedsProject(Invalid):
 
 class MalformedBody(Invalid):
     code = "api.malformed-body"
-    sentence = "Malformed message body: {reason}"
+    sentence = "Malformed message body: {reason}."
     hint = "Send one JSON object."
 
 

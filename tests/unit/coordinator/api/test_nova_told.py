@@ -13,19 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
-from coordinator.state import operations
+from coordinator.compute.base import Compute
+from coordinator.operations import completions
+from coordinator.operations.completions import Completions
+from coordinator.state import operations, volumes
+from coordinator.state.operations import Operation
+from tests.support import databases
 from tests.support.nova import FakeNova, fake_nova
 from tests.unit.coordinator.api.apitoy import P1
 from tests.unit.coordinator.api.test_nova_sequences import SERVER, SERVICE, SOURCE, Nova
 from tests.unit.coordinator.api.volumesite import Answered, Api, volume_api
+from tests.unit.coordinator.operations.support import new_engine
 
 
 class Here:
     """An API, and the Nova beside it."""
 
-    def __init__(self, api: Api, fake: FakeNova) -> None:
-        self.api, self.fake, self.calls = api, fake, Nova(api)
+    def __init__(self, api: Api, fake: FakeNova, nova: Compute) -> None:
+        self.api, self.fake, self.nova, self.calls = api, fake, nova, Nova(api)
 
     async def in_use(self, owner_known: bool = True) -> tuple[str, str]:
         """A volume that the server has; its id and the attachment's."""
@@ -58,7 +65,7 @@ async def made(tmp_path: Path, **settings: Any) -> AsyncIterator[Here]:
         nova = fake.nova(**settings)
         try:
             async with volume_api(tmp_path, compute=nova) as api:
-                yield Here(api, fake)
+                yield Here(api, fake, nova)
         finally:
             await nova.close()
 
@@ -219,6 +226,56 @@ async def test_an_answer_that_is_lost_is_given_up_by_hand(here: Here, file: Any)
     assert (shown["status"], shown["size"], "extend_new_size" in shown["metadata"]) == ("in-use", 1, False)
     assert await here.reserved() == before
     assert await here.api.here.db.read(lambda conn: operations.listing(conn, active=True)) == []
+
+
+async def test_a_coordinator_that_dies_while_a_server_extends(here: Here, file: Any) -> None:
+    """Whoever takes the work over waits on, and does not ask the server again."""
+    volume, _ = await here.in_use()
+    site = here.api.here
+    with file(volume) as path:
+        await here.extend(volume)
+        await asyncio.wait_for(here.fake.heard.wait(), 30)
+        async with asyncio.timeout(30):
+            while (await working(here, volume)).step != "ask":
+                await asyncio.sleep(0.02)
+        await site.engine.close(0)
+        next_one = new_engine(site.db, site.hosts, site.keys, "c2", compute=here.nova, completions=site.completions)
+        await next_one.begin()
+        grow(path)
+        assert (await here.complete(volume, error=False)).status == 202
+        assert await next_one.wait((await working(here, volume)).id, 30) is not None
+        await next_one.close(0.2)
+    shown = await here.shown(volume)
+    assert (shown["status"], shown["size"], len(here.fake.events)) == ("in-use", 3, 1)
+
+
+async def working(here: Here, volume: str) -> Operation:
+    found = await here.api.here.db.read(lambda conn: operations.listing(conn, resource_id=volume))
+    return found[0]
+
+
+@pytest.mark.only("postgresql")
+async def test_the_answer_may_come_to_another_coordinator(here: Here, file: Any, tmp_path: Path) -> None:
+    volume, _ = await here.in_use()
+    site = here.api.here
+    other = databases.fresh(tmp_path / "state.db")
+    for db, news in ((site.db, site.completions.follow), (other, lambda: None)):
+        news()
+        db.news.start()
+    with file(volume) as path:
+        await here.extend(volume)
+        await asyncio.wait_for(here.fake.heard.wait(), 30)
+        grow(path)
+
+        def answered(conn: Connection) -> None:
+            completions.answer(conn, volumes.get(conn, volume), failed=False)
+
+        await other.write(answered)
+        Completions(other).told(volume)
+        await here.api.settled()
+    await asyncio.to_thread(other.close)
+    shown = await here.shown(volume)
+    assert (shown["status"], shown["size"]) == ("in-use", 3)
 
 
 @pytest.mark.parametrize("fault", [403, 404])
