@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.base.errors import Conflict, Invalid, NotFound, Permanent
+from agent.base.errors import Conflict, Invalid, NotFound, Permanent, Temporary
 
 
 class KeyFileInvalid(Invalid):
@@ -50,3 +50,24 @@ class SecretInUse(Conflict):
     code = "keys.in-use"
     sentence = "Secret {id} is used by {noun} {user}."
     hint = "Delete that first; without the secret it could never be opened again."
+
+
+class ManagerAway(Temporary):
+    code = "keys.manager-away"
+    retry_after = 10.0
+    sentence = "The key manager at {url} can not be used now: {reason}"
+    hint = "Look at Barbican and at the network between; it is tried again."
+
+
+class ManagerRefuses(Permanent):
+    code = "keys.manager-refuses"
+    status = 502
+    sentence = "The key manager refused {what} with {status}."
+    hint = "Give the user of [identity.keystone] the role `creator` in its project, and look at Barbican's log."
+
+
+class NotDeposited(Temporary):
+    code = "keys.not-deposited"
+    retry_after = 5.0
+    sentence = "The key of volume {volume} is not at the key manager yet, as the volume is worked on."
+    hint = "Try again in a moment."

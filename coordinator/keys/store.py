@@ -156,6 +156,16 @@ class KeyStore:
         """Newest first, without values; `project_id` None lists all."""
         return list(rows.listing(conn, project_id, marker=marker, limit=limit))
 
+    def adopt(self, conn: Connection, volume_id: str, key_id: str, new_id: str) -> bool:
+        """Let a volume's key have the id that a key manager gave it; False while the volume is worked on, or has
+        another key by now."""
+        row = rows.get(conn, key_id)
+        if row is None or not rows.exchange(conn, volume_id, key_id, new_id):
+            return False
+        nonce, sealed = self._kek.seal(self._opened(row), _bound_to(new_id, row.project_id))
+        rows.rename(conn, key_id, id=new_id, external=True, kek_id=self._kek.id, nonce=nonce, sealed=sealed)
+        return True
+
     def rotate(self, conn: Connection, new_kek: Kek) -> int:
         """Seal everything anew under `new_kek` in this one transaction; returns how many secrets.
 

@@ -11,6 +11,7 @@ from agent.base.sections import LogConfig, TestingConfig
 from coordinator.api.settings import ApiSettings
 from coordinator.compute.settings import ComputeSettings
 from coordinator.identity.settings import IdentitySettings
+from coordinator.keys.settings import KeysSection
 from coordinator.notifications.settings import NotificationsSettings
 from coordinator.quota.settings import QuotaSettings
 from coordinator.scheduler.settings import SchedulerSettings
@@ -94,16 +95,6 @@ class HousekeepingSection(Section):
     )
 
 
-class KeysSection(Section):
-    """`[keys]`"""
-
-    kek_file: Path | None = Field(
-        None,
-        description="File (mode 0400) with the key-encryption key; default: the systemd credential "
-        "`key-encryption-key` where one is given, else `kek` in the state directory, made at the first start.",
-    )
-
-
 class CoordinatorSettings(Section):
     """Everything that a coordinator is told."""
 
@@ -130,6 +121,12 @@ class CoordinatorSettings(Section):
     def _nova_needs_a_keystone(self) -> CoordinatorSettings:
         if self.compute.strategy == "nova" and self.identity.keystone is None:
             raise ValueError("compute.strategy nova needs the table [identity.keystone]")
+        return self
+
+    @model_validator(mode="after")
+    def _barbican_needs_a_keystone(self) -> CoordinatorSettings:
+        if self.keys.barbican is not None and self.identity.keystone is None:
+            raise ValueError("the table [keys.barbican] needs the table [identity.keystone]")
         return self
 
     @property

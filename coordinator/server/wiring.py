@@ -33,6 +33,7 @@ from coordinator.fleet.reconciler import Reconciler
 from coordinator.identity.local import LocalIdentity
 from coordinator.identity.policy import Policy
 from coordinator.identity.strategies import authenticator
+from coordinator.keys.depository import Depository
 from coordinator.keys.store import KeyStore
 from coordinator.operations.completions import Completions
 from coordinator.operations.compute_service import ComputeService
@@ -72,6 +73,7 @@ class Coordinator:
     app: web.Application
     compute: Compute | None = None
     deliveries: Sequence[Delivery] = ()
+    depository: Depository | None = None
     port: int = 0
     background: set[asyncio.Task[None]] = field(default_factory=set)
     _runner: web.AppRunner | None = None
@@ -86,6 +88,8 @@ class Coordinator:
         await self.engine.begin()
         self.background.add(asyncio.create_task(self._housekeeper().run()))
         self.background |= {asyncio.create_task(one.run()) for one in self.deliveries}
+        if self.depository is not None:
+            self.background.add(asyncio.create_task(self.depository.run()))
         section = self.settings.coordinator
         self._runner = web.AppRunner(
             self.app, access_log=None, handle_signals=False, shutdown_timeout=section.stop_grace_s
@@ -125,6 +129,8 @@ class Coordinator:
         self.identity.close()
         if self.compute is not None:
             await self.compute.close()
+        if self.depository is not None:
+            await self.depository.close()
         await asyncio.to_thread(self.opened.db.close)
 
 
@@ -170,6 +176,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     )
     identity = LocalIdentity(opened.db, opened.tokens, settings.identity)
     policy = Policy.from_file(settings.identity.policy_file) if settings.identity.policy_file else Policy.builtin()
+    depository = _depository(settings, opened)
     services = Services(
         db=opened.db,
         policy=policy,
@@ -189,12 +196,14 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
             ResourceFilters: _filters(settings),
             Completions: completions,
             **({ComputeService: ComputeService(compute)} if compute is not None else {}),
+            **({Depository: depository} if depository is not None else {}),
         },
     )
     app = make_app(_served(settings), services, Hooks(crashed=_crashed(opened)))
     return Coordinator(
         settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute,
         _deliveries(settings, opened, membership),
+        depository,
     )  # fmt: skip
 
 
@@ -230,6 +239,18 @@ def _compute(settings: CoordinatorSettings) -> Compute | None:
 
     assert settings.identity.keystone is not None, "the settings see to it"
     return Nova(settings.compute, ServiceUser(settings.identity.keystone))
+
+
+def _depository(settings: CoordinatorSettings, opened: Opened) -> Depository | None:
+    section = settings.keys.barbican
+    if section is None:
+        return None
+    from coordinator.identity.service_user import ServiceUser
+    from coordinator.keys.barbican import Barbican
+
+    assert settings.identity.keystone is not None, "the settings see to it"
+    manager = Barbican(section, ServiceUser(settings.identity.keystone))
+    return Depository(opened.db, opened.keys, manager, section.interval_s)
 
 
 def _filters(settings: CoordinatorSettings) -> ResourceFilters:

@@ -14,6 +14,7 @@ from coordinator.api.fields import Answer, Body, Boolean, Gib, Key, Metadata, Re
 from coordinator.api.route import Resource, action, get
 from coordinator.api.v3.volume_connections import mine
 from coordinator.api.v3.volumes import removed
+from coordinator.keys.depository import Depository
 from coordinator.keys.store import KeyStore
 from coordinator.operations import completions, retype_volume
 from coordinator.operations.completions import Completions
@@ -228,7 +229,11 @@ async def encryption(call: Call) -> dict[str, Any]:
             "provider": {"luks1": "luks"}.get(row.encryption_format, row.encryption_format),
         }
 
-    return await call.services.db.read(read)
+    found = await call.services.db.read(read)
+    depository = call.services.find(Depository)
+    if found and depository is not None:
+        found["encryption_key_id"] = await depository.for_use(call.params["volume_id"], call.context.user_id)
+    return found
 
 
 def resource() -> Resource:

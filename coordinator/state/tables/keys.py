@@ -1,6 +1,6 @@
 """The sealed key store: each payload is AES-GCM under the key-encryption key, bound to its own id."""
 
-from sqlalchemy import Column, DateTime, Index, Integer, LargeBinary, String, Table
+from sqlalchemy import Boolean, Column, DateTime, Index, Integer, LargeBinary, String, Table, false
 
 from coordinator.state.tables import metadata
 from coordinator.state.tables.columns import id_column, times
@@ -18,9 +18,21 @@ secrets = Table(
     Column("kek_id", String(64), nullable=False),
     Column("nonce", LargeBinary(12), nullable=False),
     Column("sealed", LargeBinary, nullable=False),
+    Column("deposit_name", String(64)),
+    Column("external", Boolean, nullable=False, server_default=false(), default=False),
     *times(),
     Index("ix_secrets_project", "project_id"),
 )
+
+"""`deposit_name`: what the key is, or is about to be, called at a key manager; `external`: its id is the one there."""
+
+key_removals = Table(
+    "key_removals",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("created_at", DateTime, nullable=False),
+)
+"""What has to go from the key manager, by name."""
 
 key_checks = Table(
     "key_checks",

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Row, select
 
+from agent.base.ids import new_id
 from agent.luks.model import Secret, passphrase
 from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
 from coordinator.operations.new_volume import NewVolume, accept_volume
 from coordinator.operations.retype_volume import ChangesEncryption, Wanted, retype
 from coordinator.scheduler.claims import release
-from coordinator.state import messages, operations, types, volumes
+from coordinator.state import keys, messages, operations, types, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.tables.fleet import pools
 from coordinator.state.tables.keys import secrets
@@ -217,3 +218,27 @@ async def test_a_retype_that_can_not_be_is_refused_at_once(tmp_path: Path, why: 
         after = await here.db.read(lambda conn: volumes.get(conn, row.id))
         assert (after.status, after.volume_type_id) == ("available", row.volume_type_id)
         assert await kept(here) == set()
+
+
+async def test_a_deposited_key_has_the_managers_id_and_goes_from_there_with_the_volume(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        row = await create(here, volume_type_id=await encrypted_type(here))
+        old, new, before = row.encryption_key_id, new_id(), await key_of(here, row)
+        missing = await here.db.read(lambda conn: keys.not_deposited(conn, 10))
+        assert [(one.volume_id, one.key_id) for one in missing] == [(row.id, old)]
+        name = await here.db.write(lambda conn: keys.note_deposit(conn, old))
+        assert name == await here.db.write(lambda conn: keys.note_deposit(conn, old)) == f"brickyard-{old}"
+        assert await here.db.write(lambda conn: here.keys.adopt(conn, row.id, old, new))
+        assert not await here.db.write(lambda conn: here.keys.adopt(conn, row.id, old, new))
+        assert await here.db.write(lambda conn: keys.note_deposit(conn, new)) is None
+        assert await here.db.read(lambda conn: keys.not_deposited(conn, 10)) == []
+        row = await here.db.read(lambda conn: volumes.get(conn, row.id))
+        assert (row.encryption_key_id, await key_of(here, row), await kept(here)) == (new, before, {new})
+        assert opens(file_of(here, row), before)
+        copy = await create(here, source_volid=row.id)
+        assert opens(file_of(here, copy), await key_of(here, copy))
+        assert await here.db.read(lambda conn: keys.leaving(conn, 10)) == []
+        await here.db.write(lambda conn: here.keys.delete(conn, new))
+        assert await here.db.read(lambda conn: keys.leaving(conn, 10)) == [name]
+        await here.db.write(lambda conn: keys.left(conn, name))
+        assert await here.db.read(lambda conn: keys.leaving(conn, 10)) == []

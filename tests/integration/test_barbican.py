@@ -1,0 +1,174 @@
+"""Keys of volumes at a real Barbican, which asks a real Keystone: deposited, readable by who may, taken back."""
+
+from __future__ import annotations
+
+import urllib.error
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from agent.base.ids import new_id
+from coordinator.identity.service_user import ServiceUser
+from coordinator.identity.settings import KeystoneSettings
+from coordinator.keys.barbican import Barbican
+from coordinator.keys.depository import Depository
+from coordinator.keys.errors import ManagerAway, NotDeposited
+from coordinator.keys.kek import Kek
+from coordinator.keys.settings import BarbicanSettings
+from coordinator.keys.store import KeyStore
+from coordinator.state import keys as rows
+from coordinator.state import volumes
+from coordinator.state.database import Database
+from coordinator.state.schema import prepare
+from coordinator.state.transition import enter, move
+from tests.support.barbican import Barbican as Server
+from tests.support.barbican import barbican
+from tests.support.keystone import Keystone, keystone
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+PASSWORD = "pass word"
+
+
+@dataclass
+class Cloud:
+    """`users`: name to id; all have PASSWORD, in the project `one` but for the service."""
+
+    stone: Keystone
+    server: Server
+    users: dict[str, str]
+
+    def token(self, name: str) -> str:
+        return self.stone.token(name, PASSWORD, project="service" if name == "brickyard" else "one")
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    folder = tmp_path_factory.mktemp("cloud")
+    with keystone(folder / "keystone") as stone:
+        service, one = stone.project("service"), stone.project("one")
+        users = {
+            "brickyard": stone.user("brickyard", PASSWORD, service, "service", "admin", "creator", "member"),
+            "ann": stone.user("ann", PASSWORD, one, "member"),
+            "bob": stone.user("bob", PASSWORD, one, "member"),
+        }
+        with barbican(folder / "barbican", stone.url, PASSWORD) as server:
+            yield Cloud(stone, server, users)
+
+
+@dataclass
+class Here:
+    """A key store, and what brings its keys to the server."""
+
+    db: Database
+    keys: KeyStore
+    depository: Depository
+    manager: Barbican
+
+    def volume(self, owner: str, value: bytes | None = None) -> tuple[str, str]:
+        """An available encrypted volume and its key."""
+
+        def make(conn: Any) -> tuple[str, str]:
+            who = {"project_id": "p1", "user_id": owner}
+            if value is None:
+                key_id = self.keys.generate(conn, **who)  # type: ignore[arg-type]
+            else:
+                key_id = self.keys.create(conn, **who, type="passphrase", value=value)
+            values = {"id": new_id(), "size": 1, "availability_zone": "nova", "bootable": False, "multiattach": False}
+            row = enter(conn, "volume", "create", **who, **values, encryption_key_id=key_id)
+            move(conn, "volume", row.id, "created")
+            return row.id, key_id
+
+        return self.db.write_now(make)
+
+    def key(self, volume_id: str) -> str:
+        return str(self.db.read_now(lambda conn: volumes.get(conn, volume_id)).encryption_key_id)
+
+
+@asynccontextmanager
+async def here_at(tmp_path: Path, cloud: Cloud, **more: Any) -> AsyncIterator[Here]:
+    db = Database.sqlite(tmp_path / "state.db")
+    db.write_now(prepare)
+    keys = KeyStore(Kek(b"k" * 32))
+    user = ServiceUser(KeystoneSettings(auth_url=cloud.stone.url, password=SecretStr(PASSWORD), timeout_s=120))
+    manager = Barbican(BarbicanSettings(**{"endpoint": cloud.server.url, "timeout_s": 120, **more}), user)
+    depository = Depository(db, keys, manager, 30)
+    yield Here(db, keys, depository, manager)
+    await depository.close()
+    db.close()
+
+
+async def test_a_key_is_deposited_readable_by_its_users_and_taken_back(tmp_path: Path, cloud: Cloud) -> None:
+    async with here_at(tmp_path, cloud) as here:
+        ann, bob = cloud.token("ann"), cloud.token("bob")
+        volume, old = here.volume(cloud.users["ann"])
+        phrase, _ = here.volume(cloud.users["ann"], b"a passphrase")
+        values = {one: here.db.read_now(lambda conn, one=one: here.keys.get(conn, here.key(one))).value  # type: ignore[misc]
+                  for one in (volume, phrase)}  # fmt: skip
+        assert await here.depository.work() == 2
+        assert await here.depository.work() == 0
+        key = here.key(volume)
+        assert key != old
+        for one in (volume, phrase):
+            assert here.db.read_now(lambda conn, one=one: here.keys.get(conn, here.key(one))).value == values[one]  # type: ignore[misc]
+            assert cloud.server.payload(here.key(one), token=ann) == values[one]
+        meta = cloud.server.call("GET", f"/secrets/{key}", token=ann)
+        assert (meta["secret_type"], meta["algorithm"], meta["bit_length"]) == ("symmetric", "aes", 256)
+        assert cloud.server.call("GET", f"/secrets/{here.key(phrase)}", token=ann)["secret_type"] == "passphrase"
+        version = {"OpenStack-API-Version": "key-manager 1.1"}
+        used = cloud.server.call("GET", f"/secrets/{key}/consumers", token=cloud.token("brickyard"), **version)
+        said = [{name: one[name] for name in ("service", "resource_type", "resource_id")} for one in used["consumers"]]
+        assert said == [{"service": "brickyard", "resource_type": "volume", "resource_id": volume}]
+        # Another user of the project may read it once it was asked for through us.
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            cloud.server.payload(key, token=bob)
+        assert await here.depository.for_use(volume, cloud.users["bob"]) == key
+        assert cloud.server.payload(key, token=bob) == cloud.server.payload(key, token=ann) == values[volume]
+        here.db.write_now(lambda conn: here.keys.delete(conn, key))
+        assert await here.depository.work() == 1
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            cloud.server.payload(key, token=ann)
+        assert await here.manager.find(f"brickyard-{old}") == []
+
+
+async def test_what_a_kill_left_is_found_by_its_name(tmp_path: Path, cloud: Cloud) -> None:
+    async with here_at(tmp_path, cloud) as here:
+        volume, old = here.volume(cloud.users["ann"])
+        name = here.db.write_now(lambda conn: rows.note_deposit(conn, old))
+        assert name is not None
+        left = await here.manager.store(name, here.db.read_now(lambda conn: here.keys.get(conn, old)))
+        await here.depository.work()
+        assert here.key(volume) == left
+        # One whose volume went away before it was told.
+        _, gone = here.volume(cloud.users["ann"])
+        name = here.db.write_now(lambda conn: rows.note_deposit(conn, gone))
+        assert name is not None
+        await here.manager.store(name, here.db.read_now(lambda conn: here.keys.get(conn, gone)))
+        here.db.write_now(lambda conn: here.keys.delete(conn, gone))
+        await here.depository.work()
+        assert await here.manager.find(name) == []
+
+
+async def test_a_volume_that_is_worked_on_keeps_its_key_until_it_is_not(tmp_path: Path, cloud: Cloud) -> None:
+    async with here_at(tmp_path, cloud) as here:
+        volume, old = here.volume(cloud.users["ann"])
+        here.db.write_now(lambda conn: move(conn, "volume", volume, "recrypt"))
+        with pytest.raises(NotDeposited):
+            await here.depository.for_use(volume, cloud.users["ann"])
+        assert here.key(volume) == old
+        here.db.write_now(lambda conn: move(conn, "volume", volume, "recrypted"))
+        kept = await here.depository.for_use(volume, cloud.users["ann"])
+        assert kept == here.key(volume) != old
+        assert await here.manager.find(f"brickyard-{old}") == [kept]
+
+
+async def test_a_manager_that_is_away_is_told_later(tmp_path: Path, cloud: Cloud) -> None:
+    async with here_at(tmp_path, cloud, endpoint="http://127.0.0.1:1", timeout_s=2) as here:
+        volume, old = here.volume(cloud.users["ann"])
+        with pytest.raises(ManagerAway):
+            await here.depository.work()
+        assert here.key(volume) == old
