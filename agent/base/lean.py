@@ -49,6 +49,9 @@ def settled() -> None:
     """The service is up: what it has loaded stays for good, so the collector need never look through it again."""
     if _prepared:
         gc.freeze()
+        # A page of an answer is some thousand objects that die without the collector: at its usual threshold of 700 it
+        # would look through them several times for each page.
+        gc.set_threshold(10_000, 20, 20)
         gc.enable()
 
 

@@ -44,7 +44,7 @@ class StateSection(Section):
         "`database-password` where one is given, else what libpq finds (`~/.pgpass`, certificates, peer).",
     )
     connections: int = Field(
-        8, ge=2, le=64, description="Connections to PostgreSQL that write at once; 6 more read and listen."
+        8, ge=2, le=64, description="Connections to PostgreSQL that write at once; 8 more read and listen."
     )
 
     @field_validator("url")

@@ -31,7 +31,7 @@ from coordinator.state.news import News, Silence
 from coordinator.state.writer import Writer
 
 T = TypeVar("T")
-_READERS = 4
+_READERS, _GLANCING = 4, 2
 _TRIES, _SECOND_LOOKS = 12, 3
 _LONGEST_PAUSE_S = 0.5
 
@@ -50,7 +50,7 @@ class Database:
         self._writer: Writer | Crew = Writer(self) if kind.alone else Crew(self, writers)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
         # Threads share one interpreter: a second one helps only where each waits for a server.
-        self._glances = Glances(self, threads=1, together=32) if kind.alone else Glances(self, threads=4, together=4)
+        self._glances = Glances(self, threads=1 if kind.alone else _GLANCING, together=32 if kind.alone else 8)
         self._closing = threading.Event()
 
     @classmethod
@@ -59,14 +59,14 @@ class Database:
         from coordinator.state import sqlite
 
         lock_fd = sqlite.hold(path.with_name(path.name + ".lock"))
-        return cls(sqlite.engine(path, _READERS + 1), lock_fd=lock_fd)
+        return cls(sqlite.engine(path, _READERS + 2), lock_fd=lock_fd)
 
     @classmethod
     def postgresql(cls, url: str, *, password: str | None = None, writers: int = 8) -> Database:
         """Connect to a PostgreSQL database; raises what keeps it from being used. Any number of processes may."""
         from coordinator.state import postgresql
 
-        return postgresql.opened(cls, url, password=password, writers=writers, readers=_READERS)
+        return postgresql.opened(cls, url, password=password, writers=writers, readers=_READERS + _GLANCING)
 
     @property
     def alone(self) -> bool:
