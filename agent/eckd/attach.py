@@ -23,6 +23,7 @@ from agent.privsep.errors import DeviceHeld, NotOnThisPlatform
 DEADLINE = 60.0
 _FORMAT_NEWS_S = 30
 _HELD_S, _APPEAR_S = 10.0, 5.0
+_FORMAT_HELD_S, _HELD = 30.0, "Disk in use"  # what dasdfmt says while udev looks at the new disk
 _SUBSYSTEMS = ("ccw", "block")
 T = TypeVar("T")
 _SETTLED = frozenset({"online", "unformatted"})
@@ -155,17 +156,13 @@ def _judge(dasd: ccw.Dasd, order: Order) -> None:
 
 
 async def _format(dasd: ccw.Dasd, order: Order, deadline: float, progress: Callable[[int, int], None]) -> ccw.Dasd:
+    clock = asyncio.get_running_loop().time
+    patient = clock() + min(deadline, _FORMAT_HELD_S)
     async with current().events(*_SUBSYSTEMS) as events:
-        await call(verbs.dasd_format, order.bus_id, dasd.uid, order.format or "")
-        done = -1
-        while True:
-            now = await call(verbs.dasd_format_wait, order.bus_id, max(done, 0), _FORMAT_NEWS_S)
-            done = int(now["done"])
-            progress(done, int(now["total"]))
-            if not now["running"]:
-                break
-        if now["error"]:
-            raise FormatFailed(device=order.bus_id, reason=now["error"])
+        while error := await _formatted(dasd, order, progress):
+            if _HELD not in error or clock() >= patient:
+                raise FormatFailed(device=order.bus_id, reason=error)
+            await events.wait(lambda event: _concerns(event, order.bus_id), min(1.0, patient - clock()))
 
         def formatted() -> ccw.Dasd | None:
             found = ccw.dasd(order.bus_id)
@@ -175,6 +172,18 @@ async def _format(dasd: ccw.Dasd, order: Order, deadline: float, progress: Calla
     if found is None:
         raise FormatFailed(device=order.bus_id, reason="the kernel still shows no size afterwards")
     return found
+
+
+async def _formatted(dasd: ccw.Dasd, order: Order, progress: Callable[[int, int], None]) -> str:
+    """Let dasdfmt do it; empty, or what it said when it failed."""
+    await call(verbs.dasd_format, order.bus_id, dasd.uid, order.format or "")
+    done = -1
+    while True:
+        now = await call(verbs.dasd_format_wait, order.bus_id, max(done, 0), _FORMAT_NEWS_S)
+        done = int(now["done"])
+        progress(done, int(now["total"]))
+        if not now["running"]:
+            return str(now["error"])
 
 
 async def _until(look: Callable[[], T | None], bus_id: str, events: udev.Events, deadline: float) -> T | None:

@@ -15,6 +15,7 @@ _SECTOR = 512
 _FORMATTER = """#!/bin/sh
 for last; do :; done
 case "$last" in {device}) ;; *) echo "dasdfmt: no such device $last" >&2; exit 1;; esac
+if [ -e {root}/held ]; then rm {root}/held; echo "dasdfmt: Disk in use!"; exit 1; fi
 if [ -e {root}/unformattable ]; then echo "dasdfmt: the ioctl call to format tracks failed"; exit 1; fi
 for cylinder in 25 50 75 100; do printf 'cyl %7d of %7d |%3d%%\\n' $cylinder 100 $cylinder; done
 echo {sectors} > {block}/size

@@ -61,6 +61,12 @@ async def test_a_failed_formatting_is_told_and_leaves_the_device_offline(z: Simu
     assert _online(z) == []
 
 
+async def test_formatting_waits_for_udev_to_let_go(z: SimulatedZ) -> None:
+    z.kernel.root.joinpath("held").touch()  # until dasdfmt has seen it once
+    assert (await eckd.attach(CDL, deadline=5)).size > 0
+    assert not z.kernel.root.joinpath("held").exists()
+
+
 async def test_another_device_than_promised_is_never_handed_out_nor_formatted(z: SimulatedZ) -> None:
     with pytest.raises(DasdForeign, match=UID_A):
         await eckd.attach(Order(A, format="cdl", uid="IBM.750000000ABC1.8000.20"), deadline=5)
