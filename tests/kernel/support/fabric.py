@@ -18,10 +18,12 @@ def ready(*addresses: str) -> Iterator[None]:
     """Initiator and target are loaded, and these addresses (with their prefix) are this host's."""
     sh(f"modprobe -a {_MODULES}")
     sh(f"ip link add {LINK} type dummy && ip link set {LINK} up")
-    for address in addresses:
-        add(address)
-    yield
-    sh(f"ip link del {LINK}")
+    try:
+        for address in addresses:
+            add(address)
+        yield
+    finally:
+        sh(f"ip link del {LINK}")
 
 
 def add(address: str) -> None:

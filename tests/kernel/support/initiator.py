@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.host import scsi
@@ -35,17 +35,25 @@ def until(true: Callable[[], bool], seconds: float = 60, what: str = "") -> None
 def ready(*addresses: str, multipath: bool = False) -> Iterator[None]:
     """iscsid runs, these addresses are this host's, and multipathd runs where it is asked for."""
     sh(f"modprobe -a {_MODULES}")
-    if addresses:
-        sh("ip link add brickyard0 type dummy && ip link set brickyard0 up")
-        for address in addresses:
-            sh(f"ip addr add {address}/24 dev brickyard0")
-    with _daemon("iscsid", scsi.iscsid_listens, "iscsid"):
+    with _link(addresses), _daemon("iscsid", scsi.iscsid_listens, "iscsid"):
         if not multipath:
             yield
         else:
             with _daemon("multipathd", scsi.multipathd_listens, "multipathd"):
                 yield
-    if addresses:
+
+
+@contextmanager
+def _link(addresses: tuple[str, ...]) -> Iterator[None]:
+    if not addresses:
+        yield
+        return
+    sh("ip link add brickyard0 type dummy && ip link set brickyard0 up")
+    try:
+        for address in addresses:
+            sh(f"ip addr add {address}/24 dev brickyard0")
+        yield
+    finally:
         sh("ip link del brickyard0")
 
 
@@ -61,7 +69,8 @@ def _daemon(command: str, listens: Callable[[], bool], name: str) -> Iterator[No
     finally:
         pids = sh(f"pidof {name}", check=False).split()
         for pid in pids:
-            os.kill(int(pid), 15)
+            with suppress(ProcessLookupError):  # the first one's end may be the second one's
+                os.kill(int(pid), 15)
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), what=f"{name} does not end")
 
 
