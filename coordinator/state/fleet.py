@@ -101,14 +101,18 @@ def report(conn: Connection, host_id: str, facts: HostFacts | None, found: Seque
     columns = (pools.c.id, pools.c.reported, pools.c.provisioned_bytes, pools.c.present)
     stored = {row.id: tuple(row)[1:] for row in conn.execute(select(*columns).where(pools.c.host_id == host_id))}
     promised = volumes.in_pools(conn, host_id)
-    present = []
+    present, fresh = [], []
     for pool in found:
         pool_id = f"{host_id}@{pool.backend}#{pool.name}"
         present.append(pool_id)
         reported, cluster = pool.model_dump(mode="json"), clusters.name_of(pool)
         own = promised.get(pool_id, 0) if cluster is None else volumes.in_pool(conn, pool_id, cluster)
-        if stored.get(pool_id) != (reported, own, True):
+        if pool_id not in stored and cluster is None:
+            fresh.append({**_place(pool_id, host_id, pool), **_values(pool, own, None)})
+        elif stored.get(pool_id) != (reported, own, True):
             _put_pool(conn, pool_id, host_id, pool)
+    if fresh:  # Of a pool that has no row nothing can have been claimed meanwhile.
+        conn.execute(insert(pools), fresh)
     if stored.keys() - set(present):
         gone = (pools.c.host_id == host_id, pools.c.present, pools.c.id.not_in(present))
         conn.execute(update(pools).where(*gone).values(present=False))
@@ -119,7 +123,24 @@ def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
     # Held before the sum is made: a claim that comes meanwhile adds to the new number, not to the old one.
     conn.execute(held(conn, select(pools.c.id).where(pools.c.id == pool_id)))
     promised = volumes.in_pool(conn, pool_id, cluster)
-    values: dict[str, Any] = {
+    values = _values(pool, promised, cluster)
+    changed = conn.execute(update(pools).where(pools.c.id == pool_id).values(**values))
+    if changed.rowcount == 0:
+        conn.execute(
+            insert(pools).values(
+                **_place(pool_id, host_id, pool),
+                **values,
+                disabled=cluster is not None and clusters.is_disabled(conn, cluster),
+            )
+        )
+
+
+def _place(pool_id: str, host_id: str, pool: Pool) -> dict[str, Any]:
+    return {"id": pool_id, "host_id": host_id, "backend": pool.backend, "name": pool.name, "driver": pool.driver}
+
+
+def _values(pool: Pool, promised: int, cluster: str | None) -> dict[str, Any]:
+    return {
         "total_bytes": pool.total_bytes,
         "free_bytes": pool.free_bytes,
         "provisioned_bytes": promised,
@@ -131,14 +152,6 @@ def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
         "cluster_name": cluster,
         "updated_at": utcnow(),
     }
-    changed = conn.execute(update(pools).where(pools.c.id == pool_id).values(**values))
-    if changed.rowcount == 0:
-        conn.execute(
-            insert(pools).values(
-                id=pool_id, host_id=host_id, backend=pool.backend, name=pool.name, driver=pool.driver,
-                disabled=cluster is not None and clusters.is_disabled(conn, cluster), **values
-            )
-        )  # fmt: skip
 
 
 def protocols_of(conn: Connection, pool_id: str | None) -> tuple[str, ...]:

@@ -410,6 +410,41 @@ async def test_the_deny_list_reaches_hosts_and_the_coordinator_itself(site: Site
         await client.close()
 
 
+async def test_a_transport_at_rest_has_no_connection_and_serves_again(site: Site) -> None:
+    agent = await enrolled(site)
+    async with Control(agent) as control:
+        transport = HttpTransport("127.0.0.1", control.port, host_role("host-a"), site.identity)
+        assert control.runner.server is not None
+        await transport.call("GET", "/v1/host")
+        assert len(control.runner.server.connections) == 1
+        await transport.rest()
+        async with asyncio.timeout(10):
+            while control.runner.server.connections:
+                await asyncio.sleep(0.01)
+        slow = asyncio.create_task(transport.call("GET", "/slow"))
+        async with asyncio.timeout(10):
+            while not control.runner.server.connections:
+                await asyncio.sleep(0.01)
+        await transport.rest()
+        assert await slow == {}, "a call under way is not disturbed"
+        await transport.close()
+
+
+async def test_the_lives_of_certificates_for_all_hosts_at_once(site: Site) -> None:
+    agent, other = await enrolled(site), await enrolled(site, "host-b", "other")
+    spans = await site.db.read(rows.spans_of_hosts)
+    assert {host for host, _ in spans} == {"host-a", "host-b"}
+    for host in await site.db.read(rows.hosts):
+        one = await site.db.read(
+            lambda conn, host=host: rows.current_certificate(conn, host_role(host.name), host.key_sha256)  # type: ignore[misc]
+        )
+        assert one is not None
+        assert spans[host.name, host.key_sha256] == rows.Span(one.not_before, one.not_after)
+    await site.db.write(lambda conn: rows.revoke(conn, serial_of(other.tls)))
+    assert {host for host, _ in await site.db.read(rows.spans_of_hosts)} == {"host-a"}
+    assert agent.name == "host-a"
+
+
 async def set_port(site: Site, port: int) -> EnrolledHost:
     host = await site.db.read(lambda conn: rows.host(conn, "host-a"))
     assert host is not None
