@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import sys
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -11,6 +12,7 @@ from coordinator.notifications import cinder_words
 from coordinator.notifications.errors import BusUnusable, MessagingMissing, NotSent
 from coordinator.notifications.event import Event
 from coordinator.notifications.settings import MessagingSettings
+from coordinator.state.tables.columns import utcnow
 
 _FORMATS = {"messagingv2": 2.0, "messaging": 1.0}
 
@@ -49,8 +51,27 @@ class Bus:
         return cinder_words.named(event) is not None
 
     async def send(self, event: Event) -> None:
+        name = cinder_words.named(event)
+        assert name is not None, "only what is wanted is sent"
+        context = {
+            "request_id": event.request_id,
+            "project_id": event.project_id,
+            "tenant": event.project_id,
+            "user_id": event.payload.get("user_id"),
+        }
+        key = f"brickyard:{event.resource_id}:{event.type}:{event.position}"
+        body = cinder_words.payload(event)
+        await self._put(context, {**_form(key, event.at, body), "event_type": name[0], "publisher_id": name[1]})
+
+    async def say(self, event_type: str, publisher: str, payload: dict[str, Any]) -> None:
+        """Something that is no event: how things are. Raises NotSent."""
+        now = utcnow()
+        form = _form(f"brickyard:{event_type}:{payload}:{now}", now, payload)
+        await self._put({}, {**form, "event_type": event_type, "publisher_id": publisher})
+
+    async def _put(self, context: dict[str, Any], message: dict[str, Any]) -> None:
         try:
-            await asyncio.wait_for(asyncio.to_thread(self._notify, event), self._settings.timeout_s)
+            await asyncio.wait_for(asyncio.to_thread(self._notify, context, message), self._settings.timeout_s)
         except TimeoutError:
             reason = f"it took longer than {self._settings.timeout_s:g} s"
             raise NotSent(receiver=self.name, reason=reason) from None
@@ -60,27 +81,14 @@ class Bus:
     async def close(self) -> None:
         await asyncio.to_thread(self._transport.cleanup)
 
-    def _notify(self, event: Event) -> None:
-        name = cinder_words.named(event)
-        assert name is not None, "only what is wanted is sent"
-        event_type, publisher = name
-        priority = "ERROR" if event_type.endswith(".error") else "INFO"
-        message = {
-            "message_id": str(uuid5(NAMESPACE_URL, f"brickyard:{event.resource_id}:{event.type}:{event.position}")),
-            "publisher_id": publisher,
-            "event_type": event_type,
-            "priority": priority,
-            "payload": cinder_words.payload(event),
-            "timestamp": event.at.isoformat(sep=" "),
-        }
-        context = {
-            "request_id": event.request_id,
-            "project_id": event.project_id,
-            "tenant": event.project_id,
-            "user_id": event.payload.get("user_id"),
-        }
+    def _notify(self, context: dict[str, Any], message: dict[str, Any]) -> None:
+        priority = "ERROR" if message["event_type"].endswith(".error") else "INFO"
         for topic in self._settings.topics:
-            target = self._target(topic=f"{topic}.{priority.lower()}")
             self._transport._send_notification(
-                target, context, message, version=_FORMATS[self._settings.driver], retry=0
-            )
+                self._target(topic=f"{topic}.{priority.lower()}"), context, {**message, "priority": priority},
+                version=_FORMATS[self._settings.driver], retry=0,
+            )  # fmt: skip
+
+
+def _form(key: str, at: datetime.datetime, payload: dict[str, Any]) -> dict[str, Any]:
+    return {"message_id": str(uuid5(NAMESPACE_URL, key)), "timestamp": at.isoformat(sep=" "), "payload": payload}

@@ -52,6 +52,9 @@ class MessagingSettings(Section):
     driver: Literal["messagingv2", "messaging"] = Field("messagingv2", description="Format of the messages.")
     topics: list[str] = Field(["notifications"], min_length=1, description="Topics (queues) that are sent to.")
     timeout_s: float = Field(30.0, gt=0, le=600, description="Seconds after which a message was not sent.")
+    capacity_s: float = Field(
+        0.0, ge=0, description="Seconds between notifications of the capacity of pools that have changed; 0: none."
+    )
 
     @model_validator(mode="after")
     def _one_address(self) -> MessagingSettings:

@@ -52,6 +52,7 @@ from coordinator.state.issues import Issue
 if TYPE_CHECKING:
     from coordinator.notifications.delivery import Delivery
     from coordinator.notifications.event import Sink
+    from coordinator.server.capacity import Capacity
 
 log = get_logger(__name__)
 
@@ -72,7 +73,7 @@ class Coordinator:
     identity: LocalIdentity
     app: web.Application
     compute: Compute | None = None
-    deliveries: Sequence[Delivery] = ()
+    told: Sequence[Delivery | Capacity] = ()
     depository: Depository | None = None
     port: int = 0
     background: set[asyncio.Task[None]] = field(default_factory=set)
@@ -87,7 +88,7 @@ class Coordinator:
         await self.poller.begin()
         await self.engine.begin()
         self.background.add(asyncio.create_task(self._housekeeper().run()))
-        self.background |= {asyncio.create_task(one.run()) for one in self.deliveries}
+        self.background |= {asyncio.create_task(one.run()) for one in self.told}
         if self.depository is not None:
             self.background.add(asyncio.create_task(self.depository.run()))
         section = self.settings.coordinator
@@ -202,7 +203,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     app = make_app(_served(settings), services, Hooks(crashed=_crashed(opened)))
     return Coordinator(
         settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute,
-        _deliveries(settings, opened, membership),
+        _told(settings, opened, membership),
         depository,
     )  # fmt: skip
 
@@ -213,8 +214,8 @@ def _served(settings: CoordinatorSettings) -> Iterable[Resource]:
     return [resource for resource in all_resources() if not (foreign and resource.prefix.startswith("/identity"))]
 
 
-def _deliveries(settings: CoordinatorSettings, opened: Opened, membership: Membership) -> Sequence[Delivery]:
-    """One for each receiver; where there is none, nothing of them is loaded."""
+def _told(settings: CoordinatorSettings, opened: Opened, membership: Membership) -> Sequence[Delivery | Capacity]:
+    """What is sent out; where there is no receiver, nothing of it is loaded."""
     section = settings.notifications
     if not section.webhooks and section.messaging is None:
         return ()
@@ -222,13 +223,18 @@ def _deliveries(settings: CoordinatorSettings, opened: Opened, membership: Membe
     from coordinator.notifications.webhook import Webhook
 
     sinks: list[Sink] = [Webhook(hook) for hook in section.webhooks]
+    made: list[Delivery | Capacity] = []
     if section.messaging is not None:
         from coordinator.notifications.messaging import Bus
 
-        sinks.append(Bus(section.messaging))
-    return [
-        Delivery(opened.db, sink, membership.mine, look_s=section.look_s, give_up_s=section.give_up_s) for sink in sinks
-    ]
+        bus = Bus(section.messaging)
+        sinks.append(bus)
+        if section.messaging.capacity_s:
+            from coordinator.server.capacity import Capacity
+
+            made.append(Capacity(opened.db, bus, membership.mine, section.messaging.capacity_s))
+    paces = {"look_s": section.look_s, "give_up_s": section.give_up_s}
+    return [*made, *(Delivery(opened.db, sink, membership.mine, **paces) for sink in sinks)]
 
 
 def _compute(settings: CoordinatorSettings) -> Compute | None:

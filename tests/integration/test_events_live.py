@@ -46,7 +46,8 @@ def receiver() -> Iterator[tuple[str, queue.Queue[str]]]:
 def test_events_reach_the_terminal_and_the_receiver() -> None:
     with receiver() as (url, got):
         hooks = f'notifications.webhooks=[{{ name = "one", url = "{url}", types = ["*_volume.*"] }}]'
-        with live_site(hooks, agents=1) as site:
+        bus = ("notifications.messaging.transport_url=kombu+memory://", "notifications.messaging.capacity_s=1")
+        with live_site(hooks, *bus, agents=1) as site:
             words = [BIN / "brickyard", "event", "list", "--watch", "-o", "ndjson"]
             watching = subprocess.Popen(words, env=site.env(), stdout=subprocess.PIPE, text=True)
             assert watching.stdout is not None
@@ -61,3 +62,7 @@ def test_events_reach_the_terminal_and_the_receiver() -> None:
             assert [got.get(timeout=30) for _ in range(2)] == ["create_volume.start", "create_volume.end"]
             listed = json.loads(site.run("brickyard", "event", "list", "--type", "create_volume.end", "--json"))
             assert [one["payload"]["volume"]["status"] for one in listed] == ["available"]
+            assert site.call("GET", "/brickyard/v1/issues")[1]["issues"] == []
+            report = site.run("brickyard", "service", "report")
+            assert "notifications/delivery.py" in report
+            assert "server/capacity.py" in report
