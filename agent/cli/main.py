@@ -18,6 +18,7 @@ COMMANDS = {
     "jobs": ("agent.cli.look:jobs", "List the jobs of this host."),
     "attachments": ("agent.cli.look:attachments", "List what is attached here."),
     "explain": ("agent.cli.look:explain", "Show where a volume is: files, devices, holders."),
+    "luks": ("agent.cli.luks:luks", "Look at, save and change the LUKS header of a volume."),
     "support-bundle": ("agent.cli.look:support_bundle", "Write what support needs, without secrets."),
     "config": ("agent.cli.config:config", "Check the configuration; print its reference."),
     "completion": ("agent.base.terminal.completion:completion", "Print the completion script of a shell."),

@@ -116,6 +116,20 @@ class LastSlot(Permanent):
     hint = "Add another key first, or delete the volume."
 
 
+class ForeignHeader(Permanent):
+    code = "luks.foreign-header"
+    status = 409
+    sentence = "The header to be put back is of another volume: {reason}."
+    hint = "Look at both with `brickyard-agent luks show`; with --force the header that is there is lost."
+
+
+class VolumeHeld(Permanent):
+    code = "luks.volume-held"
+    status = 409
+    sentence = "{place} can not be changed now: {reason}."
+    hint = "Detach the volume first; devices of this host need root."
+
+
 class TargetInUse(Permanent):
     code = "luks.target-not-empty"
     status = 409

@@ -14,7 +14,17 @@ from agent.base.faults import declare, fault_point
 from agent.copying.extents import extents
 from agent.luks import header, keyslot, luks1, luks2, write1, write2
 from agent.luks.details import Header, KeySlot
-from agent.luks.errors import KeyArea, LastSlot, MetadataSize, NoFreeSlot, NotLuks, Truncated, WrongSecret
+from agent.luks.errors import (
+    ForeignHeader,
+    HeaderRefused,
+    KeyArea,
+    LastSlot,
+    MetadataSize,
+    NoFreeSlot,
+    NotLuks,
+    Truncated,
+    WrongSecret,
+)
 from agent.luks.model import DEFAULT_LIMITS, MiB, Secret, passphrase
 from agent.luks.stored import Put, put
 from agent.luks.unlock import Opened, unlock
@@ -89,6 +99,41 @@ def backup(fd: int) -> bytes:
     if length > _HEADER_BYTES:
         raise MetadataSize
     return volume.window.exact(0, length)
+
+
+def restore(fd: int, kept: bytes, *, force: bool = False) -> None:
+    """Put a header back that `backup` kept. Blocking; killed in between, the volume opens with no key until it is done.
+
+    Raises a HeaderRefused subclass for what is no whole header, and ForeignHeader when the volume's own header is whole
+    and another one's, unless `force`, or when its content begins elsewhere.
+    """
+    window = whole_file(fd)
+    there = _judged(kept, window.length)
+    if there.details.payload_offset != len(kept):
+        raise ForeignHeader(reason="it is not as long as it says")
+    try:
+        own = _read(fd).header
+    except HeaderRefused:
+        own = None
+    if own is not None and own.details.payload_offset != len(kept):
+        raise ForeignHeader(reason="the volume's content begins elsewhere")
+    if own is not None and own.uuid != there.uuid and not force:
+        raise ForeignHeader(reason=f"it is {there.uuid}, the volume's {own.uuid}")
+    magic = len(header.MAGIC)
+    put(fd, Put(0, bytes(magic)))
+    put(fd, *(Put(at, kept[at : at + MiB]) for at in range(magic, len(kept), MiB)))
+    put(fd, Put(0, kept[:magic]))
+
+
+def _judged(kept: bytes, length: int) -> Header:
+    """The header as it would stand at the beginning of a volume of `length` bytes."""
+    copy = os.memfd_create("header", os.MFD_CLOEXEC)
+    try:
+        os.write(copy, kept)
+        os.ftruncate(copy, max(length, len(kept)))
+        return header.read(whole_file(copy))
+    finally:
+        os.close(copy)
 
 
 def erase(fd: int) -> bool:

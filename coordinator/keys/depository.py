@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Row
 
 from agent.base.errors import BrickyardError
-from agent.base.faults import declare, fault_point
 from agent.base.log import get_logger
 from coordinator.keys.errors import NotDeposited
 from coordinator.keys.store import KeyStore, Secret
@@ -22,8 +21,6 @@ from coordinator.state import issues
 from coordinator.state import keys as rows
 from coordinator.state.database import Database
 from coordinator.state.issues import Issue
-
-declare("coordinator.keys.noted", "coordinator.keys.deposited", "coordinator.keys.taken-back")
 
 log = get_logger(__name__)
 _AWAY = "keys.manager-away"
@@ -72,7 +69,6 @@ class Depository:
             leaving = await self._db.read(lambda conn: rows.leaving(conn, _AT_ONCE))
             for name in leaving:
                 await self._manager.remove(name)
-                fault_point("coordinator.keys.taken-back")
                 await self._db.write(lambda conn, name=name: rows.left(conn, name))  # type: ignore[misc]
             await self._db.write(lambda conn: issues.close(conn, _AWAY, "keys"))
             return len(missing) + len(leaving)
@@ -93,13 +89,11 @@ class Depository:
         name = await self._db.write(lambda conn: rows.note_deposit(conn, key_id))
         if name is None:
             return
-        fault_point("coordinator.keys.noted")
         secret = await self._db.read(lambda conn: self._keys.get(conn, key_id))
         found = await self._manager.find(name)
         there = found[0] if found else await self._manager.store(name, secret)
         await self._manager.allow(there, user_id)
         await self._manager.use(there, volume_id)
-        fault_point("coordinator.keys.deposited")
         if not await self._db.write(lambda conn: self._keys.adopt(conn, volume_id, key_id, there)):
             await self._unless_kept(name, there)
 

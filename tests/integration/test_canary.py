@@ -26,7 +26,7 @@ from tests.support.site import Site, running
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(
         not (shutil.which("qemu-img") and shutil.which("cryptsetup")), reason="needs qemu-img, cryptsetup"
     ),
@@ -111,6 +111,13 @@ def use(site: Site, passphrase: bytes, symmetric: bytes, wrong: bytes) -> None:
         api.settle()
         api.delete(f"/brickyard/v1/attachments/{attachment}")
         api.settle()
+    # Where the key of a volume is read to be replaced: for a copy, and for another encryption.
+    api.made("copy", volume_type=secret_type, source_volid=volume)
+    other_type = api.encrypted_type("secret2", "luks2")
+    retype = {"os-retype": {"new_type": other_type, "migration_policy": "on-demand"}}
+    api.post(f"/v3/volumes/{volume}/action", retype)
+    api.settle(120)
+    assert api.volume(volume)["volume_type"] == other_type
     # What fails: a wrong secret, bodies that are refused, a type without encryption.
     misfit = api.image("wrong", "qcow2", first, secret=key("passphrase", wrong), decrypt_size=size)
     failed = api.create_volume("failed", volume_type=secret_type, imageRef=misfit)

@@ -108,7 +108,7 @@ def a_volume(world: World) -> Ctx:
     return {"volume": world.site.api.made(f"v{next(_numbers)}")}
 
 
-def _asked(call: Callable[[], Any]) -> None:
+def asked(call: Callable[[], Any]) -> None:
     """The coordinator may die before it answers; what it accepted it does all the same."""
     with suppress(*AWAY):
         call()
@@ -123,7 +123,7 @@ def _the_one(world: World, ctx: Ctx) -> dict[str, Any]:
 def _create(**fields: Callable[[World], Any]) -> Callable[[World, Ctx], None]:
     def act(world: World, ctx: Ctx) -> None:
         given = {name: value(world) for name, value in fields.items()}
-        _asked(lambda: world.site.api.create_volume(ctx["name"], **given))
+        asked(lambda: world.site.api.create_volume(ctx["name"], **given))
 
     return act
 
@@ -202,7 +202,7 @@ def an_encrypted_volume(world: World) -> Ctx:
 def _retype(name: str) -> Callable[[World, Ctx], None]:
     def act(world: World, ctx: Ctx) -> None:
         body = {"os-retype": {"new_type": name, "migration_policy": "on-demand"}}
-        _asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", body))
+        asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", body))
 
     return act
 
@@ -228,7 +228,7 @@ def _plain(world: World, ctx: Ctx) -> None:
 
 
 def _extend(world: World, ctx: Ctx) -> None:
-    _asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", {"os-extend": {"new_size": 3}}))
+    asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", {"os-extend": {"new_size": 3}}))
 
 
 def _extended(world: World, ctx: Ctx) -> None:
@@ -239,7 +239,7 @@ def _extended(world: World, ctx: Ctx) -> None:
 
 def _snapshot(world: World, ctx: Ctx) -> None:
     body = {"snapshot": {"volume_id": ctx["volume"], "name": ctx["volume"]}}
-    _asked(lambda: world.site.api.post("/v3/snapshots", body))
+    asked(lambda: world.site.api.post("/v3/snapshots", body))
 
 
 def _snapshots(world: World, ctx: Ctx) -> list[dict[str, Any]]:
@@ -259,7 +259,7 @@ def a_snapshot(world: World) -> Ctx:
 
 
 def _delete_snapshot(world: World, ctx: Ctx) -> None:
-    _asked(lambda: world.site.api.delete(f"/v3/snapshots/{ctx['snapshot']}"))
+    asked(lambda: world.site.api.delete(f"/v3/snapshots/{ctx['snapshot']}"))
 
 
 def _no_snapshot(world: World, ctx: Ctx) -> None:
@@ -267,7 +267,7 @@ def _no_snapshot(world: World, ctx: Ctx) -> None:
 
 
 def _delete(world: World, ctx: Ctx) -> None:
-    _asked(lambda: world.site.api.delete(f"/v3/volumes/{ctx['volume']}"))
+    asked(lambda: world.site.api.delete(f"/v3/volumes/{ctx['volume']}"))
 
 
 def _deleted(world: World, ctx: Ctx) -> None:
@@ -285,7 +285,7 @@ def a_changed_volume(world: World) -> Ctx:
 
 def _revert(world: World, ctx: Ctx) -> None:
     body = {"revert": {"snapshot_id": ctx["snapshot"]}}
-    _asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", body))
+    asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", body))
 
 
 def _reverted(world: World, ctx: Ctx) -> None:
@@ -296,7 +296,7 @@ def _reverted(world: World, ctx: Ctx) -> None:
 
 
 def _cascade(world: World, ctx: Ctx) -> None:
-    _asked(lambda: world.site.api.delete(f"/v3/volumes/{ctx['volume']}?cascade=true"))
+    asked(lambda: world.site.api.delete(f"/v3/volumes/{ctx['volume']}?cascade=true"))
 
 
 def _all_deleted(world: World, ctx: Ctx) -> None:
@@ -319,7 +319,7 @@ def a_foreign_file(world: World) -> Ctx:
 
 def _manage(world: World, ctx: Ctx) -> None:
     body = {"volume": {"host": ctx["pool"], "ref": {"source-name": ctx["name"]}, "name": ctx["name"]}}
-    _asked(lambda: world.site.api.post("/v3/manageable_volumes", body))
+    asked(lambda: world.site.api.post("/v3/manageable_volumes", body))
 
 
 def _managed(world: World, ctx: Ctx) -> None:
@@ -337,7 +337,7 @@ def a_managed_volume(world: World) -> Ctx:
 
 
 def _unmanage(world: World, ctx: Ctx) -> None:
-    _asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", {"os-unmanage": None}))
+    asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", {"os-unmanage": None}))
 
 
 def _unmanaged(world: World, ctx: Ctx) -> None:
@@ -349,7 +349,7 @@ def _unmanaged(world: World, ctx: Ctx) -> None:
 
 def _attach(world: World, ctx: Ctx) -> None:
     body = {"volume_id": ctx["volume"], "host_id": world.site.volume_host}
-    _asked(lambda: world.site.api.post("/brickyard/v1/attachments", body))
+    asked(lambda: world.site.api.post("/brickyard/v1/attachments", body))
 
 
 def _of(world: World, ctx: Ctx) -> list[dict[str, Any]]:
@@ -373,7 +373,7 @@ def an_attachment(world: World) -> Ctx:
 
 
 def _detach(world: World, ctx: Ctx) -> None:
-    _asked(lambda: world.site.api.delete(f"/brickyard/v1/attachments/{ctx['attachment']}"))
+    asked(lambda: world.site.api.delete(f"/brickyard/v1/attachments/{ctx['attachment']}"))
 
 
 def _detached(world: World, ctx: Ctx) -> None:
@@ -383,7 +383,7 @@ def _detached(world: World, ctx: Ctx) -> None:
 
 def _upload(world: World, ctx: Ctx) -> None:
     try:
-        _asked(lambda: world.site.api.call("PUT", f"/image/v2/images/{ctx['image']}/file", b"x" * MIB))
+        asked(lambda: world.site.api.call("PUT", f"/image/v2/images/{ctx['image']}/file", b"x" * MIB))
     except Refused as refused:
         # Told that the transfer was lost; never that the image is wrong or missing.
         assert refused.status >= 500, refused  # noqa: PT017
@@ -407,7 +407,7 @@ def an_image(world: World) -> Ctx:
 
 
 def _delete_image(world: World, ctx: Ctx) -> None:
-    _asked(lambda: world.site.api.delete(f"/image/v2/images/{ctx['image']}"))
+    asked(lambda: world.site.api.delete(f"/image/v2/images/{ctx['image']}"))
 
 
 def _no_image(world: World, ctx: Ctx) -> None:
