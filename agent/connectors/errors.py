@@ -57,6 +57,15 @@ class NoFabricPath(NoPath):
     hint = "Check zoning and host mapping on the array, and the ports of this host: lszfcp -H -P -D, lsscsi -t."
 
 
+class ReplicaMissing(Temporary):
+    """Started without it, a mirror could show what was overwritten long ago."""
+
+    code = "attachment.replica-missing"
+    retry_after = 10.0
+    sentence = "Mirror {target} is not started: {count} of its replicas do not answer, and may know more. {reason}"
+    hint = "Bring them back; if they are lost for good, say so with the connection (degraded), or replace them."
+
+
 class PathDown(Temporary):
     code = "attachment.path-down"
     retry_after = 10.0

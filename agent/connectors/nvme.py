@@ -44,7 +44,8 @@ class NvmeConnector:
 
     protocol = "nvme-tcp"
 
-    def __init__(self) -> None:
+    def __init__(self, fail_io_s: int = 600) -> None:
+        self._fail_io_s = fail_io_s
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._trying: dict[str, _Trying] = {}
 
@@ -107,9 +108,9 @@ class NvmeConnector:
     async def _by_all(self, connection: Connection) -> None:
         """One controller is there when this ends; the other portals go on by themselves."""
         trying = self._trying.setdefault(connection.target, _Trying())
-        tasks = {asyncio.create_task(_connect(connection, portal)): portal for portal in connection.portals}
+        tasks = {asyncio.create_task(self._connect(connection, portal)): portal for portal in connection.portals}
         trying.tasks.update(tasks)
-        trying.rest = asyncio.create_task(_rest(connection, tasks, trying.stop))
+        trying.rest = asyncio.create_task(self._rest(connection, tasks, trying.stop))
         left = set(tasks)
         while left:
             done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
@@ -127,7 +128,7 @@ class NvmeConnector:
         reasons = []
         for portal in connection.portals:
             try:
-                await _connect(connection, portal)
+                await self._connect(connection, portal)
             except Temporary as error:
                 reasons.append(str(error))
             else:
@@ -197,6 +198,30 @@ class NvmeConnector:
                 raise DetachIncomplete(attachment=connection.target, left=_left(connection), reason=reason)
         return True
 
+    async def _connect(self, connection: Connection, portal: Portal) -> bool:
+        return await call(verbs.nvme_connect, connection.target, portal.address, portal.port, self._fail_io_s)
+
+    async def _rest(self, connection: Connection, first: dict[asyncio.Task[bool], Portal], stop: asyncio.Event) -> None:
+        """Try again, ever more slowly, what did not answer, until it does or is not wanted any more."""
+        await asyncio.wait(first)
+        left = {portal: str(error) for task, portal in first.items() if (error := task.exception()) is not None}
+        retry_s = _RETRY_S
+        while left:
+            log.warning("portals do not answer", target=connection.target, reasons=list(left.values()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(retry_s):
+                    await stop.wait()
+            if stop.is_set() or nvme.subsystem(connection.target) is None:
+                return
+            retry_s = min(_SLOWEST_RETRY_S, retry_s * 2)
+            for portal in tuple(left):
+                try:
+                    await self._connect(connection, portal)
+                except BrickyardError as error:
+                    left[portal] = str(error)
+                else:
+                    del left[portal]
+
     async def _quiet(self, connection: Connection) -> None:
         """Nothing goes on in the background any more: a log-in under way can not be taken back, and is waited for."""
         trying = self._trying.pop(connection.target, None)
@@ -218,32 +243,6 @@ def claim(connection: Connection, space: nvme.Namespace) -> str:
     if space.size < connection.size_bytes:
         return f"it has {space.size} bytes, promised are {connection.size_bytes}"
     return ""
-
-
-async def _connect(connection: Connection, portal: Portal) -> bool:
-    return await call(verbs.nvme_connect, connection.target, portal.address, portal.port)
-
-
-async def _rest(connection: Connection, first: dict[asyncio.Task[bool], Portal], stop: asyncio.Event) -> None:
-    """Try again, ever more slowly, what did not answer, until it does or is not wanted any more."""
-    await asyncio.wait(first)
-    left = {portal: str(error) for task, portal in first.items() if (error := task.exception()) is not None}
-    retry_s = _RETRY_S
-    while left:
-        log.warning("portals do not answer", target=connection.target, reasons=list(left.values()))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(retry_s):
-                await stop.wait()
-        if stop.is_set() or nvme.subsystem(connection.target) is None:
-            return
-        retry_s = min(_SLOWEST_RETRY_S, retry_s * 2)
-        for portal in tuple(left):
-            try:
-                await _connect(connection, portal)
-            except BrickyardError as error:
-                left[portal] = str(error)
-            else:
-                del left[portal]
 
 
 def _space(connection: Connection, found: nvme.Subsystem | None) -> nvme.Namespace | None:
@@ -270,3 +269,5 @@ def _left(connection: Connection) -> str:
 
 
 CONNECTOR = NvmeConnector()
+LEGS = NvmeConnector(fail_io_s=15)
+"""For the replicas of a mirror: the others go on soon, so nothing waits long for one."""

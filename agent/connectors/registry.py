@@ -11,6 +11,7 @@ from agent.connectors.errors import NoConnector
 _MODULES = {
     "iscsi": "agent.connectors.iscsi",
     "nvme-tcp": "agent.connectors.nvme",
+    "nvme-raid": "agent.connectors.nvme_raid",
     "fc": "agent.connectors.fc",
     "eckd": "agent.connectors.eckd",
 }

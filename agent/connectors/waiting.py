@@ -33,10 +33,10 @@ async def until(
     return found
 
 
-async def patiently(work: Callable[[], Awaitable[bool]], end: float) -> bool:
+async def patiently(work: Callable[[], Awaitable[bool]], end: float, held_s: float = _HELD_S) -> bool:
     """udevd may have a device open for a moment: then its next event says when to try again."""
     clock = asyncio.get_running_loop().time
-    last = min(end, clock() + _HELD_S)
+    last = min(end, clock() + held_s)
     async with udev.subscribed() as events:
         while True:
             try:

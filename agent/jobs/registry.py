@@ -66,6 +66,7 @@ LATE_MODULES = (
     "agent.connectors.fc",
     "agent.connectors.iscsi",
     "agent.connectors.nvme",
+    "agent.connectors.nvme_raid",
     "agent.targets.lio",
     "agent.targets.nvmet",
     "agent.images.inspect",

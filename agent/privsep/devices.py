@@ -18,7 +18,7 @@ from agent.host.lvm import ATTACHED_UUID
 from agent.privsep import checks, loopctl
 from agent.privsep.errors import DeviceForeign
 
-_DEVICE = re.compile(r"/dev/(loop\d{1,7}|sd[a-z]{1,7}|dm-\d{1,7}|nvme\d{1,5}n\d{1,5}|dasd[a-z]{1,4})")
+_DEVICE = re.compile(r"/dev/(loop\d{1,7}|sd[a-z]{1,7}|dm-\d{1,7}|nvme\d{1,5}n\d{1,5}|md\d{1,6}|dasd[a-z]{1,4})")
 
 
 def name(device: object) -> str:
@@ -49,10 +49,13 @@ def hold(device: object, diskseq: object, loop_name: str, *, remote_too: bool = 
 
 
 def remote(short: str) -> bool:
-    """Whether it is a disk over iSCSI or an allowed FCP device, a map of such, a namespace of a fabric, or a DASD."""
+    """Whether it is a disk over iSCSI or an allowed FCP device, a map of such, a namespace, a mirror of such, a DASD."""
     sys = current().sys
     if short.startswith("nvme"):
         return nvme.over_fabric(short)
+    if short.startswith("md"):
+        legs = [entry.name for entry in Path(sys / "block" / short / "slaves").glob("*")]
+        return bool(legs) and all(nvme.over_fabric(each) for each in legs)
     if short.startswith("dasd"):
         return checks.channel_allowed((sys / "block" / short / "device").resolve().name)
     if short.startswith("sd"):

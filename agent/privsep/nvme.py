@@ -24,10 +24,10 @@ from agent.privsep.errors import ConnectFailed, DeviceHeld, KernelRefused
 FABRICS = Path("/dev/nvme-fabrics")
 _NQN = re.compile(r"nqn\.\d{4}-\d{2}\.[A-Za-z0-9][A-Za-z0-9.:_-]{1,210}")
 _DISK = re.compile(r"nvme\d{1,5}n\d{1,5}")
-_RETRY_S, _FAIL_IO_S, _ALIVE_S = 5, 600, 5
+_RETRY_S, _ALIVE_S = 5, 5
 _QUEUES = 8
-# A path is tried again for ever (a detach ends that); what waits for the last one fails after ten minutes.
-_TIMERS = f"ctrl_loss_tmo=-1,reconnect_delay={_RETRY_S},fast_io_fail_tmo={_FAIL_IO_S},keep_alive_tmo={_ALIVE_S}"
+# A path is tried again for ever (a detach ends that); what waits for the last one fails after `fail_io_s`.
+_TIMERS = f"ctrl_loss_tmo=-1,reconnect_delay={_RETRY_S},keep_alive_tmo={_ALIVE_S}"
 _REASONS = {
     errno.EIO: "the target does not let this host in, or has no such subsystem",
     errno.ECONNREFUSED: "nothing listens there",
@@ -35,8 +35,12 @@ _REASONS = {
 
 
 @privileged(net)
-def nvme_connect(target: str, address: str, port: int) -> bool:
-    """Make a controller at one portal; False when there is one already. ConnectFailed, KernelRefused, VerbRefused."""
+def nvme_connect(target: str, address: str, port: int, fail_io_s: int) -> bool:
+    """Make a controller at one portal; False when there is one already. ConnectFailed, KernelRefused, VerbRefused.
+
+    `fail_io_s`: how long I/O waits for the last path of a namespace to come back.
+    """
+    wait = checks.number(fail_io_s, "time-out", 1 << 16)
     name, place, number = _target(target), checks.address(address), checks.number(port, "port", 1 << 16)
     host = nvme.host_nqn()
     if host is None or not _NQN.fullmatch(host):
@@ -44,7 +48,7 @@ def nvme_connect(target: str, address: str, port: int) -> bool:
     queues = min(_QUEUES, os.cpu_count() or 1)
     options = (
         f"transport=tcp,nqn={name},traddr={place},trsvcid={number},hostnqn={host},hostid={nvme.host_id(host)},"
-        f"nr_io_queues={queues},{_TIMERS}"
+        f"nr_io_queues={queues},fast_io_fail_tmo={wait},{_TIMERS}"
     )
     with _alone(name, exclusive=False) as fd:
         try:

@@ -22,6 +22,7 @@ from agent.wire.results import ForeignItem, HostAttachment, HostExport, HostFact
 
 if TYPE_CHECKING:
     from agent.backends.base import Backend, PoolState
+    from agent.jobs.healing import Healing
     from agent.jobs.restoring import Restoring
     from agent.jobs.runner import Runner
     from agent.jobs.services import Services
@@ -49,6 +50,7 @@ class Views:
     keeps_images: bool = False
     certificate: Path | None = None
     restoring: Restoring | None = None
+    healing: Healing | None = None
     started_at: str = field(default_factory=_now)
     _facts: tuple[float, hostfacts.Facts] | None = None
     _pools: tuple[float, list[Pool]] | None = None
@@ -171,6 +173,7 @@ class Views:
         return [
             *_attachment_issues(await self.attachments()),
             *_export_issues(await self.exports()),
+            *self._mirror_issues(),
             *await self._job_issues(),
             *[issue for backend in self.services.backends.values() for issue in await _backend_issues(backend)],
         ]
@@ -199,6 +202,18 @@ class Views:
             )
             for record in waiting
             if record.state == "needs-secret" and time.time() - record.updated_at > _SECRET_PATIENCE_S
+        ]
+
+    def _mirror_issues(self) -> list[HostIssue]:
+        return [
+            HostIssue(
+                code="attachment.replica",
+                resource=one.attachment_id,
+                message=f"The mirror of volume {one.volume_id} is not whole: {'; '.join(one.reasons)}.",
+                remedy="A replica that answers again is taken back by itself; for one that is lost, name another one.",
+                since=datetime.fromtimestamp(one.since, UTC).isoformat(timespec="seconds"),
+            )
+            for one in (self.healing.troubles.values() if self.healing is not None else ())
         ]
 
 

@@ -14,6 +14,7 @@ from agent.base.log import get_logger
 from agent.base.release import RELEASE
 from agent.host.facts import boot_id
 from agent.jobs.conversion import Conversion, Fetch
+from agent.jobs.healing import Healing
 from agent.jobs.journal import Journal
 from agent.jobs.registry import KINDS
 from agent.jobs.restoring import Restoring
@@ -89,6 +90,9 @@ class Agent:
         stack.push_async_callback(restoring.stop)
         if services.targets:
             restoring.start()
+        healing = Healing(services, runner.hold)
+        stack.push_async_callback(healing.stop)
+        healing.start()
         views = Views(
             services,
             runner,
@@ -96,6 +100,7 @@ class Agent:
             keeps_images=services.images is not None,
             certificate=identity.tls.files.certificate,
             restoring=restoring,
+            healing=healing,
         )
         await self._open_control_port(make_app(runner, views, identity), identity)
         log.info("agent serves", host=identity.name, port=settings.agent.port, resumed=resumed)

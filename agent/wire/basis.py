@@ -62,7 +62,8 @@ class Connection(Wire):
 
     `identity` is what the target promises of the device, as the kernel tells it (`naa.…`, `uuid.…`, `eui.…`), and
     `serial` its unit serial number (empty: none is promised): a device that says anything else is handed to nobody.
-    With `auth` chap the secret belongs to `username`.
+    With `auth` chap the secret belongs to `username`. With `replicas` the volume is a mirror of them, and `target` its
+    name; `degraded` says that those which do not answer are known to hold nothing newer.
     """
 
     protocol: Protocol
@@ -78,15 +79,21 @@ class Connection(Wire):
     transport: Literal["tcp", "iser", "rdma"] = "tcp"
     channel: ChannelDevice | None = None
     fabric: Fabric | None = None
-
-    @model_serializer(mode="wrap")
-    def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What is on no fabric is told as it always was: the same job posted again must have the same arguments."""
-        told: dict[str, Any] = plain(self)
-        return {key: value for key, value in told.items() if key != "fabric" or value is not None}
+    replicas: tuple[Connection, ...] = Field((), max_length=8)
+    degraded: bool = False
 
     @model_validator(mode="after")
     def _reachable(self) -> Connection:
-        if not self.portals and self.channel is None and self.fabric is None:
-            raise ValueError("neither a portal nor a port of a fabric nor a channel-attached device is named")
+        if not (self.portals or self.channel or self.fabric or self.replicas):
+            raise ValueError("no portal, port of a fabric, channel-attached device or replica is named")
+        names = {one.target for one in self.replicas}
+        if any(one.replicas for one in self.replicas) or len(names) < len(self.replicas):
+            raise ValueError("a replica is a replica itself, or named twice")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What was known before is told as it always was: the same job posted again must have the same arguments."""
+        told: dict[str, Any] = plain(self)
+        later = {"fabric": self.fabric, "replicas": self.replicas, "degraded": self.replicas}
+        return {key: value for key, value in told.items() if later.get(key, True)}

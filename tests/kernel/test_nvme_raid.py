@@ -1,0 +1,172 @@
+"""A mirrored volume: two replicas of one host by NVMe/TCP, one mirror on the other, and what happens when legs fail."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.base.ids import new_id
+from agent.host import md, nvme
+from agent.wire.jobs import AttachmentResize, Connection, JobStatus, VolumeExtend
+from tests.integration.agent.agent_process import Site, finish
+from tests.kernel.support import fabric, initiator
+from tests.kernel.support.pair import MIB, SIZE, Pair, Transport, good, pair_of
+
+LEAST = SIZE - 8 * MIB  # superblock and bitmap take their part of each leg
+Replica = tuple[str, Connection]
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Pair]:
+    initiator.sh("modprobe raid1")
+    with fabric.ready():
+        site = Site()
+        name = nvme.host_nqn()
+        assert name is not None
+        with pair_of(site, Transport("nvme-tcp", name, '[targets.nvmet]\nportals = ["127.0.0.1"]')) as made:
+            yield made
+        site.remove()
+
+
+@pytest.fixture
+async def pair(hosts: Pair) -> Pair:
+    return await hosts.awake()
+
+
+async def replica(pair: Pair) -> Replica:
+    """A volume of the first host, exported."""
+    volume, attachment = await pair.made(), new_id()
+    return volume, (await pair.export(volume, attachment))[attachment]
+
+
+async def attach(pair: Pair, volume: str, attachment: str, *legs: Replica, degraded: bool = False) -> JobStatus:
+    connection = Connection(
+        protocol="nvme-raid", target=volume.replace("-", ""), identity=f"uuid.{volume}", size_bytes=LEAST,
+        replicas=tuple(connection for _, connection in legs), degraded=degraded,
+    )  # fmt: skip
+    return await pair.attach(volume, connection, attachment)
+
+
+def state(*legs: Replica) -> tuple[md.Array | None, list[bool]]:
+    """The mirror, and of each leg whether it is a good part of it."""
+    names = []
+    for _, connection in legs:
+        found = nvme.subsystem(connection.target)
+        names.append(found.namespaces[0].name if found is not None and found.namespaces else "")
+    array = md.over(set(names) - {""})
+    members = [array.member(name) if array is not None else None for name in names]
+    return array, [member is not None and member.good for member in members]
+
+
+async def whole(*legs: Replica) -> None:
+    await asyncio.to_thread(initiator.until, lambda: all(state(*legs)[1]), 300, "the mirror is not whole")
+
+
+def inside(pair: Pair, leg: Replica, content: bytes) -> bool:
+    return content in pair.file(leg[0]).read_bytes()
+
+
+async def test_both_replicas_hold_what_is_written_and_it_is_there_again(pair: Pair) -> None:
+    one, two, volume, attachment = await replica(pair), await replica(pair), new_id(), new_id()
+    device = Path(good(await attach(pair, volume, attachment, one, two))["attached"][0]["device"])
+    assert device.name.startswith("md")
+    content = os.urandom(MIB)
+    initiator.write(device, content, 16 * MIB)
+    good(await pair.detach(volume))
+    assert not md.arrays()
+    assert not nvme.subsystems()
+    assert inside(pair, one, content)
+    assert inside(pair, two, content)
+    device = Path(good(await attach(pair, volume, new_id(), two, one))["attached"][0]["device"])
+    assert initiator.read(device, MIB, 16 * MIB) == content
+    async with pair.away.client() as told, pair.home.client() as home:
+        for leg in (one, two):
+            extend = VolumeExtend(backend="files", volume_id=leg[0], size_bytes=2 * SIZE)
+            good(await finish(home, pair.key("extend"), 1, extend))
+        follow = AttachmentResize(volume_id=volume, size_bytes=LEAST + SIZE)
+        good(await finish(told, pair.key("follow"), 1, follow))
+    assert initiator.size(device) >= LEAST + SIZE
+    assert initiator.read(device, MIB, 16 * MIB) == content
+    good(await pair.detach(volume))
+    for leg in (one, two):
+        await pair.delete(leg[0])
+
+
+async def test_a_lost_replica_is_told_taken_back_and_replaced(pair: Pair) -> None:
+    one, two, volume, attachment = await replica(pair), await replica(pair), new_id(), new_id()
+    device = Path(good(await attach(pair, volume, attachment, one, two))["attached"][0]["device"])
+    await pair.export(two[0])
+    content = os.urandom(MIB)
+    await asyncio.to_thread(initiator.write, device, content, 16 * MIB)
+    await asyncio.to_thread(initiator.until, lambda: state(one, two)[1] == [True, False], 300, "the loss is not seen")
+    async with pair.away.client() as told:
+        for _ in range(1200):
+            issues = [one for one in await told.issues() if one.code == "attachment.replica"]
+            if issues:
+                break
+            await asyncio.sleep(0.5)
+        assert issues[0].resource == attachment
+        assert two[1].target in issues[0].message
+    back = (await pair.export(two[0], attachment))[attachment]
+    assert back.target == two[1].target
+    await whole(one, two)
+    third = await replica(pair)
+    await pair.export(two[0])
+    good(await attach(pair, volume, attachment, one, third))
+    await whole(one, third)
+    assert nvme.subsystem(two[1].target) is None
+    assert await asyncio.to_thread(initiator.read, device, MIB, 16 * MIB) == content
+    good(await pair.detach(volume))
+    assert inside(pair, third, content)
+    for leg in (one, two, third):
+        await pair.delete(leg[0])
+
+
+async def test_no_old_data_from_a_replica_that_was_left_behind(pair: Pair) -> None:
+    one, two, volume = await replica(pair), await replica(pair), new_id()
+    status = await attach(pair, volume, new_id(), one, (two[0], gone(two[1])))
+    assert status.error is not None
+    assert status.error.code == "attachment.replica-missing"
+    assert not md.arrays()
+    good(await pair.detach(volume))
+    device = Path(good(await attach(pair, volume, new_id(), one, two))["attached"][0]["device"])
+    await pair.export(two[0])
+    content = os.urandom(MIB)
+    await asyncio.to_thread(initiator.write, device, content, 16 * MIB)
+    await asyncio.to_thread(initiator.until, lambda: state(one, two)[1] == [True, False], 300, "the loss is not seen")
+    good(await pair.detach(volume))
+    two = (two[0], (await pair.export(two[0], new_id())).popitem()[1])
+    status = await attach(pair, volume, new_id(), (one[0], gone(one[1])), two)
+    assert status.error is not None
+    assert status.error.code == "attachment.replica-missing"
+    good(await pair.detach(volume))
+    # The other way round it is certain: who is here knows that the one which is not was left behind.
+    device = Path(good(await attach(pair, volume, new_id(), one, (two[0], gone(two[1]))))["attached"][0]["device"])
+    assert await asyncio.to_thread(initiator.read, device, MIB, 16 * MIB) == content
+    good(await pair.detach(volume))
+    for leg in (one, two):
+        await pair.delete(leg[0])
+
+
+async def test_what_is_no_replica_is_not_overwritten(pair: Pair) -> None:
+    one, two, volume = await replica(pair), await replica(pair), new_id()
+    content = os.urandom(MIB)
+    with pair.file(two[0]).open("r+b") as file:
+        file.write(content)
+    status = await attach(pair, volume, new_id(), one, two)
+    assert status.error is not None
+    assert "not blank" in status.error.message
+    assert pair.file(two[0]).read_bytes()[:MIB] == content
+    good(await pair.detach(volume))
+    for leg in (one, two):
+        await pair.delete(leg[0])
+
+
+def gone(connection: Connection) -> Connection:
+    """The same replica where nothing answers."""
+    dead = connection.portals[0].model_copy(update={"port": 4499})
+    return connection.model_copy(update={"portals": (dead,)})
