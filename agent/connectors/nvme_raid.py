@@ -145,10 +145,10 @@ class NvmeRaidConnector:
                 raise ReplicaMissing(target=connection.target, count=missing, reason=" ".join(reasons))
             await call(verbs.md_create, connection.target, ident, list(legs))
             return
-        fresh = _fresh(known)
-        if len(fresh) < max(one["active"] for one in fresh) and missing and not connection.degraded:
+        best = fresh(known)
+        if len(best) < max(one["active"] for one in best) and missing and not connection.degraded:
             raise ReplicaMissing(target=connection.target, count=missing, reason=" ".join(reasons))
-        await call(verbs.md_assemble, connection.target, ident, [one["disk"] for one in fresh])
+        await call(verbs.md_assemble, connection.target, ident, [one["disk"] for one in best])
 
     async def _settle(self, connection: Connection, legs: dict[str, Connection]) -> None:
         """The mirror has the legs that are wanted and answer; those that were replaced leave it."""
@@ -216,7 +216,7 @@ def _live(connection: Connection) -> bool:
     return found is not None and found.live
 
 
-def _fresh(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def fresh(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The legs that know all that any of them knows; MD itself takes one event for the same."""
     newest = max(one["events"] for one in known)
     return [one for one in known if one["events"] >= newest - 1]

@@ -1,0 +1,47 @@
+"""How a volume of another host is reached: what was known before is told as it was, and what can not be is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from agent.wire.jobs import Connection
+
+BASE: dict[str, Any] = {
+    "protocol": "iscsi",
+    "target": "iqn.2026-01.org.x:v",
+    "identity": "naa.6001405",
+    "size_bytes": 1,
+}
+PORTAL = {"address": "10.0.0.1", "port": 3260}
+REPLICA = {**BASE, "protocol": "nvme-tcp", "portals": [PORTAL]}
+
+
+def test_what_an_older_agent_knows_is_told_as_it_was() -> None:
+    told = Connection.model_validate({**BASE, "portals": [PORTAL]}).model_dump(mode="json")
+    assert not {"wwpns", "replicas", "degraded"} & set(told)
+    assert told["portals"] == [PORTAL]
+
+
+def test_mirrors_and_ports_survive_the_wire() -> None:
+    replicas = [REPLICA, {**REPLICA, "target": "nqn.2026-01.org.x:b"}]
+    mirror = Connection.model_validate({**BASE, "replicas": replicas, "degraded": True})
+    assert Connection.model_validate_json(mirror.model_dump_json()) == mirror
+    ports = Connection.model_validate({**BASE, "wwpns": ["5005076300c20c8a"]})
+    assert Connection.model_validate_json(ports.model_dump_json()) == ports
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"wwpns": ["0x5005076300c20c8a"]},
+        {"replicas": [REPLICA, REPLICA]},
+        {"replicas": [{**BASE, "replicas": [REPLICA]}]},
+    ],
+)
+def test_what_can_not_be_reached_is_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Connection.model_validate({**BASE, **more})
