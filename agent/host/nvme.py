@@ -60,33 +60,40 @@ class Subsystem:
     def live(self) -> bool:
         return any(one.live for one in self.controllers)
 
-    def at(self, address: str, port: int) -> Controller | None:
-        """The controller at one portal, whatever its state."""
-        return next((one for one in self.controllers if (one.address, one.port) == (address, port)), None)
+
+_places: dict[tuple[Path, str], Path] = {}
+"""Where each name was found last: looked at first, so that one of many costs no more than one alone."""
 
 
 def subsystem(target: str, sys: Path = sysfs.SYS) -> Subsystem | None:
     """The subsystem of that name; None when this host has no controller of it."""
-    return next(iter(subsystems(sys, target)), None)
+    known = _places.get((sys, target))
+    for folder in ([known] if known is not None else []) + _listed(sys / "class/nvme-subsystem"):
+        if sysfs.text(folder / "subsysnqn") == target and (found := _subsystem(folder, target, sys)) is not None:
+            _places[sys, target] = folder
+            return found
+    _places.pop((sys, target), None)
+    return None
 
 
-def subsystems(sys: Path = sysfs.SYS, only: str | None = None) -> tuple[Subsystem, ...]:
-    """All of them, by the kernel's numbers, or that of one name; of the others no more than the name is read."""
-    found = []
-    for folder in _listed(sys / "class/nvme-subsystem"):
-        target = sysfs.text(folder / "subsysnqn")
-        if only not in {None, target}:
-            continue
-        names = [entry.name for entry in _listed(folder) if _CONTROLLER.fullmatch(entry.name)]
-        # One that is just going has no files any more.
-        controllers = [one for name in names if (one := _controller(sys / "class/nvme" / name)).transport]
-        if target and controllers and all(one.transport in FABRICS for one in controllers):
-            # Without native multipath each controller has a disk of its own.
-            places = (folder, *(sys / "class/nvme" / name for name in names))
-            disks = {entry.name for place in places for entry in _listed(place) if _DISK.fullmatch(entry.name)}
-            spaces = tuple(_namespace(name, sys) for name in sorted(disks))
-            found.append(Subsystem(target, tuple(controllers), spaces))
-    return tuple(found)
+def subsystems(sys: Path = sysfs.SYS) -> tuple[Subsystem, ...]:
+    """All of them, by the kernel's numbers."""
+    named = ((folder, sysfs.text(folder / "subsysnqn")) for folder in _listed(sys / "class/nvme-subsystem"))
+    told = (_subsystem(folder, target, sys) for folder, target in named if target)
+    return tuple(found for found in told if found is not None)
+
+
+def _subsystem(folder: Path, target: str, sys: Path) -> Subsystem | None:
+    """None where nothing leads to it, or what leads to it is no fabric."""
+    names = [entry.name for entry in _listed(folder) if _CONTROLLER.fullmatch(entry.name)]
+    # One that is just going has no files any more.
+    controllers = [one for name in names if (one := _controller(sys / "class/nvme" / name)).transport]
+    if not controllers or not all(one.transport in FABRICS for one in controllers):
+        return None
+    # Without native multipath each controller has a disk of its own.
+    places = (folder, *(sys / "class/nvme" / name for name in names))
+    disks = {entry.name for place in places for entry in _listed(place) if _DISK.fullmatch(entry.name)}
+    return Subsystem(target, tuple(controllers), tuple(_namespace(name, sys) for name in sorted(disks)))
 
 
 def over_fabric(name: str, sys: Path = sysfs.SYS) -> bool:

@@ -48,8 +48,18 @@ def test_two_paths_one_disk(tmp_path: Path) -> None:
     (space,) = found.namespaces
     assert (space.name, space.nsid, space.identity, space.size, space.diskseq) == ("nvme0n1", 1, IDENTITY, MIB, 9)
     assert found.live
-    assert found.at("fd00::1", 4420) is not None
     assert nvme.over_fabric("nvme0n1", tmp_path)
+
+
+def test_one_that_comes_back_under_another_number_is_found(tmp_path: Path) -> None:
+    controller(tmp_path, 0, 0)
+    assert nvme.subsystem(TARGET, tmp_path) is not None
+    (tmp_path / "class/nvme-subsystem/nvme-subsys0/nvme0").unlink()
+    assert nvme.subsystem(TARGET, tmp_path) is None
+    controller(tmp_path, 4, 1)
+    found = nvme.subsystem(TARGET, tmp_path)
+    assert found is not None
+    assert [one.name for one in found.controllers] == ["nvme1"]
 
 
 def test_local_disks_are_not_told_and_never_taken_for_remote(tmp_path: Path) -> None:
