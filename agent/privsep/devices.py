@@ -49,7 +49,7 @@ def hold(device: object, diskseq: object, loop_name: str, *, remote_too: bool = 
 
 
 def remote(short: str) -> bool:
-    """Whether it is a disk over iSCSI or an allowed FCP device, a map of such, a namespace, a mirror of such, a DASD."""
+    """Whether it is a disk over iSCSI or an allowed FCP device, a map of such, a namespace, a mirror, or a DASD."""
     sys = current().sys
     if short.startswith("nvme"):
         return nvme.over_fabric(short)

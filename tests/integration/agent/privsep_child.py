@@ -69,7 +69,7 @@ def run(code: str, base: Path, *, user: str | None = None) -> dict[str, Any]:
     if user is not None:
         command = ["setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups", "--", *command]
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=env, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env=env, timeout=300)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

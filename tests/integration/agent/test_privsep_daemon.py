@@ -82,8 +82,8 @@ def fuzz(one, two, three):
     refused(net, "iscsi.scsi_scan", 0, 0, 0, 0)
     refused(net, "iscsi.scsi_delete", one, two)
     refused(net, "iscsi.scsi_delete", "0:0:0:0", False)
-    refused(net, "iscsi.multipath_add", one)
-    refused(net, "iscsi.multipath_remove", one)
+    refused(net, "multipath.multipath_add", one)
+    refused(net, "multipath.multipath_remove", one)
 fuzz()
 told(seen=sorted(seen), left=block.remote_call("agent.privsep.block.loop_list", (), {}, None))
 """

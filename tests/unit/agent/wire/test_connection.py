@@ -21,23 +21,20 @@ REPLICA = {**BASE, "protocol": "nvme-tcp", "portals": [PORTAL]}
 
 def test_what_an_older_agent_knows_is_told_as_it_was() -> None:
     told = Connection.model_validate({**BASE, "portals": [PORTAL]}).model_dump(mode="json")
-    assert not {"wwpns", "replicas", "degraded"} & set(told)
+    assert not {"fabric", "replicas", "degraded"} & set(told)
     assert told["portals"] == [PORTAL]
 
 
-def test_mirrors_and_ports_survive_the_wire() -> None:
+def test_mirrors_survive_the_wire() -> None:
     replicas = [REPLICA, {**REPLICA, "target": "nqn.2026-01.org.x:b"}]
     mirror = Connection.model_validate({**BASE, "replicas": replicas, "degraded": True})
     assert Connection.model_validate_json(mirror.model_dump_json()) == mirror
-    ports = Connection.model_validate({**BASE, "wwpns": ["5005076300c20c8a"]})
-    assert Connection.model_validate_json(ports.model_dump_json()) == ports
 
 
 @pytest.mark.parametrize(
     "more",
     [
         {},
-        {"wwpns": ["0x5005076300c20c8a"]},
         {"replicas": [REPLICA, REPLICA]},
         {"replicas": [{**BASE, "replicas": [REPLICA]}]},
     ],
