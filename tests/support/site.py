@@ -67,7 +67,7 @@ class Part:
     def is_coordinator(self) -> bool:
         return self.name.startswith("coordinator")
 
-    def heard(self, key: str, seconds: float = 30) -> dict[str, Any]:
+    def heard(self, key: str, seconds: float = 180) -> dict[str, Any]:
         """The process's next message that has `key`; raises when it dies before."""
         assert self.process is not None
         deadline = time.monotonic() + seconds
