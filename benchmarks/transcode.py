@@ -72,10 +72,10 @@ class Images:
 def convert(given: dict[str, Any]) -> dict[str, Any]:
     """In a child: what the agent's job does from the open image to the synced volume."""
     import agent.luks.xts  # noqa: F401  loaded once by a service
+    from agent.images.conversion import Watch
     from agent.images.inspect import Declared
     from agent.images.resume import Resume
     from agent.images.volume import Means, OpenedImage, Target, image_to_volume
-    from agent.luks.convert import Watch
     from agent.luks.model import Format, Secret
     from agent.luks.native import native
 

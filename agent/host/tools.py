@@ -28,7 +28,6 @@ class Tool:
 _rows = (
     Tool("setpriv", "util-linux", "ties the life of every tool to the life of the agent"),
     Tool("flock", "util-linux", "waits for a lock that a tool of an earlier job still holds"),
-    Tool("qemu-img", "qemu-utils", "converts disk images"),
     Tool("cryptsetup", "cryptsetup-bin", "makes and checks LUKS headers"),
 )
 _table: dict[str, Tool] = {tool.name: tool for tool in _rows}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent.copying.model import Content, Source, by_fd
-from agent.images.disk import Disk, served
+from agent.images.disk import Disk
 from agent.images.inspect import Inspection
 from agent.luks.payload import Payload
 from agent.luks.unlock import Opened
@@ -31,11 +31,6 @@ class Padded:
             view[got : got + missing] = bytes(missing)
             got += missing
         return got
-
-
-def readable(found: Inspection) -> bool:
-    """Whether our own readers know all that the image uses."""
-    return found.qcow2 is None or served(found.qcow2)
 
 
 def source_of(fd: int, found: Inspection, opened: Opened | None) -> Source:

@@ -1,13 +1,15 @@
-"""What a conversion of an image is told, and what its ways share."""
+"""What a conversion of an image is told."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.copying.model import CopyProgress
 from agent.images.inspect import DEFAULT, Declared, Inspection, Limits
 from agent.luks.container import create
-from agent.luks.convert import Watch
 from agent.luks.model import Format, Secret, device_bytes, iterations_for
 from agent.luks.unlock import Opened
 
@@ -33,6 +35,16 @@ class Target:
     @property
     def size(self) -> int:
         return device_bytes(self.usable, self.encryption)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a conversion is followed, ended and bounded; `rate_limit` in bytes a second."""
+
+    report: Callable[[CopyProgress], None]
+    cancel: asyncio.Event
+    phase: str = "convert"
+    rate_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

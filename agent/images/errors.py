@@ -118,6 +118,12 @@ class Compression(ImageRefused):
     hint = "Convert it without compression: qemu-img convert -O qcow2."
 
 
+class NotCompressed(ImageRefused):
+    code = "image.not-compressed"
+    sentence = "The image is registered as compressed, but is not, or not wholly, what gzip makes."
+    hint = "Pack it with gzip, or register it with container format bare."
+
+
 class ImageSize(ImageRefused):
     code = "image.size"
     sentence = "The image unpacks to {virtual} bytes, more than the {limit} bytes allowed for it."

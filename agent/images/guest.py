@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
-from agent.images.errors import Compression, Malformed
+from agent.images.errors import Malformed
 from agent.images.qcow2 import Qcow2
 from agent.luks.errors import Truncated
 from agent.luks.window import Window
@@ -14,6 +14,8 @@ from agent.luks.window import Window
 _OFFSET = 0x00FFFFFFFFFFFE00
 _COMPRESSED = 1 << 62
 _ALL_ZERO = 1
+# A cluster has 2 MiB at most, so no honest frame looks further back.
+_WINDOW = 8 << 20
 Decrypt = Callable[[bytes, int], bytes]
 
 
@@ -21,7 +23,7 @@ def read(window: Window, image: Qcow2, count: int, decrypt: Decrypt | None = Non
     """The first `count` clear bytes (fewer when the disk is smaller); `count` is a multiple of 512.
 
     `decrypt(data, first_sector)` gets whole sectors with their number in the host file. Raises Truncated,
-    Malformed, Compression.
+    Malformed.
     """
     cluster = 1 << image.cluster_bits
     count = min(count, image.virtual_size)
@@ -72,17 +74,28 @@ def _masked(data: bytes, bitmap: int, subcluster: int) -> bytes:
 
 
 def inflated(window: Window, image: Qcow2, entry: int, wanted: int) -> bytes:
-    """The first `wanted` bytes of a compressed cluster; raises Compression, Truncated."""
-    if image.zstd:
-        raise Compression
+    """The first `wanted` bytes of a compressed cluster, and no more of it; raises Truncated."""
     split = 62 - (image.cluster_bits - 8)
     offset = entry & ((1 << split) - 1)
     sectors = (entry & (_COMPRESSED - 1)) >> split
-    length = (sectors + 1) * 512 - (offset & 511)
-    try:
-        data = zlib.decompressobj(wbits=-12).decompress(window.read(offset, length), wanted)
-    except zlib.error:
-        raise Truncated from None
+    stored = window.read(offset, (sectors + 1) * 512 - (offset & 511))
+    data = _unzstd(stored, wanted) if image.zstd else _inflate(stored, wanted)
     if len(data) != wanted:
         raise Truncated
     return data
+
+
+def _inflate(stored: bytes, wanted: int) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=-12).decompress(stored, wanted)
+    except zlib.error:
+        raise Truncated from None
+
+
+def _unzstd(stored: bytes, wanted: int) -> bytes:
+    import zstandard
+
+    try:
+        return zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(stored).read(wanted)
+    except (zstandard.ZstdError, MemoryError):
+        raise Truncated from None

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from agent.images import errors, guest, magic, qcow2
+from agent.images import errors, guest, magic, qcow2, unpack
 from agent.luks import header
 from agent.luks.details import Details
 from agent.luks.model import DEFAULT_LIMITS, KdfLimits, Secret, passphrase
 from agent.luks.unlock import Opened, unlock
 from agent.luks.window import Window, whole_file
 
-ImageFormat = Literal["qcow2", "raw", "luks"]
+ImageFormat = Literal["qcow2", "raw", "luks", "gzip"]
+"""`gzip`: a compressed one, of which nothing else is known before it is unpacked."""
 MAX_VIRTUAL = 1 << 46
+COMPRESSED = "compressed"
 _FRONT = 65536
 
 
@@ -51,6 +53,9 @@ class Inspection:
 
 def declared_format(declared: Declared) -> ImageFormat:
     """The one format an image may have; raises FormatUnsupported."""
+    if declared.container_format == COMPRESSED:
+        declared_format(replace(declared, container_format="bare"))
+        return "gzip"
     pair = (declared.disk_format, declared.container_format)
     if pair == ("qcow2", "bare"):
         return "qcow2"
@@ -74,6 +79,10 @@ def inspect(fd: int, declared: Declared, limits: Limits = DEFAULT) -> Inspection
     window = whole_file(fd)
     if window.length == 0:
         raise errors.ImageEmpty
+    if wanted == "gzip":
+        if window.read(0, len(unpack.MAGIC)) != unpack.MAGIC:
+            raise errors.NotCompressed
+        return Inspection("gzip", 0, declared.encrypted)
     if wanted == "qcow2":
         found = _qcow2(window, declared, limits)
     elif wanted == "luks":

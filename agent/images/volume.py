@@ -15,20 +15,18 @@ from dataclasses import replace
 from agent.base.errors import BrickyardError
 from agent.copying.engine import copy
 from agent.copying.model import Checkpoint, CopyOptions, Dest, by_fd
-from agent.images.bytool import by_tool
-from agent.images.content import readable, source_of
-from agent.images.conversion import Means, OpenedImage, Target, Work, new_header
+from agent.images.content import source_of
+from agent.images.conversion import Means, OpenedImage, Target, Watch, Work, new_header
 from agent.images.errors import NeedsEncryptedType, SecretMissing
 from agent.images.inspect import Inspection, inspect_async, open_encrypted
 from agent.images.resume import NEVER, Resume
 from agent.luks.blank import empty, half_made, holds
 from agent.luks.container import check_format, reveal, take_up
-from agent.luks.convert import Watch
 from agent.luks.model import Format
 from agent.luks.payload import encrypting
 from agent.luks.unlock import Opened
 
-__all__ = ["Means", "OpenedImage", "Target", "image_to_volume"]
+__all__ = ["Means", "OpenedImage", "Target", "Watch", "image_to_volume"]
 
 
 async def image_to_volume(
@@ -37,8 +35,8 @@ async def image_to_volume(
     """Fill `target.path` (an existing file) with the image's content and zeros to the end; durable on return.
 
     A repeat goes on where `resume` says, if the file is the one it speaks of, else begins from nothing. Raises
-    ImageRefused, HeaderRefused, WrongSecret, NeedsEncryptedType, SecretMissing, CopyCancelled, DestinationFull,
-    ConversionFailed and their kin; image and key are checked before the file is touched.
+    ImageRefused, HeaderRefused, WrongSecret, NeedsEncryptedType, SecretMissing, CopyCancelled, DestinationFull
+    and their kin; image and key are checked before the file is touched.
     """
     if target.encryption is not None:
         check_format(target.encryption)
@@ -56,9 +54,7 @@ async def image_to_volume(
     fd = await asyncio.to_thread(half_made, target.path)
     work = Work(image, found, opened, target, fd, means, watch)
     try:
-        if not readable(found):
-            await by_tool(work)
-        elif target.encryption is None:
+        if target.encryption is None:
             await _plain(work, resume)
         else:
             await _encrypted(work, target.encryption, resume)

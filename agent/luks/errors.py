@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.base.errors import Invalid, Permanent, Temporary
+from agent.base.errors import Invalid, Permanent
 
 _REMAKE = "Make the image anew with a plain LUKS header (aes-xts-plain64) and register it again."
 
@@ -141,16 +141,3 @@ class FormatRefused(Invalid):
     code = "luks.format-unsupported"
     sentence = "This encryption can not be made: {reason}."
     hint = "Use a volume type with provider luks or luks2, cipher aes-xts-plain64 and a key size of 256 or 512."
-
-
-class ConversionFailed(Permanent):
-    code = "luks.conversion-failed"
-    status = 500
-    sentence = "The image could not be converted: {reason}."
-    hint = "Check the image with `qemu-img check` where it was made; the agent's log has the tool's own words."
-
-
-class ConversionBusy(Temporary):
-    code = "luks.conversion-unlucky"
-    retry_after = 5.0
-    sentence = "The conversion tool failed {tries} times for a reason that passes by itself."

@@ -23,39 +23,51 @@ from agent.wire.basis import (
     Protocol,
     Wire,
 )
+from agent.wire.images import (
+    Checksum,
+    HttpSource,
+    ImageCommit,
+    ImageDelete,
+    ImageFetch,
+    ImageFromVolume,
+    ImageService,
+    ImageSource,
+    ImageUpload,
+    ImageWithdraw,
+    TransferClose,
+    TransferOpen,
+    TransferRef,
+)
 from agent.wire.secret import LuksFormat, WireSecret
 
 __all__ = [
-    "UUID", "Bytes", "ChannelDevice", "Connection", "Endpoint", "Fabric", "FabricPort", "LuksFormat", "Name", "Portal",
-    "Protocol", "Wire", "WireSecret",
-]  # fmt: skip
-
-
-class Checksum(Wire):
-    algorithm: Literal["md5", "sha256", "sha512"]
-    value: str = Field(pattern=r"^[0-9a-f]{32,128}$")
-
-
-class TransferRef(Wire):
-    """Where to fetch or push bytes on another host's data port: one random name, one peer, one direction."""
-
-    host: Name
-    address: str
-    port: int = Field(ge=1, le=65535)
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{16,64}$")
-
-
-class ImageSource(Wire):
-    """An image to make a volume from; `transfer` None means that this host keeps it."""
-
-    image_id: UUID
-    disk_format: str
-    container_format: str
-    size_bytes: Bytes
-    checksum: Checksum | None = None
-    encrypted: bool = False
-    decrypt_size: Bytes | None = None
-    transfer: TransferRef | None = None
+    "UUID",
+    "Bytes",
+    "ChannelDevice",
+    "Checksum",
+    "Connection",
+    "Endpoint",
+    "Fabric",
+    "FabricPort",
+    "HttpSource",
+    "ImageCommit",
+    "ImageDelete",
+    "ImageFetch",
+    "ImageFromVolume",
+    "ImageService",
+    "ImageSource",
+    "ImageUpload",
+    "ImageWithdraw",
+    "LuksFormat",
+    "Name",
+    "Portal",
+    "Protocol",
+    "TransferClose",
+    "TransferOpen",
+    "TransferRef",
+    "Wire",
+    "WireSecret",
+]
 
 
 class Generation(Wire):
@@ -226,47 +238,6 @@ class SnapshotRelease(Wire):
     snapshot_id: UUID
 
 
-class TransferOpen(Wire):
-    """A one-use ticket on the data port for `peer` (a SAN role: `host:ID` or `coordinator`)."""
-
-    kind: Literal["transfer.open"] = "transfer.open"
-    image_id: UUID
-    direction: Literal["read", "write"]
-    peer: str
-    lifetime_s: int = Field(3600, ge=1, le=86400)
-    max_bytes: Bytes | None = None
-
-
-class TransferClose(Wire):
-    kind: Literal["transfer.close"] = "transfer.close"
-    name: str
-
-
-class ImageFromVolume(Wire):
-    """Send the bytes of a volume, as they lie there, to the store that `transfer` names."""
-
-    kind: Literal["image.from_volume"] = "image.from_volume"
-    backend: Name
-    volume_id: UUID
-    image_id: UUID
-    transfer: TransferRef
-
-
-class ImageCommit(Wire):
-    """Turn the bytes that were pushed into an image of the store: synced, hashed, inspected by rule."""
-
-    kind: Literal["image.commit"] = "image.commit"
-    image_id: UUID
-    disk_format: str
-    container_format: str
-    encrypted: bool = False
-
-
-class ImageDelete(Wire):
-    kind: Literal["image.delete"] = "image.delete"
-    image_id: UUID
-
-
 class AttachmentApply(Wire):
     """Make this host's attachments of one volume equal to `wanted` (empty: detach).
 
@@ -317,6 +288,7 @@ class ExportApply(Wire):
 JobArgs = Annotated[
     VolumeCreate | VolumeClone | VolumeFromImage | VolumeExtend | VolumeDelete | SnapshotCreate | SnapshotDelete
     | SnapshotsDelete | VolumeRecrypt
+    | ImageUpload | ImageWithdraw | ImageFetch
     | ImageFromVolume | VolumeReimage | VolumeRevert | VolumeAdopt | VolumeRelease | SnapshotAdopt | SnapshotRelease
     | TransferOpen | TransferClose | ImageCommit | ImageDelete | AttachmentApply | AttachmentResize | ExportApply,
     Field(discriminator="kind"),

@@ -142,14 +142,19 @@ def image_for_volume(conn: Connection, image_id: str, project_id: str, is_admin:
     """
     image = show(conn, Caller(project_id, is_admin), image_id)
     found = describe(image)
-    if not found.encrypted:
-        return found
-    if found.key_id is None:
-        raise ImageKeyUnusable(id=image_id, reason="the image names none")
-    key = key_rows.show(conn, found.key_id)
-    if key is None or key.project_id not in (image.row.owner, project_id):
-        raise ImageKeyUnusable(id=image_id, reason="it does not exist, or neither you nor the image's owner owns it")
+    check_key(conn, found, project_id)
     return found
+
+
+def check_key(conn: Connection, image: ImageInfo, project_id: str) -> None:
+    """Raise ImageKeyUnusable unless an encrypted image's secret is its owner's or `project_id`'s."""
+    if not image.encrypted:
+        return
+    if image.key_id is None:
+        raise ImageKeyUnusable(id=image.id, reason="the image names none")
+    key = key_rows.show(conn, image.key_id)
+    if key is None or key.project_id not in (image.owner, project_id):
+        raise ImageKeyUnusable(id=image.id, reason="it does not exist, or neither you nor the image's owner owns it")
 
 
 def describe(image: Image) -> ImageInfo:

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from coordinator.images import catalog
 from coordinator.images.catalog import Caller
+from coordinator.images.errors import NoSuchImage, NoSuchStore
 from coordinator.images.info import ImageInfo
 from coordinator.state.database import Database
 
 
-class ImageClient(Protocol):
-    """Asked before a volume is accepted, with the caller's own rights."""
+class ImageClient:
+    """Asked before a volume is accepted, with the caller's own rights; this one has no images.
 
-    async def for_volume(self, image_id: str, caller: Caller) -> ImageInfo:
-        """What making a volume needs to know; raises NoSuchImage, ImageKeyUnusable."""
-        ...
+    `outside`: no part of this site.
+    """
+
+    outside = False
+
+    async def for_volume(self, image_id: str, caller: Caller, token: str | None = None) -> ImageInfo:
+        """What making a volume needs to know; `token` is the caller's own. Raises NoSuchImage, ImageKeyUnusable."""
+        raise NoSuchImage(id=image_id[:64])
+
+    async def login(self) -> str:
+        """What a host shows to a service outside of the site; empty where it shows nothing."""
+        return ""
+
+    async def check_store(self, store: str) -> None:
+        """Raise NoSuchStore unless there is a store of that name that can be written to."""
+        raise NoSuchStore(store=store[:255], known="")
+
+    async def close(self) -> None:
+        """End its connections."""
 
 
-class LocalImages:
+class LocalImages(ImageClient):
     """The built-in catalog."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def for_volume(self, image_id: str, caller: Caller) -> ImageInfo:
+    async def for_volume(self, image_id: str, caller: Caller, token: str | None = None) -> ImageInfo:
         return await self._db.read(
             lambda conn: catalog.image_for_volume(conn, image_id, caller.project_id, caller.is_admin)
         )

@@ -67,3 +67,24 @@ class NoImageStore(Temporary):
     hint = (
         "Let an agent keep images (images.store in its configuration) or bring its host back; see: brickyard host list."
     )
+
+
+class GlanceAway(Temporary):
+    code = "images.glance-away"
+    retry_after = 5.0
+    sentence = "The image service can not be asked: {reason}."
+    hint = "Try again; an administrator looks whether the Glance of [images.glance] answers there."
+
+
+class GlanceRefuses(Permanent):
+    """Their answer is the caller's: a quota, a policy, a value that it does not take."""
+
+    code = "images.glance-refuses"
+    sentence = "The image service refuses: {reason}."
+    hint = "It is the image service's own rule; ask its administrator."
+
+
+class NoSuchStore(Invalid):
+    code = "images.no-such-store"
+    sentence = "The image service has no store {store} that can be written to{known}."
+    hint = "List its stores with: openstack image stores list."

@@ -11,7 +11,7 @@ from coordinator.images import info
 from coordinator.images.errors import ImageInvalid
 
 DISK_FORMATS = ("raw", "qcow2", "luks")
-CONTAINER_FORMATS = ("bare", "luks")
+CONTAINER_FORMATS = ("bare", "luks", "compressed")
 VISIBILITIES = ("public", "private", "shared", "community")
 WRITABLE = frozenset(
     {"name", "visibility", "protected", "disk_format", "container_format", "min_disk", "min_ram", "tags"}

@@ -18,7 +18,11 @@ ENCRYPTION = frozenset({*KEY_ID, *KEY_POLICY, FORMAT, DECRYPT_SIZE})
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """Sizes are bytes, `min_disk` is GiB. `properties` is what a volume made of it remembers (strings)."""
+    """Sizes are bytes, `min_disk` is GiB. `properties` is what a volume made of it remembers (strings).
+
+    `url` is set for an image of a service outside of the site, its address there; `needs_login` when only a login
+    gives its bytes. `digest` is (algorithm, hex digits) over its bytes.
+    """
 
     id: str
     name: str | None
@@ -30,6 +34,9 @@ class ImageInfo:
     virtual_size: int | None = None
     min_disk: int = 0
     sha256: str | None = None
+    digest: tuple[str, str] | None = None
+    url: str | None = None
+    needs_login: bool = False
     host_id: str | None = None
     encrypted: bool = False
     key_id: str | None = None

@@ -191,6 +191,10 @@ class KeyStore:
         """Share `value` under `name` with the other coordinators of this site."""
         self._put_of_site(conn, name, value, self._kek)
 
+    def drop_of_site(self, conn: Connection, name: str) -> None:
+        """Forget what was shared under `name`; nothing there is fine."""
+        rows.drop_of_site(conn, name)
+
     def _put_of_site(self, conn: Connection, name: str, value: bytes, kek: Kek) -> None:
         nonce, sealed = kek.seal(value, _bound_to_site(name))
         rows.put_of_site(conn, name, kek_id=kek.id, nonce=nonce, sealed=sealed)

@@ -38,6 +38,8 @@ UNREACHABLE: dict[str, Unreachable] = {
     "manage_snapshot": "wait",
     "unmanage_snapshot": "wait",
     "upload_volume": "wait",
+    "upload_to_service": "wait",
+    "import_image": "wait",
     "reimage_volume": "wait",
     "connect_volume": "wait",
     "disconnect_volume": "wait",

@@ -6,14 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from agent.base.errors import BrickyardError, Temporary
+from agent.base.errors import BrickyardError
 from agent.wire.jobs import (
-    Checksum,
-    ImageSource,
     JobArgs,
-    TransferClose,
-    TransferOpen,
-    TransferRef,
     VolumeClone,
     VolumeCreate,
     VolumeFromImage,
@@ -21,27 +16,26 @@ from agent.wire.jobs import (
 )
 from coordinator.keys.store import KeyStore
 from coordinator.operations import hints, members, sizes
+from coordinator.operations.image_source import (
+    TICKET_LOST,
+    Login,
+    close_image,
+    image_source,
+    late_login,
+    open_image,
+)
 from coordinator.operations.volume_calls import delete_call, key_secret, luks_format, volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Workflow
 from coordinator.scheduler.claims import release
 from coordinator.scheduler.placement import Scheduler
 from coordinator.scheduler.request import Request
-from coordinator.state import enrolment, messages, types, volumes
+from coordinator.state import messages, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import move, move_if
 
-# The host that keeps the image was started anew and knows the ticket no more: a fresh one is opened.
-TICKET_LOST = frozenset({"transfer.unknown"})
 
-
-class ImageHostAway(Temporary):
-    code = "volume.image-host-away"
-    retry_after = 5.0
-    sentence = "The host {host}, which keeps image {image}, is not enrolled."
-
-
-def workflow(keys: KeyStore, scheduler: Scheduler) -> Workflow:
+def workflow(keys: KeyStore, scheduler: Scheduler, login: Login | None = None) -> Workflow:
     """Version 1 of the workflow."""
 
     def place(conn: Connection, operation: Operation) -> Result:
@@ -54,7 +48,7 @@ def workflow(keys: KeyStore, scheduler: Scheduler) -> Workflow:
             secrets["image"] = _image_secret(secrets)
         if "source_key_id" in operation.args:
             secrets["source"] = key_secret(conn, keys, operation.args["source_key_id"])
-        return JobCall(row.host_id, _make_args(conn, operation, row), secrets)
+        return JobCall(row.host_id, _make_args(conn, operation, row), secrets, late=late_login(operation, login))
 
     def finished(conn: Connection, operation: Operation) -> None:
         _settle_keys(conn, keys, operation)
@@ -121,29 +115,6 @@ def _unplace(conn: Connection, operation: Operation) -> None:
     volumes.set_values(conn, operation.resource_id, **nowhere)
 
 
-def _remote_image(conn: Connection, operation: Operation) -> dict[str, Any] | None:
-    image: dict[str, Any] | None = operation.args.get("image")
-    if image is None or image["host_id"] == volume_row(conn, operation).host_id:
-        return None
-    return image
-
-
-def open_image(conn: Connection, operation: Operation) -> JobCall | None:
-    image = _remote_image(conn, operation)
-    if image is None:
-        return None
-    peer = f"host:{volume_row(conn, operation).host_id}"
-    return JobCall(image["host_id"], TransferOpen(image_id=image["id"], direction="read", peer=peer))
-
-
-def close_image(conn: Connection, operation: Operation) -> JobCall | None:
-    opened = operation.results.get("open_image")
-    image = _remote_image(conn, operation)
-    if not opened or image is None:
-        return None
-    return JobCall(image["host_id"], TransferClose(name=opened["name"]))
-
-
 def _make_args(conn: Connection, operation: Operation, row: Row[Any]) -> JobArgs:
     usable = sizes.usable_bytes(row.size)
     encryption = luks_format(row)
@@ -155,28 +126,6 @@ def _make_args(conn: Connection, operation: Operation, row: Row[Any]) -> JobArgs
         rekey = "source_key_id" in operation.args
         return VolumeClone(**common, **source, encrypted=encryption is not None, rekey=rekey)
     return VolumeCreate(**common, encryption=encryption)
-
-
-def image_source(conn: Connection, operation: Operation) -> ImageSource:
-    image = operation.args["image"]
-    opened = operation.results.get("open_image")
-    transfer = None
-    if opened is not None:
-        host = enrolment.host(conn, image["host_id"])
-        if host is None:
-            raise ImageHostAway(host=image["host_id"], image=image["id"])
-        transfer = TransferRef(host=host.name, address=host.address, port=opened["port"], name=opened["name"])
-    checksum = Checksum(algorithm="sha256", value=image["sha256"]) if image.get("sha256") else None
-    return ImageSource(
-        image_id=image["id"],
-        disk_format=image["disk_format"],
-        container_format=image["container_format"],
-        size_bytes=image["size"],
-        checksum=checksum,
-        encrypted=image["encrypted"],
-        decrypt_size=image["decrypt_size"],
-        transfer=transfer,
-    )
 
 
 def _image_secret(secrets: dict[str, WireSecret]) -> WireSecret:

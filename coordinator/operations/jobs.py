@@ -16,7 +16,7 @@ from agent.base.errors import BrickyardError, NotFound, Temporary, from_body
 from agent.base.log import get_logger
 from agent.wire.client import AgentClient
 from agent.wire.errors import OutcomeUnknown, Undelivered
-from agent.wire.jobs import JobRequest, JobStatus, request_for
+from agent.wire.jobs import JobStatus, request_for
 from coordinator.operations.errors import Cancelled, UnknownHost, WaitedTooLong
 from coordinator.operations.slots import Slot
 from coordinator.operations.workflow import JobCall
@@ -78,14 +78,13 @@ class Conversation:
         With `may_move`, a job that was provably not delivered raises NotDelivered instead of waiting. One on a back
         end that hosts share raises MemberLost when its host must have given it up.
         """
-        request = request_for(key, operation.epoch, call.args, dict(call.secrets), operation.request_id)
         lease_s = self.member_lease_s if call.shared else None
         fresh = may_move
         status: JobStatus | None = None
         while True:
             client = self._client(call.host_id)
             try:
-                status = await self._step(client, request, status, operation, lease_s)
+                status = await self._step(client, key, call, status, operation)
             except Undelivered as error:
                 if fresh:
                     self.agents.lost(call.host_id)
@@ -125,10 +124,12 @@ class Conversation:
         return status
 
     async def _step(
-        self, client: AgentClient, request: JobRequest, status: JobStatus | None, operation: Operation,
-        lease_s: float | None,
-    ) -> JobStatus:  # fmt: skip
+        self, client: AgentClient, key: str, call: JobCall, status: JobStatus | None, operation: Operation
+    ) -> JobStatus:
+        lease_s = self.member_lease_s if call.shared else None
         if status is None or status.state == "needs-secret":
+            secrets = {**call.secrets, **(await call.late() if call.late is not None else {})}
+            request = request_for(key, operation.epoch, call.args, secrets, operation.request_id)
             if lease_s is not None:
                 request = request.model_copy(update={"lease_s": lease_s, "sent_at": time.time()})
             fresh = await client.post_job(request, POST_WAIT_S)

@@ -213,7 +213,7 @@ def _args(wanted: NewVolume, source: _Source) -> dict[str, Any]:
 
 def image_args(image: ImageInfo) -> dict[str, Any]:
     """An image as the arguments of an operation name it."""
-    return {
+    told: dict[str, Any] = {
         "id": image.id,
         "host_id": image.host_id,
         "disk_format": image.disk_format,
@@ -224,3 +224,6 @@ def image_args(image: ImageInfo) -> dict[str, Any]:
         "decrypt_size": image.decrypt_size,
         "properties": dict(image.properties),
     }
+    if image.url is not None:
+        told |= {"url": image.url, "needs_login": image.needs_login, "digest": image.digest}
+    return told

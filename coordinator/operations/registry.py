@@ -15,15 +15,18 @@ from coordinator.operations import (
     delete_volume,
     download_image,
     extend_volume,
+    import_image,
     manage_snapshot,
     manage_volume,
     recrypt_volume,
     reimage_volume,
     revert_volume,
     upload_image,
+    upload_to_service,
     upload_volume,
 )
 from coordinator.operations.completions import Completions
+from coordinator.operations.image_source import Login
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.workflow import Workflows
 from coordinator.scheduler.placement import Scheduler
@@ -36,15 +39,17 @@ def workflows(
     scheduler: Scheduler | None = None,
     compute: Compute | None = None,
     completions: Completions | None = None,
+    login: Login | None = None,
 ) -> Workflows:
     """Every (kind, version) that can be run here; without `streams` no image is carried by this process.
 
-    `compute` hears of volumes that its servers use; `completions` is where an extend waits for one of them.
+    `compute` hears of volumes that its servers use; `completions` is where an extend waits for one of them; `login` is
+    this site's own at the image service.
     """
     carried = () if streams is None else (upload_image.workflow(streams), download_image.workflow(streams))
     return Workflows(
         (
-            create_volume.workflow(keys, scheduler or Scheduler()),
+            create_volume.workflow(keys, scheduler or Scheduler(), login),
             delete_volume.workflow(keys),
             delete_cascade.workflow(keys),
             extend_volume.workflow_v1(),
@@ -57,13 +62,15 @@ def workflows(
             attach_host.attach_workflow(keys),
             attach_host.detach_workflow(keys),
             delete_image.workflow(keys),
+            import_image.workflow(keys),
             connect_volume.connect_workflow(keys),
             connect_volume.disconnect_workflow(keys),
             revert_volume.workflow(),
             recrypt_volume.workflow(keys),
             upload_volume.workflow(keys),
-            reimage_volume.workflow_v1(keys),
-            reimage_volume.workflow(keys, compute),
+            reimage_volume.workflow_v1(keys, login),
+            reimage_volume.workflow(keys, compute, login),
+            upload_to_service.workflow(keys, login),
             manage_volume.manage_workflow(),
             manage_volume.unmanage_workflow(),
             manage_snapshot.manage_workflow(),

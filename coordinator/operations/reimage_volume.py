@@ -17,8 +17,8 @@ from coordinator.images.info import ImageInfo
 from coordinator.keys.store import KeyStore
 from coordinator.operations import sizes
 from coordinator.operations.accept import Requester, accept
-from coordinator.operations.create_volume import TICKET_LOST, close_image, image_source, open_image
 from coordinator.operations.errors import UnknownHost, WaitedTooLong
+from coordinator.operations.image_source import TICKET_LOST, Login, close_image, image_source, late_login, open_image
 from coordinator.operations.new_volume import SourceTooLarge, TypeNotEncrypted, image_args, smallest
 from coordinator.operations.volume_calls import key_secret, luks_format, volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, WaitStep, Workflow
@@ -51,9 +51,9 @@ def accept_reimage(
     )
 
 
-def workflow(keys: KeyStore, compute: Compute | None) -> Workflow:
+def workflow(keys: KeyStore, compute: Compute | None, login: Login | None = None) -> Workflow:
     """Version 2 of the workflow: the servers that the volume is kept for hear of it."""
-    before = workflow_v1(keys)
+    before = workflow_v1(keys, login)
 
     async def tell(operation: Operation) -> Result | None:
         if compute is None:
@@ -75,7 +75,7 @@ def workflow(keys: KeyStore, compute: Compute | None) -> Workflow:
     )  # fmt: skip
 
 
-def workflow_v1(keys: KeyStore) -> Workflow:
+def workflow_v1(keys: KeyStore, login: Login | None = None) -> Workflow:
     """Version 1 of the workflow."""
 
     def make(conn: Connection, operation: Operation) -> JobCall:
@@ -90,7 +90,7 @@ def workflow_v1(keys: KeyStore) -> Workflow:
             image=image_source(conn, operation),
             encryption=luks_format(row),
         )
-        return JobCall(row.host_id, job, secrets)
+        return JobCall(row.host_id, job, secrets, late=late_login(operation, login))
 
     return Workflow(
         kind="reimage_volume",

@@ -64,15 +64,15 @@ def workflow(streams: ImageStreams) -> Workflow:
         kind="upload_image",
         version=1,
         steps=(
-            JobStep("store", _nothing, undo=_remove),
+            JobStep("store", nothing, undo=remove),
             JobStep("open", _open, undo=close_ticket),
             WaitStep("receive", streams.carry),
             JobStep("close", close_ticket),
-            JobStep("commit", _commit),
+            JobStep("commit", commit),
         ),
-        finished=_finished,
-        failed=_failed,
-        attention=_attention,
+        finished=finished,
+        failed=failed,
+        attention=attention,
     )
 
 
@@ -85,11 +85,12 @@ def close_ticket(conn: Connection, operation: Operation) -> JobCall | None:
     return JobCall(host_id, TransferClose(name=opened["name"]))
 
 
-def _nothing(conn: Connection, operation: Operation) -> None:
+def nothing(conn: Connection, operation: Operation) -> None:
     """Only the undo of this step does something."""
 
 
-def _remove(conn: Connection, operation: Operation) -> JobCall | None:
+def remove(conn: Connection, operation: Operation) -> JobCall | None:
+    """Whatever arrived goes away."""
     host_id = operation.args["host_id"]
     if enrolment.host(conn, host_id) is None:
         return None
@@ -105,7 +106,8 @@ def _open(conn: Connection, operation: Operation) -> JobCall:
     return JobCall(args["host_id"], ticket)
 
 
-def _commit(conn: Connection, operation: Operation) -> JobCall:
+def commit(conn: Connection, operation: Operation) -> JobCall:
+    """The bytes that arrived become the image, if they keep the rules."""
     args = operation.args
     declared = ImageCommit(
         image_id=operation.resource_id, disk_format=args["disk_format"], container_format=args["container_format"],
@@ -114,7 +116,8 @@ def _commit(conn: Connection, operation: Operation) -> JobCall:
     return JobCall(args["host_id"], declared)
 
 
-def _finished(conn: Connection, operation: Operation) -> None:
+def finished(conn: Connection, operation: Operation) -> None:
+    """The image is active."""
     made = operation.results["commit"]
     sums = {item["algorithm"]: item["value"] for item in made["checksums"]}
     values: dict[str, Any] = {"size": made["size_bytes"], "virtual_size": made["virtual_size"] or None}
@@ -123,7 +126,8 @@ def _finished(conn: Connection, operation: Operation) -> None:
     move(conn, "image", operation.resource_id, "uploaded", checksum=sums.get("md5"), attention=None, **values)
 
 
-def _failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+def failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+    """Without data again, or refused for good."""
     by_rule = operation.step == "commit" and not isinstance(error, (Cancelled, UnknownHost, WaitedTooLong))
     event = "upload_refused" if by_rule else "upload_lost"
     move_if(conn, "image", operation.resource_id, event, host_id=None, attention=str(error))
@@ -131,5 +135,6 @@ def _failed(conn: Connection, operation: Operation, error: BrickyardError) -> No
         messages.record(conn, operation, error)
 
 
-def _attention(conn: Connection, operation: Operation, reason: str) -> None:
+def attention(conn: Connection, operation: Operation, reason: str) -> None:
+    """Nobody knows what lies on the store."""
     move_if(conn, "image", operation.resource_id, "upload_refused", attention=reason)

@@ -6,6 +6,7 @@ that is a clone of the volume's. The volume is `uploading` meanwhile and nobody 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +54,7 @@ def accept_upload(
     guards = (volumes.has_no_attachments(wanted.volume_id),)
     row = move(conn, "volume", wanted.volume_id, "upload", guards=guards)
     remembered = metadata.read(conn, "volume-image", row.id)
-    values: dict[str, Any] = {key: value for key, value in remembered.items() if key not in _CORE}
+    values: dict[str, Any] = inherited(remembered)
     encrypted = row.encryption_key_id is not None
     if encrypted:
         key_id = keys.clone(conn, row.encryption_key_id, project_id=caller.project_id, user_id=requester.user_id)
@@ -78,6 +79,11 @@ def accept_upload(
     }
     operation = accept(conn, requester, kind="upload_volume", resource_type="volume", resource_id=row.id, args=args)
     return operation, image
+
+
+def inherited(remembered: Mapping[str, str]) -> dict[str, str]:
+    """What an image of a volume takes over of the image that the volume was made of."""
+    return {key: value for key, value in remembered.items() if key not in _CORE}
 
 
 def workflow(keys: KeyStore) -> Workflow:

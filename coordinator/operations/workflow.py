@@ -27,12 +27,14 @@ class JobCall:
     """One job to be done by a host. Secrets stay in memory.
 
     `shared`: it works on a back end that other hosts serve too, so that one of them may have to do it instead.
+    `late` fetches further secrets, each time that the job is posted: those that another service has to be asked for.
     """
 
     host_id: str
     args: JobArgs
     secrets: Mapping[str, WireSecret] = field(default_factory=dict, repr=False)
     shared: bool = False
+    late: Callable[[], Awaitable[Mapping[str, WireSecret]]] | None = field(default=None, repr=False)
 
 
 CallBuilder = Callable[[Connection, Operation], JobCall | None]

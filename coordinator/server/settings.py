@@ -11,6 +11,7 @@ from agent.base.sections import LogConfig, TestingConfig
 from coordinator.api.settings import ApiSettings
 from coordinator.compute.settings import ComputeSettings
 from coordinator.identity.settings import IdentitySettings
+from coordinator.images.settings import ImagesSection
 from coordinator.keys.settings import KeysSection
 from coordinator.notifications.settings import NotificationsSettings
 from coordinator.quota.settings import QuotaSettings
@@ -113,14 +114,18 @@ class CoordinatorSettings(Section):
     notifications: NotificationsSettings = Field(
         default_factory=NotificationsSettings, description="Events that are sent out."
     )
+    images: ImagesSection = Field(default_factory=ImagesSection, description="Where images are kept.")
     keys: KeysSection = Field(default_factory=KeysSection, description="Where secrets are sealed.")
     log: LogConfig = Field(default_factory=LogConfig, description="Log lines.")
     testing: TestingConfig = Field(default_factory=TestingConfig, description="Only for tests.")
 
     @model_validator(mode="after")
-    def _nova_needs_a_keystone(self) -> CoordinatorSettings:
+    def _services_need_a_keystone(self) -> CoordinatorSettings:
         if self.compute.strategy == "nova" and self.identity.keystone is None:
             raise ValueError("compute.strategy nova needs the table [identity.keystone]")
+        glance = self.images.glance if self.images.service == "glance" else None
+        if glance is not None and glance.auth == "keystone" and self.identity.strategy != "keystone":
+            raise ValueError("[images.glance] auth keystone needs [identity] strategy keystone, whose tokens it takes")
         return self
 
     @model_validator(mode="after")

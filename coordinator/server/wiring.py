@@ -33,6 +33,7 @@ from coordinator.fleet.reconciler import Reconciler
 from coordinator.identity.local import LocalIdentity
 from coordinator.identity.policy import Policy
 from coordinator.identity.strategies import authenticator
+from coordinator.images.client import ImageClient, LocalImages
 from coordinator.keys.depository import Depository
 from coordinator.keys.store import KeyStore
 from coordinator.operations.completions import Completions
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from coordinator.server.capacity import Capacity
 
 log = get_logger(__name__)
+_IMAGES = web.AppKey("images", ImageClient)
 
 
 @dataclass(slots=True)
@@ -127,6 +129,7 @@ class Coordinator:
         await self.membership.close()
         await self.listener.close()
         await self.directory.close()
+        await self.app[_IMAGES].close()
         self.identity.close()
         if self.compute is not None:
             await self.compute.close()
@@ -159,11 +162,12 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     reconciler = Reconciler(opened.db)
     renewal = Renewal(enrolment, tls)
     streams = ImageStreams(opened.db, tls)
-    compute, completions = _compute(settings), Completions(opened.db)
+    compute, completions, images = _compute(settings), Completions(opened.db), _images(settings, opened)
     completions.follow()
     known = workflows(
-        opened.keys, streams, scheduler=Scheduler(settings.scheduler), compute=compute, completions=completions
-    )
+        opened.keys, streams, scheduler=Scheduler(settings.scheduler), compute=compute, completions=completions,
+        login=images.login,
+    )  # fmt: skip
     owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
     membership = Membership(opened.db, owner, socket.gethostname()[:255], RELEASE)
     poller = Poller(opened.db, directory, reconciler, renewal, settings.fleet.poll_interval_s,
@@ -187,6 +191,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
             Engine: engine,
             KeyStore: opened.keys,
             ImageStreams: streams,
+            ImageClient: images,
             Directory: directory,
             Poller: poller,
             Reconciler: reconciler,
@@ -201,6 +206,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
         },
     )
     app = make_app(_served(settings), services, Hooks(crashed=_crashed(opened)))
+    app[_IMAGES] = images
     return Coordinator(
         settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute,
         _told(settings, opened, membership),
@@ -208,10 +214,28 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     )  # fmt: skip
 
 
+def _images(settings: CoordinatorSettings, opened: Opened) -> ImageClient:
+    """Who keeps the images. A Glance is called as the user that this service has at the Keystone."""
+    glance = settings.images.glance
+    if settings.images.service == "catalog" or glance is None:
+        return LocalImages(opened.db)
+    from coordinator.identity.service_user import ServiceUser
+    from coordinator.images.glance import Glance
+
+    if glance.auth == "none":
+        return Glance(glance, opened.db)
+    assert settings.identity.keystone is not None, "the settings see to it"
+    return Glance(glance, opened.db, ServiceUser(settings.identity.keystone))
+
+
 def _served(settings: CoordinatorSettings) -> Iterable[Resource]:
-    """Where a Keystone proves identities, the built-in service would give tokens that nobody takes."""
-    foreign = settings.identity.strategy == "keystone"
-    return [resource for resource in all_resources() if not (foreign and resource.prefix.startswith("/identity"))]
+    """Where a Keystone proves identities, the built-in service would give tokens that nobody takes; so with images."""
+    away = []
+    if settings.identity.strategy == "keystone":
+        away.append("/identity")
+    if settings.images.service == "glance":
+        away.append("/image")
+    return [resource for resource in all_resources() if not resource.prefix.startswith(tuple(away))]
 
 
 def _told(settings: CoordinatorSettings, opened: Opened, membership: Membership) -> Sequence[Delivery | Capacity]:

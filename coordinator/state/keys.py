@@ -180,6 +180,11 @@ def put_of_site(conn: Connection, name: str, *, kek_id: str, nonce: bytes, seale
     conn.execute(insert(site_secrets).values(name=name, **values))
 
 
+def drop_of_site(conn: Connection, name: str) -> None:
+    """Keep nothing under this name."""
+    conn.execute(delete(site_secrets).where(site_secrets.c.name == name))
+
+
 def site_not_sealed_with(conn: Connection, kek_id: str) -> Sequence[Row[Any]]:
     """What another key-encryption key seals."""
     return conn.execute(select(site_secrets).where(site_secrets.c.kek_id != kek_id)).all()

@@ -95,8 +95,8 @@ class Server:
 
 
 @asynccontextmanager
-async def image_server(folder: Path) -> AsyncIterator[Server]:
-    async with image_site(folder) as site:
+async def image_server(folder: Path, networks: tuple[str, ...] = ()) -> AsyncIterator[Server]:
+    async with image_site(folder, networks) as site:
         settings = IdentitySettings(bcrypt_rounds=4)
         site.db.write_now(lambda conn: bootstrap(conn, PASSWORD, rounds=4))
         local = LocalIdentity(site.db, TokenKeys(folder / "token-keys.json", settings.token_lifetime), settings)

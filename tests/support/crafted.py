@@ -268,6 +268,7 @@ def _foreign(host: str) -> Iterator[Crafted]:
     yield Crafted("qcow2-as-raw", RAW, qcow2_bytes(backing=512, backing_len=9), "image.format-mismatch")
     yield Crafted("qcow2-inside", QCOW2, qcow2_bytes(first=qcow2_bytes(features=4)[:4096]), "image.nested-format")
     yield Crafted("ova", Declared("vmdk", "ova"), b"ovf.ovf".ljust(1024, b"\0"), "image.format-unsupported")
+    yield Crafted("compressed-text", Declared("raw", "compressed"), b"no gzip at all", "image.not-compressed")
     yield Crafted("container-docker", Declared("raw", "docker"), bytes(MiB), "image.format-unsupported")
     vdi = bytearray(qcow2_bytes(version=2))
     vdi[64:68] = b"\x7f\x10\xda\xbe"

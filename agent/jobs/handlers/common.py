@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from agent.jobs import desired
 from agent.jobs.errors import VolumeInUse, VolumeWritten
 from agent.jobs.kinds import Context, Needs
 from agent.luks.model import Format, Secret
-from agent.wire.jobs import LuksFormat, Progress
+from agent.wire.jobs import HttpSource, ImageService, LuksFormat, Progress
 
 if TYPE_CHECKING:
     from agent.backends.base import Backend
@@ -61,6 +62,23 @@ def reporter(context: Context) -> Callable[[CopyProgress], None]:
         )
 
     return tell
+
+
+def metered(context: Context, phase: str, total: int) -> Callable[[int], None]:
+    """Tells how far `done` bytes of `total` are, with the mean rate since the start."""
+    started = time.monotonic()
+
+    def tell(done: int) -> None:
+        rate = done / max(time.monotonic() - started, 0.001)
+        eta = (total - done) / rate if rate > 0 and total else None
+        context.report(Progress(phase=phase, done=done, total=total, rate=rate, eta_s=eta))
+
+    return tell
+
+
+def web_token(context: Context, named: HttpSource | ImageService) -> str | None:
+    """The login for an image service, where it wants one; SecretMissing when it was not posted."""
+    return context.secret("token").value().decode() if named.token else None
 
 
 def steered(context: Context, phase: str, mark: str) -> Work:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 
 from agent.backends.base import CloneSource
-from agent.jobs.handlers.common import content_lock, refuse_if_in_use, still_lock
+from agent.jobs.handlers.common import content_lock, metered, refuse_if_in_use, still_lock
 from agent.jobs.kinds import Context, Kind, Needs
-from agent.wire.jobs import ImageFromVolume, Progress
+from agent.wire.jobs import ImageFromVolume
 from agent.wire.results import SentResult
 
 
@@ -20,16 +19,10 @@ async def run(context: Context, args: ImageFromVolume) -> SentResult:
     backend = context.services.backend(args.backend)
     path = await backend.source_path(CloneSource("volume", args.volume_id))
     await refuse_if_in_use(context, backend, args.volume_id)
-    size, started = await backend.size(args.volume_id) or 0, time.monotonic()
-
-    def tell(done: int) -> None:
-        rate = done / max(time.monotonic() - started, 0.001)
-        eta = (size - done) / rate if rate > 0 else None
-        context.report(Progress(phase="send", done=done, total=size, rate=rate, eta_s=eta))
-
+    size = await backend.size(args.volume_id) or 0
     fd = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        sent = await context.services.sender()(args.transfer, file_blocks(fd), size, tell)
+        sent = await context.services.sender()(args.transfer, file_blocks(fd), size, metered(context, "send", size))
     finally:
         await asyncio.to_thread(os.close, fd)
     return SentResult(image_id=args.image_id, size_bytes=sent)

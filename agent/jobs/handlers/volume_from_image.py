@@ -1,4 +1,4 @@
-"""A volume from an image: fetched from the host that keeps it, verified, inspected by rule, converted, published."""
+"""A volume from an image: fetched from whoever keeps it, verified, inspected by rule, converted, published."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import errno
 import os
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from agent.backends.abilities import replacing
 from agent.backends.errors import NoSpace, VolumeExists
 from agent.copying.errors import DestinationFull
-from agent.jobs.handlers.common import format_of, one_volume, reporter, secret_of, steered
+from agent.jobs.handlers.common import format_of, metered, one_volume, reporter, secret_of, steered, web_token
 from agent.jobs.kinds import Context, Kind
 from agent.luks.model import device_bytes
-from agent.wire.jobs import Progress, VolumeFromImage, VolumeReimage
+from agent.wire.jobs import VolumeFromImage, VolumeReimage
 from agent.wire.results import VolumeResult
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from agent.jobs.conversion import Conversion
 
 FromImage = VolumeFromImage | VolumeReimage
+_OVERHEAD = 64 << 20
 
 
 async def run(context: Context, args: VolumeFromImage) -> VolumeResult:
@@ -45,7 +45,8 @@ async def fetched(context: Context, args: FromImage, size: int) -> None:
     async with _image(context, args) as fd:
         await _verify(args, fd)
         try:
-            await _fill(context, args, fd, size)
+            async with _clear(context, args, fd) as plain:
+                await _fill(context, args, plain, size)
         except DestinationFull as full:
             raise NoSpace(backend=args.backend) from full
 
@@ -60,15 +61,14 @@ async def _place(context: Context, args: FromImage, size: int) -> Path:
 
 async def _fill(context: Context, args: FromImage, fd: int, size: int) -> None:
     from agent.images.inspect import Declared
-    from agent.images.volume import Means, OpenedImage, Target, image_to_volume
-    from agent.luks.convert import Watch
+    from agent.images.volume import Means, OpenedImage, Target, Watch, image_to_volume
 
     means, image = context.services.conversion_means(), args.image
     path = await _place(context, args, size)
     await image_to_volume(
         OpenedImage(
             fd,
-            Declared(image.disk_format, image.container_format, image.encrypted),
+            Declared(image.disk_format, _container(args), image.encrypted),
             secret_of(context, "image") if image.encrypted else None,
         ),
         Target(
@@ -81,13 +81,7 @@ async def _fill(context: Context, args: FromImage, fd: int, size: int) -> None:
             limits=means.config.limits(),
             passphrase_iterations=means.config.passphrase_iterations,
         ),
-        Watch(
-            reporter(context),
-            context.cancel,
-            means.config.conversion_timeout_s,
-            context.lock_fd,
-            rate_limit=context.services.rate_limit,
-        ),
+        Watch(reporter(context), context.cancel, rate_limit=context.services.rate_limit),
         _resume(context),
     )
 
@@ -107,7 +101,7 @@ def _resume(context: Context) -> Resume:
 async def _image(context: Context, args: FromImage) -> AsyncIterator[int]:
     """A descriptor of the image's bytes: of the store here, or fetched into the spool."""
     image = args.image
-    if image.transfer is None:
+    if image.transfer is None and image.http is None:
         fd = await asyncio.to_thread(context.services.image_store().read, image.image_id)
         try:
             yield fd
@@ -121,7 +115,7 @@ async def _image(context: Context, args: FromImage) -> AsyncIterator[int]:
     clear = args.encryption is not None and not image.encrypted
     async with room_for(image.size_bytes, clear=clear, disk=means.spool, memory=means.memory) as fd:
         try:
-            await means.fetch(image.transfer, fd, image.size_bytes, _meter(context, "fetch", image.size_bytes))
+            await _fetch(context, args, fd)
         except OSError as failure:
             if failure.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
@@ -129,25 +123,54 @@ async def _image(context: Context, args: FromImage) -> AsyncIterator[int]:
         yield fd
 
 
+def _container(args: FromImage) -> str:
+    """The container format of what is converted: a compressed image has been unpacked by then."""
+    return "bare" if args.image.container_format == "compressed" else args.image.container_format
+
+
+@contextlib.asynccontextmanager
+async def _clear(context: Context, args: FromImage, fd: int) -> AsyncIterator[int]:
+    """The image itself: `fd`, or what it unpacks to, in the spool."""
+    if args.image.container_format != "compressed":
+        yield fd
+        return
+    from agent.images.spool import room_for
+    from agent.images.unpack import room, unpack
+
+    means = context.services.conversion_means()
+    # What describes an image takes little beside its content.
+    limit = args.size_bytes + _OVERHEAD
+    clear = args.encryption is not None and not args.image.encrypted
+    stored = (await asyncio.to_thread(os.fstat, fd)).st_size
+    async with room_for(room(stored, limit), clear=clear, disk=means.spool, memory=means.memory) as to:
+        tell = metered(context, "unpack", limit)
+        await asyncio.to_thread(unpack, fd, to, limit, tell, context.cancel.is_set)
+        yield to
+
+
+async def _fetch(context: Context, args: FromImage, fd: int) -> None:
+    image, means = args.image, context.services.conversion_means()
+    tell = metered(context, "fetch", image.size_bytes)
+    if image.transfer is not None:
+        await means.fetch(image.transfer, fd, image.size_bytes, tell)
+        return
+    from agent.images.web import Origin, download
+
+    assert image.http is not None
+    # An image of a service never changes once it is active, and what has a checksum is proven by it.
+    fixed = image.http.site or image.checksum is not None
+    token = web_token(context, image.http)
+    origin = Origin(image.http.urls, token, image.http.site, size=image.size_bytes, fixed=fixed)
+    await download(origin, fd, means.config.rules(), tell)
+
+
 async def _verify(args: FromImage, fd: int) -> None:
     """The store's own bytes were hashed when they were committed; what came over the network is hashed here."""
     from agent.images.checksum import verify_checksum
 
     wanted = args.image.checksum
-    if wanted is not None and args.image.transfer is not None:
+    if wanted is not None and (args.image.transfer is not None or args.image.http is not None):
         await verify_checksum(fd, wanted.algorithm, wanted.value)
-
-
-def _meter(context: Context, phase: str, total: int) -> Callable[[int], None]:
-    """Tells how far `done` bytes are, with the mean rate since the start."""
-    started = time.monotonic()
-
-    def tell(done: int) -> None:
-        rate = done / max(time.monotonic() - started, 0.001)
-        eta = (total - done) / rate if rate > 0 else None
-        context.report(Progress(phase=phase, done=done, total=total, rate=rate, eta_s=eta))
-
-    return tell
 
 
 async def abandon(context: Context, args: FromImage) -> None:
@@ -155,7 +178,9 @@ async def abandon(context: Context, args: FromImage) -> None:
 
 
 def secrets(args: FromImage) -> frozenset[str]:
-    return frozenset(name for name, needed in (("image", args.image.encrypted), ("volume", args.encryption)) if needed)
+    token = args.image.http is not None and args.image.http.token
+    named = (("image", args.image.encrypted), ("volume", args.encryption), ("token", token))
+    return frozenset(name for name, needed in named if needed)
 
 
 KIND = Kind("volume.from_image", run, lambda args: one_volume(args.volume_id), abandon, secrets, lane="heavy")

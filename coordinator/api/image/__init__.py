@@ -6,8 +6,9 @@ from coordinator.api.route import Resource
 
 
 def image_resources() -> tuple[Resource, ...]:
-    """Discovery, schemas and images."""
+    """Discovery, schemas, images and imports."""
     from coordinator.api.image.discovery import discovery, schemas
     from coordinator.api.image.images import images
+    from coordinator.api.image.imports import imports
 
-    return discovery(), schemas(), images()
+    return discovery(), schemas(), images(), imports()

@@ -13,6 +13,8 @@ from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Integer, RequiredName, Text, Time
 from coordinator.api.route import Resource, action, delete, get, post, put
 from coordinator.api.v3.types import Specs, shown_specs, visible_to
+from coordinator.images.client import ImageClient
+from coordinator.operations.upload_to_service import STORE
 from coordinator.state import types as state
 from coordinator.state.tables.volumes import volumes
 
@@ -127,6 +129,10 @@ async def _spec(call: Call) -> dict[str, Any]:
 
 
 async def _put_specs(call: Call, specs: dict[str, str]) -> None:
+    client = call.services.find(ImageClient)
+    if STORE in specs and client is not None:
+        await client.check_store(specs[STORE])
+
     def write(conn: Connection) -> None:
         state.get(conn, _type_id(call))
         state.put_extra_specs(conn, _type_id(call), specs)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from sqlalchemy import Connection, Row
 
+from agent.base.errors import BrickyardError
 from coordinator.api.acting import requester
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
@@ -14,6 +16,7 @@ from coordinator.api.route import Resource, action
 from coordinator.api.v3.volume_connections import mine
 from coordinator.api.v3.volumes import image_of
 from coordinator.images.catalog import Caller
+from coordinator.images.client import ImageClient
 from coordinator.keys.store import KeyStore
 from coordinator.operations.engine import Engine
 from coordinator.operations.reimage_volume import accept_reimage
@@ -56,6 +59,59 @@ class UploadAnswer(Answer):
     protected: Annotated[bool, Since(1)] = False
 
 
+def answered(row: Row[Any], type_name: str | None, image: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to an upload of the volume `row` as `image`."""
+    return {
+        "id": row.id,
+        "updated_at": row.updated_at,
+        "status": "uploading",
+        "display_description": row.description,
+        "size": row.size,
+        "volume_type": {"id": row.volume_type_id, "name": type_name} if row.volume_type_id else None,
+        "image_id": image["id"],
+        "image_name": image["name"],
+        **{name: image[name] for name in ("container_format", "disk_format", "visibility", "protected")},
+    }
+
+
+async def upload_outside(call: Call, body: UploadBody) -> dict[str, Any]:
+    """The image is registered by the caller's own authority before anything else is begun."""
+    from coordinator.images.glance import Glance
+    from coordinator.operations import upload_to_service as service
+
+    glance, token = call.services.get(ImageClient), call.request.headers.get("X-Auth-Token")
+    assert isinstance(glance, Glance)
+    keys, db = call.services.get(KeyStore), call.services.db
+    wanted = NewImage(call.params["volume_id"], body.image_name, body.visibility, body.protected)
+
+    def prepare(conn: Connection) -> service.Wanted:
+        row = mine(conn, call)
+        return service.prepare(conn, requester(call, row.project_id), keys, wanted, row)
+
+    prepared = await db.write(prepare)
+    try:
+        image = await glance.create(prepared.values, token)
+    except BrickyardError:
+        await db.write(lambda conn: service.forget(conn, keys, prepared))
+        raise
+    registered = service.Registered(
+        str(image["id"]), glance.address(str(image["id"])), glance.needs_login, prepared.key_id
+    )
+
+    def accept(conn: Connection) -> tuple[Operation, tuple[Row[Any], str | None]]:
+        row = mine(conn, call)
+        name = volume_lists.type_names(conn, {row.volume_type_id}).get(row.volume_type_id)
+        return service.accept_upload(conn, requester(call, row.project_id), row.id, registered), (row, name)
+
+    try:
+        _, (row, type_name) = await call.services.get(Engine).submit(accept)
+    except BrickyardError:
+        await glance.delete(registered.id, token)
+        await db.write(lambda conn: service.forget(conn, keys, prepared))
+        raise
+    return answered(row, type_name, image)
+
+
 async def upload(call: Call) -> dict[str, Any]:
     body = call.valid(UploadBody)
     if body.disk_format != "raw" or body.container_format not in {"bare", "luks"}:
@@ -65,6 +121,9 @@ async def upload(call: Call) -> dict[str, Any]:
         )
     if body.visibility == "public":
         call.require(f"{_ACTIONS}upload_public")
+    client = call.services.find(ImageClient)
+    if client is not None and client.outside:
+        return await upload_outside(call, body)
     keys = call.services.get(KeyStore)
 
     def accept(conn: Connection) -> tuple[Operation, tuple[Row[Any], Row[Any], str | None]]:
@@ -76,20 +135,8 @@ async def upload(call: Call) -> dict[str, Any]:
         return operation, (row, image, name)
 
     _, (row, image, type_name) = await call.services.get(Engine).submit(accept)
-    return {
-        "id": row.id,
-        "updated_at": row.updated_at,
-        "status": "uploading",
-        "display_description": row.description,
-        "size": row.size,
-        "volume_type": {"id": row.volume_type_id, "name": type_name} if row.volume_type_id else None,
-        "image_id": image.id,
-        "container_format": image.container_format,
-        "disk_format": image.disk_format,
-        "image_name": image.name,
-        "visibility": image.visibility,
-        "protected": image.protected,
-    }
+    fields = ("id", "name", "container_format", "disk_format", "visibility", "protected")
+    return answered(row, type_name, {name: getattr(image, name) for name in fields})
 
 
 async def reimage(call: Call) -> None:

@@ -20,7 +20,7 @@ from coordinator.api.route import Resource, delete, get, post, put
 from coordinator.api.v3.volume_filters import VOLUMES
 from coordinator.api.v3.volume_view import Link, VolumeAnswer, VolumeSummary, detailed, summarized, viewer
 from coordinator.images.catalog import Caller
-from coordinator.images.client import LocalImages
+from coordinator.images.client import ImageClient, LocalImages
 from coordinator.images.info import ImageInfo
 from coordinator.keys.store import KeyStore
 from coordinator.operations import hints
@@ -152,7 +152,8 @@ async def image_of(call: Call, reference: str | None) -> ImageInfo | None:
     if not is_id(image_id):
         raise BadRequest(reason="Invalid image identifier or unable to access requested image.")
     caller = Caller(call.context.project_id, call.context.is_admin)
-    return await LocalImages(call.services.db).for_volume(image_id, caller)
+    client = call.services.find(ImageClient) or LocalImages(call.services.db)
+    return await client.for_volume(image_id, caller, call.request.headers.get("X-Auth-Token"))
 
 
 def _type(conn: Connection, wanted: NewVolume, name: str | None, default: str, project_id: str) -> Row[Any] | None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import BrickyardError
+from agent.images.conversion import Watch
 from agent.images.volume import Means, OpenedImage, Target, image_to_volume
-from agent.luks.convert import Watch
 from agent.luks.model import Format, Secret
 from tests.support.crafted import Crafted, corpus
 
@@ -94,7 +94,7 @@ async def _made(each: Crafted, image: Path, volume: Path) -> tuple[str, str]:
     target = Target(volume, USABLE, encryption, KEY if encryption else None)
     opened = OpenedImage(fd, each.declared, KEY if each.declared.encrypted else None)
     try:
-        await image_to_volume(opened, target, Means(), Watch(lambda _: None, asyncio.Event(), timeout_s=60))
+        await image_to_volume(opened, target, Means(), Watch(lambda _: None, asyncio.Event()))
     except BrickyardError as refused:
         return refused.code, f"{refused} {refused.remedy} {refused.context}"
     finally:

@@ -116,9 +116,9 @@ async def test_full_disk(tmp_path: Path, small_disk: Path, kind: str) -> None:
     import asyncio
 
     from agent.copying.errors import DestinationFull
+    from agent.images.conversion import Watch
     from agent.images.inspect import Declared
     from agent.images.volume import Means, OpenedImage, Target, image_to_volume
-    from agent.luks.convert import Watch
 
     path = small_disk / "partial"
     path.touch()
@@ -126,9 +126,7 @@ async def test_full_disk(tmp_path: Path, small_disk: Path, kind: str) -> None:
     os.write(fd, os.urandom(32 * MiB))
     target = Target(path, 32 * MiB, Format(kind), SECRET)  # type: ignore[arg-type]
     with pytest.raises(DestinationFull):
-        await image_to_volume(
-            OpenedImage(fd, Declared("raw")), target, Means(), Watch(lambda _: None, asyncio.Event(), timeout_s=60)
-        )
+        await image_to_volume(OpenedImage(fd, Declared("raw")), target, Means(), Watch(lambda _: None, asyncio.Event()))
     assert path.stat().st_blocks == 0
     os.close(fd)
 
@@ -152,9 +150,9 @@ def device(tmp_path: Path) -> Iterator[Path]:
 async def test_devices_become_volumes_too(device: Path, kind: Any) -> None:
     import asyncio
 
+    from agent.images.conversion import Watch
     from agent.images.inspect import Declared
     from agent.images.volume import Means, OpenedImage, Target, image_to_volume
-    from agent.luks.convert import Watch
 
     fmt, content = Format(kind), os.urandom(8 * MiB)
     await make_blank(device, 32 * MiB, fmt, SECRET, iterations=1000)

@@ -10,7 +10,6 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     # On a big-endian processor what matters is whether bytes of headers, ioctls and wire formats are read right.
     "s390x": (
         "tests/unit/agent/luks/test_luks_headers.py",
-        "tests/unit/agent/luks/test_luks_convert.py",
         "tests/unit/agent/images",
         "tests/unit/agent/host",
         "tests/integration/agent/test_local_attach.py",

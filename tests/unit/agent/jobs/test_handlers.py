@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import shutil
@@ -76,7 +77,7 @@ class Host:
             journal=self.journal,
             backends={"files": self.backend},
             passphrase_iterations=1000,
-            conversion=Conversion(spool, MemorySpool(8 << 20), config, self._fetch),
+            conversion=Conversion(spool, MemorySpool(256 * MIB), config, self._fetch),
             images=self.store,
         )
         self.told: list[Progress] = []
@@ -339,6 +340,29 @@ async def test_an_image_that_was_fetched_is_checked_and_encrypted(host: Host) ->
     assert whole.startswith(b"LUKS")
     assert host.fetched[:4096] not in whole
     assert host.told[0].phase == "fetch"
+    assert not list((host.folder / "spool").iterdir())
+
+
+@needs_cryptsetup
+async def test_a_compressed_image_is_unpacked(host: Host) -> None:
+    content = os.urandom(MIB) + bytes(MIB)
+    host.fetched = gzip.compress(content)
+    transfer = {"host": "host-b", "address": "127.0.0.1", "port": 1, "name": "x" * 20}
+    source = {"image_id": new_id(), "disk_format": "raw", "container_format": "compressed",
+              "size_bytes": len(host.fetched), "transfer": transfer}  # fmt: skip
+    for encryption, size in ((None, 2 * MIB), ({}, 3 * MIB)):
+        volume = new_id()
+        make = VolumeFromImage.model_validate(
+            {"backend": "files", "volume_id": volume, "size_bytes": size, "image": source, "encryption": encryption}
+        )
+        await host.do(make, **({"volume": SECRET} if encryption is not None else {}))
+        whole = (host.folder / "files" / "volumes" / volume).read_bytes()
+        assert (whole == content) == (encryption is None)
+        assert whole.startswith(b"LUKS") == (encryption is not None)
+    host.fetched = gzip.compress(bytes(200 * MIB))
+    bomb = make.image.model_copy(update={"size_bytes": len(host.fetched)})
+    with pytest.raises(Exception, match="unpacks to"):
+        await host.do(make.model_copy(update={"volume_id": new_id(), "image": bomb}), volume=SECRET)
     assert not list((host.folder / "spool").iterdir())
 
 

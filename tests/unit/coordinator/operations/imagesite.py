@@ -8,7 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.images.config import ImagesConfig
+from agent.images.spool import MemorySpool, Spool
 from agent.images.store import ImageStore
+from agent.jobs.conversion import Conversion
 from agent.jobs.journal import Journal
 from agent.jobs.registry import KINDS
 from agent.jobs.runner import Runner, RunnerOptions
@@ -63,8 +66,13 @@ def identity(folder: Path, authority: Authority, role: str) -> TlsIdentity:
     return TlsIdentity(TlsFiles.in_folder(at))
 
 
+async def _no_other_host(*_: object) -> int:
+    raise AssertionError("there is one host")
+
+
 @asynccontextmanager
-async def image_site(folder: Path) -> AsyncIterator[ImageSite]:
+async def image_site(folder: Path, networks: tuple[str, ...] = ()) -> AsyncIterator[ImageSite]:
+    """`networks` are those that images may be fetched from, beside public ones."""
     async with AsyncExitStack() as stack:
         authority = Authority(new_authority())
         db = databases.fresh(folder / "state.db")
@@ -79,7 +87,10 @@ async def image_site(folder: Path) -> AsyncIterator[ImageSite]:
         journal = Journal(folder / "journal.db")
         await journal.open()
         stack.push_async_callback(journal.close)
-        services = Services(host="host-a", journal=journal, backends={}, images=store, data_port=port)
+        config = ImagesConfig(networks=networks)
+        spool = Spool(folder / "spool", 1 << 30)
+        means = Conversion(spool, MemorySpool(1 << 30), config, _no_other_host)
+        services = Services(host="host-a", journal=journal, backends={}, images=store, data_port=port, conversion=means)
         runner = Runner(journal, KINDS, services, RunnerOptions(lock_dir=folder / "locks"))
         await runner.start()
         stack.push_async_callback(runner.stop, 0.2)

@@ -1,0 +1,160 @@
+"""A Glance as the keeper of images: asked with the caller's own token, so that its rules decide who sees what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import aiohttp
+
+from agent.base.ids import is_id
+from coordinator.images import catalog, info
+from coordinator.images.catalog import Caller
+from coordinator.images.client import ImageClient
+from coordinator.images.errors import GlanceAway, GlanceRefuses, NoSuchImage, NoSuchStore
+from coordinator.images.info import ImageInfo
+from coordinator.images.settings import GlanceSettings
+from coordinator.state.database import Database
+
+_DIGESTS = frozenset({"sha256", "sha512"})
+_MOST_BYTES = 1 << 22
+# What Glance itself says of an image; all else is its owner's properties.
+_OWN = frozenset(
+    {
+        "id", "name", "owner", "status", "visibility", "protected", "disk_format", "container_format", "size",
+        "virtual_size", "min_disk", "min_ram", "checksum", "os_hash_algo", "os_hash_value", "os_hidden", "tags",
+        "created_at", "updated_at", "self", "file", "schema", "locations", "direct_url", "stores",
+    }
+)  # fmt: skip
+# What a volume remembers beside the properties, as the clients know it.
+_REMEMBERED = ("checksum", "container_format", "disk_format", "min_disk", "min_ram", "size")
+
+
+class User(Protocol):
+    """This service at the Keystone that the Glance believes."""
+
+    async def token(self) -> str: ...
+    async def close(self) -> None: ...
+
+
+class Glance(ImageClient):
+    """Lives on one event loop; end it with `close()`. Without `user` it is called without any login."""
+
+    outside = True
+
+    def __init__(self, settings: GlanceSettings, db: Database, user: User | None = None) -> None:
+        self._settings, self._db, self._user = settings, db, user
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+        if self._user is not None:
+            await self._user.close()
+
+    async def login(self) -> str:
+        return await self._user.token() if self._user is not None else ""
+
+    async def for_volume(self, image_id: str, caller: Caller, token: str | None = None) -> ImageInfo:
+        status, found = await self._call("GET", f"/v2/images/{image_id}", token)
+        if status != 200 or not is_id(str(found.get("id", ""))):
+            raise NoSuchImage(id=image_id)
+        described = self.describe(found)
+        await self._db.read(lambda conn: catalog.check_key(conn, described, caller.project_id))
+        return described
+
+    def describe(self, found: Mapping[str, Any]) -> ImageInfo:
+        """An answer of Glance as volumes see the image."""
+        properties = {key: value for key, value in found.items() if key not in _OWN and isinstance(value, str)}
+        read = info.encryption(properties)
+        encrypted = read.named or "luks" in (found.get("container_format"), found.get("disk_format"))
+        virtual = _number(found.get("virtual_size"))
+        kept = {key: value for key, value in properties.items() if key not in info.ENCRYPTION}
+        own = {key: str(found[key]) for key in _REMEMBERED if found.get(key) is not None}
+        return ImageInfo(
+            id=str(found["id"]),
+            name=found.get("name"),
+            status=str(found.get("status")),
+            owner=str(found.get("owner") or ""),
+            disk_format=str(found.get("disk_format") or ""),
+            container_format=str(found.get("container_format") or ""),
+            size=_number(found.get("size")) or 0,
+            virtual_size=virtual,
+            min_disk=_number(found.get("min_disk")) or 0,
+            digest=_digest(found),
+            url=self.address(str(found["id"])),
+            needs_login=self._user is not None,
+            encrypted=encrypted,
+            key_id=read.key_id,
+            delete_key=read.delete_key,
+            decrypt_size=(read.decrypt_size or virtual) if encrypted else None,
+            properties={**kept, **own, "image_id": str(found["id"]), "image_name": str(found.get("name") or "")},
+        )
+
+    def address(self, image_id: str) -> str:
+        """Where hosts find an image: `/v2/images/ID`."""
+        return f"{self._settings.url}/v2/images/{image_id}"
+
+    @property
+    def needs_login(self) -> bool:
+        return self._user is not None
+
+    async def create(self, values: Mapping[str, Any], token: str | None) -> dict[str, Any]:
+        """Register an image as the caller; returns what Glance says of it. Raises GlanceRefuses, GlanceAway."""
+        status, found = await self._call("POST", "/v2/images", token, json=dict(values))
+        if status != 201:
+            refused = GlanceRefuses(reason=_words(found, status))
+            refused.status = status if status in (400, 403, 409, 413) else 400
+            raise refused
+        return found
+
+    async def delete(self, image_id: str, token: str | None) -> None:
+        """Remove an image that was registered a moment ago; one that is gone is fine."""
+        await self._call("DELETE", f"/v2/images/{image_id}", token)
+
+    async def check_store(self, store: str) -> None:
+        """Raise NoSuchStore unless Glance has a store of that name that can be written to."""
+        status, found = await self._call("GET", "/v2/info/stores", await self.login() or None)
+        stores = [each for each in found.get("stores") or () if isinstance(each, Mapping)] if status == 200 else []
+        writable = sorted(str(each.get("id")) for each in stores if each.get("read-only") not in (True, "true"))
+        if store not in writable:
+            raise NoSuchStore(store=store[:255], known=f"; it has {', '.join(writable)}" if writable else "")
+
+    async def _call(self, method: str, path: str, token: str | None, **more: Any) -> tuple[int, dict[str, Any]]:
+        if self._session is None:
+            context = self._settings.tls()
+            connector = aiohttp.TCPConnector(ssl=context if context is not None else True)
+            timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
+        headers = {"X-Auth-Token": token} if token and self._user is not None else {}
+        url = f"{self._settings.url}{path}"
+        try:
+            async with self._session.request(method, url, headers=headers, allow_redirects=False, **more) as answer:
+                if answer.status >= 500:
+                    raise GlanceAway(reason=f"it answered {answer.status}")
+                if answer.content_type != "application/json":
+                    return answer.status, {}
+                if (answer.content_length or 0) > _MOST_BYTES:
+                    raise GlanceAway(reason="its answer is too long")
+                body = await answer.json()
+                return answer.status, body if isinstance(body, dict) else {}
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise GlanceAway(reason=str(error) or "no answer in time") from None
+
+
+def _digest(found: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The strongest digest that is told."""
+    name, value = found.get("os_hash_algo"), found.get("os_hash_value")
+    if name in _DIGESTS and isinstance(value, str):
+        return str(name), value
+    value = found.get("checksum")
+    return ("md5", value) if isinstance(value, str) and len(value) == 32 else None
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62 else None
+
+
+def _words(found: Mapping[str, Any], status: int) -> str:
+    text = found.get("message")
+    return str(text)[:400].rstrip(".") if text else f"it answered {status}"

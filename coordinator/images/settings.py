@@ -1,0 +1,69 @@
+"""The `[images]` table of coordinator.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from agent.base.config import ConfigError, Section
+
+if TYPE_CHECKING:
+    import ssl
+
+
+class GlanceSettings(Section):
+    """`[images.glance]`: the Glance that keeps the images."""
+
+    url: str = Field(description="Address of the Glance, without `/v2`: `https://glance.example:9292`.")
+    auth: Literal["keystone", "none"] = Field(
+        "keystone",
+        description="How it is called: with tokens of the Keystone of `[identity.keystone]` (that user needs the role "
+        "`admin` to read and write images of all projects), or without any for a Glance that asks for none.",
+    )
+    ca_file: Path | None = Field(
+        None, description="Certificates that vouch for an https address; default: the system's."
+    )
+    timeout_s: float = Field(20.0, gt=0, description="Seconds after which a Glance that does not answer is away.")
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://[^\s/]+(/[^\s?#]*)?", value) or "@" in value:
+            raise ValueError("is not an address like https://glance.example:9292")
+        return value.rstrip("/").removesuffix("/v2")
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The context for `ca_file`; None without it. Raises ConfigError for a file that can not be used."""
+        if self.ca_file is None:
+            return None
+        import ssl
+
+        try:
+            return ssl.create_default_context(cafile=str(self.ca_file))
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                where="[images.glance]",
+                key="ca_file",
+                problem=f"{self.ca_file} can not be used: {error.strerror or error}",
+                remedy="Name a file of PEM certificates that the coordinator can read",
+            ) from None
+
+
+class ImagesSection(Section):
+    """`[images]`"""
+
+    service: Literal["catalog", "glance"] = Field(
+        "catalog",
+        description="Who keeps the images that volumes are made of: the built-in catalog (served at `/image`), "
+        "or a Glance.",
+    )
+    glance: GlanceSettings | None = Field(None, description="The Glance of service `glance`.")
+
+    @model_validator(mode="after")
+    def _has_glance(self) -> ImagesSection:
+        if self.service == "glance" and self.glance is None:
+            raise ValueError("service glance needs the table [images.glance] with url")
+        return self

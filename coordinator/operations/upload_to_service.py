@@ -1,0 +1,157 @@
+"""upload_to_service: a volume's bytes become the data of an image that was registered at the image service.
+
+The host of the volume sends them itself. The image was registered by the caller's own authority; when the data do
+not get there it is withdrawn again by the site's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from agent.base.errors import BrickyardError
+from agent.wire.jobs import ImageService, ImageUpload, ImageWithdraw
+from coordinator.images import info
+from coordinator.keys.store import KeyStore
+from coordinator.operations.accept import Requester, accept
+from coordinator.operations.image_source import Login, token_of
+from coordinator.operations.upload_volume import NewImage, inherited
+from coordinator.operations.volume_calls import volume_row
+from coordinator.operations.workflow import JobCall, JobStep, Workflow
+from coordinator.state import messages, metadata, types, volumes
+from coordinator.state.operations import Operation
+from coordinator.state.transition import move, move_if
+
+STORE = "image_service:store_id"
+"""The extra spec of a volume type that names a store of the image service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The image at the service: its address there, whether hosts need a login, and the clone of the volume's key."""
+
+    id: str
+    url: str
+    needs_login: bool
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to register: the fields of an image, and the key that was cloned for it."""
+
+    values: Mapping[str, Any]
+    key_id: str | None = field(default=None)
+
+
+def prepare(conn: Connection, requester: Requester, keys: KeyStore, wanted: NewImage, row: Row[Any]) -> Wanted:
+    """Check the volume and clone its key; raises TransitionRefused. Undone by `forget`."""
+    guards = (volumes.has_no_attachments(row.id),)
+    move(conn, "volume", row.id, "upload", guards=guards)
+    move(conn, "volume", row.id, "uploaded")
+    values: dict[str, Any] = inherited(metadata.read(conn, "volume-image", row.id))
+    key_id = None
+    if row.encryption_key_id is not None:
+        key_id = keys.clone(conn, row.encryption_key_id, project_id=row.project_id, user_id=requester.user_id)
+        values |= {
+            info.FORMAT: "LUKSv2" if row.encryption_format == "luks2" else "LUKSv1",
+            info.KEY_ID[0]: key_id,
+            info.KEY_POLICY[0]: info.DELETE_WITH_IMAGE,
+            info.DECRYPT_SIZE: str(row.usable_bytes),
+        }
+    return Wanted(
+        {
+            **values,
+            "name": wanted.name,
+            "visibility": wanted.visibility,
+            "protected": wanted.protected,
+            "disk_format": "raw",
+            "container_format": "luks" if key_id is not None else "bare",
+            "min_disk": row.size,
+        },
+        key_id,
+    )
+
+
+def forget(conn: Connection, keys: KeyStore, wanted: Wanted) -> None:
+    """Remove the key that was cloned for an image that will not be."""
+    if wanted.key_id is not None:
+        keys.delete(conn, wanted.key_id)
+
+
+def accept_upload(conn: Connection, requester: Requester, volume_id: str, image: Registered) -> Operation:
+    """Raises TransitionRefused."""
+    row = move(conn, "volume", volume_id, "upload", guards=(volumes.has_no_attachments(volume_id),))
+    args = {
+        "image_id": image.id,
+        "url": image.url,
+        "needs_login": image.needs_login,
+        "key_id": image.key_id,
+        "headers": _headers(conn, row),
+    }
+    return accept(conn, requester, kind="upload_to_service", resource_type="volume", resource_id=volume_id, args=args)
+
+
+def _headers(conn: Connection, row: Row[Any]) -> dict[str, str]:
+    """Where the service should put the data: the store of the volume's type, and beside which other image."""
+    found = {}
+    store = types.extra_specs(conn, row.volume_type_id).get(STORE) if row.volume_type_id else None
+    if store:
+        found["x-image-meta-store"] = store
+    base = metadata.read(conn, "volume-image", row.id).get("image_id")
+    if base:
+        found["x-openstack-base-image-ref"] = base
+    return found
+
+
+def workflow(keys: KeyStore, login: Login | None = None) -> Workflow:
+    """Version 1 of the workflow."""
+
+    def send(conn: Connection, operation: Operation) -> JobCall:
+        row, args = volume_row(conn, operation), operation.args
+        job = ImageUpload(
+            backend=row.backend, volume_id=row.id, image_id=args["image_id"], service=_service(args, args["headers"])
+        )
+        return JobCall(row.host_id, job, late=_late(args))
+
+    def withdraw(conn: Connection, operation: Operation) -> JobCall:
+        row, args = volume_row(conn, operation), operation.args
+        job = ImageWithdraw(image_id=args["image_id"], service=_service(args, {}))
+        return JobCall(row.host_id, job, late=_late(args))
+
+    def _late(args: Mapping[str, Any]) -> Any:
+        return token_of(login) if args["needs_login"] else None
+
+    def failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+        if operation.args["key_id"] is not None:
+            keys.delete(conn, operation.args["key_id"])
+        move_if(conn, "volume", operation.resource_id, "uploaded")
+        messages.record(conn, operation, error)
+
+    return Workflow(
+        kind="upload_to_service",
+        version=1,
+        steps=(JobStep("image", _nothing, undo=withdraw), JobStep("send", send)),
+        finished=_finished,
+        failed=failed,
+        attention=_attention,
+    )
+
+
+def _nothing(conn: Connection, operation: Operation) -> None:
+    """Only the undo of this step does something."""
+
+
+def _service(args: Mapping[str, Any], headers: dict[str, str]) -> ImageService:
+    return ImageService(url=args["url"], token=args["needs_login"], headers=headers)
+
+
+def _finished(conn: Connection, operation: Operation) -> None:
+    move(conn, "volume", operation.resource_id, "uploaded")
+
+
+def _attention(conn: Connection, operation: Operation, reason: str) -> None:
+    move_if(conn, "volume", operation.resource_id, "uploaded", attention=reason)
