@@ -12,6 +12,8 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from agent.base.reload import is_reloaded
+
 _WORDS: dict[Any, str] = {
     str: "string", int: "integer", float: "number", bool: "true or false", bytes: "bytes",
     SecretStr: "string", SecretBytes: "string", Any: "any", types.NoneType: "nothing",
@@ -28,22 +30,26 @@ class Key:
     default: str
     description: str
     when: str = ""
+    reloaded: bool = False
 
     @property
     def dotted(self) -> str:
         return ".".join("NAME" if part == "*" else part for part in self.parts)
 
 
-def keys(model: type[BaseModel], prefix: tuple[str, ...] = (), when: str = "") -> Iterator[Key]:
+def keys(
+    model: type[BaseModel], prefix: tuple[str, ...] = (), when: str = "", *, reloaded: bool = False
+) -> Iterator[Key]:
     """Every key of `model` and of the tables below it, in the order of the models."""
     for name, field in model.model_fields.items():
         here = (*prefix, field.alias or name)
-        tables = list(_tables(field.annotation))
+        tables, live = list(_tables(field.annotation)), reloaded or is_reloaded(field)
         if not tables:
-            yield Key(here, type_words(field.annotation, field), _default(field), field.description or "", when)
+            words = type_words(field.annotation, field)
+            yield Key(here, words, _default(field), field.description or "", when, live)
         for wild, table in tables:
             condition = _condition(table) if len(tables) > 1 else when
-            yield from keys(table, (*here, "*") if wild else here, condition)
+            yield from keys(table, (*here, "*") if wild else here, condition, reloaded=live)
 
 
 def known_keys(model: type[BaseModel]) -> list[tuple[str, ...]]:
@@ -57,10 +63,15 @@ def known_keys(model: type[BaseModel]) -> list[tuple[str, ...]]:
 
 def markdown(model: type[BaseModel]) -> str:
     """One table in Markdown: key, type, default, meaning."""
-    rows = ["| Key | Type | Default | Meaning |", "|---|---|---|---|"]
+    rows = [
+        "`↻`: a change is taken over at SIGHUP (`systemctl reload`); other changes wait for the next start.",
+        "",
+        "| Key | Type | Default | Meaning |",
+        "|---|---|---|---|",
+    ]
     for key in keys(model):
         meaning = f"{key.description} ({key.when})" if key.when else key.description
-        cells = (f"`{key.dotted}`", key.type, key.default, meaning)
+        cells = (f"`{key.dotted}`" + (" ↻" if key.reloaded else ""), key.type, key.default, meaning)
         rows.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
 

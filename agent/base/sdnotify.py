@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable
 
 
@@ -27,6 +28,11 @@ def notify(state: str) -> bool:
 def ready(status: str = "") -> bool:
     """Say that the service answers now."""
     return notify(f"READY=1\nSTATUS={status}" if status else "READY=1")
+
+
+def reloading() -> bool:
+    """Say that the configuration is being read again; `ready` ends it."""
+    return notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping(status: str = "") -> bool:

@@ -25,7 +25,7 @@ def serve(config: Path | None, sets: tuple[str, ...]) -> int:
     settings = load(AgentSettings, config, sets)
     from agent.server.main import run_agent
 
-    return run_agent(settings)
+    return run_agent(settings, reread=lambda: load(AgentSettings, config, sets))
 
 
 @click.command()

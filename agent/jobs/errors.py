@@ -52,6 +52,13 @@ class UnknownBackend(NotFound):
     hint = "Add a [backends.{backend}] section to the agent's configuration, or choose another host."
 
 
+class BackendAway(Temporary):
+    code = "backend.away"
+    retry_after = 5.0
+    sentence = "Back end {backend} is away: {reason}"
+    hint = "Mend its storage; it is tried again by itself, and so is the work."
+
+
 class JournalUnavailable(Temporary):
     code = "journal.unavailable"
     retry_after = 5.0

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.jobs.errors import NoConversion, NoDataPort, NoImageStore, UnknownBackend
+from agent.jobs.errors import BackendAway, NoConversion, NoDataPort, NoImageStore, UnknownBackend
 from agent.targets.errors import NoTarget
 
 if TYPE_CHECKING:
-    from agent.backends.base import Backend
+    from agent.backends.base import Backend, Trouble
     from agent.images.store import ImageStore
     from agent.jobs.conversion import Conversion
     from agent.jobs.journal import Journal
@@ -31,6 +31,7 @@ class Services:
     host: str
     journal: Journal
     backends: Mapping[str, Backend] = field(default_factory=dict)
+    away: Mapping[str, Trouble] = field(default_factory=dict)
     boot_id: str = ""
     rate_limit: int | None = None
     passphrase_iterations: int = 2_000_000
@@ -42,8 +43,10 @@ class Services:
     sealer: Sealer | None = None
 
     def backend(self, name: str) -> Backend:
-        """The back end of that name; UnknownBackend."""
+        """The back end of that name; UnknownBackend, BackendAway."""
         found = self.backends.get(name)
+        if found is None and name in self.away:
+            raise BackendAway(backend=name, reason=self.away[name].message)
         if found is None:
             raise UnknownBackend(
                 noun="back end", id=name, backend=name, known=", ".join(sorted(self.backends)) or "none"

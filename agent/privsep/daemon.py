@@ -1,6 +1,6 @@
 """The privileged daemon that `agent.privsep.door` wakes: `python3 -I -m agent.privsep.daemon` and what root settled.
 
-Its arguments: context, descriptors of the channel and of its sign of life, log level, limits.
+Its arguments: context, descriptors of the channel and of its sign of life, log level, limits, the limits' file.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ import logging
 import os
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 
+from agent.base.errors import BrickyardError
 from agent.privsep import limits, noeventlet
 
 
@@ -21,10 +24,12 @@ def main() -> None:
 
     from agent.privsep import contexts
 
-    name, channel_fd, life, level, allowed = sys.argv[1:]
+    name, channel_fd, life, level, allowed, file = sys.argv[1:]
     for fd in (int(channel_fd), int(life)):
         os.set_inheritable(fd, False)  # no tool is to hold them
-    limits.use(limits.from_text(allowed))
+    limits.use(limits.from_text(allowed), Path(file) if file else None)
+    with suppress(BrickyardError):
+        limits.again()  # it may have been asleep for long; a file that is refused leaves what root had read
     context = contexts.BY_NAME[name]
     channel = comm.ServerChannel(socket.socket(fileno=int(channel_fd)))
     logging.getLogger().setLevel(int(level))

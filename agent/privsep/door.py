@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from agent.privsep import limits as allowed
@@ -33,8 +34,8 @@ _DEATH_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Door:
     """The sleeping daemon of one context. `life` is a descriptor that is at its end once the daemon has ended."""
 
-    def __init__(self, name: str, limits: allowed.Limits) -> None:
-        """Start the shell. PrivilegeUnavailable when that fails."""
+    def __init__(self, name: str, limits: allowed.Limits, file: Path | None = None) -> None:
+        """Start the shell; `file` is where the limits may be read again. PrivilegeUnavailable when that fails."""
         self.name = name
         self._lock = threading.Lock()
         self._opened = False
@@ -42,7 +43,7 @@ class Door:
         woken, self._wake = os.pipe()
         self.life, alive = os.pipe()
         level = logging.getLogger().getEffectiveLevel()
-        settled = [name, str(theirs.fileno()), str(alive), str(level), allowed.to_text(limits)]
+        settled = [name, str(theirs.fileno()), str(alive), str(level), allowed.to_text(limits), str(file or "")]
         try:
             for fd in (theirs.fileno(), alive):
                 os.set_inheritable(fd, True)

@@ -45,6 +45,7 @@ class Limits:
 
 
 _current: Limits | None = None
+_file: Path | None = None
 
 
 def of_roots(roots: Sequence[str | Path], path: str = "the command line") -> Limits:
@@ -138,10 +139,23 @@ def from_text(text: str) -> Limits:
     return Limits(**{name: tuple(value) if isinstance(value, list) else value for name, value in values})
 
 
-def use(limits: Limits) -> None:
-    """Set the limits of this process."""
+def use(limits: Limits, file: Path | None = None) -> None:
+    """Set the limits of this process; `file` is where they may be read again."""
+    global _current, _file
+    _current, _file = limits, file
+
+
+def again() -> None:
+    """Read the file again that root named; LimitsInvalid leaves the limits as they are, a file that is gone allows
+    nothing. Nothing where root gave the limits on its command line.
+    """
     global _current
-    _current = limits
+    if _file is None:
+        return
+    try:
+        _current = read(_file)
+    except FileNotFoundError:
+        _current = Limits()
 
 
 def current() -> Limits:

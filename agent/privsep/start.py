@@ -95,7 +95,8 @@ def start(
     chosen = tuple(wanted() if names is None else names)
     for context in others:
         _fork(context)
-    client.set_mode("forked", doors={name: Door(name, found) for name in chosen})
+    file = None if roots is not None else limits_file
+    client.set_mode("forked", doors={name: Door(name, found, file) for name in chosen})
     return Privileges("forked", chosen)
 
 
@@ -139,6 +140,25 @@ def start_direct(
         context.set_client_mode(False)
     client.set_mode("direct")
     return Privileges("direct", tuple(contexts.BY_NAME))
+
+
+def limits_again() -> None:
+    """Let the daemons read the limits file again; each checks it as root did at the start. Blocking.
+
+    A file that is refused leaves the old limits in force, which the log says. Daemons that sleep read it when they
+    wake; where root gave the limits on its command line there is nothing to read.
+    """
+    if client.mode() != "forked":
+        return
+    from agent.base.log import get_logger
+    from agent.privsep import contexts, relimit
+
+    for name, verb in relimit.BY_CONTEXT.items():
+        if name in client.doors() and contexts.BY_NAME[name].channel is not None:
+            try:
+                client.invoke(verb)
+            except BrickyardError as error:
+                get_logger(__name__).error("the limits are refused, the old ones stay", context=name, reason=str(error))
 
 
 def watch(on_death: Callable[[str], None]) -> None:

@@ -144,7 +144,8 @@ def _view_routes(views: Views) -> list[web.RouteDef]:
         return _rows("pools", await views.pools())
 
     async def inventory(request: web.Request) -> web.Response:
-        return _rows("inventory", await views.inventory())
+        held, away = await views.inventory()
+        return _json({"inventory": [row.model_dump(mode="json") for row in held], "away": away})
 
     async def foreign(request: web.Request) -> web.Response:
         return _rows("foreign", await views.foreign())

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agent.base import lean, sdnotify, state_report
 from agent.base.log import get_logger
+from agent.base.reload import Reloads
 from agent.jobs.registry import LATE_MODULES
 from agent.privsep import account as accounts
 from agent.privsep import start as privsep
@@ -34,12 +35,14 @@ def run_agent(
     roots: Sequence[Path] | None = None,
     dev: bool = False,
     on_ready: Callable[[], None] | None = None,
+    reread: Callable[[], AgentSettings] | None = None,
 ) -> int:
     """Run an agent in this process until it is told to stop; returns the exit code.
 
     Call it from a process without threads and without an event loop. `roots` are the folders that privileged verbs
     may use where root says so itself (dev, demo); else the limits file says it. `dev` drops to `nobody` where there
-    is no user of ours. Raises what keeps it from starting (AccountInvalid, AgentRunning, IdentityMissing, PortTaken…).
+    is no user of ours. `reread` gives the configuration as it is now, for SIGHUP.
+    Raises what keeps it from starting (AccountInvalid, AgentRunning, IdentityMissing, PortTaken…).
     """
     settings.log.apply()
     settings.testing.apply()
@@ -63,12 +66,14 @@ def run_agent(
     lock = lock_state(settings.state_dir)
     try:
         log.info("privileges", mode=granted.mode, contexts=list(granted.contexts), reason=granted.reason or None)
-        return asyncio.run(_serve(settings, on_ready))
+        return asyncio.run(_serve(settings, on_ready, reread))
     finally:
         os.close(lock)
 
 
-async def _serve(settings: AgentSettings, on_ready: Callable[[], None] | None) -> int:
+async def _serve(
+    settings: AgentSettings, on_ready: Callable[[], None] | None, reread: Callable[[], AgentSettings] | None
+) -> int:
     stop, lost = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -87,6 +92,9 @@ async def _serve(settings: AgentSettings, on_ready: Callable[[], None] | None) -
     privsep.watch(daemon_ended)
     agent = Agent(settings)
     await agent.start()
+    reloads = Reloads(lambda: agent.reload(reread)) if reread is not None else None
+    if reloads is not None:
+        loop.add_signal_handler(signal.SIGHUP, reloads.asked)
     lean.settled()
     sdnotify.ready(f"serving on port {settings.agent.port}")
     if on_ready is not None:

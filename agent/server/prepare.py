@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -46,6 +47,8 @@ def make_folders(settings: AgentSettings, account: Account | None) -> None:
         try:
             _make(path, account)
         except OSError as error:
+            if key.startswith("backends."):
+                continue  # its back end says so when it is opened, and is tried again; others work
             raise FolderUnusable(path=str(path), key=key, reason=error.strerror or str(error)) from error
     if account is None:
         return
@@ -54,6 +57,13 @@ def make_folders(settings: AgentSettings, account: Account | None) -> None:
             _give_files(path, account)
         except OSError as error:
             raise FolderUnusable(path=str(path), key="agent.state_dir", reason=error.strerror or str(error)) from error
+
+
+def make_backend_folders(settings: AgentSettings) -> None:
+    """At a reload, as the agent's own user: what can not be made its back end says."""
+    for path in settings.folders.values():
+        with contextlib.suppress(OSError):
+            _make(path, None)
 
 
 def lock_state(state_dir: Path) -> int:

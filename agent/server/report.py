@@ -53,7 +53,7 @@ class Reporter:
 
     async def _digest_of_held(self) -> str:
         try:
-            inventory = await self._views.inventory()
+            inventory, away = await self._views.inventory()
             attached, exported = await self._views.attachments(), await self._views.exports()
         except BrickyardError as error:
             log.info("what the host holds can not be told", code=error.code, reason=str(error))
@@ -64,7 +64,7 @@ class Reporter:
         # How much of a volume is written changes all the time, and is no matter of comparison.
         held = [item.model_dump(mode="json", exclude={"allocated_bytes"}) for item in inventory]
         held.sort(key=lambda item: (item["kind"], item["backend"], item["id"]))
-        return _digest([held, [row.model_dump(mode="json") for row in (*attached, *exported)]])
+        return _digest([held, sorted(away), [row.model_dump(mode="json") for row in (*attached, *exported)]])
 
 
 def _digest(value: Any) -> str:

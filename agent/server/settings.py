@@ -13,6 +13,7 @@ from agent.backends.config import BackendConfig, FileBackendConfig, FolderConfig
 from agent.base.config import Section
 from agent.base.errors import Invalid
 from agent.base.ids import checked_name
+from agent.base.reload import RELOADED
 from agent.base.sections import LogConfig, TestingConfig
 from agent.images.config import ImagesConfig
 from agent.privsep.limits import DEFAULT_FILE
@@ -86,7 +87,7 @@ class AgentSettings(Section):
 
     agent: AgentSection = Field(default_factory=AgentSection, description="The host and its ports.")
     backends: dict[str, BackendConfig] = Field(
-        default_factory=dict, description="Where volumes live, by name: [backends.NAME]."
+        default_factory=dict, description="Where volumes live, by name: [backends.NAME].", json_schema_extra=RELOADED
     )
     targets: TargetsSection = Field(
         default_factory=TargetsSection, description="How volumes of this host are offered to other hosts."
@@ -94,7 +95,7 @@ class AgentSettings(Section):
     jobs: JobsSection = Field(default_factory=JobsSection, description="How many jobs run at once.")
     images: ImagesConfig = Field(default_factory=ImagesConfig, description="The image store of the site.")
     privsep: PrivsepSection = Field(default_factory=PrivsepSection, description="Privileges.")
-    log: LogConfig = Field(default_factory=LogConfig, description="Log lines.")
+    log: LogConfig = Field(default_factory=LogConfig, description="Log lines.", json_schema_extra=RELOADED)
     testing: TestingConfig = Field(default_factory=TestingConfig, description="Only for tests.")
 
     @field_validator("backends")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,6 +19,7 @@ from agent.host import facts as hostfacts
 from agent.jobs import desired, exports, records, remote
 from agent.jobs.offering import shown
 from agent.server.identity import keys
+from agent.server.troubles import config_issues, of_backend
 from agent.wire.results import ForeignItem, HostAttachment, HostExport, HostFacts, HostIssue, InventoryVolume, Pool
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Views:
     services: Services
     runner: Runner
     version: str
+    refused: Callable[[], str] = lambda: ""
     keeps_images: bool = False
     certificate: Path | None = None
     restoring: Restoring | None = None
@@ -78,6 +81,7 @@ class Views:
             keeps_images=self.keeps_images,
             capabilities=known.capabilities,
             job_kinds=self.runner.kinds,
+            backends=tuple(sorted({*self.services.backends, *self.services.away})),
         )
 
     async def _initiator_name(self, known: hostfacts.Facts) -> str | None:
@@ -106,18 +110,27 @@ class Views:
         """How a pool's volumes can be reached: what its back end says, and every target of this host."""
         return tuple(dict.fromkeys((*own, *self.services.targets)))
 
-    async def inventory(self) -> list[InventoryVolume]:
-        found = [
-            InventoryVolume(
-                backend=name,
-                kind=held.kind,
-                id=held.id,
-                device_bytes=held.device_bytes,
-                allocated_bytes=held.allocated_bytes,
-            )
-            for name, backend in self.services.backends.items()
-            for held in await backend.inventory()
-        ]
+    async def inventory(self) -> tuple[list[InventoryVolume], dict[str, str]]:
+        """All that is held; and by name the back ends that can not say, with the reason."""
+        away = {name: trouble.message for name, trouble in self.services.away.items()}
+        found: list[InventoryVolume] = []
+        for name, backend in self.services.backends.items():
+            try:
+                held = await backend.inventory()
+            except BrickyardError as error:
+                log.warning("a back end does not tell what it holds", backend=name, code=error.code, reason=str(error))
+                away[name] = str(error)
+                continue
+            found += [
+                InventoryVolume(
+                    backend=name,
+                    kind=one.kind,
+                    id=one.id,
+                    device_bytes=one.device_bytes,
+                    allocated_bytes=one.allocated_bytes,
+                )
+                for one in held
+            ]
         if self.services.images is not None:
             found += [
                 InventoryVolume(
@@ -129,7 +142,7 @@ class Views:
                 )
                 for stored in await self.services.images.inventory()
             ]
-        return found
+        return found, away
 
     async def foreign(self) -> list[ForeignItem]:
         """What the back ends could adopt."""
@@ -176,6 +189,8 @@ class Views:
             *self._mirror_issues(),
             *await self._job_issues(),
             *[issue for backend in self.services.backends.values() for issue in await _backend_issues(backend)],
+            *[of_backend(name, trouble) for name, trouble in self.services.away.items()],
+            *config_issues(self.refused()),
         ]
 
     async def health(self) -> dict[str, Any]:
@@ -245,16 +260,7 @@ async def _pools_of(backend: Backend) -> tuple[PoolState, ...]:
 
 
 async def _backend_issues(backend: Backend) -> list[HostIssue]:
-    return [
-        HostIssue(
-            code=trouble.code,
-            resource=backend.name,
-            message=trouble.message,
-            remedy=trouble.remedy,
-            since=datetime.fromtimestamp(trouble.since, UTC).isoformat(timespec="seconds"),
-        )
-        for trouble in await backend.issues()
-    ]
+    return [of_backend(backend.name, trouble) for trouble in await backend.issues()]
 
 
 def _days_left(certificate: Path) -> float:

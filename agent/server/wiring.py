@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from agent.backends.opening import opened
+from agent.backends.kept import Backends
+from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
 from agent.base.release import RELEASE
+from agent.base.reload import changes
 from agent.host.facts import boot_id
 from agent.jobs.conversion import Conversion, Fetch
 from agent.jobs.healing import Healing
@@ -21,9 +23,11 @@ from agent.jobs.restoring import Restoring
 from agent.jobs.runner import Runner, RunnerOptions
 from agent.jobs.sealing import Sealer
 from agent.jobs.services import Send, Services
+from agent.privsep.start import limits_again
 from agent.server.app import make_app
 from agent.server.errors import PortTaken, WrongName
 from agent.server.identity import Identity
+from agent.server.prepare import make_backend_folders
 from agent.server.settings import AgentSettings
 from agent.server.views import Views
 from agent.targets import registry
@@ -31,7 +35,6 @@ from agent.targets.dataport import DataPort
 from agent.wire.jobs import TransferRef
 
 if TYPE_CHECKING:
-    from agent.backends.base import Backend
     from agent.images.store import ImageStore
 
 log = get_logger(__name__)
@@ -44,6 +47,8 @@ class Agent:
 
     def __init__(self, settings: AgentSettings) -> None:
         self.settings = settings
+        self.backends = Backends()
+        self.refused = ""
         self._stack = AsyncExitStack()
         self._runner: Runner | None = None
         self._site: web.TCPSite | None = None
@@ -66,6 +71,25 @@ class Agent:
             left = await self._runner.stop(self.settings.agent.stop_grace_s)
             log.info("jobs stopped", handed_back=left)
         await self._stack.aclose()
+
+    async def reload(self, reread: Callable[[], AgentSettings]) -> None:
+        """Take over what may change while it runs; a configuration with a mistake changes nothing and is an issue."""
+        try:
+            new = await asyncio.to_thread(reread)
+        except BrickyardError as error:
+            self.refused = str(error)
+            log.error("the configuration is refused, the old one stays", reason=self.refused)
+            return
+        found = changes(self.settings, new)
+        kept = {
+            name: getattr(self.settings, name) for name in type(new).model_fields if name not in {"log", "backends"}
+        }
+        self.settings, self.refused = new.model_copy(update=kept), ""
+        new.log.apply()
+        await asyncio.to_thread(make_backend_folders, self.settings)
+        await asyncio.to_thread(limits_again)
+        await self.backends.follow(new.backends)
+        log.info("configuration reloaded", changed=list(found.taken), at_the_next_start=list(found.later) or None)
 
     async def _start(self) -> None:
         settings, stack = self.settings, self._stack
@@ -97,6 +121,7 @@ class Agent:
             services,
             runner,
             RELEASE,
+            refused=lambda: self.refused,
             keeps_images=services.images is not None,
             certificate=identity.tls.files.certificate,
             restoring=restoring,
@@ -107,14 +132,13 @@ class Agent:
 
     async def _services(self, identity: Identity, journal: Journal, data_port: DataPort) -> Services:
         settings = self.settings
-        backends: dict[str, Backend] = {}
-        for name, config in settings.backends.items():
-            backends[name] = await asyncio.to_thread(opened, name, config)
-            self._stack.callback(backends[name].close)
+        self._stack.callback(self.backends.close)
+        await self.backends.follow(settings.backends)
         return Services(
             host=identity.name,
             journal=journal,
-            backends=backends,
+            backends=self.backends,
+            away=self.backends.away,
             boot_id=boot_id(),
             rate_limit=settings.jobs.rate_limit,
             passphrase_iterations=settings.images.passphrase_iterations,

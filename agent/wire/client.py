@@ -103,10 +103,12 @@ class AgentClient:
     async def pools(self, timeout: float = 10.0) -> list[Pool]:
         return self._rows(Pool, "pools", await self._transport.call("GET", "/v1/pools", timeout=timeout))
 
-    async def inventory(self, timeout: float = 60.0) -> list[InventoryVolume]:
-        """Everything that the back ends hold."""
+    async def inventory(self, timeout: float = 60.0) -> tuple[list[InventoryVolume], dict[str, str]]:
+        """Everything that the back ends hold; and by name those that can not say now, with the reason."""
         answer = await self._transport.call("GET", "/v1/inventory", timeout=timeout)
-        return self._rows(InventoryVolume, "inventory", answer)
+        held = self._rows(InventoryVolume, "inventory", answer)
+        away = answer.get("away", {})
+        return held, {str(name): str(reason) for name, reason in away.items()} if isinstance(away, dict) else {}
 
     async def foreign(self, timeout: float = 30.0) -> list[ForeignItem]:
         """What the back ends could adopt; NotFound from an agent of before that."""

@@ -167,6 +167,7 @@ class HostFacts(Wire):
     keeps_images: bool = False
     capabilities: tuple[str, ...] = ()
     job_kinds: tuple[str, ...] = ()
+    backends: tuple[str, ...] | None = None
 
 
 class Report(Wire):

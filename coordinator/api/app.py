@@ -10,6 +10,8 @@ from coordinator.api.dispatch import Dispatcher, Hooks
 from coordinator.api.route import Resource
 from coordinator.api.services import Services
 
+SERVICES = web.AppKey("services", Services)
+
 
 def make_app(resources: Iterable[Resource], services: Services, hooks: Hooks | None = None) -> web.Application:
     """An application that serves `resources`; run it with `aiohttp.web.AppRunner(app, access_log=None)`."""
@@ -21,6 +23,7 @@ def make_app(resources: Iterable[Resource], services: Services, hooks: Hooks | N
     own = (discovery(), metrics())
     everything = (*served, *own, documents((*served, *own)))
     app = web.Application(client_max_size=0)
+    app[SERVICES] = services
 
     async def closed(_app: web.Application) -> None:
         await services.authenticator.close()

@@ -38,4 +38,6 @@ def serve(config: Path | None, sets: tuple[str, ...]) -> int:
     from coordinator.server.main import run_coordinator
     from coordinator.server.settings import CoordinatorSettings
 
-    return run_coordinator(load(CoordinatorSettings, config, sets))
+    return run_coordinator(
+        load(CoordinatorSettings, config, sets), reread=lambda: load(CoordinatorSettings, config, sets)
+    )

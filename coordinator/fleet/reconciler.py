@@ -6,6 +6,8 @@ Differences become issues with a remedy. Nothing is repaired silently, and no da
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select
@@ -26,6 +28,7 @@ from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
 
 CODES = (
+    "backend.away",
     "volume.missing-data",
     "volume.size-differs",
     "volume.orphan",
@@ -55,14 +58,14 @@ class Reconciler:
         began = utcnow()
         before = await self._db.read(_busy)
         try:
-            inventory = await known.client.inventory()
+            inventory, away = await known.client.inventory()
             attached = await known.client.attachments()
             exported = await known.client.exports()
         except NotFound:
             return True
 
         def compared(conn: Connection) -> tuple[list[Issue], set[str]]:
-            found = [*differences(conn, host_id, inventory, attached), *of_exports(conn, host_id, exported)]
+            found = [*differences(conn, host_id, inventory, attached, away), *of_exports(conn, host_id, exported)]
             return found, before | _moved(conn, [issue.resource_id for issue in found], began)
 
         found, unsure = await self._db.read(compared)
@@ -72,7 +75,8 @@ class Reconciler:
                 if issue.resource_id not in unsure:
                     issues.raise_issue(conn, issue)
             # An open issue of what can not be judged this time is neither confirmed nor closed.
-            issues.settle(conn, host_id, CODES, {(issue.code, issue.resource_id) for issue in found})
+            judged = [code for code in CODES if not (away and code.startswith(("volume.", "snapshot.")))]
+            issues.settle(conn, host_id, judged, {(issue.code, issue.resource_id) for issue in found})
 
         open_before: bool = await self._db.read(lambda conn: issues.any_open(conn, host_id, CODES))
         if found or open_before:
@@ -99,11 +103,14 @@ def _moved(conn: Connection, asked: list[str], since: datetime.datetime) -> set[
 
 
 def differences(
-    conn: Connection, host_id: str, inventory: list[InventoryVolume], attached: list[HostAttachment]
-) -> list[Issue]:
-    """All differences of one host, as issues that are not stored yet."""
+    conn: Connection, host_id: str, inventory: list[InventoryVolume], attached: list[HostAttachment],
+    away: Mapping[str, str] = MappingProxyType({}),
+) -> list[Issue]:  # fmt: skip
+    """All differences of one host, as issues that are not stored yet; of back ends that are `away` only that."""
     held: Held = {(item.kind, item.id): item for item in inventory}
-    found = [*_volumes(conn, host_id, held), *_snapshots(conn, host_id, held), *_images(conn, host_id, held)]
+    found = [_away(host_id, backend, reason) for backend, reason in away.items()]
+    found += [*_volumes(conn, host_id, held, away), *_snapshots(conn, host_id, held, away)]
+    found += _images(conn, host_id, held)
     found += _attachments(conn, host_id, attached)
     known = _known_ids(conn, [held_id for _, held_id in held])
     for (kind, held_id), item in held.items():
@@ -133,11 +140,22 @@ def _known_ids(conn: Connection, asked: list[str]) -> set[str]:
     return known
 
 
-def _volumes(conn: Connection, host_id: str, held: Held) -> list[Issue]:
+def _away(host_id: str, backend: str, reason: str) -> Issue:
+    return Issue(
+        code="backend.away",
+        resource_type="backend",
+        resource_id=f"{host_id}@{backend}"[:64],
+        host_id=host_id,
+        sentence=f"Back end {host_id}@{backend} can not be used: {reason}",
+        remedy=f"Run on host {host_id}: brickyard-agent doctor. It is tried again by itself.",
+    )
+
+
+def _volumes(conn: Connection, host_id: str, held: Held, away: Mapping[str, str]) -> list[Issue]:
     rows = conn.execute(select(volumes).where(volumes.c.host_id == host_id, ~volumes.c.deleted))
     found = []
     for row in rows:
-        if row.status in _BUSY or row.status.startswith("error"):
+        if row.status in _BUSY or row.status.startswith("error") or row.backend in away:
             continue
         item = held.get(("volume", row.id))
         if item is None:
@@ -150,13 +168,17 @@ def _volumes(conn: Connection, host_id: str, held: Held) -> list[Issue]:
     return found
 
 
-def _snapshots(conn: Connection, host_id: str, held: Held) -> list[Issue]:
+def _snapshots(conn: Connection, host_id: str, held: Held, away: Mapping[str, str]) -> list[Issue]:
     query = (
-        select(snapshots)
+        select(snapshots, volumes.c.backend)
         .join(volumes, volumes.c.id == snapshots.c.volume_id)
         .where(volumes.c.host_id == host_id, ~snapshots.c.deleted, snapshots.c.status == "available")
     )
-    return [_missing("snapshot", row, host_id) for row in conn.execute(query) if ("snapshot", row.id) not in held]
+    return [
+        _missing("snapshot", row, host_id)
+        for row in conn.execute(query)
+        if ("snapshot", row.id) not in held and row.backend not in away
+    ]
 
 
 def _images(conn: Connection, host_id: str, held: Held) -> list[Issue]:

@@ -50,6 +50,10 @@ class Policy:
                 _log.warning("the policy file sets a rule that does not exist", path=str(path), rule=name)
         return cls(_enforced(path), _keys_of([*RULES.values(), *given.values()]))
 
+    def take_over(self, other: Policy) -> None:
+        """Decide as `other` from now on: the operator's file has changed."""
+        self.rules, self._keys, self._verdicts = other.rules, other._keys, {}
+
     def allows(self, rule: str, principal: Principal, target: Mapping[str, Any] | None = None) -> bool:
         """Whether `principal` may do `rule` to `target` (default: something of his own); LookupError: no such rule."""
         if target is None:

@@ -18,13 +18,15 @@ from coordinator.operations.acknowledge import Acknowledger
 from coordinator.operations.errors import NotCancellable, NotRetryable
 from coordinator.operations.jobs import AWAY_DEADLINE_S, MEMBER_LEASE_S, Agents, Conversation
 from coordinator.operations.leases import Leases
+from coordinator.operations.progress import SharedProgress
 from coordinator.operations.run import Run
 from coordinator.operations.slots import Slot
 from coordinator.operations.watch import Watchers
 from coordinator.operations.workflow import Workflow, Workflows
 from coordinator.state import news, operations
 from coordinator.state.database import Database
-from coordinator.state.errors import DatabaseUnavailable, LeaseLost
+from coordinator.state.doubt import was_kept
+from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 
@@ -64,12 +66,22 @@ class Engine:
         self._epochs: dict[str, int] = {}
         self._cancels: dict[str, asyncio.Event] = {}
         self._acknowledger = Acknowledger(agents)
+        self._progress = SharedProgress(db, self.watchers, self._epochs, owner)
         self._background: list[asyncio.Task[None]] = []
+
+    def wait_for_hosts(self, seconds: float) -> None:
+        """How long operations that begin from now on wait for a host that is away."""
+        self._away_deadline_s = seconds
 
     async def begin(self) -> None:
         """Take over what a former owner left, then keep the leases."""
         await self._leases.begin()
         self._background = [asyncio.create_task(self._acknowledger.run())]
+        if not self._exclusive:
+            self._background.append(asyncio.create_task(self._progress.run()))
+            loop = asyncio.get_running_loop()
+            heard = self.watchers.stir
+            self.db.news.follow(news.PROGRESS, lambda key: loop.call_soon_threadsafe(heard, key))
 
     async def close(self, grace_s: float = 5.0) -> None:
         """Let running steps end for a while; what is left is resumed by its next owner."""
@@ -84,7 +96,19 @@ class Engine:
 
     async def submit(self, fn: Callable[[Connection], tuple[Operation, T]]) -> tuple[Operation, T]:
         """Run an accepting transaction; when it has committed, its operation starts."""
-        operation, value = await self.db.write(fn)
+        made: list[tuple[Operation, T]] = []
+
+        def remembered(conn: Connection) -> tuple[Operation, T]:
+            made[:] = [fn(conn)]
+            return made[0]
+
+        try:
+            operation, value = await self.db.write(remembered)
+        except CommitInDoubt as doubt:
+            operation, value = made[0]
+            known = operation.id
+            if not await was_kept(self.db, doubt, lambda conn: operations.get(conn, known) is not None):
+                raise DatabaseUnavailable(reason=str(doubt.context["reason"])) from doubt
         fault_point("coordinator.accepted")
         self.start(operation)
         return operation, value
@@ -170,6 +194,8 @@ class Engine:
 
     def progress(self, operation_id: str, progress: Mapping[str, Any]) -> None:
         self.watchers.progress(operation_id, progress)
+        if not self._exclusive:
+            self._progress.note(operation_id)
 
     async def waiting(self, operation: Operation, reason: str | None) -> None:
         """Make a wait visible on the row and as an issue, with its beginning."""

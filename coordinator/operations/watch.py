@@ -31,6 +31,13 @@ class Watchers:
         watched.changed.set()
         watched.changed = asyncio.Event()
 
+    def stir(self, operation_id: str) -> None:
+        """Its row has changed elsewhere: those who wait look at it again."""
+        watched = self._by_id.get(operation_id)
+        if watched is not None:
+            watched.changed.set()
+            watched.changed = asyncio.Event()
+
     def watched(self, operation_id: str) -> bool:
         """Whether anybody waits for its end."""
         found = self._by_id.get(operation_id)

@@ -40,6 +40,10 @@ class Housekeeper:
         self._db, self._kept, self._refresh = db, kept(section), refresh
         self._interval_s, self._look_s = section.interval_s, look_s
 
+    def follow(self, section: HousekeepingSection) -> None:
+        """The configuration has changed."""
+        self._kept, self._interval_s = kept(section), section.interval_s
+
     async def run(self) -> None:
         purged = time.monotonic()
         while True:

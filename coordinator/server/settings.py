@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from agent.base.config import Section
+from agent.base.reload import RELOADED
 from agent.base.sections import LogConfig, TestingConfig
 from coordinator.api.settings import ApiSettings
 from coordinator.compute.settings import ComputeSettings
@@ -70,8 +71,9 @@ class FleetSection(Section):
 
     poll_interval_s: float = Field(30.0, gt=0, description="Seconds between polls of a host that answers.")
     away_deadline_s: float = Field(
-        86400.0, gt=0, description="Seconds that an operation waits for a host before it ends with an error."
-    )
+        86400.0, gt=0, description="Seconds that an operation waits for a host before it ends with an error.",
+        json_schema_extra=RELOADED,
+    )  # fmt: skip
     member_lease_s: float = Field(
         30.0, ge=1, le=3600,
         description="Seconds unheard after which a host gives up its jobs on back ends that hosts share "
@@ -108,15 +110,16 @@ class CoordinatorSettings(Section):
     scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings, description="Where volumes are placed.")
     quota: QuotaSettings = Field(default_factory=QuotaSettings, description="How usage is counted.")
     housekeeping: HousekeepingSection = Field(
-        default_factory=HousekeepingSection, description="How long rows are kept that nobody works with any more."
-    )
+        default_factory=HousekeepingSection, description="How long rows are kept that nobody works with any more.",
+        json_schema_extra=RELOADED,
+    )  # fmt: skip
     compute: ComputeSettings = Field(default_factory=ComputeSettings, description="The compute service.")
     notifications: NotificationsSettings = Field(
         default_factory=NotificationsSettings, description="Events that are sent out."
     )
     images: ImagesSection = Field(default_factory=ImagesSection, description="Where images are kept.")
     keys: KeysSection = Field(default_factory=KeysSection, description="Where secrets are sealed.")
-    log: LogConfig = Field(default_factory=LogConfig, description="Log lines.")
+    log: LogConfig = Field(default_factory=LogConfig, description="Log lines.", json_schema_extra=RELOADED)
     testing: TestingConfig = Field(default_factory=TestingConfig, description="Only for tests.")
 
     @model_validator(mode="after")

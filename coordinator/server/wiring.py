@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from sqlalchemy import Connection
 
+from agent.base.errors import BrickyardError
 from agent.base.ids import new_id
 from agent.base.log import get_logger
 from agent.base.release import RELEASE
+from agent.base.reload import changes
 from agent.wire.tls import TlsIdentity
-from coordinator.api.app import make_app
+from coordinator.api.app import SERVICES, make_app
 from coordinator.api.dispatch import Crash, Hooks
 from coordinator.api.resource_filters import ResourceFilters
 from coordinator.api.resources import all_resources
@@ -79,6 +81,7 @@ class Coordinator:
     depository: Depository | None = None
     port: int = 0
     background: set[asyncio.Task[None]] = field(default_factory=set)
+    housekeeper: Housekeeper | None = None
     _runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -106,7 +109,8 @@ class Coordinator:
     def _housekeeper(self) -> Housekeeper:
         tokens = self.opened.tokens
         refresh = tokens.refresh if isinstance(tokens, SharedTokenKeys) else None
-        return Housekeeper(self.opened.db, self.settings.housekeeping, refresh=refresh)
+        self.housekeeper = Housekeeper(self.opened.db, self.settings.housekeeping, refresh=refresh)
+        return self.housekeeper
 
     async def _enrolment_port(self) -> None:
         section = self.settings.enrolment
@@ -117,6 +121,33 @@ class Coordinator:
                 purpose="enrolment", address=section.listen, port=section.port, key="enrolment.port",
                 reason=error.strerror or str(error),
             ) from error  # fmt: skip
+
+    async def reload(self, reread: Callable[[], CoordinatorSettings]) -> None:
+        """Take over what may change while it runs; a configuration with a mistake changes nothing and is an issue."""
+        about = ("config.refused", "coordinator", socket.gethostname()[:64])
+        try:
+            new = await asyncio.to_thread(reread)
+            file = new.identity.policy_file
+            if file is not None and file == self.settings.identity.policy_file:
+                self.app[SERVICES].policy.take_over(await asyncio.to_thread(Policy.from_file, file))
+        except BrickyardError as error:
+            log.error("the configuration is refused, the old one stays", reason=str(error))
+            issue = Issue(
+                *about, sentence=f"The changed configuration was refused, the old one is in force: {error}",
+                remedy="Correct it (brickyard-coordinator config check), then: systemctl reload brickyard-coordinator",
+            )  # fmt: skip
+            await self.opened.db.write(lambda conn: issues.raise_issue(conn, issue))
+            return
+        found = changes(self.settings, new)
+        fleet = self.settings.fleet.model_copy(update={"away_deadline_s": new.fleet.away_deadline_s})
+        taken = {"log": new.log, "housekeeping": new.housekeeping, "fleet": fleet}
+        self.settings = self.settings.model_copy(update=taken)
+        new.log.apply()
+        self.engine.wait_for_hosts(fleet.away_deadline_s)
+        if self.housekeeper is not None:
+            self.housekeeper.follow(new.housekeeping)
+        await self.opened.db.write(lambda conn: issues.close(conn, about[0], about[2]))
+        log.info("configuration reloaded", changed=list(found.taken), at_the_next_start=list(found.later) or None)
 
     async def stop(self) -> None:
         """Stop accepting, let running steps end for a while, hand the rest back."""

@@ -187,12 +187,15 @@ class Database:
             yield conn
 
     def _commit(self, conn: Connection) -> None:
+        backend = self.kind.backend(conn)
         try:
             conn.exec_driver_sql("COMMIT")
         except DBAPIError as error:
             if self.kind.alone or not error.connection_invalidated:
                 raise
-            raise CommitInDoubt(reason=_reason(error)) from error
+            doubt = CommitInDoubt(reason=_reason(error))
+            doubt.backend = backend
+            raise doubt from error
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -25,7 +25,9 @@ class DatabaseUnavailable(Temporary):
 
 
 class CommitInDoubt(DatabaseUnavailable):
-    """The connection broke between asking for the commit and hearing of it."""
+    """The connection broke between asking for the commit and hearing of it; `backend` was the server's process."""
+
+    backend: int | None = None
 
     code = "state.commit-in-doubt"
     sentence = "The database went away while it committed ({reason}); what was asked for may have been done."

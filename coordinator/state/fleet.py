@@ -14,6 +14,7 @@ from coordinator.state.locks import held
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.enrolment import enrolled_hosts
 from coordinator.state.tables.fleet import hosts, pools
+from coordinator.state.tables.volumes import volumes as volume_table
 
 _AT_ONCE = 500
 
@@ -96,6 +97,8 @@ def report(conn: Connection, host_id: str, facts: HostFacts | None, found: Seque
     if facts is not None:
         told = {"keeps_images": facts.keeps_images, "facts": facts.model_dump(mode="json")}
         conn.execute(update(hosts).where(hosts.c.id == host_id).values(**told))
+        if facts.backends is not None:
+            _drop_pools(conn, host_id, facts.backends)
     if found is None:
         return
     columns = (pools.c.id, pools.c.reported, pools.c.provisioned_bytes, pools.c.present)
@@ -116,6 +119,14 @@ def report(conn: Connection, host_id: str, facts: HostFacts | None, found: Seque
     if stored.keys() - set(present):
         gone = (pools.c.host_id == host_id, pools.c.present, pools.c.id.not_in(present))
         conn.execute(update(pools).where(*gone).values(present=False))
+
+
+def _drop_pools(conn: Connection, host_id: str, configured: Sequence[str]) -> None:
+    """Pools of back ends that the host has no more are forgotten once no volume is on them."""
+    empty = ~exists().where(
+        volume_table.c.pool_id == pools.c.id, volume_table.c.host_id == host_id, ~volume_table.c.deleted
+    )
+    conn.execute(delete(pools).where(pools.c.host_id == host_id, pools.c.backend.not_in(configured), empty))
 
 
 def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:

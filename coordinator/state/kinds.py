@@ -26,6 +26,11 @@ class Kind:
     in_transaction: Callable[[Any], bool]
     unavailable: Callable[[DBAPIError], bool]
 
+    def backend(self, conn: Connection) -> int | None:
+        """The process of the server that works for this connection; None where there is no server."""
+        info = getattr(conn.connection.dbapi_connection, "info", None)
+        return None if info is None else int(info.backend_pid)
+
     def is_open(self, conn: Connection) -> bool:
         """Whether a transaction is under way (some failures end it by themselves)."""
         return not conn.invalidated and self.in_transaction(conn.connection.dbapi_connection)

@@ -11,6 +11,8 @@ from typing import Protocol
 Heard = Callable[[str], object]
 ENDED, CANCELLED, FREED, HOSTS, HOST_UP = "ended", "cancelled", "freed", "hosts", "host-up"
 """Topics: an operation (id) ended or is to be cancelled; operations were let go; hosts joined or left; one answers."""
+PROGRESS = "progress"
+"""Topic: an operation (id) has come further."""
 COMPLETED = "completed"
 """Topic: a server has enlarged a volume (id), or could not."""
 

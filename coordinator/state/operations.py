@@ -190,6 +190,13 @@ def fenced(conn: Connection, operation: Operation, **values: Any) -> Operation:
     return _of(row)
 
 
+def note_progress(conn: Connection, owner: str, told: Collection[tuple[str, int, dict[str, Any]]]) -> None:
+    """Store (id, epoch, progress) of operations that are still this owner's; in a fixed order of rows."""
+    for operation_id, epoch, progress in told:
+        mine = (operations.c.id == operation_id, operations.c.owner == owner, operations.c.epoch == epoch, is_active())
+        conn.execute(update(operations).where(*mine).values(progress=progress))
+
+
 def step_done(conn: Connection, operation: Operation, step: str, result: dict[str, Any] | None) -> Operation:
     """Store a step's result under the fence."""
     entry = {**operation.steps.get(step, {}), "state": "done", "result": result}

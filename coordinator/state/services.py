@@ -24,21 +24,26 @@ _FROZEN = {
 
 
 def backends(conn: Connection) -> Sequence[Any]:
-    """One row per host and back end, with zone, cluster, enabled, reachable, disabled_reason and last_seen."""
+    """One row per host and back end, with zone, cluster, enabled, reachable, disabled_reason and last_seen.
+
+    A back end that its host can not use now counts as one that can not be reached.
+    """
     query = (
         select(
             hosts.c.id.label("host_id"),
             pools.c.backend,
             hosts.c.availability_zone,
             hosts.c.enabled,
-            hosts.c.reachable,
+            and_(hosts.c.reachable, func.coalesce(func.max(case((pools.c.present, 1), else_=0)), 1) == 1).label(
+                "reachable"
+            ),
             hosts.c.disabled_reason,
             hosts.c.last_seen,
             func.min(case((pools.c.disabled, 1), else_=0)).label("disabled"),
             func.max(case((pools.c.frozen, 1), else_=0)).label("frozen"),
             func.max(pools.c.cluster_name).label("cluster_name"),
         )
-        .select_from(hosts.outerjoin(pools, and_(pools.c.host_id == hosts.c.id, pools.c.present)))
+        .select_from(hosts.outerjoin(pools, pools.c.host_id == hosts.c.id))
         .group_by(hosts.c.id, pools.c.backend)
         .order_by(hosts.c.id, pools.c.backend)
     )

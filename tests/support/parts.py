@@ -60,7 +60,9 @@ def _coordinator(request: Request, ready: int) -> int:
         task = asyncio.get_running_loop().create_task(_serving(coordinator, request["hosts"], ready))
         coordinator.background.add(task)
 
-    return run_coordinator(settings, on_ready)
+    return run_coordinator(
+        settings, on_ready, reread=lambda: load(CoordinatorSettings, Path(request["config"]), request["sets"])
+    )
 
 
 async def _serving(coordinator: Coordinator, hosts: list[str], ready: int) -> None:
@@ -87,4 +89,7 @@ def _agent(request: Request, ready: int) -> int:
         asyncio.run(joining)
         keys.close()
     roots = [backend.path for backend in settings.backends.values()]
-    return run_agent(settings, roots=roots, dev=True, on_ready=lambda: say(ready, {"serves": section.host}))
+    return run_agent(
+        settings, roots=roots, dev=True, on_ready=lambda: say(ready, {"serves": section.host}),
+        reread=lambda: load(AgentSettings, Path(request["config"]), request["sets"]),
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection
@@ -21,6 +22,7 @@ from coordinator.state.tables.operations import operations as table
 
 _SEEN = "brickyard:operations:get"
 _LONGEST_WAIT_S = 60
+_LOOK_S = 2.0
 _FIELDS = (
     "id", "kind", "resource_type", "resource_id", "project_id", "user_id", "request_id", "state", "step", "waiting",
     "error", "cancel_requested", "created_at", "updated_at", "finished_at",
@@ -58,10 +60,12 @@ class OperationList(Answer):
 def view(call: Call, operation: Any) -> dict[str, Any]:
     """An operation (or its row) as an answer, without arguments and results."""
     seq, progress = call.services.get(Engine).watchers.latest(operation.id)
+    if progress is None and operation.progress is not None:
+        seq, progress = _shared_seq(operation), operation.progress["told"]
     return {
         **{name: getattr(operation, name) for name in _FIELDS},
         "steps": {name: str(step.get("state", "")) for name, step in operation.steps.items()},
-        "progress": progress if progress is not None else operation.progress,
+        "progress": progress,
         "seq": seq,
     }
 
@@ -99,8 +103,31 @@ async def show(call: Call) -> dict[str, Any]:
     return view(call, operation)
 
 
+def _shared_seq(operation: Operation) -> int:
+    """The number of the progress that the coordinator which works on it has stored."""
+    return int((operation.progress or {}).get("seq", 0))
+
+
+async def _elsewhere(call: Call, operation: Operation, wait: float) -> Operation:
+    """Another coordinator works on it: its row is looked at, at each news and now and then."""
+    watchers, after = call.services.get(Engine).watchers, whole(call, "after", _shared_seq(operation), 1 << 40)
+    deadline = time.monotonic() + wait
+    while operation.state in ACTIVE and _shared_seq(operation) <= after:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        await watchers.change(operation.id, watchers.latest(operation.id)[0], min(left, _LOOK_S))
+        operation = await call.services.db.read(lambda conn: _mine(conn, call))
+    if operation.state not in ACTIVE:
+        watchers.end(operation)
+    return operation
+
+
 async def _watched(call: Call, operation: Operation, wait: float) -> Operation:
-    watchers = call.services.get(Engine).watchers
+    engine = call.services.get(Engine)
+    if operation.id not in engine.held():
+        return await _elsewhere(call, operation, wait)
+    watchers = engine.watchers
     after = whole(call, "after", watchers.latest(operation.id)[0], 1 << 40)
     change = asyncio.ensure_future(watchers.change(operation.id, after, wait))
     await asyncio.sleep(0)

@@ -100,9 +100,11 @@ async def look(engine: Engine, row: Row[Any]) -> Seen:
     if client is None:
         return Seen(row.host_id, row.updated_at, reason="it is not enrolled" if row.host_id else "")
     try:
-        inventory, attached = await client.inventory(), await client.attachments()
+        (inventory, away), attached = await client.inventory(), await client.attachments()
     except BrickyardError as error:
         return Seen(row.host_id, row.updated_at, reason=str(error))
+    if row.backend in away:
+        return Seen(row.host_id, row.updated_at, reason=away[row.backend])
     return repair_volume.seen_of(row, inventory, attached)
 
 

@@ -165,7 +165,7 @@ async def test_an_image_is_fetched_converted_and_survives_a_kill(agent: AgentPro
             assert refused.error.code == "image.checksum"
             assert files(agent) == {f"volumes/{volume}"}
             assert (await finish(client, "i-2/delete/1", 1, ImageDelete(image_id=image))).state == "done"
-            assert await client.inventory() == []
+            assert await client.inventory() == ([], {})
     finally:
         await store.kill()
 

@@ -135,7 +135,7 @@ async def test_a_journal_of_an_earlier_release_is_taken_up(agent: AgentProcess, 
         create = VolumeCreate(backend="files", volume_id=VOLUMES["secret"], size_bytes=MIB, encryption=LuksFormat())
         status = await finish(client, "op-secret/make/1", 1, create, volume=WireSecret.of("passphrase", b"x"))
         assert status.state == "done", status
-        held = {(one.kind, one.id) for one in await client.inventory()}
+        held = {(one.kind, one.id) for one in (await client.inventory())[0]}
         assert held == {("volume", VOLUMES[name]) for name in ("source", "clone", "fresh", "secret")}
         assert (agent.volumes / "volumes" / VOLUMES["clone"]).read_bytes() == content
         with pytest.raises(Exception, match="too late"):

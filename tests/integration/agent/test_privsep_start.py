@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -340,3 +341,47 @@ except VerbRefused as error:
     code = f"ROOT = {str(ROOT)!r}\n" + code
     with traversable() as base:
         assert "none of the allowed roots" in run(code, base)["text"]
+
+
+def test_limits_are_read_again_by_the_daemons_with_the_same_checks() -> None:
+    """A root that is added is allowed from then on; a file that is another's changes nothing; one that is gone, all."""
+    code = """
+limits = base / "limits.toml"
+limits.write_text("")
+start.start(["block"], limits_file=limits)
+nobody = account.choose("nobody")
+from agent.privsep import block, client
+path = volume()
+os.chown(path, 65534, 65534)
+
+def verdict():
+    try:
+        client.invoke(block.loop_attach, str(path), False, str(uuid.uuid4()))
+    except VerbRefused as error:
+        return error.code
+    except BrickyardError as error:
+        return "allowed" if "refused" not in error.code else error.code
+    return "allowed"
+
+from agent.base.errors import BrickyardError
+seen = [verdict()]
+limits.write_text(f'[block]\\nroots = ["{base / "root"}"]\\n')
+seen.append(verdict())
+start.limits_again()
+seen.append(verdict())
+limits.write_text("")
+os.chown(limits, 65534, 65534)
+start.limits_again()
+seen.append(verdict())
+limits.unlink()
+start.limits_again()
+seen.append(verdict())
+told(seen=seen)
+"""
+    with traversable() as base:
+        found = run(code, base)
+        for name in bound(base):
+            subprocess.run(["losetup", "-d", f"/dev/{name}"], check=False)
+    first = found["seen"][0]
+    assert first != "allowed"
+    assert found["seen"] == [first, first, "allowed", "allowed", first]

@@ -60,7 +60,7 @@ async def test_a_volume_is_made_told_and_removed(agent: AgentProcess) -> None:
         assert "volume.create" in facts.job_kinds
         pools = await client.pools()
         assert [(pool.backend, pool.driver) for pool in pools] == [("files", "file")]
-        assert [(held.kind, held.id) for held in await client.inventory()] == [("volume", volume)]
+        assert [(held.kind, held.id) for held in (await client.inventory())[0]] == [("volume", volume)]
         assert await client.attachments() == []
         assert await client.exports() == []
         assert await client.issues() == []
@@ -70,7 +70,7 @@ async def test_a_volume_is_made_told_and_removed(agent: AgentProcess) -> None:
         assert "brickyard_agent_request_seconds" in page
         status = await finish(client, "op-2/remove/1", 1, VolumeDelete(backend="files", volume_id=volume))
         assert status.state == "done"
-        assert await client.inventory() == []
+        assert await client.inventory() == ([], {})
 
 
 async def test_a_report_tells_what_the_caller_does_not_have(agent: AgentProcess) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -72,6 +75,18 @@ def test_both_serve_and_one_is_enough(shared: Site) -> None:
     shared.truths.eventually(lambda: _whole(shared), 30)
 
 
+def test_the_clients_that_people_have_see_it(shared: Site) -> None:
+    listed = _cinder(shared, "3.7", "cluster-list", "--detailed")
+    assert "c1@files" in listed
+    assert "up" in listed
+    assert "c1@files" in _cinder(shared, "3.7", "cluster-show", "c1@files")
+    assert "disabled" in _cinder(shared, "3.7", "cluster-disable", "c1@files", "--reason", "test")
+    assert "enabled" in _cinder(shared, "3.7", "cluster-enable", "c1@files")
+    assert "c1@files" in _cinder(shared, "3.7", "service-list")
+    cleaned = _cinder(shared, "3.24", "work-cleanup")
+    assert all(f"{host}@files" in cleaned for host in shared.hosts), cleaned
+
+
 @pytest.mark.parametrize("fault", ["agent.job.started", "agent.job.effect-done"])
 def test_what_it_had_in_hand_is_done_by_the_other(shared: Site, fault: str) -> None:
     api, dying = shared.api, shared.agents[shared.hosts[1]]
@@ -120,3 +135,19 @@ def _whole(site: Site) -> None:
 
 def _nothing_kept(site: Site, host: str) -> None:
     assert site.truths.journal(host, "SELECT key, state FROM jobs") == []
+
+
+def _cinder(site: Site, version: str, *words: str) -> str:
+    password = (site.layout.coordinator_state / "admin-password").read_text().strip()
+    cloud = {
+        "OS_AUTH_URL": f"http://127.0.0.1:{site.api.port}/identity/v3", "OS_USERNAME": "admin",
+        "OS_PASSWORD": password, "OS_PROJECT_NAME": "admin", "OS_USER_DOMAIN_ID": "default",
+        "OS_PROJECT_DOMAIN_ID": "default",
+    }  # fmt: skip
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
+    command = [Path(sys.executable).parent / "cinder", "--os-volume-api-version", version, *words]
+    done = subprocess.run(
+        command, env={**plain, **cloud}, capture_output=True, text=True, timeout=60, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout

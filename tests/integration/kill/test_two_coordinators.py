@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -168,3 +169,26 @@ def _none_answers(part: Any) -> None:
 
 def _all_answer(part: Any) -> None:
     assert all(host["reachable"] for host in part.api.get("/brickyard/v1/hosts")["hosts"])
+
+
+def test_progress_is_seen_at_the_other_coordinator_and_work_is_cancelled_from_there() -> None:
+    limit = "jobs.rate_limit=1048576"
+    site = Site(agents=2, agent_sets=(limit,), database=postgres.cluster().database(), coordinators=2)
+    with started(site):
+        first, second = (part.api for part in site.coordinators)
+        image = first.image("slow", "raw", os.urandom(24 << 20))
+        volume = first.create_volume("slow", imageRef=image)
+        (operation,) = second.operations(volume)
+        seen = operation["seq"]
+        path = f"/brickyard/v1/operations/{operation['id']}"
+        for _ in range(20):
+            found = second.get(f"{path}?wait=10&after={seen}")["operation"]
+            if found["progress"] is not None and found["progress"]["done"] > 0:
+                break
+        assert found["progress"]["done"] > 0
+        assert found["seq"] > seen
+        assert found["state"] == "running"
+        second.post(f"{path}/cancel", {})
+        second.settle(TAKEOVER_S)
+        assert _ends(site, volume) == [("cancelled", 1)]
+        assert second.get(path)["operation"]["state"] == "cancelled"

@@ -52,7 +52,7 @@ async def test_job_calls() -> None:
 async def test_lists_and_identity() -> None:
     pool = {"backend": "b", "name": "p", "driver": "file", "total_bytes": 1, "free_bytes": 1, "allocated_bytes": 0}
     assert (await AgentClient(Recorded({"pools": [pool]})).pools())[0].name == "p"
-    assert await AgentClient(Recorded({"inventory": []})).inventory() == []
+    assert await AgentClient(Recorded({"inventory": []})).inventory() == ([], {})
     export = {
         "attachment_id": "11111111-2222-4333-8444-555555555555", "volume_id": "11111111-2222-4333-8444-555555555556",
         "backend": "b", "generation": {"incarnation": 1, "sequence": 1}, "protocol": "iscsi", "initiator": "iqn.x:y",

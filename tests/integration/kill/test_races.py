@@ -1,0 +1,139 @@
+"""Requests that race on one resource through two coordinators: one wins, the others are told, all is counted once."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from tests.support import postgres
+from tests.support.api import Api, Refused
+from tests.support.site import Site, started
+
+pytestmark = [pytest.mark.kill, pytest.mark.root, pytest.mark.postgresql]
+Ask = Callable[[Api], Any]
+ROUNDS = int(os.environ.get("BRICKYARD_RACES", "12"))
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Site]:
+    with started(Site(agents=2, database=postgres.cluster().database(), coordinators=2)) as site:
+        yield site
+
+
+def at_once(site: Site, *asks: Ask) -> list[int]:
+    """All of these at the same moment, by turns at either coordinator; 0 for each that was taken, else its status."""
+    gate = Barrier(len(asks))
+
+    def ask(number: int) -> int:
+        api = site.coordinators[number % 2].api
+        gate.wait(30)
+        try:
+            asks[number](api)
+        except Refused as refused:
+            return refused.status
+        finally:
+            api.hang_up()
+        return 0
+
+    with ThreadPoolExecutor(len(asks)) as users:
+        return list(users.map(ask, range(len(asks))))
+
+
+def test_a_delete_and_an_extend_are_never_both_taken(shared: Site) -> None:
+    api = shared.api
+    volumes = [api.create_volume(f"r{n}") for n in range(ROUNDS)]
+    api.settle(60)
+    won: Counter[str] = Counter()
+    for volume in volumes:
+
+        def delete(one: Api, volume: str = volume) -> None:
+            one.delete(f"/v3/volumes/{volume}")
+
+        def extend(one: Api, volume: str = volume) -> None:
+            one.post(f"/v3/volumes/{volume}/action", {"os-extend": {"new_size": 2}})
+
+        deleted, extended = at_once(shared, delete, extend)
+        assert [deleted, extended].count(0) == 1, (deleted, extended)
+        assert deleted in {0, 400}
+        assert extended in {0, 400, 404}
+        won["delete" if deleted == 0 else "extend"] += 1
+    api.settle(60)
+    left = api.volumes()
+    assert len(left) == won["extend"]
+    assert {(row["size"], row["status"]) for row in left} <= {(2, "available")}
+    assert api.usage() == {"volumes": len(left), "gigabytes": 2 * len(left), "snapshots": 0}
+    for row in left:
+        api.delete(f"/v3/volumes/{row['id']}")
+    shared.clean()
+
+
+def test_of_many_deletes_one_is_taken(shared: Site) -> None:
+    volume = shared.api.made("once")
+    answers = at_once(shared, *[lambda one: one.delete(f"/v3/volumes/{volume}")] * 12)
+    assert answers.count(0) == 1
+    assert set(answers) <= {0, 400, 404}
+    shared.clean()
+    rows = shared.truths.rows("SELECT kind FROM operations WHERE resource_id = ?", volume)
+    assert Counter(row["kind"] for row in rows) == {"create_volume": 1, "delete_volume": 1}
+
+
+def test_a_snapshot_is_never_left_without_its_volume(shared: Site) -> None:
+    api = shared.api
+    volumes = [api.create_volume(f"s{n}") for n in range(max(4, ROUNDS // 3))]
+    api.settle(60)
+    for volume in volumes:
+        at_once(
+            shared,
+            lambda one, volume=volume: one.delete(f"/v3/volumes/{volume}"),
+            lambda one, volume=volume: one.post("/v3/snapshots", {"snapshot": {"volume_id": volume}}),
+        )
+    api.settle(60)
+    there = {row["id"] for row in api.volumes()}
+    snapshots = api.get("/v3/snapshots")["snapshots"]
+    assert {row["volume_id"] for row in snapshots} == there
+    for row in snapshots:
+        api.delete(f"/v3/snapshots/{row['id']}")
+    api.settle(60)
+    for volume in there:
+        with suppress(Refused):
+            api.delete(f"/v3/volumes/{volume}")
+    shared.clean()
+
+
+def test_a_limit_holds_exactly_however_many_ask(shared: Site) -> None:
+    api = shared.api
+    api.call("PUT", f"/v3/os-quota-sets/{api.project}", {"quota_set": {"volumes": 5}})
+    try:
+        answers = at_once(shared, *[lambda one, n=n: one.create_volume(f"q{n}") for n in range(16)])
+        assert answers.count(0) == 5, answers
+        assert set(answers) == {0, 413}
+        api.settle(60)
+        assert api.usage()["volumes"] == 5
+    finally:
+        api.call("PUT", f"/v3/os-quota-sets/{api.project}", {"quota_set": {"volumes": -1}})
+        for row in api.volumes():
+            api.delete(f"/v3/volumes/{row['id']}")
+    shared.clean()
+
+
+def test_of_many_attachments_one_is_made(shared: Site) -> None:
+    volume = shared.api.made("held")
+    body = {"attachment": {"volume_uuid": volume, "instance_uuid": "11111111-2222-4333-8444-555555555555"}}
+    others = [{"attachment": {**body["attachment"], "instance_uuid": f"11111111-2222-4333-8444-{n:012d}"}}
+              for n in range(12)]  # fmt: skip
+    answers = at_once(shared, *[lambda one, body=body: one.post("/v3/attachments", body) for body in others])
+    assert answers.count(0) == 1, answers
+    assert set(answers) == {0, 400}
+    (kept,) = shared.api.get("/v3/attachments")["attachments"]
+    shared.api.delete(f"/v3/attachments/{kept['id']}")
+    assert shared.api.volume(volume)["status"] == "available"
+    shared.api.delete(f"/v3/volumes/{volume}")
+    shared.api.settle()
+    assert volume not in {row["id"] for row in shared.api.volumes()}
