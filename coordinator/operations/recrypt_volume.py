@@ -18,15 +18,13 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations import sizes
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.encryption import PLAIN
-from coordinator.operations.volume_calls import key_secret, volume_row
+from coordinator.operations.volume_calls import SWITCH_UNCLEAR, key_secret, volume_row
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Workflow
 from coordinator.scheduler.claims import claim, release
 from coordinator.scheduler.errors import NoPool
 from coordinator.state import enrolment, messages, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
-
-UNCLEAR = frozenset({"volume.switch-unclear"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def workflow(keys: KeyStore) -> Workflow:
     return Workflow(
         kind="recrypt_volume",
         version=1,
-        steps=(LocalStep("claim", _claim, undo=_unclaim), JobStep("make", make, final=True, unclear=UNCLEAR)),
+        steps=(LocalStep("claim", _claim, undo=_unclaim), JobStep("make", make, final=True, unclear=SWITCH_UNCLEAR)),
         finished=finished,
         failed=failed,
         attention=_attention,

@@ -20,7 +20,7 @@ from coordinator.operations.accept import Requester, accept
 from coordinator.operations.errors import UnknownHost, WaitedTooLong
 from coordinator.operations.image_source import TICKET_LOST, Login, close_image, image_source, late_login, open_image
 from coordinator.operations.new_volume import SourceTooLarge, TypeNotEncrypted, image_args, smallest
-from coordinator.operations.volume_calls import key_secret, luks_format, volume_row, volume_secret
+from coordinator.operations.volume_calls import SWITCH_UNCLEAR, key_secret, luks_format, volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, WaitStep, Workflow
 from coordinator.state import attachments, messages, types, volumes
 from coordinator.state.operations import Operation
@@ -97,7 +97,7 @@ def workflow_v1(keys: KeyStore, login: Login | None = None) -> Workflow:
         version=1,
         steps=(
             JobStep("open_image", open_image, undo=close_image),
-            JobStep("make", make, retry_from="open_image", again_on=TICKET_LOST),
+            JobStep("make", make, retry_from="open_image", again_on=TICKET_LOST, final=True, unclear=SWITCH_UNCLEAR),
             JobStep("close_image", close_image, gone_is_done=True),
         ),
         finished=_finished,
@@ -130,7 +130,7 @@ def _told(conn: Connection, operation: Operation) -> None:
 
 def _failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
     """The old content is whole, unless nobody can say how far the host came."""
-    unclear = isinstance(error, (WaitedTooLong, UnknownHost))
+    unclear = isinstance(error, (WaitedTooLong, UnknownHost)) or error.code in SWITCH_UNCLEAR
     event = "create_failed" if unclear else "reimage_ended"
     move_if(conn, "volume", operation.resource_id, event, attention=str(error) if unclear else None)
     messages.record(conn, operation, error)

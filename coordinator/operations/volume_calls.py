@@ -13,6 +13,9 @@ from coordinator.operations.workflow import JobCall
 from coordinator.state import volumes
 from coordinator.state.operations import Operation
 
+SWITCH_UNCLEAR = frozenset({"volume.switch-unclear"})
+"""Not even the host can say which of two contents a volume has."""
+
 
 def volume_row(conn: Connection, operation: Operation) -> Row[Any]:
     """The row of the operation's volume; it can not be missing while the operation runs."""

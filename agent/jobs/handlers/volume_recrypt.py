@@ -11,11 +11,9 @@ import asyncio
 from agent.backends.abilities import Replacing, replacing
 from agent.backends.base import Backend, CloneSource
 from agent.backends.errors import NoSpace, VolumeNotFound
-from agent.base.errors import BrickyardError
 from agent.base.faults import declare, fault_point
 from agent.copying.errors import DestinationFull
 from agent.copying.model import CopyOptions
-from agent.jobs.errors import SwitchUnclear
 from agent.jobs.handlers.common import (
     content_lock,
     format_of,
@@ -25,14 +23,13 @@ from agent.jobs.handlers.common import (
     steered,
     volume_lock,
 )
+from agent.jobs.handlers.switching import DECIDED, is_between, switch
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.luks.model import device_bytes, iterations_for
 from agent.wire.jobs import VolumeRecrypt
 from agent.wire.results import VolumeResult
 
 declare("agent.recrypt.copied", "agent.recrypt.decided", "agent.recrypt.replaced")
-
-_DECIDED = "decided"
 
 
 async def run(context: Context, args: VolumeRecrypt) -> VolumeResult:
@@ -44,16 +41,13 @@ async def run(context: Context, args: VolumeRecrypt) -> VolumeResult:
         await refuse_if_in_use(context, backend, args.volume_id)
         await _copied(context, args, backend, place)
         fault_point("agent.recrypt.copied")
-        await context.save({_DECIDED: True})
+        await context.save({DECIDED: True})
         fault_point("agent.recrypt.decided")
     return await _switched(args, place)
 
 
 async def _switched(args: VolumeRecrypt, place: Replacing) -> VolumeResult:
-    try:
-        await place.replace(args.volume_id)
-    except (BrickyardError, OSError) as failure:
-        raise SwitchUnclear(volume_id=args.volume_id, reason=str(failure)) from failure
+    await switch(place, args.volume_id)
     fault_point("agent.recrypt.replaced")
     return _result(args)
 
@@ -63,13 +57,11 @@ async def _decided(context: Context, args: VolumeRecrypt, backend: Backend) -> b
 
     A back end may be between the two: then there is a copy alone, under an earlier attempt perhaps.
     """
-    if (context.checkpoint or {}).get(_DECIDED):
+    if (context.checkpoint or {}).get(DECIDED) or await is_between(backend, args.volume_id):
         return True
-    if await backend.size(args.volume_id) is not None:
-        return False
-    if await backend.prepared(args.volume_id) is None:
+    if await backend.size(args.volume_id) is None:
         raise VolumeNotFound(noun="Volume", id=args.volume_id, backend=args.backend)
-    return True
+    return False
 
 
 async def _is_done(context: Context, args: VolumeRecrypt, backend: Backend) -> bool:

@@ -227,6 +227,26 @@ def _plain(world: World, ctx: Ctx) -> None:
     world.site.api.settle()
 
 
+def a_volume_and_an_image(world: World) -> Ctx:
+    """The image holds other content than the volume."""
+    ctx, content = a_volume(world), os.urandom(MIB)
+    with world.file(ctx["volume"]).open("r+b") as out:
+        out.write(bytes(reversed(content)))
+    return ctx | {"content": content, "image": world.site.api.image("other", "raw", content)}
+
+
+def _reimage(world: World, ctx: Ctx) -> None:
+    body = {"os-reimage": {"image_id": ctx["image"]}}
+    asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", body))
+
+
+def _reimaged(world: World, ctx: Ctx) -> None:
+    volume = world.site.api.volume(ctx["volume"])
+    assert volume["status"] == "available", volume
+    assert world.file(ctx["volume"]).stat().st_size == GIB
+    assert world.head(ctx["volume"])[: 2 * MIB] == ctx["content"] + bytes(MIB)
+
+
 def _extend(world: World, ctx: Ctx) -> None:
     asked(lambda: world.site.api.post(f"/v3/volumes/{ctx['volume']}/action", {"os-extend": {"new_size": 3}}))
 
@@ -432,6 +452,7 @@ KINDS = {
         Kind("clone-encrypted", a_secret_to_clone, _create(source_volid=World.secret_data), _cloned_with_own_key),
         Kind("encrypt", a_plain_volume, _retype("secret"), _encrypted),
         Kind("decrypt", an_encrypted_volume, _retype("__DEFAULT__"), _plain),
+        Kind("reimage", a_volume_and_an_image, _reimage, _reimaged),
         Kind("extend", a_volume, _extend, _extended),
         Kind("snapshot", a_volume, _snapshot, _has_snapshot),
         Kind("delete-snapshot", a_snapshot, _delete_snapshot, _no_snapshot),

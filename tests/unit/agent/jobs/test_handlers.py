@@ -49,6 +49,7 @@ from agent.wire.jobs import (
     VolumeExtend,
     VolumeFromImage,
     VolumeRecrypt,
+    VolumeReimage,
     WantedAttachment,
     WireSecret,
     job_args,
@@ -273,6 +274,52 @@ async def test_what_was_decided_is_done_although_it_is_cancelled(host: Host) -> 
         assert done is not None
         assert done.model_dump()["device_bytes"] == 3 * MIB
     assert (host.folder / "files" / "volumes" / volume).stat().st_size == 3 * MIB
+
+
+def reimage(host: Host, volume: str, content: bytes) -> VolumeReimage:
+    """From an image of this content."""
+    image = new_id()
+    host.store.incoming_path(image).write_bytes(content)
+    host.store.incoming_path(image).rename(host.folder / "images" / "images" / image)
+    source = {"image_id": image, "disk_format": "raw", "container_format": "bare", "size_bytes": len(content)}
+    return VolumeReimage.model_validate({"backend": "files", "volume_id": volume, "size_bytes": MIB, "image": source})
+
+
+async def test_a_new_content_is_whole_or_is_not(host: Host) -> None:
+    volume, old, new = new_id(), os.urandom(MIB), os.urandom(MIB)
+    path = host.folder / "files" / "volumes" / volume
+    await host.do(VolumeCreate(backend="files", volume_id=volume, size_bytes=MIB))
+    path.write_bytes(old)
+    change, kind = reimage(host, volume, new), registry.KINDS["volume.reimage"]
+    await host.backend.prepare_anew(volume, MIB)
+    assert await kind.abandon(host.context(), change) is None
+    assert path.read_bytes() == old
+    assert host.files() == {f"volumes/{volume}"}
+    assert await host.do(change) == await host.do(change)
+    assert path.read_bytes() == new
+    decided = host.context()
+    decided.checkpoint = {"decided": True}
+    for _ in range(2):
+        assert await kind.abandon(decided, change) is not None, "it goes forward only"
+    assert path.read_bytes() == new
+
+
+@pytest.mark.parametrize("way", ["again", "resumed", "cancelled", "another cancelled"])
+async def test_a_kill_between_the_two_names_of_a_switch_loses_nothing(host: Host, way: str) -> None:
+    volume, new = new_id(), os.urandom(MIB)
+    path = host.folder / "files" / "volumes" / volume
+    await host.do(VolumeCreate(backend="files", volume_id=volume, size_bytes=MIB))
+    change, context = reimage(host, volume, new), host.context()
+    half = await host.backend.prepare_anew(volume, MIB)
+    half.write_bytes(new)
+    path.unlink()  # as a back end leaves it that needs two renames for a switch
+    if way in ("resumed", "cancelled"):
+        context.checkpoint = {"decided": True}
+    kind = registry.KINDS["volume.reimage"]
+    done = await (kind.run(context, change) if way in ("again", "resumed") else kind.abandon(context, change))
+    assert (done is None) == (way == "another cancelled")
+    assert path.read_bytes() == new
+    assert host.files() == {f"volumes/{volume}"}
 
 
 async def test_a_clone_needs_one_source(host: Host) -> None:
