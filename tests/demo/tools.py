@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from demo.place import DemoFailed
 
 _UNLUCKY = "Unable to get accurate CPU usage"
-_TRIES = 20
+_TRIES = 100
 _DEADLINE_S = 900  # for a gibibyte on an emulated processor
 
 

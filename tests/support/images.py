@@ -48,7 +48,7 @@ def decrypted(folder: Path, volume: Path, passphrase: bytes, size: int) -> bytes
 
 
 def _qemu(*argv: str) -> None:
-    for _ in range(8):
+    for _ in range(100):
         done = subprocess.run(["qemu-img", *argv], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return

@@ -54,7 +54,7 @@ def clear_content(path: Path) -> bytes:
 
 
 def qemu(*argv: str) -> None:
-    for _ in range(8):
+    for _ in range(100):  # On a busy machine most tries at a header fail.
         done = subprocess.run(["qemu-img", *argv], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return
@@ -101,7 +101,7 @@ class Images:
         name = (driver, secret.type, more)
         if name not in self.made:
             folder = self.folder / str(len(self.made))
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             self.made[name] = encrypted(folder, self.clear, secret, driver, more)
         return self.made[name]
 

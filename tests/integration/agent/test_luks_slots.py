@@ -112,7 +112,7 @@ async def test_slots_of_qemus_containers(path: Path, options: str) -> None:
     secret = ["--object", f"secret,id=s,file={key}"]
     wanted = ",".join(filter(None, ["key-secret=s", "iter-time=10", options]))
     argv = ["qemu-img", "create", "-q", "-f", "luks", *secret, "-o", wanted, str(path), "4M"]
-    for _ in range(8):
+    for _ in range(100):
         made = subprocess.run(argv, capture_output=True, text=True, check=False)
         if made.returncode == 0 or "accurate CPU" not in made.stderr:
             break

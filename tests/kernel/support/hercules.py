@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 from agent.host import ccw, udev
 
@@ -21,7 +22,11 @@ def order(command: str) -> None:
 
 
 async def moved(bus_id: str, availability: str, command: str) -> None:
-    """Order it, and wait until the channel tells of the device what is to be expected."""
+    """Order it, and wait until the channel tells of the device what is to be expected.
+
+    Of a device that is taken away in the middle of a read, udev's for example, the emulator tells nothing for minutes.
+    """
+    subprocess.run(["udevadm", "settle", "--timeout=120"], check=True)
     async with udev.subscribed(subsystems=("ccw",)) as events:
         order(command)
         while (found := ccw.device(bus_id)) is None or found.availability != availability:
