@@ -31,7 +31,8 @@ from coordinator.state.transition import move, move_if
 _CORE = frozenset(
     {"image_id", "image_name", "checksum", "container_format", "disk_format", "min_disk", "min_ram", "size"}
 )
-_TICKET_LOST = frozenset({"transfer.unknown"})
+# The second: a host that was killed when all was sent can not say so by the same ticket.
+_TICKET_LOST = frozenset({"transfer.unknown", "transfer.mismatch"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ _SHIPPED = QuotaSettings()
 
 
 class RulesDiffer(Permanent):
-    code = "quota.rules-differ"
+    code = "state.quota-rules-differ"
     exit_code = 6
     sentence = "quota.{key} is {configured} in the configuration, but this site counts by {noted}."
     hint = (

@@ -26,7 +26,7 @@ _FROZEN = {
 def backends(conn: Connection) -> Sequence[Any]:
     """One row per host and back end, with zone, cluster, enabled, reachable, disabled_reason and last_seen.
 
-    A back end that its host can not use now counts as one that can not be reached.
+    A back end that its host can not use now counts as one that can not be reached. A host without any has a row, too.
     """
     query = (
         select(
@@ -34,9 +34,9 @@ def backends(conn: Connection) -> Sequence[Any]:
             pools.c.backend,
             hosts.c.availability_zone,
             hosts.c.enabled,
-            and_(hosts.c.reachable, func.coalesce(func.max(case((pools.c.present, 1), else_=0)), 1) == 1).label(
-                "reachable"
-            ),
+            and_(
+                hosts.c.reachable, func.max(case((pools.c.id.is_(None), 1), (pools.c.present, 1), else_=0)) == 1
+            ).label("reachable"),
             hosts.c.disabled_reason,
             hosts.c.last_seen,
             func.min(case((pools.c.disabled, 1), else_=0)).label("disabled"),

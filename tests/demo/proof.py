@@ -49,10 +49,10 @@ def opens(path: Path, secret: Secret) -> None:
         run("cryptsetup", "open", "--test-passphrase", "--key-file", f"/dev/fd/{fd}", str(path), fds=(fd,))
 
 
-def stays_shut(path: Path) -> None:
+def stays_shut(path: Path, wrong: Secret) -> None:
     """No key slot opens with another secret."""
     try:
-        opens(path, Secret("passphrase", b"not the passphrase"))
+        opens(path, wrong)
     except DemoFailed:
         return
     raise DemoFailed(f"{path.name} opens with a wrong passphrase")

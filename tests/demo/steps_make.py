@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from demo import proof
 from demo.place import DemoFailed
-from demo.prepare import SOURCE_BYTES, Packed
+from demo.prepare import SOURCE_BYTES, Packed, Secret
 from demo.story import GiB, Story
 
 ENCRYPTED, PLAIN = "encrypted", "plain"
@@ -93,21 +93,24 @@ def _prove(story: Story) -> None:
             )
 
 
-def prove_volume(story: Story, volume: str, image: Packed, gib: int = 1, *, brief: bool = False) -> int:
+def prove_volume(
+    story: Story, volume: str, image: Packed, gib: int = 1, *, brief: bool = False, rekeyed: bool = False
+) -> int:
     """Everything that must be so of a volume made of `image`; returns the bytes that were read.
 
-    `brief` looks at no more than the beginning of the zeros after the image.
+    `brief` looks at no more than the beginning of the zeros after the image. `rekeyed`: a copy of such a volume, whose
+    secret is another one.
     """
     key_id = story.api.volume(volume)["encryption_key_id"]
     if key_id == image.key_id:
         raise DemoFailed(f"volume {volume} uses the secret of its image instead of a clone")
     secret = proof.own_secret(story.site, key_id)
-    if (secret.type, secret.value) != (image.secret.type, image.secret.value):
-        raise DemoFailed(f"the secret of volume {volume} is not a clone of the image's")
+    if ((secret.type, secret.value) == (image.secret.type, image.secret.value)) == rekeyed:
+        raise DemoFailed(f"the secret of volume {volume} is {'' if rekeyed else 'not '}a clone of the image's")
     path = story.path(volume)
     proof.is_raw_luks(path)
     proof.opens(path, secret)
-    proof.stays_shut(path)
+    proof.stays_shut(path, image.secret if rekeyed else Secret("passphrase", b"not the passphrase"))
     size = proof.inside(path, secret)
     if size != gib * GiB:
         raise DemoFailed(f"volume {volume} gives {size} bytes inside instead of {gib} GiB")

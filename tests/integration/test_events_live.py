@@ -43,13 +43,24 @@ def receiver() -> Iterator[tuple[str, queue.Queue[str]]]:
         server.server_close()
 
 
+def hears_ctrl_c() -> None:
+    """A shell that runs tests in the background has them deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_events_reach_the_terminal_and_the_receiver() -> None:
     with receiver() as (url, got):
         hooks = f'notifications.webhooks=[{{ name = "one", url = "{url}", types = ["*_volume.*"] }}]'
         bus = ("notifications.messaging.transport_url=kombu+memory://", "notifications.messaging.capacity_s=1")
         with live_site(hooks, *bus, agents=1) as site:
             words = [BIN / "brickyard", "event", "list", "--watch", "-o", "ndjson"]
-            watching = subprocess.Popen(words, env=site.env(), stdout=subprocess.PIPE, text=True)
+            watching = subprocess.Popen(
+                words,
+                env=site.env(),
+                stdout=subprocess.PIPE,
+                text=True,
+                preexec_fn=hears_ctrl_c,  # noqa: PLW1509 - nothing but a system call
+            )
             assert watching.stdout is not None
             volume = site.openstack("volume", "create", "--size", "1", "v")["id"]
             seen = [json.loads(watching.stdout.readline()) for _ in range(2)]

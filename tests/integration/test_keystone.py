@@ -124,13 +124,13 @@ async def test_one_token_is_asked_for_once(stone: Keystone, tmp_path: Path) -> N
     token = stone.token("ann", PASSWORD, project="one")
     found = KeystoneAuthenticator(settings(stone))
     asked = []
-    real = found._call
+    real = found._user.ask
 
     async def counted(method: str, path: str, **more: Any) -> Any:
         asked.append((method, path.partition("?")[0]))
         return await real(method, path, **more)
 
-    found._call = counted  # type: ignore[method-assign]
+    found._user.ask = counted  # type: ignore[method-assign]
     import asyncio
 
     proofs = await asyncio.gather(*(found.authenticate({"X-Auth-Token": token}, None, None) for _ in range(20)))
@@ -138,7 +138,7 @@ async def test_one_token_is_asked_for_once(stone: Keystone, tmp_path: Path) -> N
     assert asked == [("POST", "/auth/tokens"), ("GET", "/auth/tokens")]
     await found.authenticate({"X-Auth-Token": token}, None, None)
     assert len(asked) == 2
-    found._own = ("gone", time.time() + 1000)
+    found._user._own = ("gone", time.time() + 1000)
     other = stone.token("bea", PASSWORD, project="two")
     assert (await found.authenticate({"X-Auth-Token": other}, None, None))[0].user_name == "bea"
     await found.close()

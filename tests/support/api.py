@@ -160,9 +160,9 @@ class Api:
         return found
 
     def usage(self) -> dict[str, int]:
-        """What quota counts."""
+        """What quota counts, reserved included."""
         quota = self.get(f"/v3/os-quota-sets/{self.project}?usage=True")["quota_set"]
-        return {name: quota[name]["in_use"] for name in ("volumes", "gigabytes", "snapshots")}
+        return {name: quota[name]["in_use"] + quota[name]["reserved"] for name in ("volumes", "gigabytes", "snapshots")}
 
     def encrypted_type(self, name: str = "secret", provider: str = "luks") -> str:
         type_id = self.post("/v3/types", {"volume_type": {"name": name}})["volume_type"]["id"]

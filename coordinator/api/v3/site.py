@@ -90,7 +90,9 @@ def _wanted(call: Call) -> dict[str, str]:
 def _pool(row: Row[Any], told: dict[str, Any]) -> dict[str, Any]:
     protocols = told["storage_protocol"]
     state = {"backend_state": "up" if row.reachable else "down", "location_info": None, "timestamp": row.updated_at}
-    return {"name": row.id, "capabilities": {**told, "storage_protocol": protocols[0], **state}}
+    # The `cinder` shell shows both levels as one, by which a second name would hide the first.
+    shown = {key: value for key, value in told.items() if key != "name"}
+    return {"name": row.id, "capabilities": {**shown, "storage_protocol": protocols[0], **state}}
 
 
 async def _zones(call: Call) -> dict[str, Any]:

@@ -23,6 +23,9 @@ REPORT = """<testsuites><testsuite>
 def test_every_test_that_is_named_exists() -> None:
     table = tomllib.loads((ROOT / "docs/hardware.toml").read_text())
     files = {path.stem: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    suites = {path.stem: path.read_text() for path in (ROOT / "tests" / "support").glob("*_suite.py")}
+    for name, text in files.items():
+        files[name] = "".join([text, *(more for suite, more in suites.items() if f"support.{suite} import *" in text)])
     named = {name for way in table["way"] for key in table["operations"] for name in way.get(key, ())}
     assert named
     unknown = [
