@@ -17,7 +17,7 @@ from tests.support.proxy import Proxy
 from tests.support.site import Site, started
 
 pytestmark = [pytest.mark.kill, pytest.mark.root, pytest.mark.postgresql]
-TAKEOVER_S = 30.0
+TAKEOVER_S = 90.0
 
 
 @pytest.fixture(scope="module")
