@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import _calls as calls
 import _common as common
 
 PROGRAM = Path(__file__).with_name("_hosts.py")
@@ -74,9 +75,9 @@ class Pair:
             common._listens(port, 120)
         return site
 
-    def clients(self) -> list[common.Client]:
+    def clients(self) -> list[calls.Client]:
         """One of each coordinator, not logged in yet."""
-        return [common.Client(f"http://127.0.0.1:{self.ports[number]}") for number in (0, 2)]
+        return [calls.Client(f"http://127.0.0.1:{self.ports[number]}") for number in (0, 2)]
 
     def password(self) -> str:
         return (self.at / "one" / "admin-password").read_text().strip()

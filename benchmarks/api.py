@@ -24,6 +24,7 @@ from statistics import quantiles
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import _calls as calls
 import _common as common
 from _seed import volume_id
 
@@ -60,7 +61,7 @@ class Figures:
 class Work:
     """The calls that are measured, over volumes 1 to `count`."""
 
-    def __init__(self, clients: list[common.Client], count: int) -> None:
+    def __init__(self, clients: list[calls.Client], count: int) -> None:
         self.client, self.count = clients[0], count
         self._clients = itertools.cycle(clients)
         self._free = itertools.cycle(number for number in range(1, min(count, 1000) + 1) if number % 10)
@@ -143,12 +144,12 @@ def coordinators(site: common.Site) -> list[int]:
 
 async def at(site: common.Site, count: int, seconds: float) -> dict[str, Figures]:
     """All figures with `count` volumes in the database."""
-    clients = [common.Client(endpoint) for endpoint in site.endpoints]
+    clients = [calls.Client(endpoint) for endpoint in site.endpoints]
     await clients[0].login(site.password)
     for client in clients:
         client.token, client.project = clients[0].token, clients[0].project
     await clients[0].unlimited()
-    await common.can_create(clients[0])
+    await calls.can_create(clients[0])
     work = Work(clients, count)
     found = {
         "show": await measured(site, work.show, seconds),

@@ -15,48 +15,49 @@ from statistics import median, quantiles
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import _calls as calls
 import _common as common
 
 CALLERS = 16
 ACCEPTED, P50_S, COMPLETED, CPU_MS = 300.0, 0.03, 100.0, 20.0
 
 
-async def one_at_a_time(site: common.Site, client: common.Client, count: int) -> list[float]:
+async def one_at_a_time(site: common.Site, client: calls.Client, count: int) -> list[float]:
     """Seconds from POST to available of each volume."""
     ids, took = [], []
     for _ in range(count):
         begun = time.monotonic()
-        ids.append(await common.create(client))
-        await common.available(client, ids[-1])
+        ids.append(await calls.create(client))
+        await calls.available(client, ids[-1])
         took.append(time.monotonic() - begun)
-    await common.checked_and_deleted(site, client, ids)
+    await calls.checked_and_deleted(site, client, ids)
     return took
 
 
-async def burst(site: common.Site, client: common.Client, count: int) -> tuple[float, float, float]:
+async def burst(site: common.Site, client: calls.Client, count: int) -> tuple[float, float, float]:
     """Accepted a second, completed a second, CPU seconds for each."""
     ids: list[str] = []
     left = iter(range(count))
 
     async def caller() -> None:
-        ids.extend([await common.create(client) for _ in left])
+        ids.extend([await calls.create(client) for _ in left])
 
     pids = site.pids
     cpu, begun = common.cpu_seconds(pids), time.monotonic()
     await asyncio.gather(*(caller() for _ in range(CALLERS)))
     accepted = time.monotonic() - begun
-    await common.none_in(client, "creating")
+    await calls.none_in(client, "creating")
     completed = time.monotonic() - begun
     used = common.cpu_seconds(site.pids) - cpu
-    await common.checked_and_deleted(site, client, ids)
+    await calls.checked_and_deleted(site, client, ids)
     return count / accepted, count / completed, used / count
 
 
 async def measure(site: common.Site, *, quick: bool) -> int:
-    client = common.Client(site.endpoint)
+    client = calls.Client(site.endpoint)
     await client.login(site.password)
     await client.unlimited()
-    await common.can_create(client)
+    await calls.can_create(client)
     await burst(site, client, 2 * CALLERS)  # a service that has just started compiles its statements once
     took = await one_at_a_time(site, client, 50 if quick else 200)
     slowest = quantiles(took, n=20)[-1]

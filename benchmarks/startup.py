@@ -14,6 +14,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import _calls as calls
 import _common as common
 
 START_S, DEV_MIB, UNITS_MIB = 1.5, 100.0, 160.0
@@ -23,13 +24,13 @@ _SETTLE_S = 2.0
 async def first_volume(site: common.Site) -> tuple[float, float]:
     """Seconds until ready, and until the first volume was available; it is checked and deleted."""
     ready = time.monotonic() - site.started
-    client = common.Client(site.endpoint)
+    client = calls.Client(site.endpoint)
     await client.login(site.password)
-    await common.can_create(client)
-    volume_id = await common.create(client)
-    await common.available(client, volume_id)
+    await calls.can_create(client)
+    volume_id = await calls.create(client)
+    await calls.available(client, volume_id)
     took = time.monotonic() - site.started
-    await common.checked_and_deleted(site, client, [volume_id])
+    await calls.checked_and_deleted(site, client, [volume_id])
     await client.close()
     return ready, took
 
