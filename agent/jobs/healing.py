@@ -62,7 +62,11 @@ class Healing:
 
     async def _run(self) -> None:
         while True:
-            await self.round()
+            try:
+                await self.round()
+            except Exception:
+                # A full disk, say: it must not end the watching of mirrors until the next restart.
+                log.exception("mirrors are not looked at for now")
             await asyncio.sleep(PERIOD_S)
 
     async def _looked_at(self, row: desired.Row) -> Trouble | None:
