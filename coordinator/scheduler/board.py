@@ -119,6 +119,12 @@ class Board:
         pool.provisioned += size
         pool.volumes += 1
 
+    def gave(self, pool: Pool, size: int) -> None:
+        """What `took` noted did not come about. Who has more to spare now than its queue knows is read anew."""
+        pool.provisioned -= size
+        pool.volumes -= 1
+        self._stamps.pop(pool.id, None)
+
     def roomiest(self, allowed: Callable[[Pool], bool], *, thick: bool, key: object) -> Pool | None:
         """The allowed pool with most to spare, in the time of a heap; `key` names the set of allowed pools."""
         queue = self._queues.get(key)
@@ -144,7 +150,8 @@ class Board:
                 changed.append(pool_id)
             pool.provisioned = row.provisioned_bytes
         for gone in self._pools.keys() - seen:
-            del self._pools[gone], self._stamps[gone]
+            del self._pools[gone]
+            self._stamps.pop(gone, None)
             for queue in self._queues.values():
                 queue.members.pop(gone, None)
         return changed

@@ -48,16 +48,27 @@ class Scheduler:
 
         PoolsAway when a host that does not answer is all that is missing.
         """
+        # The claim waits for whoever has the pool's row; who has it may be waiting for this lock.
         with self._lock:
             self.board.refresh(conn)
-            for pool in self._candidates(request)[:1]:
-                if self._claimed(conn, pool, request):
-                    return _placed(pool)
-            # The board may be a second old: what it refused, or the database did, is looked at anew, one by one.
+            proposed = self._candidates(request)[:1]
+            for pool in proposed:
+                self.board.took(pool, request.device_bytes)
+        for pool in proposed:
+            if self._claims(conn, pool, request):
+                return _placed(pool)
+        # The board may be a second old: what it refused, or the database did, is looked at anew, one by one.
+        with self._lock:
+            for pool in proposed:
+                self.board.gave(pool, request.device_bytes)
             self.board.refresh(conn, now=True)
-            for pool in self._candidates(request, all_of_them=True):
-                if self._claimed(conn, pool, request):
-                    return _placed(pool)
+            candidates = self._candidates(request, all_of_them=True)
+        for pool in candidates:
+            if self._claims(conn, pool, request):
+                with self._lock:
+                    self.board.took(pool, request.device_bytes)
+                return _placed(pool)
+        with self._lock:
             raise self._refused(request)
 
     def why_not(self, conn: Connection, request: Request) -> dict[str, str | None]:
@@ -66,11 +77,9 @@ class Scheduler:
             self.board.refresh(conn, now=True)
             return {pool.id: self._refusal(pool, request) for pool in self.board.pools}
 
-    def _claimed(self, conn: Connection, pool: Pool, request: Request) -> bool:
-        if not claim_new(conn, pool.id, request.device_bytes, thick=pool.thick_for(request.wants_thick)):
-            return False
-        self.board.took(pool, request.device_bytes)
-        return True
+    @staticmethod
+    def _claims(conn: Connection, pool: Pool, request: Request) -> bool:
+        return claim_new(conn, pool.id, request.device_bytes, thick=pool.thick_for(request.wants_thick))
 
     def _candidates(self, request: Request, *, all_of_them: bool = False) -> list[Pool]:
         if not all_of_them and self._is_plain(request):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select, text, update
 
 from agent.base.errors import BrickyardError
 from agent.base.ids import new_id
+from agent.wire.results import HostFacts, Pool
 from coordinator.keys.kek import Kek
 from coordinator.keys.store import KeyStore
 from coordinator.operations.accept import Requester
@@ -20,10 +21,15 @@ from coordinator.operations.delete_volume import accept_delete
 from coordinator.operations.new_volume import NewVolume, accept_volume
 from coordinator.quota import limits
 from coordinator.quota.errors import VolumeLimit
-from coordinator.state import issues, operations, volumes
+from coordinator.scheduler.claims import claim, release
+from coordinator.scheduler.placement import Scheduler
+from coordinator.scheduler.request import Request
+from coordinator.state import enrolment, fleet, issues, operations, volumes
 from coordinator.state.database import Database
+from coordinator.state.enrolment import EnrolledHost
 from coordinator.state.errors import DatabaseUnavailable, NotStorable
 from coordinator.state.issues import Issue
+from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.fleet import issues as issue_rows
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes as rows
@@ -155,3 +161,38 @@ async def test_news_reach_the_others_and_not_oneself(pair: Pair) -> None:
         if await asyncio.to_thread(came.wait, 0.2):
             break
     assert set(heard) == {(1, "op-1")}
+
+
+async def test_who_gives_a_promise_back_and_who_waits_for_it_both_find_a_place(pair: Pair) -> None:
+    """One that is placed again first gives up its old place, and so holds the pool that another one wants."""
+    db, scheduler, gave, go = pair[0], Scheduler(), threading.Event(), threading.Event()
+    facts = HostFacts(host="one", boot_id="b", arch="x", kernel="k", version="v", started_at="", clock=0.0)
+    pool = Pool.model_validate(
+        {"backend": "files", "name": "files", "driver": "file", "thin": False}
+        | {"total_bytes": 100, "free_bytes": 100, "allocated_bytes": 0}
+    )
+
+    def enter_host(conn: Connection) -> None:
+        enrolment.put_host(conn, EnrolledHost("one", "127.0.0.1", 1, 2, "0" * 64, utcnow()))
+        fleet.ensure_hosts(conn)
+        fleet.report(conn, "one", facts, [pool])
+        claim(conn, "one@files#files", 10)
+
+    def again(conn: Connection) -> str:
+        release(conn, "one@files#files", 10)
+        gave.set()
+        assert go.wait(30)
+        return scheduler.place(conn, Request(device_bytes=10)).host_id
+
+    await db.write(enter_host)
+    first = asyncio.create_task(db.write(again))
+    await asyncio.to_thread(gave.wait, 30)
+    second = asyncio.create_task(db.write(lambda conn: scheduler.place(conn, Request(device_bytes=10)).host_id))
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with asyncio.timeout(30):
+        while not await db.read(lambda conn: conn.execute(waiting).scalar_one()):
+            await asyncio.sleep(0.01)
+    go.set()
+    assert await asyncio.gather(first, second) == ["one", "one"]
