@@ -27,6 +27,7 @@ from agent.jobs.handlers import (
     volume_from_image,
     volume_recrypt,
     volume_reimage,
+    volume_rekey,
     volume_release,
     volume_revert,
 )
@@ -59,6 +60,7 @@ KINDS: dict[str, Kind] = {
         volume_from_image,
         volume_recrypt,
         volume_reimage,
+        volume_rekey,
         volume_release,
         volume_revert,
     )

@@ -92,6 +92,12 @@ def rekey(fd: int, old: Secret, new: Secret, *, iterations: int) -> None:
             fault_point("agent.luks.key-dropped")
 
 
+def opens_alone(fd: int, secret: Secret) -> bool:
+    """Whether `secret` opens the volume and there is no slot for another. Blocking, takes seconds."""
+    volume = _read(fd)
+    return len(volume.header.slots) == 1 and _opened(volume, secret) is not None
+
+
 def backup(fd: int) -> bytes:
     """The header with its key slots, as `cryptsetup luksHeaderBackup` keeps it. It opens with the keys of its time."""
     volume = _read(fd)

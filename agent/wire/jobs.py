@@ -159,6 +159,14 @@ class VolumeRecrypt(Wire):
     encryption: LuksFormat | None = None
 
 
+class VolumeRekey(Wire):
+    """Let the secret `volume` alone open a volume that `source` opens; from every state in between, and back again."""
+
+    kind: Literal["volume.rekey"] = "volume.rekey"
+    backend: Name
+    volume_id: UUID
+
+
 class VolumeExtend(Wire):
     kind: Literal["volume.extend"] = "volume.extend"
     backend: Name
@@ -287,7 +295,7 @@ class ExportApply(Wire):
 
 JobArgs = Annotated[
     VolumeCreate | VolumeClone | VolumeFromImage | VolumeExtend | VolumeDelete | SnapshotCreate | SnapshotDelete
-    | SnapshotsDelete | VolumeRecrypt
+    | SnapshotsDelete | VolumeRecrypt | VolumeRekey
     | ImageUpload | ImageWithdraw | ImageFetch
     | ImageFromVolume | VolumeReimage | VolumeRevert | VolumeAdopt | VolumeRelease | SnapshotAdopt | SnapshotRelease
     | TransferOpen | TransferClose | ImageCommit | ImageDelete | AttachmentApply | AttachmentResize | ExportApply,

@@ -8,7 +8,17 @@ from coordinator.api.route import Resource
 def all_resources() -> tuple[Resource, ...]:
     """The tables; imported here and nowhere else, so that a command that serves nothing does not pay for them."""
     from coordinator.api.brickyard import attachments as host_attachments
-    from coordinator.api.brickyard import events, evictions, forgetting, hosts, issues, operations, repair, states
+    from coordinator.api.brickyard import (
+        events,
+        evictions,
+        forgetting,
+        hosts,
+        issues,
+        operations,
+        rekeying,
+        repair,
+        states,
+    )
     from coordinator.api.brickyard.images import registered_images
     from coordinator.api.brickyard.keys import keys
     from coordinator.api.identity import identity_resources
@@ -24,6 +34,7 @@ def all_resources() -> tuple[Resource, ...]:
         issues.resource(),
         events.resource(),
         repair.resource(),
+        rekeying.resource(),
         forgetting.resource(),
         states.resource(),
         keys(),

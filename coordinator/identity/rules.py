@@ -109,6 +109,7 @@ _MEMBER = [
     "brickyard:images:create",
     "brickyard:images:update",
     "brickyard:images:delete",
+    "brickyard:volumes:rekey",
     "brickyard:host_attachments:create",
     "brickyard:host_attachments:delete",
 ]

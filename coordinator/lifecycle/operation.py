@@ -33,6 +33,7 @@ UNREACHABLE: dict[str, Unreachable] = {
     "delete_snapshot": "wait",
     "revert_volume": "wait",
     "recrypt_volume": "wait",
+    "rekey_volume": "wait",
     "manage_volume": "wait",
     "unmanage_volume": "wait",
     "manage_snapshot": "wait",

@@ -14,7 +14,8 @@ from coordinator.state.operations import Operation
 
 _CHANGES_DATA = frozenset(
     {"delete_volume", "delete_cascade", "extend_volume", "create_snapshot", "delete_snapshot", "revert_volume",
-     "reimage_volume", "recrypt_volume", "manage_volume", "unmanage_volume", "manage_snapshot", "unmanage_snapshot"}
+     "reimage_volume", "recrypt_volume", "rekey_volume", "manage_volume", "unmanage_volume", "manage_snapshot",
+     "unmanage_snapshot"}
 )  # fmt: skip
 """What a frozen back end refuses."""
 

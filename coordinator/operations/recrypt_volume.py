@@ -31,7 +31,7 @@ from coordinator.state.transition import move, move_if
 class NewType:
     """What the volume is to become; `columns` is the encryption of the type, None for a plain one."""
 
-    id: str
+    id: str | None
     columns: dict[str, Any] | None
 
 

@@ -27,6 +27,7 @@ LAZY = {
     "manageable": ("coordinator.cli.nouns.volume_data:manageable", "List what lies on a pool."),
     "unmanage": ("coordinator.cli.nouns.volume_data:unmanage", "Let volumes go with their data."),
     "forget": ("coordinator.cli.nouns.forget:forget", "Drop the rows of a volume whose storage is gone for good."),
+    "rekey": ("coordinator.cli.nouns.rekey:rekey", "Replace the key of an encrypted volume."),
     "repair": ("coordinator.cli.nouns.repair:repair", "Compare what is said of a volume, and make it agree."),
 }
 

@@ -217,6 +217,20 @@ def _encrypted(world: World, ctx: Ctx) -> None:
     world.site.api.settle()
 
 
+def a_volume_with_a_key(world: World) -> Ctx:
+    ctx = an_encrypted_volume(world)
+    return ctx | {"key": world.key(ctx["volume"])}
+
+
+def _rekey(world: World, ctx: Ctx) -> None:
+    asked(lambda: world.site.api.post(f"/brickyard/v1/volumes/{ctx['volume']}/rekey", {}))
+
+
+def _rekeyed(world: World, ctx: Ctx) -> None:
+    assert not opens(world.file(ctx["volume"]), ctx["key"])
+    _encrypted(world, ctx)
+
+
 def _plain(world: World, ctx: Ctx) -> None:
     volume, file = world.site.api.volume(ctx["volume"]), world.file(ctx["volume"])
     assert (volume["status"], volume["encrypted"]) == ("available", False), volume
@@ -452,6 +466,7 @@ KINDS = {
         Kind("clone-encrypted", a_secret_to_clone, _create(source_volid=World.secret_data), _cloned_with_own_key),
         Kind("encrypt", a_plain_volume, _retype("secret"), _encrypted),
         Kind("decrypt", an_encrypted_volume, _retype("__DEFAULT__"), _plain),
+        Kind("rekey", a_volume_with_a_key, _rekey, _rekeyed),
         Kind("reimage", a_volume_and_an_image, _reimage, _reimaged),
         Kind("extend", a_volume, _extend, _extended),
         Kind("snapshot", a_volume, _snapshot, _has_snapshot),

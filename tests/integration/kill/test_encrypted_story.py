@@ -1,7 +1,7 @@
 """The life of an encrypted volume, with a process killed at each step.
 
-Image, volume, image of it, second volume, another encryption and back, a copy with a key of its own, deletion: the
-content is compared each time, and nothing is left at the end.
+Image, volume, image of it, second volume, another encryption and back, another key, a copy with a key of its own,
+deletion: the content is compared each time, and nothing is left at the end.
 """
 
 from __future__ import annotations
@@ -103,6 +103,10 @@ def test_the_life_of_an_encrypted_volume(world: World, part: str, point: str) ->
     holds("second")
     act(second, os__retype={"new_type": secret, "migration_policy": "on-demand"})
     second = holds("second")
+    former = world.key(second["id"])
+    killed(world, part, point, lambda: api.post(f"/brickyard/v1/volumes/{second['id']}/rekey", {}))
+    second = holds("second")
+    assert not opens(world.file(second["id"]), former)
     make("copy", secret, source_volid=second["id"])
     copy = holds("copy")
     assert not opens(world.file(copy["id"]), world.key(second["id"]))

@@ -13,9 +13,11 @@ import pytest
 from sqlalchemy import Row, select
 
 from agent.base.ids import new_id
+from agent.luks import slots
 from agent.luks.model import Secret, passphrase
 from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
 from coordinator.operations.new_volume import NewVolume, accept_volume
+from coordinator.operations.rekey_volume import NotEncrypted, accept_rekey
 from coordinator.operations.retype_volume import ChangesEncryption, Wanted, retype
 from coordinator.scheduler.claims import release
 from coordinator.state import keys, messages, operations, types, volumes
@@ -242,3 +244,109 @@ async def test_a_deposited_key_has_the_managers_id_and_goes_from_there_with_the_
         assert await here.db.read(lambda conn: keys.leaving(conn, 10)) == [name]
         await here.db.write(lambda conn: keys.left(conn, name))
         assert await here.db.read(lambda conn: keys.leaving(conn, 10)) == []
+
+
+async def rekeyed(here: Site, row: Row[Any], *, master_key: bool = False) -> Row[Any]:
+    def change(conn: Any) -> Any:
+        fresh = volumes.get(conn, row.id)
+        return accept_rekey(conn, REQUESTER, here.keys, fresh, master_key=master_key), None
+
+    operation, _ = await here.engine.submit(change)
+    assert await here.engine.wait(operation.id, 30) is not None
+    return await here.db.read(lambda conn: volumes.get(conn, row.id))
+
+
+@pytest.mark.parametrize("provider", ["luks", "luks2"])
+async def test_a_rekeyed_volume_opens_with_its_new_key_alone(tmp_path: Path, provider: str) -> None:
+    async with site(tmp_path) as here:
+        row = await small(here, await create(here, volume_type_id=await encrypted_type(here, provider=provider)))
+        file = file_of(here, row)
+        content, old = file.read_bytes()[-SMALL:], await key_of(here, row)
+        after = await rekeyed(here, row)
+        assert after.status == "available"
+        assert (after.device_bytes, after.usable_bytes) == (row.device_bytes, row.usable_bytes)
+        assert opens(file, await key_of(here, after))
+        assert not opens(file, old)
+        assert file.read_bytes()[-SMALL:] == content, "the master key is the same"
+        assert await kept(here) == {after.encryption_key_id} != {row.encryption_key_id}
+        old = await key_of(here, after)
+        last = await rekeyed(here, after, master_key=True)
+        assert (last.status, last.volume_type_id) == ("available", row.volume_type_id)
+        assert opens(file, await key_of(here, last))
+        assert not opens(file, old)
+        assert file.read_bytes()[-SMALL:] != content
+        assert await kept(here) == {last.encryption_key_id}
+
+
+async def test_what_has_no_key_or_is_needed_elsewhere_is_not_rekeyed(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        plain = await create(here, volume_type_id=await plain_type(here))
+        with pytest.raises(NotEncrypted):
+            await rekeyed(here, plain)
+        row = await create(here, volume_type_id=await encrypted_type(here))
+        wanted = NewSnapshot(volume_id=row.id, name="s")
+        operation, _ = await here.engine.submit(lambda c: accept_snapshot(c, REQUESTER, here.keys, wanted))
+        await here.engine.wait(operation.id, 30)
+        for master_key in (False, True):
+            with pytest.raises(TransitionRefused):
+                await rekeyed(here, row, master_key=master_key)
+        assert opens(file_of(here, row), await key_of(here, row))
+
+
+async def test_a_rekey_that_an_agent_does_not_know_or_can_not_do_changes_nothing(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        row = await small(here, await create(here, volume_type_id=await encrypted_type(here)))
+        runner = here.hosts.wires["host-a"].runner
+        known = runner._kinds
+        runner._kinds = {name: kind for name, kind in known.items() if name != "volume.rekey"}
+        assert (await rekeyed(here, row)).encryption_key_id == row.encryption_key_id
+        runner._kinds = known
+        # The file is another one than its key says.
+        file, key = file_of(here, row), await key_of(here, row)
+        moved = file.rename(file.with_name("elsewhere"))
+        file.write_bytes(bytes(row.device_bytes))
+        after = await rekeyed(here, row)
+        assert (after.status, after.encryption_key_id) == ("error", row.encryption_key_id)
+        assert "LUKS" in after.attention
+        moved.rename(file)
+        assert opens(file, key)
+        newest, *_ = await here.db.read(operations.listing)
+        assert await kept(here) == {row.encryption_key_id, newest.args["key_id"]}, "nobody knew which one it is"
+
+
+@pytest.mark.parametrize("killed", ["before", "both", "after"])
+async def test_a_rekey_that_is_not_wanted_any_more_is_undone_from_every_state(tmp_path: Path, killed: str) -> None:
+    """Cancelled while its host is silent, and taken up by another coordinator."""
+    async with site(tmp_path) as here:
+        row, wire = await small(here, await create(here, volume_type_id=await encrypted_type(here))), None
+        file, old = file_of(here, row), await key_of(here, row)
+        wire = here.hosts.wires["host-a"]
+        wire.held = asyncio.Event()
+        wire.arrived.clear()
+        waiting = asyncio.create_task(rekeyed(here, row))
+        await wire.arrived.wait()
+        (operation,) = await here.db.read(lambda conn: operations.listing(conn, active=True))
+        new = await here.db.read(lambda conn: here.keys.get(conn, operation.args["key_id"]))
+        was = await here.db.read(lambda conn: here.keys.get(conn, operation.args["old_key_id"]))
+        await here.engine.close(0.2)
+        waiting.cancel()
+        fd = os.open(file, os.O_RDWR)
+        if killed == "both":
+            slots.add(fd, Secret(was.type, was.value), Secret(new.type, new.value), iterations=1000)
+        elif killed == "after":
+            slots.rekey(fd, Secret(was.type, was.value), Secret(new.type, new.value), iterations=1000)
+        os.close(fd)
+        assert opens(file, passphrase(Secret(new.type, new.value))) is (killed != "before")
+        assert await here.db.write(lambda conn: operations.request_cancel(conn, operation.id))
+        wire.held = None
+        other = new_engine(here.db, here.hosts, here.keys, "c2")
+        await other.begin()
+        done = await other.wait(operation.id, 30)
+        await other.close(0.2)
+        assert done is not None
+        assert done.state == "cancelled"
+        row = await here.db.read(lambda conn: volumes.get(conn, row.id))
+        assert row.status == "available"
+        assert opens(file, old)
+        assert not opens(file, passphrase(Secret(new.type, new.value)))
+        assert await kept(here) == {row.encryption_key_id}
