@@ -65,6 +65,10 @@ class Directory:
         self._news.set()
         self._news = asyncio.Event()
 
+    async def changed(self) -> None:
+        """Wait until a host answers again, or is not enrolled any more."""
+        await self._news.wait()
+
     async def all_up(self, host_ids: frozenset[str]) -> None:
         """Wait until all these hosts are enrolled and answer."""
         while not all((known := self._known.get(host)) is not None and known.up for host in host_ids):

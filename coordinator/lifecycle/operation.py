@@ -49,5 +49,6 @@ UNREACHABLE: dict[str, Unreachable] = {
     "upload_image": "wait",
     "download_image": "wait",
     "delete_image": "wait",
+    "clear_returned": "wait",
 }
 """A create is placed on another host only when its job was provably not delivered; all else waits, visibly."""

@@ -6,6 +6,7 @@ from coordinator.compute.base import Compute
 from coordinator.keys.store import KeyStore
 from coordinator.operations import (
     attach_host,
+    clear_returned,
     connect_volume,
     create_snapshot,
     create_volume,
@@ -63,6 +64,7 @@ def workflows(
             attach_host.attach_workflow(keys),
             attach_host.detach_workflow(keys),
             delete_image.workflow(keys),
+            clear_returned.workflow(keys),
             import_image.workflow(keys),
             connect_volume.connect_workflow(keys),
             connect_volume.disconnect_workflow(keys),

@@ -41,6 +41,7 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations.completions import Completions
 from coordinator.operations.compute_service import ComputeService
 from coordinator.operations.engine import Engine
+from coordinator.operations.homecoming import Homecoming
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.registry import workflows
 from coordinator.scheduler.placement import Scheduler
@@ -94,6 +95,8 @@ class Coordinator:
         await self.engine.begin()
         self.background.add(asyncio.create_task(self._housekeeper().run()))
         self.background |= {asyncio.create_task(one.run()) for one in self.told}
+        homecoming = Homecoming(self.opened.db, self.engine, self.directory, self.membership.mine)
+        self.background.add(asyncio.create_task(homecoming.run()))
         if self.depository is not None:
             self.background.add(asyncio.create_task(self.depository.run()))
         section = self.settings.coordinator

@@ -54,6 +54,12 @@ def is_open(conn: Connection, code: str, resource_id: str) -> bool:
     return conn.execute(query.limit(1)).first() is not None
 
 
+def open_resources(conn: Connection, code: str) -> list[str]:
+    """What has an open issue of this code."""
+    query = select(issues.c.resource_id).where(issues.c.closed_at.is_(None), issues.c.code == code)
+    return sorted(conn.execute(query).scalars())
+
+
 def any_open(conn: Connection, host_id: str, codes: Sequence[str]) -> bool:
     """Whether a host has an open issue of any of these codes."""
     query = select(issues.c.id).where(

@@ -22,7 +22,8 @@ from coordinator.state.operations import Operation
 
 _ANSWERS_S = 3.0
 _NAMED = 100
-_FIELDS = ("id", "host_id", "user_id", "request_id", "evidence", "words", "counts", "at", "returned_at")
+_FIELDS = ("id", "host_id", "user_id", "request_id", "evidence", "words", "counts", "at", "returned_at", "cleared_at",
+           "taken")  # fmt: skip
 
 
 class EvictBody(Body):
@@ -69,6 +70,8 @@ class EvictedAnswer(Answer):
     counts: dict[str, int]
     at: Time
     returned_at: Time | None
+    cleared_at: Time | None
+    taken: dict[str, int] | None
 
 
 class EvictedList(Answer):

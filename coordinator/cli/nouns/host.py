@@ -123,8 +123,8 @@ def evict(
 @shown
 @connected
 def evictions(session: Session, watch: bool) -> Table | Endless:
-    """List hosts that were given up: when, by whom, on what evidence."""
-    columns = ("host_id", "at", "user_id", "evidence", "words", "returned_at")
+    """List hosts that were given up: when, by whom, on what evidence; and when they came back and were cleared."""
+    columns = ("host_id", "at", "user_id", "evidence", "words", "returned_at", "cleared_at")
 
     def read() -> Table:
         return Table(list(session.pages("/brickyard/v1/evictions", "evictions")), columns)

@@ -84,9 +84,14 @@ evictions = Table(
     Column("counts", JSON, nullable=False),
     Column("at", DateTime, nullable=False),
     Column("returned_at", DateTime),
+    Column("cleared_at", DateTime),
+    Column("taken", JSON),
     Index("ix_evictions_host", "host_id", "at"),
 )
-"""Hosts that were given up, on whose word and with what evidence. `returned_at`: it was enrolled again since."""
+"""Hosts that were given up, on whose word and with what evidence. `returned_at`: it was enrolled again since.
+
+`taken` counts, by what, what it still held and the site had ended meanwhile; `cleared_at`: nothing of that is left.
+"""
 
 issues = Table(
     "issues",
