@@ -1,4 +1,4 @@
-"""Checksums over exactly the bytes that are used."""
+"""Checksums and signatures over exactly the bytes that are used."""
 
 from __future__ import annotations
 
@@ -6,23 +6,41 @@ import asyncio
 import hashlib
 import hmac
 import os
-from typing import Literal
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Literal
 
 from agent.images.errors import ChecksumDiffers
 
+if TYPE_CHECKING:
+    from agent.images.signature import Verifier
+
 CHUNK = 4 << 20
+Algorithm = Literal["md5", "sha256", "sha512"]
 
 
-async def verify_checksum(fd: int, algorithm: Literal["md5", "sha256", "sha512"], value: str) -> None:
+async def verify_checksum(fd: int, algorithm: Algorithm, value: str) -> None:
     """Compare the bytes of `fd` (from its start to its end, position untouched) with a hex digest; ChecksumDiffers."""
-    found = await asyncio.to_thread(_digest, fd, algorithm)
-    if not hmac.compare_digest(found, value.lower()):
-        raise ChecksumDiffers(algorithm=algorithm)
+    await verify(fd, (algorithm, value), None)
 
 
-def _digest(fd: int, algorithm: str) -> str:
-    digest, offset = hashlib.new(algorithm, usedforsecurity=False), 0
+async def verify(fd: int, checksum: tuple[Algorithm, str] | None, signed: Verifier | None) -> None:
+    """Both, in one reading of `fd`. Raises ChecksumDiffers, SignatureDiffers; what is not given is not looked at."""
+    wanted: set[str] = {checksum[0]} if checksum is not None else set()
+    if signed is not None:
+        wanted.add(signed.algorithm)
+    if not wanted:
+        return
+    found = await asyncio.to_thread(_digests, fd, wanted)
+    if checksum is not None and not hmac.compare_digest(found[checksum[0]].hex(), checksum[1].lower()):
+        raise ChecksumDiffers(algorithm=checksum[0])
+    if signed is not None:
+        signed.check(found[signed.algorithm])
+
+
+def _digests(fd: int, algorithms: Collection[str]) -> Mapping[str, bytes]:
+    running, offset = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}, 0
     while chunk := os.pread(fd, CHUNK, offset):
-        digest.update(chunk)
+        for digest in running.values():
+            digest.update(chunk)
         offset += len(chunk)
-    return digest.hexdigest()
+    return {name: digest.digest() for name, digest in running.items()}

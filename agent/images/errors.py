@@ -142,6 +142,18 @@ class ChecksumDiffers(ImageRefused):
     hint = "Upload the image again; if that repeats, look for a failing disk or memory on its way."
 
 
+class SignatureUnusable(ImageRefused):
+    code = "image.signature-unusable"
+    sentence = "The image's signature can not be verified: {rule}."
+    hint = "Sign the image anew and set its four img_signature properties; see the guide on signed images."
+
+
+class SignatureDiffers(ImageRefused):
+    code = "image.signature"
+    sentence = "The image's signature does not fit its bytes: they are not the ones that were signed."
+    hint = "Do not use the image; ask its owner to sign and upload it anew."
+
+
 class ImageNotFound(NotFound):
     code = "image.not-found"
     sentence = "Image {id} is not kept on this host."

@@ -80,6 +80,7 @@ LATE_MODULES = (
     "agent.images.inspect",
     "agent.images.volume",
     "agent.images.service",
+    "agent.images.signature",
     "agent.images.web",
     "agent.luks.blank",
     "agent.luks.recrypt",
@@ -89,4 +90,5 @@ LATE_MODULES = (
     "zstandard",
     "cryptography.hazmat.primitives.kdf.argon2",
     "cryptography.hazmat.primitives.ciphers.modes",
+    "cryptography.x509",
 )

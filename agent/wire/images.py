@@ -14,6 +14,18 @@ class Checksum(Wire):
     value: str = Field(pattern=r"^[0-9a-f]{32,128}$")
 
 
+class Signature(Wire):
+    """Proof over the stored bytes: `value` in base64, the image's other properties, and the signer's certificate (PEM).
+
+    The certificate was judged by who sends it.
+    """
+
+    value: str = Field(max_length=20_000)
+    hash_method: str = Field(max_length=255)
+    key_type: str = Field(max_length=255)
+    certificate: str = Field(max_length=100_000)
+
+
 class HttpSource(Wire):
     """Where bytes are fetched from: the first address that gives them.
 
@@ -49,12 +61,13 @@ class ImageSource(Wire):
     decrypt_size: Bytes | None = None
     transfer: TransferRef | None = None
     http: HttpSource | None = None
+    signature: Signature | None = None
 
     @model_serializer(mode="wrap")
     def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What is not used is not told: the same job posted again must have the same arguments."""
         told: dict[str, Any] = plain(self)
-        return {key: value for key, value in told.items() if key != "http" or value is not None}
+        return {key: value for key, value in told.items() if key not in {"http", "signature"} or value is not None}
 
 
 class TransferRef(Wire):

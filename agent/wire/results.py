@@ -12,13 +12,14 @@ from agent.wire.jobs import UUID, Bytes, Checksum, Connection, Endpoint, Generat
 class VolumeResult(Wire):
     """After create, clone, from_image, extend: the device's size (header included) and what it gives inside.
 
-    `rekeyed`: only the volume's own secret opens it, as was asked for.
+    `rekeyed`: only the volume's own secret opens it, as was asked for. `verified`: so was the image's signature.
     """
 
     volume_id: UUID
     device_bytes: Bytes
     usable_bytes: Bytes
     rekeyed: bool = False
+    verified: bool = False
 
 
 class SnapshotResult(Wire):

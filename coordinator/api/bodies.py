@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from agent.base.redact import HIDDEN, is_secret_name, redacted
 from coordinator.api.errors import BadRequest, InvalidField, MalformedBody
-from coordinator.api.fields import Body, Hidden, Since, Until
+from coordinator.api.fields import Body, Hidden, Since, SinceOurs, Until
 from coordinator.api.version import MAXIMUM
 
 B = TypeVar("B", bound=Body)
@@ -29,17 +29,17 @@ def parsed(raw: bytes) -> dict[str, Any]:
     return cast(dict[str, Any], found)
 
 
-def checked(model: type[B], data: Mapping[str, Any], key: str | None, version: int) -> B:
-    """`data[key]` (or `data` without a key) as an instance of `model`, by the rules of microversion 3.`version`."""
+def checked(model: type[B], data: Mapping[str, Any], key: str | None, version: int, ours: int = 0) -> B:
+    """`data[key]` (or `data` without a key) as an instance of `model`, by the rules of 3.`version` and our 1.`ours`."""
     if key is None:
-        return _checked(model, data, "body", version)
+        return _checked(model, data, "body", version, ours)
     data = _gathered(model, data, key)
     if key not in data:
         raise BadRequest(reason=f"'{key}' is a required property")
     if len(data) > 1 and model.unknown_refused_from <= version:
         others = ", ".join(repr(other) for other in data if other != key)
         raise BadRequest(reason=f"Additional properties are not allowed ({others[:_SHOWN]} was unexpected)")
-    return _checked(model, data[key], key, version)
+    return _checked(model, data[key], key, version, ours)
 
 
 def _gathered(model: type[B], data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -51,14 +51,14 @@ def _gathered(model: type[B], data: Mapping[str, Any], key: str) -> Mapping[str,
     return {**rest, key: {**data[key], **moved}}
 
 
-def _checked(model: type[B], data: Any, key: str, version: int) -> B:
+def _checked(model: type[B], data: Any, key: str, version: int, ours: int) -> B:
     if data is None and not any(field.is_required() for field in model.model_fields.values()):
         data = {}
     if not isinstance(data, dict):
         reason = f"{redacted(key, data)!r:.{_SHOWN}} is not of type 'object'"
         raise InvalidField(field=key, value=_shown(key, data), reason=reason)
-    spans = _spans(model)
-    unknown = [name for name in data if not _known(spans.get(name), version)]
+    spans, newer = _spans(model), _ours(model)
+    unknown = [name for name in data if not _known(spans.get(name), version) or newer.get(name, 0) > ours]
     if model.model_config.get("extra") == "allow":
         unknown = [name for name in unknown if name in spans]
     if unknown:
@@ -89,6 +89,13 @@ def _spans(model: type[Body]) -> dict[str, tuple[int, int]]:
         until = next((item.minor for item in field.metadata if isinstance(item, Until)), MAXIMUM)
         spans[field.alias or name] = (since, until)
     return spans
+
+
+@cache
+def _ours(model: type[Body]) -> dict[str, int]:
+    """Per key that goes beyond Block Storage the `brickyard 1.N` it exists from."""
+    found = ((name, item) for name, field in model.model_fields.items() for item in field.metadata)
+    return {name: item.minor for name, item in found if isinstance(item, SinceOurs)}
 
 
 @cache

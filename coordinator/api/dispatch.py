@@ -116,7 +116,8 @@ class Dispatcher:
         self._allowed(route, principal)
         call = self._call(request, match, route, context, state.versions)
         if route.body is not None:
-            call.body = checked(route.body, raw or {}, route.action or route.body_key, state.versions.volume)
+            key = route.action or route.body_key
+            call.body = checked(route.body, raw or {}, key, state.versions.volume, state.versions.brickyard)
         return self._answer(route, await route.handler(call), call)
 
     async def _raw(self, request: web.Request, match: Match) -> dict[str, Any] | None:

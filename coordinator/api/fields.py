@@ -27,6 +27,13 @@ class Since:
 
 
 @dataclass(frozen=True, slots=True)
+class SinceOurs:
+    """The field exists from `brickyard 1.minor` on."""
+
+    minor: int
+
+
+@dataclass(frozen=True, slots=True)
 class Until:
     """The field exists up to and including microversion 3.`minor`."""
 
@@ -87,6 +94,12 @@ def _uuid(value: Any) -> Any:
     if not is_id(text):
         raise PydanticCustomError("uuid", "{shown} is not a 'uuid'", {"shown": repr(value)[:80]})
     return text
+
+
+def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("distinct", "{shown} has non-unique elements", {"shown": repr(list(values))[:200]})
+    return values
 
 
 def _stripped(value: Any) -> Any:

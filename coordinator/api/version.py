@@ -15,7 +15,7 @@ from coordinator.api.errors import VersionMalformed, VersionUnsupported
 
 HEADER = "OpenStack-API-Version"
 MAXIMUM = 71
-BRICKYARD_MAXIMUM = 0
+BRICKYARD_MAXIMUM = 1
 UPDATED = "2023-08-31T00:00:00Z"
 
 _NUMBER = re.compile(r"([1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")

@@ -184,7 +184,7 @@ def describe(image: Image) -> ImageInfo:
 
 def _remembered(image: Image) -> dict[str, str]:
     row = image.row
-    own = {key: value for key, value in image.properties.items() if key not in info.ENCRYPTION}
+    own = {key: value for key, value in image.properties.items() if key not in info.ENCRYPTION | info.PROVEN}
     known = {
         "image_id": row.id,
         "image_name": row.name or "",

@@ -88,3 +88,47 @@ class NoSuchStore(Invalid):
     code = "images.no-such-store"
     sentence = "The image service has no store {store} that can be written to{known}."
     hint = "List its stores with: openstack image stores list."
+
+
+class SignatureIncomplete(Permanent):
+    code = "images.signature-incomplete"
+    sentence = "Signature metadata is incomplete for image {id}: {missing} not set."
+    hint = "Set all four img_signature properties of the image, or none."
+
+
+class SignatureMissing(Permanent):
+    code = "images.signature-missing"
+    sentence = "Image {id} is not signed, but trusted certificates were named for it."
+    hint = "Use a signed image, or leave out trusted_image_certificates."
+
+
+class CertificateUnusable(Permanent):
+    code = "images.certificate-unusable"
+    sentence = "Certificate {id}, which image {image} is signed with, can not be used: {reason}."
+    hint = "Register it as a secret of type certificate in the image's project or yours; renew it when it ran out."
+
+
+class CertificateNotTrusted(Permanent):
+    code = "images.certificate-not-trusted"
+    sentence = "The certificate that image {image} is signed with is not trusted: {reason}."
+    hint = "Name its issuers, up to the root, in trusted_image_certificates; they must exist and be within their dates."
+
+
+class CertificateAway(Temporary):
+    code = "images.certificates-away"
+    retry_after = 5.0
+    sentence = "The key manager at {url} can not be asked for certificates: {reason}."
+    hint = "Try again; an administrator looks whether the Barbican of [keys.barbican] answers there."
+
+
+class SignaturesOff(Permanent):
+    code = "images.signatures-off"
+    sentence = "Invalid input received: trusted certificates were named, but this site does not verify signatures."
+    hint = "Leave out trusted_image_certificates, or have images.verify_signatures switched on."
+
+
+class SignatureNotVerified(Permanent):
+    code = "images.signature-not-verified"
+    status = 500
+    sentence = "Host {host} did not verify the signature of image {id}; it runs an older release."
+    hint = "Upgrade the agent of that host."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 KEY_ID = ("os_encrypt_key_id", "cinder_encryption_key_id")
 KEY_POLICY = ("os_encrypt_key_deletion_policy", "cinder_encryption_key_deletion_policy")
@@ -14,6 +15,24 @@ DELETE_WITH_IMAGE = "on_image_deletion"
 KEEP = "do_not_delete"
 ENCRYPTION = frozenset({*KEY_ID, *KEY_POLICY, FORMAT, DECRYPT_SIZE})
 """Properties that are about the image's own encryption; a volume does not inherit them."""
+SIGNATURE = ("img_signature", "img_signature_hash_method", "img_signature_key_type", "img_signature_certificate_uuid")
+VERIFIED, VALIDATED, TRUSTED = "signature_verified", "certificates_validated", "trusted_image_certificates"
+PROVEN = frozenset({VERIFIED, VALIDATED, TRUSTED})
+"""What this site says of the image of a volume: no image brings it along, and no user sets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is to be proven of an image: its signature (value, hash_method, key_type, certificate), None if it has none.
+
+    `refused` is the body of the error that its use ends with; `trusted` are the certificates that its user named,
+    `validated` says that the signer's follows from those, or from the site's.
+    """
+
+    signature: Mapping[str, str] | None = None
+    refused: Mapping[str, Any] | None = None
+    trusted: tuple[str, ...] = ()
+    validated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +40,7 @@ class ImageInfo:
     """Sizes are bytes, `min_disk` is GiB. `properties` is what a volume made of it remembers (strings).
 
     `url` is set for an image of a service outside of the site, its address there; `needs_login` when only a login
-    gives its bytes. `digest` is (algorithm, hex digits) over its bytes.
+    gives its bytes. `digest` is (algorithm, hex digits) over its bytes. `proof` is None where nothing is verified.
     """
 
     id: str
@@ -43,6 +62,7 @@ class ImageInfo:
     delete_key: bool = False
     decrypt_size: int | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,19 @@ class ImagesSection(Section):
         "or a Glance.",
     )
     glance: GlanceSettings | None = Field(None, description="The Glance of service `glance`.")
+    verify_signatures: bool = Field(
+        True,
+        description="Whether images that carry `img_signature` properties are verified when volumes are made of them; "
+        "one that fails never becomes a volume.",
+    )
+    validate_certificates: bool = Field(
+        False,
+        description="Whether the certificate of a signed image must follow from trusted ones even when its user names "
+        "none: then from `trusted_certificates`.",
+    )
+    trusted_certificates: tuple[str, ...] = Field(
+        (), description="Ids of certificates that this site trusts, in the key store or at the key manager."
+    )
 
     @model_validator(mode="after")
     def _has_glance(self) -> ImagesSection:

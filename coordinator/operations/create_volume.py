@@ -1,7 +1,11 @@
-"""create_volume: place, open the image's ticket, make on the host, close the ticket."""
+"""create_volume: place, open the image's ticket, make on the host, close the ticket.
+
+An image that fails its proof is not fetched, or never becomes a volume.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -14,6 +18,7 @@ from agent.wire.jobs import (
     VolumeFromImage,
     WireSecret,
 )
+from coordinator.images.errors import SignatureNotVerified
 from coordinator.keys.store import KeyStore
 from coordinator.operations import hints, members, sizes
 from coordinator.operations.image_source import (
@@ -24,6 +29,7 @@ from coordinator.operations.image_source import (
     late_login,
     open_image,
 )
+from coordinator.operations.signatures import refusal, verdict
 from coordinator.operations.volume_calls import delete_call, key_secret, luks_format, volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Workflow
 from coordinator.scheduler.claims import release
@@ -36,6 +42,14 @@ from coordinator.state.transition import move, move_if
 
 
 def workflow(keys: KeyStore, scheduler: Scheduler, login: Login | None = None) -> Workflow:
+    """Version 2 of the workflow: what is said of an image is proven."""
+    before = workflow_v1(keys, scheduler, login)
+    place, open_step, make, close = before.steps
+    steps = (LocalStep("admit", _admit), place, open_step, make, LocalStep("proven", _proven), close)
+    return replace(before, version=2, steps=steps)
+
+
+def workflow_v1(keys: KeyStore, scheduler: Scheduler, login: Login | None = None) -> Workflow:
     """Version 1 of the workflow."""
 
     def place(conn: Connection, operation: Operation) -> Result:
@@ -80,6 +94,20 @@ def workflow(keys: KeyStore, scheduler: Scheduler, login: Login | None = None) -
         failed=failed,
         attention=needs_attention,
     )
+
+
+def _admit(conn: Connection, operation: Operation) -> None:
+    refused = refusal(operation.args.get("image") or {})
+    if refused is not None:
+        raise refused
+
+
+def _proven(conn: Connection, operation: Operation) -> None:
+    """An agent of an older release passes over a signature that it is told of."""
+    image = operation.args.get("image") or {}
+    signed = (image.get("proof") or {}).get("signature")
+    if signed and not operation.results["make"].get("verified"):
+        raise SignatureNotVerified(host=operation.results["place"]["host_id"], id=image["id"])
 
 
 def needs_attention(conn: Connection, operation: Operation, reason: str) -> None:
@@ -157,7 +185,8 @@ def _finished(conn: Connection, operation: Operation) -> None:
     values: dict[str, Any] = {"device_bytes": made["device_bytes"], "usable_bytes": made["usable_bytes"]}
     origin = operation.args.get("origin_id")
     if image is not None:
-        volumes.put_image_metadata(conn, row.id, image["properties"])
+        said = verdict(image, verified=bool(made.get("verified")))
+        volumes.put_image_metadata(conn, row.id, {**image["properties"], **said})
         values["bootable"] = True
     elif origin is not None:
         volumes.copy_image_metadata(conn, origin, row.id)

@@ -8,7 +8,16 @@ from typing import Any
 from sqlalchemy import Connection
 
 from agent.base.errors import Permanent, Temporary
-from agent.wire.jobs import Checksum, HttpSource, ImageSource, TransferClose, TransferOpen, TransferRef, WireSecret
+from agent.wire.jobs import (
+    Checksum,
+    HttpSource,
+    ImageSource,
+    Signature,
+    TransferClose,
+    TransferOpen,
+    TransferRef,
+    WireSecret,
+)
 from coordinator.operations.volume_calls import volume_row
 from coordinator.operations.workflow import JobCall
 from coordinator.state import enrolment
@@ -82,7 +91,7 @@ def image_source(conn: Connection, operation: Operation) -> ImageSource:
             raise ImageHostAway(host=image["host_id"], image=image["id"])
         transfer = TransferRef(host=host.name, address=host.address, port=opened["port"], name=opened["name"])
     checksum = Checksum(algorithm="sha256", value=image["sha256"]) if image.get("sha256") else None
-    http = None
+    http, proof = None, image.get("proof") or {}
     if image.get("url"):
         http = HttpSource(urls=(f"{image['url']}/file",), token=bool(image.get("needs_login")), site=True)
     if image.get("digest"):
@@ -97,4 +106,5 @@ def image_source(conn: Connection, operation: Operation) -> ImageSource:
         decrypt_size=image["decrypt_size"],
         transfer=transfer,
         http=http,
+        signature=Signature(**proof["signature"]) if proof.get("signature") else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -112,7 +112,9 @@ def accept_volume(
     args = _args(wanted, source)
     if source_key_id is not None:
         args["source_key_id"] = source_key_id
-    operation = accept(conn, requester, kind="create_volume", resource_type="volume", resource_id=volume_id, args=args)
+    operation = accept(
+        conn, requester, kind="create_volume", version=2, resource_type="volume", resource_id=volume_id, args=args
+    )
     return operation, row
 
 
@@ -226,4 +228,6 @@ def image_args(image: ImageInfo) -> dict[str, Any]:
     }
     if image.url is not None:
         told |= {"url": image.url, "needs_login": image.needs_login, "digest": image.digest}
+    if image.proof is not None:
+        told["proof"] = asdict(image.proof)
     return told

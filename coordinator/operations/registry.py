@@ -48,10 +48,12 @@ def workflows(
     `compute` hears of volumes that its servers use; `completions` is where an extend waits for one of them; `login` is
     this site's own at the image service.
     """
+    scheduler = scheduler or Scheduler()
     carried = () if streams is None else (upload_image.workflow(streams), download_image.workflow(streams))
     return Workflows(
         (
-            create_volume.workflow(keys, scheduler or Scheduler(), login),
+            create_volume.workflow_v1(keys, scheduler, login),
+            create_volume.workflow(keys, scheduler, login),
             delete_volume.workflow(keys),
             delete_cascade.workflow(keys),
             extend_volume.workflow_v1(),

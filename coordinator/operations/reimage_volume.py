@@ -20,6 +20,7 @@ from coordinator.operations.accept import Requester, accept
 from coordinator.operations.errors import UnknownHost, WaitedTooLong
 from coordinator.operations.image_source import TICKET_LOST, Login, close_image, image_source, late_login, open_image
 from coordinator.operations.new_volume import SourceTooLarge, TypeNotEncrypted, image_args, smallest
+from coordinator.operations.signatures import refusal, verdict
 from coordinator.operations.volume_calls import SWITCH_UNCLEAR, key_secret, luks_format, volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, WaitStep, Workflow
 from coordinator.state import attachments, messages, types, volumes
@@ -37,6 +38,10 @@ def accept_reimage(
     row = volumes.get(conn, volume_id)
     if image.status != "active":
         raise Invalid(reason=f"Invalid image identifier: image {image.id} has status {image.status}, not active.")
+    told = image_args(image)
+    refused = refusal(told)
+    if refused is not None:
+        raise refused
     needed = smallest(image)
     if row.size < needed:
         raise SourceTooLarge(size=row.size, noun="image", id=image.id, needed=needed)
@@ -45,7 +50,7 @@ def accept_reimage(
         raise TypeNotEncrypted(image=image.id, type=of_type)
     guards = () if reserved else (volumes.has_no_attachments(volume_id),)
     move(conn, "volume", volume_id, "reimage_reserved" if reserved else "reimage", guards=guards)
-    args = {"image": image_args(image), "image_key_id": image.key_id}
+    args = {"image": told, "image_key_id": image.key_id}
     return accept(
         conn, requester, kind="reimage_volume", version=2, resource_type="volume", resource_id=volume_id, args=args
     )
@@ -109,7 +114,8 @@ def workflow_v1(keys: KeyStore, login: Login | None = None) -> Workflow:
 def _finished(conn: Connection, operation: Operation) -> None:
     row, made = volume_row(conn, operation), operation.results["make"]
     image: dict[str, Any] = operation.args["image"]
-    volumes.put_image_metadata(conn, row.id, image["properties"])
+    said = verdict(image, verified=bool(made.get("verified")))
+    volumes.put_image_metadata(conn, row.id, {**image["properties"], **said})
     event = "reimage_ended" if row.previous_status == "reserved" else "created"
     values = {"device_bytes": made["device_bytes"], "usable_bytes": made["usable_bytes"]}
     move(conn, "volume", row.id, event, attention=None, bootable=True, image_id=image["id"], **values)

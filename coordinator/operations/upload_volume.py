@@ -29,8 +29,9 @@ from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
 
 _CORE = frozenset(
-    {"image_id", "image_name", "checksum", "container_format", "disk_format", "min_disk", "min_ram", "size"}
-)
+    {"image_id", "image_name", "checksum", "container_format", "disk_format", "min_disk", "min_ram", "size",
+     *info.SIGNATURE, *info.PROVEN}
+)  # fmt: skip
 # The second: a host that was killed when all was sent can not say so by the same ticket.
 _TICKET_LOST = frozenset({"transfer.unknown", "transfer.mismatch"})
 
@@ -83,7 +84,7 @@ def accept_upload(
 
 
 def inherited(remembered: Mapping[str, str]) -> dict[str, str]:
-    """What an image of a volume takes over of the image that the volume was made of."""
+    """What an image of a volume takes over of the image that the volume was made of; a signature is of other bytes."""
     return {key: value for key, value in remembered.items() if key not in _CORE}
 
 

@@ -44,6 +44,7 @@ from coordinator.operations.engine import Engine
 from coordinator.operations.homecoming import Homecoming
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.registry import workflows
+from coordinator.operations.signatures import Signatures
 from coordinator.scheduler.placement import Scheduler
 from coordinator.server.errors import PortTaken
 from coordinator.server.housekeeping import Housekeeper
@@ -54,12 +55,14 @@ from coordinator.state import issues
 from coordinator.state.issues import Issue
 
 if TYPE_CHECKING:
+    from coordinator.images.certificates import CertificateManager
     from coordinator.notifications.delivery import Delivery
     from coordinator.notifications.event import Sink
     from coordinator.server.capacity import Capacity
 
 log = get_logger(__name__)
 _IMAGES = web.AppKey("images", ImageClient)
+_SIGNATURES = web.AppKey("signatures", Signatures)
 
 
 @dataclass(slots=True)
@@ -164,6 +167,7 @@ class Coordinator:
         await self.listener.close()
         await self.directory.close()
         await self.app[_IMAGES].close()
+        await self.app[_SIGNATURES].close()
         self.identity.close()
         if self.compute is not None:
             await self.compute.close()
@@ -216,6 +220,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     identity = LocalIdentity(opened.db, opened.tokens, settings.identity)
     policy = Policy.from_file(settings.identity.policy_file) if settings.identity.policy_file else Policy.builtin()
     depository = _depository(settings, opened)
+    signatures = Signatures(opened.db, opened.keys, settings.images, _certificates(settings))
     services = Services(
         db=opened.db,
         policy=policy,
@@ -237,10 +242,12 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
             Completions: completions,
             **({ComputeService: ComputeService(compute)} if compute is not None else {}),
             **({Depository: depository} if depository is not None else {}),
+            Signatures: signatures,
         },
     )
     app = make_app(_served(settings), services, Hooks(crashed=_crashed(opened)))
     app[_IMAGES] = images
+    app[_SIGNATURES] = signatures
     return Coordinator(
         settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute,
         _told(settings, opened, membership),
@@ -315,6 +322,19 @@ def _depository(settings: CoordinatorSettings, opened: Opened) -> Depository | N
     assert settings.identity.keystone is not None, "the settings see to it"
     manager = Barbican(section, ServiceUser(settings.identity.keystone))
     return Depository(opened.db, opened.keys, manager, section.interval_s)
+
+
+def _certificates(settings: CoordinatorSettings) -> CertificateManager | None:
+    """Where certificates of signed images lie, beside the sealed store."""
+    section = settings.keys.barbican
+    if section is None:
+        return None
+    from coordinator.identity.service_user import ServiceUser
+    from coordinator.images.certificates import CertificateManager, Place
+
+    assert settings.identity.keystone is not None, "the settings see to it"
+    place = Place(section.endpoint, section.interface, section.region, section.timeout_s)
+    return CertificateManager(place, ServiceUser(settings.identity.keystone))
 
 
 def _filters(settings: CoordinatorSettings) -> ResourceFilters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import urllib.error
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,12 +16,15 @@ from pydantic import SecretStr
 from agent.base.ids import new_id
 from coordinator.identity.service_user import ServiceUser
 from coordinator.identity.settings import KeystoneSettings
+from coordinator.images.certificates import CertificateManager, Place
+from coordinator.images.errors import CertificateAway
 from coordinator.keys.barbican import Barbican
 from coordinator.keys.depository import Depository
 from coordinator.keys.errors import ManagerAway, NotDeposited
 from coordinator.keys.kek import Kek
 from coordinator.keys.settings import BarbicanSettings
 from coordinator.keys.store import KeyStore
+from coordinator.operations.certificates import read
 from coordinator.state import keys as rows
 from coordinator.state import volumes
 from coordinator.state.database import Database
@@ -29,6 +33,7 @@ from coordinator.state.transition import enter, move
 from tests.support.barbican import Barbican as Server
 from tests.support.barbican import barbican
 from tests.support.keystone import Keystone, keystone
+from tests.support.signing import holder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PASSWORD = "pass word"
@@ -172,3 +177,36 @@ async def test_a_manager_that_is_away_is_told_later(tmp_path: Path, cloud: Cloud
         with pytest.raises(ManagerAway):
             await here.depository.work()
         assert here.key(volume) == old
+
+
+async def test_certificates_are_read_with_their_readers_own_rights(cloud: Cloud) -> None:
+    user = ServiceUser(KeystoneSettings(auth_url=cloud.stone.url, password=SecretStr(PASSWORD), timeout_s=120))
+    manager = CertificateManager(Place(cloud.server.url, "internal", None, 120), user)
+    one, bob = holder("signer"), cloud.token("bob")
+
+    def stored(kind: str, data: bytes, content: str, token: str) -> str:
+        body = {"secret_type": kind, "payload": data.decode(), "payload_content_type": content}
+        if content != "text/plain":
+            body |= {"payload": base64.b64encode(data).decode(), "payload_content_encoding": "base64"}
+        ref: str = cloud.server.call("POST", "/secrets", body, token=token)["secret_ref"]
+        return ref.rpartition("/")[2]
+
+    try:
+        for data, content in ((one.pem, "application/octet-stream"), (one.der, "application/octet-stream"),
+                              (one.pem, "text/plain")):  # fmt: skip
+            found = await manager.certificate(stored("certificate", data, content, bob), bob)
+            assert read(found or b"") == one.certificate
+        hidden = stored("certificate", one.der, "application/octet-stream", cloud.token("brickyard"))
+        assert await manager.certificate(hidden, bob) is None
+        assert await manager.certificate(hidden, None) is not None, "the site's own"
+        other = stored("opaque", one.der, "application/octet-stream", bob)
+        assert await manager.certificate(other, bob) is None
+        assert await manager.certificate("00000000-0000-4000-8000-00000000beef", bob) is None
+        assert await manager.certificate("../secrets", bob) is None
+        assert await manager.certificate(hidden, "no token") is None
+    finally:
+        await manager.close()
+    away = CertificateManager(Place("http://127.0.0.1:1", "internal", None, 5), user)
+    with pytest.raises(CertificateAway):
+        await away.certificate(hidden, bob)
+    await away.close()

@@ -31,6 +31,7 @@ class Api:
         self._token = self.project = ""
         self._mine = threading.local()
         self.bodies: list[bytes] = []
+        self.versions = "volume 3.71"
 
     def password(self) -> str:
         return self._password_file.read_text().strip()
@@ -79,7 +80,7 @@ class Api:
 
     def _once(self, method: str, path: str, data: str | bytes | None) -> tuple[int, Any, bytes]:
         kind = "application/octet-stream" if isinstance(data, bytes) else "application/json"
-        headers = {"Accept": "application/json", "OpenStack-API-Version": "volume 3.71", "X-Auth-Token": self._token}
+        headers = {"Accept": "application/json", "OpenStack-API-Version": self.versions, "X-Auth-Token": self._token}
         if data is not None:
             headers["Content-Type"] = kind
         if not self._token:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.images.resume import Resume
+    from agent.images.signature import Verifier
     from agent.jobs.conversion import Conversion
 
 FromImage = VolumeFromImage | VolumeReimage
@@ -37,13 +38,22 @@ async def run(context: Context, args: VolumeFromImage) -> VolumeResult:
     if have is None:
         await fetched(context, args, size)
         await backend.publish(args.volume_id)
-    return VolumeResult(volume_id=args.volume_id, device_bytes=size, usable_bytes=args.size_bytes)
+    return result(args, size)
+
+
+def result(args: FromImage, size: int) -> VolumeResult:
+    """Nothing that failed its signature comes as far as this."""
+    verified = args.image.signature is not None
+    return VolumeResult(volume_id=args.volume_id, device_bytes=size, usable_bytes=args.size_bytes, verified=verified)
 
 
 async def fetched(context: Context, args: FromImage, size: int) -> None:
     """The image's content, whole and checked, beside where it is to be; raises NoSpace or why it was refused."""
+    from agent.images.signature import verifier
+
+    signed = verifier(args.image.signature) if args.image.signature is not None else None
     async with _image(context, args) as fd:
-        await _verify(args, fd)
+        await _verify(args, fd, signed)
         try:
             async with _clear(context, args, fd) as plain:
                 await _fill(context, args, plain, size)
@@ -164,13 +174,14 @@ async def _fetch(context: Context, args: FromImage, fd: int) -> None:
     await download(origin, fd, means.config.rules(), tell)
 
 
-async def _verify(args: FromImage, fd: int) -> None:
+async def _verify(args: FromImage, fd: int, signed: Verifier | None) -> None:
     """The store's own bytes were hashed when they were committed; what came over the network is hashed here."""
-    from agent.images.checksum import verify_checksum
+    from agent.images.checksum import verify
 
-    wanted = args.image.checksum
-    if wanted is not None and (args.image.transfer is not None or args.image.http is not None):
-        await verify_checksum(fd, wanted.algorithm, wanted.value)
+    image = args.image
+    sent = image.transfer is not None or image.http is not None
+    checksum = (image.checksum.algorithm, image.checksum.value) if image.checksum is not None and sent else None
+    await verify(fd, checksum, signed)
 
 
 async def abandon(context: Context, args: FromImage) -> None:

@@ -31,7 +31,7 @@ async def run(context: Context, args: VolumeReimage) -> VolumeResult:
         fault_point("agent.reimage.decided")
     await switch(place, args.volume_id)
     fault_point("agent.reimage.replaced")
-    return _result(args)
+    return volume_from_image.result(args, _size(args))
 
 
 async def abandon(context: Context, args: VolumeReimage) -> VolumeResult | None:
@@ -40,7 +40,7 @@ async def abandon(context: Context, args: VolumeReimage) -> VolumeResult | None:
     decided = _decided(context)
     if decided or await is_between(backend, args.volume_id):
         await switch(replacing(backend), args.volume_id)
-        return _result(args) if decided else None
+        return volume_from_image.result(args, _size(args)) if decided else None
     await backend.discard(args.volume_id)
     return None
 
@@ -51,10 +51,6 @@ def _decided(context: Context) -> bool:
 
 def _size(args: VolumeReimage) -> int:
     return device_bytes(args.size_bytes, format_of(args.encryption) if args.encryption else None)
-
-
-def _result(args: VolumeReimage) -> VolumeResult:
-    return VolumeResult(volume_id=args.volume_id, device_bytes=_size(args), usable_bytes=args.size_bytes)
 
 
 def needs(args: VolumeReimage) -> Needs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from sqlalchemy import Connection
@@ -14,6 +15,7 @@ from coordinator.api.fields import Answer, Body, Boolean, Gib, Key, Metadata, Re
 from coordinator.api.route import Resource, action, get
 from coordinator.api.v3.volume_connections import mine
 from coordinator.api.v3.volumes import removed
+from coordinator.images import info
 from coordinator.keys.depository import Depository
 from coordinator.keys.store import KeyStore
 from coordinator.operations import completions, retype_volume
@@ -193,14 +195,22 @@ async def show_image(call: Call) -> dict[str, Any]:
     return {"metadata": found}
 
 
+def _open_to_users(keys: Iterable[str]) -> None:
+    """What this site itself says of a volume's image is nobody's to say."""
+    if kept := sorted(info.PROVEN.intersection(keys) | info.ENCRYPTION.intersection(keys)):
+        raise BadRequest(reason=f"Image metadata {', '.join(kept)} can not be changed: the site itself sets it.")
+
+
 async def set_image(call: Call) -> dict[str, Any]:
     values = call.valid(ImageMetadata).metadata
+    _open_to_users(values)
     found = await call.services.db.write(lambda conn: metadata.merge(conn, "volume-image", mine(conn, call).id, values))
     return {"metadata": found}
 
 
 async def unset_image(call: Call) -> None:
     key = call.valid(ImageKey).key
+    _open_to_users((key,))
     if not await call.services.db.write(lambda conn: metadata.remove(conn, "volume-image", mine(conn, call).id, key)):
         raise NotFound(noun="Image metadata key", id=key)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints
 from sqlalchemy import Connection, Row, select
 
 from agent.base.errors import NotFound
@@ -13,7 +13,19 @@ from agent.base.ids import is_id
 from coordinator.api.acting import changed, end_work, owned_volume, requester, scope, target
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
-from coordinator.api.fields import Answer, Body, Boolean, Gib, Metadata, Name, Since, Text, Uuid
+from coordinator.api.fields import (
+    Answer,
+    Body,
+    Boolean,
+    Gib,
+    Metadata,
+    Name,
+    Since,
+    SinceOurs,
+    Text,
+    Uuid,
+    distinct,
+)
 from coordinator.api.lists import ask
 from coordinator.api.paging import flag
 from coordinator.api.route import Resource, delete, get, post, put
@@ -28,12 +40,19 @@ from coordinator.operations.delete_cascade import accept_cascade
 from coordinator.operations.delete_volume import accept_delete
 from coordinator.operations.engine import Engine
 from coordinator.operations.new_volume import NewVolume, accept_volume
+from coordinator.operations.signatures import Asker, Signatures
 from coordinator.state import default_types, metadata, snapshots, types, volume_lists, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.fleet import hosts
 from coordinator.state.volume_lists import Detail
 
 _UNSUPPORTED = ("consistencygroup_id", "group_id", "backup_id")
+Trusted = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=255, strict=True)], ...],
+    Field(max_length=50, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(distinct),
+]
+"""Ids of certificates, none twice."""
 
 
 class CreateVolume(Body):
@@ -56,6 +75,7 @@ class CreateVolume(Body):
     image_ref: Name | None = Field(None, alias="imageRef")
     group_id: Annotated[Uuid | None, Since(13)] = None
     backup_id: Annotated[Uuid | None, Since(47)] = None
+    trusted_image_certificates: Annotated[Trusted | None, SinceOurs(1)] = None
 
 
 class UpdateVolume(Body):
@@ -96,7 +116,7 @@ async def create(call: Call) -> dict[str, Any]:
         availability_zone=body.availability_zone,
         snapshot_id=body.snapshot_id,
         source_volid=body.source_volid,
-        image=await image_of(call, body.image_ref or body.image_id),
+        image=await image_of(call, body.image_ref or body.image_id, body.trusted_image_certificates),
         metadata=body.metadata or {},
         hints=hints.checked(body.scheduler_hints or {}),
     )
@@ -143,9 +163,11 @@ def _checked(body: CreateVolume) -> None:
         raise BadRequest(reason=f"Only one source can be given for a volume, not {' and '.join(sources)}.")
 
 
-async def image_of(call: Call, reference: str | None) -> ImageInfo | None:
-    """The image named by its id, or by an address that ends with it."""
+async def image_of(call: Call, reference: str | None, trusted: tuple[str, ...] | None = None) -> ImageInfo | None:
+    """The image named by its id, or by an address that ends with it, and what is to be proven of it."""
     if not reference:
+        if trusted:
+            raise BadRequest(reason="trusted_image_certificates are for volumes made of an image.")
         return None
     call.require("volume:create_from_image")
     image_id = reference.rsplit("/", 1)[-1].lower()
@@ -153,7 +175,12 @@ async def image_of(call: Call, reference: str | None) -> ImageInfo | None:
         raise BadRequest(reason="Invalid image identifier or unable to access requested image.")
     caller = Caller(call.context.project_id, call.context.is_admin)
     client = call.services.find(ImageClient) or LocalImages(call.services.db)
-    return await client.for_volume(image_id, caller, call.request.headers.get("X-Auth-Token"))
+    token = call.request.headers.get("X-Auth-Token")
+    found = await client.for_volume(image_id, caller, token)
+    signatures = call.services.find(Signatures)
+    if signatures is None:
+        return found
+    return await signatures.asked(found, Asker(call.context.project_id, token, trusted))
 
 
 def _type(conn: Connection, wanted: NewVolume, name: str | None, default: str, project_id: str) -> Row[Any] | None:
