@@ -198,7 +198,6 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     enrolment = Enrolment(opened.authority, opened.db)
     directory = Directory(tls)
     reconciler = Reconciler(opened.db)
-    renewal = Renewal(enrolment, tls)
     streams = ImageStreams(opened.db, tls)
     compute, completions, images = _compute(settings), Completions(opened.db), _images(settings, opened)
     completions.follow()
@@ -208,7 +207,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     )  # fmt: skip
     owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
     membership = Membership(opened.db, owner, socket.gethostname()[:255], RELEASE)
-    poller = Poller(opened.db, directory, reconciler, renewal, settings.fleet.poll_interval_s,
+    poller = Poller(opened.db, directory, reconciler, Renewal(enrolment, tls), settings.fleet.poll_interval_s,
                     membership=membership)  # fmt: skip
     engine = Engine(
         opened.db, directory, known, owner=owner, exclusive=opened.db.alone, parallel=section.parallel,
@@ -218,12 +217,12 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
         enrolment, tls, settings.enrolment.listen, settings.enrolment.port, enrolled=poller.enrolled
     )
     identity = LocalIdentity(opened.db, opened.tokens, settings.identity)
-    policy = Policy.from_file(settings.identity.policy_file) if settings.identity.policy_file else Policy.builtin()
     depository = _depository(settings, opened)
     signatures = Signatures(opened.db, opened.keys, settings.images, _certificates(settings))
+    known_to_some = {ComputeService: ComputeService(compute) if compute is not None else None, Depository: depository}
     services = Services(
         db=opened.db,
-        policy=policy,
+        policy=_policy(settings),
         authenticator=authenticator(identity),
         settings=settings.api,
         others={
@@ -240,19 +239,21 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
             CoordinatorSettings: settings,
             ResourceFilters: _filters(settings),
             Completions: completions,
-            **({ComputeService: ComputeService(compute)} if compute is not None else {}),
-            **({Depository: depository} if depository is not None else {}),
             Signatures: signatures,
+            **{kind: one for kind, one in known_to_some.items() if one is not None},
         },
     )
     app = make_app(_served(settings), services, Hooks(crashed=_crashed(opened)))
-    app[_IMAGES] = images
-    app[_SIGNATURES] = signatures
+    app[_IMAGES], app[_SIGNATURES] = images, signatures
     return Coordinator(
         settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute,
-        _told(settings, opened, membership),
-        depository,
+        _told(settings, opened, membership), depository,
     )  # fmt: skip
+
+
+def _policy(settings: CoordinatorSettings) -> Policy:
+    file = settings.identity.policy_file
+    return Policy.from_file(file) if file else Policy.builtin()
 
 
 def _images(settings: CoordinatorSettings, opened: Opened) -> ImageClient:
