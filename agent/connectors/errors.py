@@ -54,7 +54,15 @@ class NoPath(Temporary):
 class NoFabricPath(NoPath):
     code = "attachment.no-fabric-path"
     sentence = "No path to {target} came over the fabric: {reason}"
-    hint = "Check zoning and host mapping on the array, and the ports of this host: lszfcp -H -P -D, lsscsi -t."
+    hint = "Check zoning and host mapping on the array; here: lsscsi -t, /sys/class/fc_remote_ports, lszfcp -P."
+
+
+class NoFabricPort(Temporary):
+    code = "attachment.no-fabric-port"
+    status = 409
+    retry_after = 10.0
+    sentence = "No Fibre Channel port of this host is online on its fabric: {reason}."
+    hint = "Look at port_state below /sys/class/fc_host; on IBM Z: chzdev -e zfcp-host DEVICE, lszfcp -Ha."
 
 
 class ReplicaMissing(Temporary):

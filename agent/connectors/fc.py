@@ -1,8 +1,7 @@
 """The Fibre Channel connector: every path that the fabric gives, one disk of them, nothing waited for but events.
 
-How a path is asked for and given up is the business of the module that knows this host's ports (`agent.zfcp.attach`:
-FCP devices of IBM Z). A path that does not come costs a healthy one nothing: where the kernel says why, it is not
-waited for; else for a moment.
+How a path is asked for and given up is the business of the module that knows this host's ports (`fc_ways`). A path that
+does not come costs a healthy one nothing: where the kernel says why, it is not waited for; else for a moment.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from agent.base.errors import BrickyardError
+from agent.connectors import fc_ways
 from agent.connectors import scsi_disks as disks
 from agent.connectors.base import DEADLINE, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoFabricPath, NotAttached, PathDown
+from agent.connectors.fc_ways import Way
 from agent.connectors.waiting import patiently, until
 from agent.host import scsi, sysfs, udev
 from agent.host.kernel import current
 from agent.privsep import multipath as verbs
 from agent.privsep.client import call
+from agent.privsep.errors import DeviceHeld, KernelRefused
 from agent.wire.jobs import Connection
-from agent.zfcp import attach as zfcp
-from agent.zfcp.attach import FcpPath
-from agent.zfcp.lun import Addressing
 
 _SUBSYSTEMS = ("block", "scsi", "ccw", "fc_remote_ports")
-_GATHER_S = 3.0
-Disks = dict[FcpPath, scsi.Disk]
+_GATHER_S, _ASK_S = 3.0, 5.0
+Disks = dict[Way, scsi.Disk]
 
 
 class FcConnector:
@@ -46,15 +45,16 @@ class FcConnector:
     ) -> RemoteDevice:
         end = asyncio.get_running_loop().time() + deadline
         async with self._lock(connection):
+            await self._purge(connection)
+            before = set(fc_ways.known(connection))
             try:
                 async with current().events(*_SUBSYSTEMS) as events:
-                    await self._purge(connection)
-                    paths = await zfcp.begin(*_ports(connection))
-                    return await self._appear(connection, paths, events, end)
+                    return await self._appear(connection, await fc_ways.begin(connection), events, end)
             except BrickyardError:
                 # What was promised is not there: nothing of it may stay, least of all a disk of somebody else.
-                with contextlib.suppress(BrickyardError):
-                    await self._remove(connection, end)
+                for path in set(fc_ways.known(connection)) - before:
+                    with contextlib.suppress(BrickyardError):
+                        await self._clear(connection, path)
                 raise
 
     async def detach(self, connection: Connection, *, deadline: float = DEADLINE) -> bool:
@@ -70,8 +70,8 @@ class FcConnector:
             found = self.present(connection)
             if found is None:
                 raise NotAttached(noun="device of", id=connection.target, attachment=connection.target)
-            there = _disks(ways(connection))
-            if down := [f"{path.bus_id} {path.wwpn}" for path, disk in there.items() if disk.state != "running"]:
+            there = _disks(fc_ways.known(connection))
+            if down := [f"{path.adapter} {path.wwpn}" for path, disk in there.items() if disk.state != "running"]:
                 raise PathDown(target=connection.target, paths=", ".join(down))
             for path in there:
                 await path.rescan()
@@ -82,10 +82,10 @@ class FcConnector:
             return now
 
     def present(self, connection: Connection, sys: Path = sysfs.SYS) -> RemoteDevice | None:
-        return _gathered(connection, ways(connection))
+        return _gathered(connection, fc_ways.known(connection))
 
     async def _appear(
-        self, connection: Connection, paths: tuple[FcpPath, ...], events: udev.Events, end: float
+        self, connection: Connection, paths: tuple[Way, ...], events: udev.Events, end: float
     ) -> RemoteDevice:
         """The device over all paths that came; the first one ends the wait for those that tell why they do not."""
         told = {(disk.name, disk.diskseq) for disk in _disks(paths).values()}
@@ -104,21 +104,19 @@ class FcConnector:
             return found if all(path in found or path.hopeless() for path in paths) else None
 
         while not ready():
-            event = await events.wait(lambda _: True, max(0.0, end - clock()))
-            if event is None and not ready():
-                raise NoFabricPath(target=connection.target, reason=_why(paths))
+            event = await events.wait(lambda _: True, max(0.0, min(_ASK_S, end - clock())))
             if event is not None:
                 heard(event)
-                # A port that comes late gets its unit then.
-                paths = tuple([await path.ask() for path in paths]) if event.subsystem == "fc_remote_ports" else paths
+            elif clock() >= end and not ready():
+                raise NoFabricPath(target=connection.target, reason=_why(paths))
+            # A port that comes late is asked then, and an array may be late with its mapping.
+            if event is None or event.subsystem == "fc_remote_ports":
+                paths = await fc_ways.ask(paths)
         found = await until(settled, events, min(end, clock() + _GATHER_S), heard) or ready()
-        await self._prove(connection, found)
-        return await self._one(connection, found, events, end)
-
-    async def _prove(self, connection: Connection, found: Disks) -> None:
         for disk in found.values():
             if wrong := disks.claim(connection, disk):
                 raise DeviceMismatch(device=f"/dev/{disk.name}", attachment=connection.target, reason=wrong)
+        return await self._one(connection, found, events, end)
 
     async def _one(self, connection: Connection, found: Disks, events: udev.Events, end: float) -> RemoteDevice:
         def present() -> RemoteDevice | None:
@@ -135,24 +133,39 @@ class FcConnector:
         return device
 
     async def _purge(self, connection: Connection) -> None:
-        """What the kernel remembers of a LUN may be of a volume that was there before."""
-        kernel = current()
-        for path, disk in _disks(ways(connection)).items():
-            if not disks.claim(connection, disk):
-                continue
-            await path.rescan()
-            now = path.disk()
-            if now is None or not disks.claim(connection, now):
-                continue
-            await call(verbs.multipath_drop, f"/dev/{now.name}")
-            if users := sysfs.users_of(now.name, kernel.sys, kernel.proc):
-                reason = f"another volume ({now.identity}) stands at its LUN and is in use by {', '.join(users)}"
+        """What the kernel remembers of a LUN may be of a volume that was there before: each is read anew.
+
+        A disk that has become another one is removed, also as the promised one: what stands on it is of the old one.
+        One that was and is another volume's stays as it is, since somebody may have it open. DeviceMismatch.
+        """
+        sys = current().sys
+        for path, disk in _disks(fc_ways.known(connection)).items():
+            if disk.state == "running":
+                await path.rescan()
+            now = path.disk() or disk
+            stale = now.identity != disk.identity or set(scsi.maps_over(now.name, sys)) - {now.identity}
+            wrong = disks.claim(connection, now)
+            if stale or (wrong and disk.state != "running"):
+                await self._clear(connection, path)
+            elif wrong:
+                reason = f"another volume stands at its LUN: {wrong}"
                 raise DeviceMismatch(device=f"/dev/{now.name}", attachment=connection.target, reason=reason)
+
+    async def _clear(self, connection: Connection, path: Way) -> None:
+        """Remove the disk of another volume, unless it is in use; the multipath daemon may have taken it already."""
+        kernel, disk = current(), path.disk()
+        try:
+            for over in scsi.maps_over(disk.name, kernel.sys) if disk is not None else ():
+                await call(verbs.multipath_remove, over)
             await path.remove()
+        except (DeviceHeld, KernelRefused) as error:
+            name = disk.name if disk is not None else path.wwpn
+            reason = f"another volume stands at its LUN and can not be removed ({str(error).rstrip('.')})"
+            raise DeviceMismatch(device=f"/dev/{name}", attachment=connection.target, reason=reason) from error
 
     async def _remove(self, connection: Connection, end: float) -> bool:
         there = await patiently(lambda: call(verbs.multipath_remove, connection.identity), end)
-        there |= await patiently(lambda: zfcp.remove(ways(connection)), end)
+        there |= await patiently(lambda: fc_ways.remove(_own(connection)), end)
         async with current().events(*_SUBSYSTEMS) as events:
             gone = await until(lambda: not _left(connection) or None, events, end)
         if gone is None:
@@ -167,34 +180,28 @@ class FcConnector:
         return found
 
 
-def _ports(connection: Connection) -> tuple[list[zfcp.Port], Addressing]:
-    fabric = connection.fabric
-    if fabric is None:
-        raise DeviceMismatch(device=connection.target, attachment=connection.target, reason="no port was given")
-    return [(port.wwpn, port.lun) for port in fabric.ports], fabric.addressing
-
-
-def ways(connection: Connection) -> tuple[FcpPath, ...]:
-    """Every way to the volume of which the kernel shows something now, for people. Blocking reads."""
-    return zfcp.known(*_ports(connection))
-
-
-def _disks(paths: Sequence[FcpPath]) -> Disks:
+def _disks(paths: Sequence[Way]) -> Disks:
     return {path: disk for path in paths if (disk := path.disk()) is not None}
 
 
-def _gathered(connection: Connection, paths: Sequence[FcpPath]) -> RemoteDevice | None:
+def _gathered(connection: Connection, paths: Sequence[Way]) -> RemoteDevice | None:
     found = disks.gathered(connection, list(_disks(paths).values()), current().sys)
     return found and replace(found, how="/".join(sorted({path.mode for path in paths})))
 
 
+def _own(connection: Connection) -> list[Way]:
+    """The ways whose disk is the promised one, or says nothing: by now another volume may stand at the LUN, in use."""
+    there = ((path, path.disk()) for path in fc_ways.known(connection))
+    return [path for path, disk in there if disk is None or disk.identity in {"", connection.identity}]
+
+
 def _left(connection: Connection) -> list[str]:
-    return [each for path in ways(connection) for each in path.left()]
+    return [each for path in _own(connection) for each in path.left()]
 
 
-def _why(paths: Sequence[FcpPath]) -> str:
+def _why(paths: Sequence[Way]) -> str:
     silent = "the array shows no such LUN to this port"
-    return "; ".join(path.hopeless() or f"{path.bus_id} {path.wwpn}: {silent}" for path in paths)
+    return "; ".join(path.hopeless() or f"{path.adapter} {path.wwpn}: {silent}" for path in paths)
 
 
 CONNECTOR = FcConnector()

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.terminal.sizes import size
-from agent.host import ccw, fcp, lio, nvme, nvmet, scsi, sysfs
+from agent.host import ccw, lio, nvme, nvmet, scsi, sysfs
 from agent.jobs import remote
 from agent.wire.jobs import Connection
 
 Node = dict[str, Any]
-_BY_PATH = Path("/dev/disk/by-path")
 
 
 def node(kind: str, name: str, about: str, below: list[Node] | None = None) -> Node:
@@ -77,14 +76,13 @@ def _controllers(connection: Connection, sys: Path) -> list[Node]:
 
 
 def _over_fabric(connection: Connection, sys: Path) -> list[Node]:
-    from agent.connectors import fc
+    from agent.connectors import fc_ways
 
     nodes = []
-    for way in fc.ways(connection):
+    for way in fc_ways.known(connection):
         disk = way.disk()
-        links = [each for each in fcp.path_names(way.bus_id, way.wwpn, way.lun) if (_BY_PATH / each).is_symlink()]
-        about = ", ".join((way.wwpn, f"LUN {way.lun}", way.hopeless() or f"by {way.mode}", *links))
-        nodes.append(node("adapter", way.bus_id, about, [] if disk is None else [_path(disk, sys)]))
+        about = ", ".join((way.wwpn, f"LUN {way.lun}", way.hopeless() or f"by {way.mode}", *way.links()))
+        nodes.append(node("adapter", way.adapter, about, [] if disk is None else [_path(disk, sys)]))
     return [node("target", connection.target, "Fibre Channel", nodes)]
 
 

@@ -139,6 +139,15 @@ def multipath_map(identity: str, sys: Path = sysfs.SYS) -> sysfs.MapperDevice | 
     return None
 
 
+def maps_over(name: str, sys: Path = sysfs.SYS) -> tuple[str, ...]:
+    """The identities of the dm-multipath devices that stand on a disk."""
+    uuids = (
+        sysfs.text(sys / "block" / holder / "dm/uuid") or "" for holder in _listed(sys / "block" / name / "holders")
+    )
+    kinds = {"mpath-3": "naa.", "mpath-2": "eui."}
+    return tuple(kinds[uuid[:7]] + uuid[7:] for uuid in uuids if uuid[:7] in kinds)
+
+
 def identity_of(name: str, sys: Path = sysfs.SYS) -> str:
     """The identity that a SCSI disk claims by its block name."""
     return (sysfs.text(sys / "block" / name / "device/wwid") or "").strip()

@@ -1,7 +1,4 @@
-"""FCP devices on a simulated host: ports appear on a rescan, a unit's disk after `unit_add`, a scan, or by itself.
-
-With `multipathd` a daemon gathers the disks of one volume to a map, as the real one does by udev's events.
-"""
+"""FCP devices on a simulated host: ports appear on a rescan, a unit's disk after `unit_add`, a scan, or by itself."""
 
 from __future__ import annotations
 
@@ -9,68 +6,29 @@ import errno
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agent.host import fcp
-from agent.host.simulator import SimulatedKernel
+from agent.host.simulated_scsi import SimulatedScsi
 
 _ZFCP = "sys/bus/ccw/drivers/zfcp"
-_DEVICES = "sys/bus/scsi/devices"
-_UNIX = "0000000000000000: 00000002 00000000 00010000 0001 01 1 @/org/kernel/linux/storage/multipathd"
-_FLUSH = """#!/bin/sh
-for last; do :; done
-for place in {root}/sys/block/dm-*; do
-    [ "$(cat $place/dm/name 2>/dev/null)" = "$last" ] || continue
-    for path in $place/slaves/*; do rm -f {root}/sys/block/${{path##*/}}/holders/${{place##*/}}; done
-    rm -rf $place {root}/dev/${{place##*/}}
-done
-"""
-_DAEMON = """#!/bin/sh
-[ "$1" = resize ] || exit 0
-for place in {root}/sys/block/dm-*; do
-    for path in $place/slaves/*; do cat {root}/sys/block/${{path##*/}}/size >$place/size; done
-done
-"""
 
 
 @dataclass(slots=True)
-class Volume:
-    """What stands behind a LUN: `identity` as the kernel tells it, bytes."""
+class SimulatedFcp(SimulatedScsi):
+    """`hidden` ports show only after a rescan."""
 
-    identity: str = "naa.60050763000000000000000000000010"
-    size: int = 1 << 30
-
-
-@dataclass(slots=True)
-class SimulatedFcp:
-    """What the fabric offers: `luns` by port name. `hidden` ports show only after a rescan."""
-
-    kernel: SimulatedKernel
-    luns: dict[str, tuple[str, ...]]
     hidden: bool = False
     npiv: bool = False
     lun_scan: bool = False
-    multipathd: bool = False
-    volumes: dict[str, Volume] = field(default_factory=dict)
-    disks: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    appeared: int = 0
 
     def __post_init__(self) -> None:
+        SimulatedScsi.__post_init__(self)
         kernel = self.kernel
         kernel.put("sys/module/zfcp/parameters/allow_lun_scan", "Y" if self.lun_scan else "N")
-        for place in (_DEVICES, "sys/class/scsi_device", "sys/class/fc_remote_ports"):
-            (kernel.root / place).mkdir(parents=True, exist_ok=True)
         kernel.react(rf"{_ZFCP}/([^/]+)/port_rescan", lambda match, text: self._show(match[1]))
         kernel.react(rf"{_ZFCP}/([^/]+)/([^/]+)/unit_(add|remove)", self._unit)
         kernel.react(r"sys/class/scsi_host/host([^/]+)/scan", self._scan)
-        kernel.react(rf"{_DEVICES}/([^/]+)/delete", lambda match, text: self.drop(match[1]))
-        kernel.react(rf"{_DEVICES}/([^/]+)/rescan", lambda match, text: self._tell(match[1]))
-        if self.multipathd:
-            kernel.put("proc/net/unix", _UNIX)
-            for name, script in (("multipath", _FLUSH), ("multipathd", _DAEMON)):
-                path = kernel.root / "bin" / name
-                path.write_text(script.format(root=kernel.root))
-                path.chmod(0o755)
 
     def add_adapter(self, bus_id: str, port_state: str = "Online") -> None:
         number = len(fcp.every())
@@ -100,12 +58,6 @@ class SimulatedFcp:
         place = f"{_ZFCP}/{bus_id}/{wwpn}" + (f"/{lun}" if lun else "")
         self.kernel.put(f"{place}/{what}", "1")
 
-    def set_state(self, bus_id: str, wwpn: str, state: str) -> None:
-        """`blocked`, `transport-offline` or `running`: what the disks behind a port say."""
-        for address, (owner, port, _) in self.disks.items():
-            if (owner, port) == (bus_id, wwpn):
-                self.kernel.put(f"{_DEVICES}/{address}/state", state)
-
     def offer(self, wwpn: str, lun: str) -> None:
         """The array maps one more LUN; a unit that was added before finds it."""
         self.luns[wwpn] = (*self.luns.get(wwpn, ()), lun)
@@ -125,16 +77,6 @@ class SimulatedFcp:
         if self.npiv and self.lun_scan:
             for lun in self.luns.get(wwpn, ()):
                 self._appear(bus_id, wwpn, lun)
-
-    def drop(self, address: str) -> None:
-        folder = self.kernel.root / _DEVICES / address
-        disk = next((folder / "block").iterdir()).name
-        shutil.rmtree(self.kernel.root / "sys/class/scsi_device" / address)
-        (self.kernel.sys / "block" / disk).unlink()
-        (self.kernel.dev / disk).unlink()
-        shutil.rmtree(folder)
-        del self.disks[address]
-        self.kernel.emit("remove", f"/devices/css0/{address}/block/{disk}", "block", disk)
 
     def _show(self, bus_id: str) -> None:
         for wwpn in self.luns:
@@ -165,47 +107,5 @@ class SimulatedFcp:
                 self._appear(bus_id, wwpn, one)
 
     def _appear(self, bus_id: str, wwpn: str, lun: str) -> None:
-        self.appeared += 1
-        disk = f"sd{'abcdefghijklmnopqrstuvwxyz'[self.appeared - 1]}"
-        address = f"{bus_id[-1]}:0:{self.appeared}:{fcp.scsi_lun(lun)}"
-        self.disks[address] = (bus_id, wwpn, lun)
-        place = f"{_DEVICES}/{address}"
-        for name, value in (
-            ("hba_id", bus_id), ("wwpn", wwpn), ("fcp_lun", lun), ("delete", ""), ("rescan", ""), ("state", "running"),
-            (f"block/{disk}/dev", f"8:{16 * self.appeared}"), (f"block/{disk}/diskseq", str(self.appeared)),
-            (f"block/{disk}/ro", "0"),
-        ):  # fmt: skip
-            self.kernel.put(f"{place}/{name}", value)
-        (self.kernel.root / place / "block" / disk / "holders").mkdir()
-        self.kernel.link(f"{place}/block/{disk}/device", place)
-        self.kernel.link(f"sys/block/{disk}", f"{place}/block/{disk}")
-        self.kernel.link(f"sys/class/scsi_device/{address}/device", place)
-        self.kernel.put(f"dev/{disk}")
-        self._tell(address)
-        if self.multipathd:
-            self._gather(address, disk)
-        self.kernel.emit("add", f"/devices/css0/{bus_id}/{address}/block/{disk}", "block", disk, self.appeared)
-
-    def _tell(self, address: str) -> None:
-        """What the array says of the volume now: read when a disk appears, and when it is rescanned."""
-        volume = self.volumes.setdefault(self.disks[address][2], Volume())
-        folder = self.kernel.root / _DEVICES / address
-        (folder / "wwid").write_text(f"{volume.identity}\n")
-        for disk in (folder / "block").iterdir():
-            (disk / "size").write_text(f"{volume.size // 512}\n")
-
-    def _gather(self, address: str, disk: str) -> None:
-        wwid = (self.kernel.root / _DEVICES / address / "wwid").read_text().strip()
-        plain = f"3{wwid.removeprefix('naa.')}"
-        maps = sorted((self.kernel.sys / "block").glob("dm-*"))
-        over = next((place for place in maps if (place / "dm/name").read_text().strip() == plain), None)
-        if over is None:
-            name = f"dm-{len(maps)}"
-            for what, value in (("dm/name", plain), ("dm/uuid", f"mpath-{plain}"), ("dev", f"253:{len(maps)}")):
-                self.kernel.put(f"sys/block/{name}/{what}", value)
-            self.kernel.put(f"sys/block/{name}/size", (self.kernel.sys / "block" / disk / "size").read_text().strip())
-            self.kernel.put(f"dev/{name}")
-            over = self.kernel.sys / "block" / name
-        self.kernel.link(f"sys/block/{over.name}/slaves/{disk}", f"sys/block/{disk}")
-        self.kernel.link(f"{_DEVICES}/{address}/block/{disk}/holders/{over.name}", f"sys/block/{over.name}")
-        self.kernel.emit("change", f"/devices/virtual/block/{over.name}", "block", over.name)
+        address = f"{bus_id[-1]}:0:{self.appeared + 1}:{fcp.scsi_lun(lun)}"
+        self._disk(address, (bus_id, wwpn, lun), hba_id=bus_id, wwpn=wwpn, fcp_lun=lun)

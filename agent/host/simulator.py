@@ -10,6 +10,7 @@ import asyncio
 import errno as codes
 import os
 import re
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class SimulatedKernel(Kernel):
         self._reactions: list[tuple[re.Pattern[str], Reaction]] = []
         self._faults: dict[str, int] = {}
         self._listeners: list[_Listener] = []
+        self._one_at_a_time = threading.RLock()
         for folder in (self.sys, self.proc, self.dev, root / "bin"):
             folder.mkdir()
 
@@ -67,6 +69,10 @@ class SimulatedKernel(Kernel):
             self._faults[place] = code
 
     def write(self, path: Path, text: str) -> None:
+        with self._one_at_a_time:
+            self._write(path, text)
+
+    def _write(self, path: Path, text: str) -> None:
         place = path.relative_to(self.root).as_posix()
         self.writes.append((place, text))
         if place in self._faults:

@@ -106,6 +106,20 @@ def channel_allowed(bus_id: str) -> bool:
     return ccw.BUS_ID.fullmatch(bus_id) is not None and any(ccw.covers(span, bus_id) for span in allowed)
 
 
+def array_port(value: object) -> str:
+    """The name (`0x…`) of a port of an array that the limits allow."""
+    checked = hex64(value, "port name")
+    if not array_port_allowed(checked):
+        reason = f"port {checked[2:]} is not among those that limits.toml allows ([fc] array_ports)"
+        raise VerbRefused(reason=reason)
+    return checked
+
+
+def array_port_allowed(wwpn: str) -> bool:
+    """Whether root's limits name this port (`0x…`)."""
+    return wwpn.removeprefix("0x") in limits.current().array_ports
+
+
 def address(value: object) -> str:
     """An IP address in its plainest form."""
     try:

@@ -2,7 +2,7 @@
 
 A loop device carries in the kernel what it was bound for (`brickyard-ATTACHMENT`, `byexport-VOLUME`); a device of
 another host is a disk of an iSCSI session, a multipath map that stands on nothing else, or a namespace over a fabric; a
-DASD or a disk over an FCP device is one that root's limits name;
+DASD, or a disk on a Fibre Channel fabric, is one whose device or array root's limits name;
 the attachment of a logical volume has its id in the UUID that device-mapper keeps.
 """
 
@@ -12,7 +12,7 @@ import os
 import re
 from pathlib import Path
 
-from agent.host import fcp, nvme, scsi, sysfs
+from agent.host import fc, fcp, nvme, scsi, sysfs
 from agent.host.kernel import current
 from agent.host.lvm import ATTACHED_UUID
 from agent.privsep import checks, loopctl
@@ -49,7 +49,7 @@ def hold(device: object, diskseq: object, loop_name: str, *, remote_too: bool = 
 
 
 def remote(short: str) -> bool:
-    """Whether it is a disk over iSCSI or an allowed FCP device, a map of such, a namespace, a mirror, or a DASD."""
+    """Whether it is a disk over iSCSI or an allowed part of a fabric, a map of such, a namespace, a mirror, a DASD."""
     sys = current().sys
     if short.startswith("nvme"):
         return nvme.over_fabric(short)
@@ -67,8 +67,10 @@ def remote(short: str) -> bool:
 
 
 def _of_other_host(short: str) -> bool:
-    """A SCSI disk over iSCSI, or over an FCP device that root allowed."""
-    return scsi.over_iscsi(short, current().sys) or checks.channel_allowed(fcp.adapter_of(short))
+    """A SCSI disk over iSCSI, or over an FCP device or from a port of an array that root allowed."""
+    if on_channel := fcp.adapter_of(short):
+        return checks.channel_allowed(on_channel)
+    return scsi.over_iscsi(short, current().sys) or checks.array_port_allowed(fc.array_port_of(short))
 
 
 def _of_volume(short: str, loop_name: str) -> bool:
@@ -90,6 +92,4 @@ def _problem(short: str, fd: int, diskseq: int | None, loop_name: str, remote_to
         return "it is not a device of this host's volumes"
     if remote(short):
         return ""
-    return (
-        "it is no disk over iSCSI or an allowed FCP device, no map of such, no namespace of a fabric, no allowed DASD"
-    )
+    return "it is no disk over iSCSI or an allowed part of a fabric, no map of such, no namespace, no allowed DASD"

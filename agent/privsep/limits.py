@@ -8,6 +8,8 @@ groups = ["vg0"]                         # volume groups whose logical volumes m
 devices = ["/dev/disk/by-id/…"]          # where their parts lie; found by itself when this is left out
 [ccw]
 bus_ids = ["0.0.1800", "0.0.8000-0.0.80ff"]   # FCP devices and DASDs of IBM Z that may be used
+[fc]
+array_ports = ["5005076300c20c8a"]       # ports of arrays whose LUNs may be used by plain Fibre Channel adapters
 ```
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Sequence
@@ -28,20 +31,22 @@ from agent.privsep.errors import LimitsInvalid
 
 DEFAULT_FILE = Path("/etc/brickyard/limits.toml")
 _MAX_BYTES = 1 << 20
-_KEYS = {"block": {"roots"}, "lvm": {"groups", "devices"}, "ccw": {"bus_ids"}}
+_PORT_NAME = re.compile(r"[0-9a-f]{16}")
+_KEYS = {"block": {"roots"}, "lvm": {"groups", "devices"}, "ccw": {"bus_ids"}, "fc": {"array_ports"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`roots`: absolute folders, free of symbolic links when they were read. `groups`: of LVM.
 
-    `bus_ids`: channel-attached devices, each one or a range.
+    `bus_ids`: channel-attached devices, each one or a range. `array_ports`: port names, 16 hexadecimal digits each.
     """
 
     roots: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     bus_ids: tuple[str, ...] = ()
+    array_ports: tuple[str, ...] = ()
 
 
 _current: Limits | None = None
@@ -104,6 +109,7 @@ def _parse(parsed: dict[str, object], path: str) -> Limits:
                 raise LimitsInvalid(path=path, reason=f"{section}.{key} must be a list of texts")
             found[key] = value
     limits = with_bus_ids(of_roots(found.get("roots", []), path), found.get("bus_ids", []), path)
+    limits = with_array_ports(limits, found.get("array_ports", []), path)
     return with_groups(limits, found.get("groups", []), found.get("devices", []), path)
 
 
@@ -126,6 +132,15 @@ def with_bus_ids(limits: Limits, bus_ids: Sequence[str], path: str = "") -> Limi
         if not known or ccw.ordered(first) > ccw.ordered(last or first):
             raise LimitsInvalid(path=path, reason=f"{text[:200]!r} is no bus id like 0.0.1800, and no range of them")
     return replace(limits, bus_ids=tuple(bus_ids))
+
+
+def with_array_ports(limits: Limits, names: Sequence[str], path: str = "") -> Limits:
+    """The limits with these ports of arrays; LimitsInvalid for what is no world wide port name in its plain form."""
+    for name in names:
+        if not _PORT_NAME.fullmatch(name):
+            reason = f"{name[:200]!r} is no port name of 16 hexadecimal digits like 5005076300c20c8a"
+            raise LimitsInvalid(path=path, reason=reason)
+    return replace(limits, array_ports=tuple(names))
 
 
 def to_text(limits: Limits) -> str:

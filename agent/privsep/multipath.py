@@ -83,7 +83,7 @@ def flush(name: str) -> None:
 def _path(device: object) -> str:
     short = devices.name(device)
     if not short.startswith("sd") or not devices.remote(short):
-        raise checks.refused(f"{short} is no disk of an iSCSI session or an allowed FCP device")
+        raise checks.refused(f"{short} is no disk of an iSCSI session or of an allowed part of a fabric")
     return short
 
 

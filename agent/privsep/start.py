@@ -51,7 +51,7 @@ def wanted() -> tuple[str, ...]:
     chosen = {
         "block": True,
         "crypt": mapper.dm_crypt_available(),
-        "net": any(there() for there in remote),
+        "net": bool(limits.current().array_ports) or any(there() for there in remote),
         "lvm": bool(limits.current().groups),
         "channel": bool(limits.current().bus_ids),
     }

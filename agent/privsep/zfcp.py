@@ -8,27 +8,26 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from agent.host import ccw, fcp, scsi, sysfs
+from agent.host import ccw, fcp, scsi
 from agent.host.kernel import current
-from agent.privsep import checks
+from agent.privsep import checks, scsi_writes
 from agent.privsep.contexts import channel, privileged
-from agent.privsep.errors import DeviceForeign, DeviceHeld, KernelRefused, NotOnThisPlatform
-from agent.privsep.multipath import flush
+from agent.privsep.errors import DeviceForeign, KernelRefused, NotOnThisPlatform
 
-_THERE, _GONE = {errno.EEXIST}, {errno.EINVAL, errno.ENOENT, errno.ENODEV, errno.ENXIO}
+_THERE = {errno.EEXIST}
 
 
 @privileged(channel)
 def zfcp_port_rescan(bus_id: str) -> None:
     """Let an FCP device look for its ports again."""
-    _write(_adapter(bus_id) / "port_rescan", "1", "look for ports at", bus_id)
+    scsi_writes.write(_adapter(bus_id) / "port_rescan", "1", "look for ports at", bus_id)
 
 
 @privileged(channel)
 def zfcp_unit_add(bus_id: str, wwpn: str, lun: str) -> bool:
     """Add a unit by hand; False when it is there already. KernelRefused."""
     port = _adapter(bus_id) / checks.hex64(wwpn, "port name")
-    return _write(port / "unit_add", checks.hex64(lun, "LUN"), "add a unit to", bus_id, fine=_THERE)
+    return scsi_writes.write(port / "unit_add", checks.hex64(lun, "LUN"), "add a unit to", bus_id, fine=_THERE)
 
 
 @privileged(channel)
@@ -38,7 +37,7 @@ def zfcp_unit_remove(bus_id: str, wwpn: str, lun: str) -> bool:
     checked = checks.hex64(lun, "LUN")
     if not (port / checked).is_dir():
         return False
-    return _write(port / "unit_remove", checked, "remove a unit from", bus_id, fine=_GONE)
+    return scsi_writes.write(port / "unit_remove", checked, "remove a unit from", bus_id, fine=scsi_writes.GONE)
 
 
 @privileged(channel)
@@ -51,31 +50,19 @@ def zfcp_scan(bus_id: str, wwpn: str, lun: str) -> None:
         raise KernelRefused(action="look at a LUN of", device=bus_id, reason=f"port {port} has no target yet")
     host, target = found
     place = current().sys / "class" / "scsi_host" / host / "scan"
-    _write(place, f"0 {target} {fcp.scsi_lun(checked)}", "look at a LUN of", bus_id)
+    scsi_writes.write(place, f"0 {target} {fcp.scsi_lun(checked)}", "look at a LUN of", bus_id)
 
 
 @privileged(channel)
 def zfcp_disk_rescan(bus_id: str, wwpn: str, lun: str) -> None:
     """Let the kernel read size and identity of the disk of one path anew."""
-    for disk in _disks(bus_id, wwpn, lun):
-        place = current().sys / "bus" / "scsi" / "devices" / disk.address / "rescan"
-        _write(place, "1", "rescan the disk of", bus_id, fine=_GONE)
+    scsi_writes.rescan(_disks(bus_id, wwpn, lun), bus_id)
 
 
 @privileged(channel)
 def zfcp_disk_delete(bus_id: str, wwpn: str, lun: str) -> bool:
     """Flush the disk of one path, if it answers, and let the kernel drop it; False when there is none. DeviceHeld."""
-    found = _disks(bus_id, wwpn, lun)
-    kernel = current()
-    for disk in found:
-        users = sysfs.users_of(disk.name, kernel.sys, kernel.proc) if disk.name else ()
-        if users:
-            raise DeviceHeld(device=f"/dev/{disk.name}", holders=", ".join(users))
-        if disk.name and disk.state == "running":
-            flush(disk.name)
-        place = kernel.sys / "bus" / "scsi" / "devices" / disk.address / "delete"
-        _write(place, "1", "drop the disk of", bus_id, fine=_GONE)
-    return bool(found)
+    return scsi_writes.delete(_disks(bus_id, wwpn, lun), bus_id)
 
 
 def _disks(bus_id: object, wwpn: object, lun: object) -> tuple[scsi.Disk, ...]:
@@ -91,15 +78,3 @@ def _adapter(bus_id: object) -> Path:
     if not folder.is_dir():
         raise DeviceForeign(device=checked, reason="it is no FCP device of this host")
     return folder
-
-
-def _write(path: Path, value: str, action: str, bus_id: str, *, fine: frozenset[int] | set[int] = frozenset()) -> bool:
-    try:
-        current().write(path, value)
-    except OSError as error:
-        if error.errno in fine:
-            return False
-        if error.errno == errno.EBUSY:
-            raise DeviceHeld(device=bus_id, holders="the kernel says busy") from error
-        raise KernelRefused(action=action, device=bus_id, reason=str(error)) from error
-    return True

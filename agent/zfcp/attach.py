@@ -13,11 +13,11 @@ from typing import Literal
 
 from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
-from agent.host import ccw, fcp, scsi
+from agent.host import fcp, scsi
+from agent.host.kernel import current
 from agent.privsep import zfcp as verbs
 from agent.privsep.client import call
-from agent.privsep.errors import DeviceHeld, NotOnThisPlatform, VerbRefused
-from agent.zfcp.errors import NoAdapter
+from agent.privsep.errors import VerbRefused
 from agent.zfcp.lun import Addressing, fcp_lun, port_name
 
 log = get_logger(__name__)
@@ -28,9 +28,12 @@ Port = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class FcpPath:
-    """One way to a LUN: FCP device, port and LUN as zfcp writes them. `refused` is what the kernel said to the unit."""
+    """One way to a LUN: bus id of the FCP device, port and LUN as zfcp writes them.
 
-    bus_id: str
+    `refused` is what the kernel said to the unit.
+    """
+
+    adapter: str
     wwpn: str
     lun: str
     refused: str = ""
@@ -38,88 +41,80 @@ class FcpPath:
     @property
     def mode(self) -> Mode:
         """`scan`: the kernel finds LUNs by itself here; `unit`: it was, or has to be, added by hand."""
-        if self.lun in fcp.units(self.bus_id, self.wwpn):
+        if self.lun in fcp.units(self.adapter, self.wwpn):
             return "unit"
-        adapter = fcp.adapter(self.bus_id)
-        return "scan" if adapter is not None and fcp.scans_by_itself(adapter) else "unit"
+        found = fcp.adapter(self.adapter)
+        return "scan" if found is not None and fcp.scans_by_itself(found) else "unit"
 
     def disk(self) -> scsi.Disk | None:
         """Its disk, as soon as the kernel has given it a name."""
-        return next((disk for disk in fcp.disks(self.bus_id, self.wwpn, self.lun) if disk.name), None)
+        return next((disk for disk in fcp.disks(self.adapter, self.wwpn, self.lun) if disk.name), None)
 
     def hopeless(self) -> str:
         """Why no disk will come by itself; empty as long as one may."""
-        place = f"{self.bus_id} {self.wwpn}"
-        if not fcp.has_port(self.bus_id, self.wwpn):
+        place = f"{self.adapter} {self.wwpn}"
+        if not fcp.has_port(self.adapter, self.wwpn):
             return f"{place}: the fabric shows no such port"
-        told = [f"{one.where} {one.what}" for one in fcp.troubles(self.bus_id, self.wwpn, self.lun) if one.final]
+        told = [f"{one.where} {one.what}" for one in fcp.troubles(self.adapter, self.wwpn, self.lun) if one.final]
         told += [self.refused] if self.refused else []
         return f"{place}: {', '.join(told)}" if told else ""
 
     async def ask(self) -> FcpPath:
         """Have the kernel look at the LUN, in the way that holds here. A refusal is told by `hopeless`."""
-        if self.disk() is not None or not fcp.has_port(self.bus_id, self.wwpn):
+        if self.disk() is not None or not fcp.has_port(self.adapter, self.wwpn):
             return self
         verb = verbs.zfcp_scan if self.mode == "scan" else verbs.zfcp_unit_add
         try:
-            await call(verb, self.bus_id, self.wwpn, self.lun)
+            await call(verb, self.adapter, self.wwpn, self.lun)
         except VerbRefused:
             raise
         except BrickyardError as error:
-            log.warning("a path could not be asked for", device=self.bus_id, port=self.wwpn, reason=str(error))
-            return FcpPath(self.bus_id, self.wwpn, self.lun, str(error))
+            log.warning("a path could not be asked for", device=self.adapter, port=self.wwpn, reason=str(error))
+            return FcpPath(self.adapter, self.wwpn, self.lun, str(error))
         return self
 
     async def rescan(self) -> None:
         """Let the kernel read size and identity of the disk anew."""
-        await call(verbs.zfcp_disk_rescan, self.bus_id, self.wwpn, self.lun)
+        await call(verbs.zfcp_disk_rescan, self.adapter, self.wwpn, self.lun)
 
     async def remove(self) -> bool:
         """The disk first, flushed where it answers, then the unit; False when neither was there. DeviceHeld."""
-        there = await call(verbs.zfcp_disk_delete, self.bus_id, self.wwpn, self.lun)
-        if self.lun in fcp.units(self.bus_id, self.wwpn):
-            there |= await call(verbs.zfcp_unit_remove, self.bus_id, self.wwpn, self.lun)
+        there = await call(verbs.zfcp_disk_delete, self.adapter, self.wwpn, self.lun)
+        if self.lun in fcp.units(self.adapter, self.wwpn):
+            there |= await call(verbs.zfcp_unit_remove, self.adapter, self.wwpn, self.lun)
         return there
 
     def left(self) -> tuple[str, ...]:
         """What the kernel still shows of it, for people."""
-        disks = [disk.name or disk.address for disk in fcp.disks(self.bus_id, self.wwpn, self.lun)]
-        units = [f"unit {self.lun} of {self.wwpn}"] if self.lun in fcp.units(self.bus_id, self.wwpn) else []
+        disks = [disk.name or disk.address for disk in fcp.disks(self.adapter, self.wwpn, self.lun)]
+        units = [f"unit {self.lun} of {self.wwpn}"] if self.lun in fcp.units(self.adapter, self.wwpn) else []
         return (*disks, *units)
+
+    def links(self) -> tuple[str, ...]:
+        """Its names below /dev/disk/by-path."""
+        folder = current().dev / "disk" / "by-path"
+        names = fcp.path_names(self.adapter, self.wwpn, self.lun)
+        return tuple(name for name in names if (folder / name).is_symlink())
 
 
 async def begin(ports: Sequence[Port], addressing: Addressing) -> tuple[FcpPath, ...]:
-    """Ask for the LUN on every path that there may be; nothing is waited for. NotOnThisPlatform, NoAdapter, BadLun."""
-    if not ccw.is_there():
-        raise NotOnThisPlatform(device="FCP")
-    everyone = fcp.adapters()
-    usable = [adapter.bus_id for adapter in everyone if adapter.usable]
-    if not usable:
-        told = ", ".join(f"{one.bus_id} is {one.port_state}" for one in everyone) or "none is set online"
-        raise NoAdapter(reason=told)
+    """Every path that there may be over devices that are online, whose ports were looked for. BadLun, VerbRefused."""
+    usable = [adapter.bus_id for adapter in fcp.adapters() if adapter.usable]
     wanted = _paths(usable, ports, addressing)
     for bus_id in usable:
         if not all(fcp.has_port(bus_id, one.wwpn) for one in wanted):
             await call(verbs.zfcp_port_rescan, bus_id)
-    return tuple([await one.ask() for one in wanted])
+    return wanted
+
+
+def idle() -> tuple[str, ...]:
+    """The FCP devices that can not be used now, for people."""
+    return tuple(f"{one.bus_id} is {one.port_state}" for one in fcp.adapters() if not one.usable)
 
 
 def known(ports: Sequence[Port], addressing: Addressing) -> tuple[FcpPath, ...]:
     """Every path of which the kernel shows something, also over devices that are offline now."""
     return tuple(one for one in _paths(fcp.every(), ports, addressing) if one.left())
-
-
-async def remove(paths: Sequence[FcpPath]) -> bool:
-    """Give up every path; the first refusal is raised after all were tried. False when nothing was there."""
-    there, refused = False, None
-    for one in paths:
-        try:
-            there |= await one.remove()
-        except BrickyardError as error:
-            refused = refused if isinstance(refused, DeviceHeld) else error
-    if refused is not None:
-        raise refused
-    return there
 
 
 def _paths(bus_ids: Sequence[str], ports: Sequence[Port], addressing: Addressing) -> tuple[FcpPath, ...]:

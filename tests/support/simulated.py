@@ -12,10 +12,12 @@ from agent.privsep.contexts import channel, net
 
 
 @contextmanager
-def running_on(simulated: SimulatedKernel, channel_devices: Sequence[str] = ()) -> Iterator[None]:
+def running_on(
+    simulated: SimulatedKernel, channel_devices: Sequence[str] = (), array_ports: Sequence[str] = ()
+) -> Iterator[None]:
     before, mode = kernel.current(), client.mode()
     kernel.use(simulated)
-    limits.use(limits.with_bus_ids(limits.Limits(), channel_devices))
+    limits.use(limits.with_array_ports(limits.with_bus_ids(limits.Limits(), channel_devices), array_ports))
     for context in (channel, net):
         context.set_client_mode(False)
     client.set_mode("direct")

@@ -25,6 +25,7 @@ IMPORTS = """
 from pathlib import Path
 from agent.base.config import load
 from agent.server.main import run_agent
+from agent.privsep.limits import DEFAULT_FILE
 from agent.server.settings import AgentSettings
 import agent.connectors.local, agent.images.volume, agent.luks.blank, agent.wire.transfer
 """
@@ -32,7 +33,7 @@ BODY = """
     if request["uid"]:
         os.setgroups([]), os.setgid(request["uid"]), os.setuid(request["uid"])
     settings = load(AgentSettings, Path(request["config"]), request["sets"])
-    roots = settings.roots
+    roots = settings.roots if settings.privsep.limits_file == DEFAULT_FILE else None
     return run_agent(settings, roots=roots, dev=True, on_ready=lambda: os.write(ready, b"r"))
 """
 
@@ -88,6 +89,13 @@ class AgentProcess:
             f'[backends.files]\npath = "{self.volumes}"\n[jobs]\nlock_deadline_s = 20.0\n'
             f"[images]\npassphrase_iterations = 1000\n{kept}"
         )
+
+    def limited(self, limits: str) -> None:
+        """Start within these limits from now on, as root's own file says them, and not merely the agent's folders."""
+        file = self.site.folder / f"{self.name}-limits.toml"
+        file.write_text(limits)
+        with self.config.open("a") as config:
+            config.write(f'[privsep]\nlimits_file = "{file}"\n')
 
     def as_user(self, uid: int) -> None:
         """Start as this ordinary user from now on, who owns the agent's folders."""

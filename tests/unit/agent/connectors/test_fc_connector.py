@@ -6,18 +6,19 @@ import asyncio
 import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoFabricPath, NotAttached, PathDown
+from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoFabricPath, NoFabricPort, NotAttached, PathDown
 from agent.connectors.registry import connector
 from agent.host import fcp
+from agent.host.simulated_scsi import Volume
 from agent.host.simulated_z import SimulatedZ
-from agent.host.simulated_zfcp import SimulatedFcp, Volume
+from agent.host.simulated_zfcp import SimulatedFcp
 from agent.host.simulator import SimulatedKernel
-from agent.privsep.errors import NotOnThisPlatform, VerbRefused
+from agent.privsep.errors import VerbRefused
 from agent.wire.jobs import Connection, Fabric, FabricPort
-from agent.zfcp.errors import NoAdapter
 from tests.support.simulated import running_on
 
 ONE, OTHER, UNKNOWN = "0x5005076300c20c8a", "0x5005076300c70c8a", "0x5005076300ff0c8a"
@@ -38,7 +39,7 @@ def kernel(tmp_path: Path) -> Iterator[SimulatedKernel]:
 
 @pytest.fixture
 def fabric(kernel: SimulatedKernel) -> Make:
-    def make(luns: dict[str, tuple[str, ...]] | None = None, adapters: int = 1, **more: bool) -> SimulatedFcp:
+    def make(luns: dict[str, tuple[str, ...]] | None = None, adapters: int = 1, **more: Any) -> SimulatedFcp:
         made = SimulatedFcp(kernel, {ONE: (LUN,), OTHER: (LUN,)} if luns is None else luns, **more)
         for bus_id in ADAPTERS[:adapters]:
             made.add_adapter(bus_id)
@@ -135,10 +136,10 @@ async def test_a_port_that_shows_after_a_rescan_and_one_that_comes_late(fabric: 
 
 async def test_an_adapter_that_is_down_gets_no_unit(fabric: Make) -> None:
     made = fabric(adapters=0)
-    with pytest.raises(NoAdapter, match="none is set online"):
+    with pytest.raises(NoFabricPort, match="none is set online"):
         await connector("fc").attach(wanted(), deadline=1)
     made.add_adapter("0.0.1800", "Linkdown")
-    with pytest.raises(NoAdapter, match=r"0\.0\.1800 is Linkdown"):
+    with pytest.raises(NoFabricPort, match=r"0\.0\.1800 is Linkdown"):
         await connector("fc").attach(wanted(), deadline=1)
     made.add_adapter("0.0.1801")
     assert len((await connector("fc").attach(wanted(ONE), deadline=5)).paths) == 1
@@ -205,7 +206,7 @@ async def test_what_was_at_the_lun_before_is_purged_unless_it_is_used(kernel: Si
     made.volumes[LUN] = Volume(now)
     number = (kernel.sys / "block/sda/dev").read_text().strip()
     kernel.put("proc/self/mountinfo", f"36 35 {number} / /mnt rw - ext4 /dev/sda rw")
-    with pytest.raises(DeviceMismatch, match="in use by mounted on /mnt"):
+    with pytest.raises(DeviceMismatch, match="in use: mounted on /mnt"):
         await fc.attach(wanted(ONE, identity="naa.60050763000000000000000000000077"), deadline=5)
     kernel.put("proc/self/mountinfo")
     assert (await fc.attach(wanted(ONE, identity=now), deadline=5)).paths == ("sda",)
@@ -294,6 +295,6 @@ async def test_only_what_root_allowed(kernel: SimulatedKernel, fabric: Make) -> 
         await connector("fc").attach(wanted(), deadline=0.2)
 
 
-async def test_elsewhere_it_says_that_the_platform_does_not_have_it(tmp_path: Path) -> None:
-    with running_on(SimulatedKernel(tmp_path)), pytest.raises(NotOnThisPlatform, match="not supported"):
+async def test_a_host_without_any_port_says_so(tmp_path: Path) -> None:
+    with running_on(SimulatedKernel(tmp_path)), pytest.raises(NoFabricPort, match="it has none"):
         await connector("fc").attach(wanted(), deadline=0.1)

@@ -10,8 +10,9 @@ import pytest
 from agent.connectors.registry import connector
 from agent.diagnostics import live
 from agent.diagnostics.transports import reached
+from agent.host.simulated_scsi import Volume
 from agent.host.simulated_z import SimulatedDasd, SimulatedZ
-from agent.host.simulated_zfcp import SimulatedFcp, Volume
+from agent.host.simulated_zfcp import SimulatedFcp
 from agent.host.simulator import SimulatedKernel
 from agent.wire.jobs import ChannelDevice, Connection, Fabric, FabricPort
 from tests.support.simulated import running_on

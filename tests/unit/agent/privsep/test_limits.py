@@ -113,3 +113,14 @@ def test_channel_attached_devices_and_ranges(tmp_path: Path) -> None:
 def test_refuses_what_is_no_bus_id(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(LimitsInvalid, match="no bus id"):
         limits.read(_file(tmp_path, f'[ccw]\nbus_ids = ["{wrong}"]\n'), owner=os.getuid())
+
+
+def test_ports_of_arrays(tmp_path: Path) -> None:
+    path = _file(tmp_path, '[fc]\narray_ports = ["5005076300c20c8a"]\n')
+    assert limits.read(path, owner=os.getuid()).array_ports == ("5005076300c20c8a",)
+
+
+@pytest.mark.parametrize("wrong", ["0x5005076300c20c8a", "5005076300C20C8A", "*", "50:05:07:63:00:c2:0c:8a", ""])
+def test_refuses_what_is_no_port_name(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(LimitsInvalid, match="no port name"):
+        limits.read(_file(tmp_path, f'[fc]\narray_ports = ["{wrong}"]\n'), owner=os.getuid())
