@@ -80,7 +80,8 @@ def array_ports(host: str, wwpn: str) -> tuple[ArrayPort, ...]:
 
 def disks(host: str, wwpn: str, lun: str) -> tuple[scsi.Disk, ...]:
     """The SCSI disk of one path (none, or one), also of a port that has gone while the kernel still keeps its disk."""
-    sys, places = current().sys, {}
+    sys = current().sys
+    places: dict[str, None] = {}
     for port in array_ports(host, wwpn):
         if port.target is not None:
             places[port.address(lun)] = None
