@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _TYPES = ("key-manager",)
 _SERVICE = "brickyard"
+_REMEDY = "Give the user of [identity.keystone] the role `creator` in its project, and look at Barbican's log"
 _VERSION = {"OpenStack-API-Version": "key-manager 1.1"}
 
 
@@ -104,7 +105,7 @@ class Barbican:
         if status >= 500 or status == 401:
             raise ManagerAway(url=base, reason=f"it answered {status}.")
         if status >= 400:
-            raise ManagerRefuses(what=f"{method} {path}", status=status)
+            raise ManagerRefuses(what=f"{method} {path}", status=status, remedy=_REMEDY)
         return body or {}
 
 

@@ -28,7 +28,7 @@ _AT_ONCE = 100
 
 
 class Manager(Protocol):
-    """What a key manager is asked for; see `barbican.Barbican`."""
+    """What a key manager is asked for; see `barbican.Barbican` and `vault.Vault`."""
 
     async def find(self, name: str) -> list[str]: ...
     async def store(self, name: str, secret: Secret) -> str: ...

@@ -56,14 +56,14 @@ class ManagerAway(Temporary):
     code = "keys.manager-away"
     retry_after = 10.0
     sentence = "The key manager at {url} can not be used now: {reason}"
-    hint = "Look at Barbican and at the network between; it is tried again."
+    hint = "Look at it and at the network between; it is tried again."
 
 
 class ManagerRefuses(Permanent):
     code = "keys.manager-refuses"
     status = 502
     sentence = "The key manager refused {what} with {status}."
-    hint = "Give the user of [identity.keystone] the role `creator` in its project, and look at Barbican's log."
+    hint = "{remedy}."
 
 
 class NotDeposited(Temporary):

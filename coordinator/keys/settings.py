@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from agent.base.config import Section
+from agent.base.config import ConfigError, Section, read_secret
+
+if TYPE_CHECKING:
+    import ssl
+
+_PLACE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 
 
 class BarbicanSettings(Section):
@@ -29,6 +35,68 @@ class BarbicanSettings(Section):
         return value.rstrip("/").removesuffix("/v1") if value is not None else None
 
 
+class VaultSettings(Section):
+    """`[keys.vault]`: a Vault (or OpenBao) that holds the keys of volumes for those who decrypt them elsewhere."""
+
+    address: str = Field(description="Address of the Vault, as in VAULT_ADDR.")
+    role_id: str = Field(min_length=1, description="Role id of the AppRole that this service logs in as.")
+    secret_id_file: Path | None = Field(
+        None,
+        description="File with the AppRole's secret id, mode 0400, read at each log-in; default: the systemd "
+        "credential `vault-secret-id`.",
+    )
+    approle_mount: str = Field("approle", description="Where the AppRole method is mounted.")
+    mount: str = Field("secret", description="Where the KV engine (version 2) is mounted.")
+    path: str = Field("", description="Folder of the keys in it; default: its root.")
+    namespace: str | None = Field(None, description="Namespace, where the Vault has such.")
+    ca_file: Path | None = Field(
+        None, description="Certificates that vouch for an https address; default: the system's."
+    )
+    timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds after which a call of the Vault has failed.")
+    interval_s: float = Field(30.0, gt=0, description="Seconds between two looks for keys that are not there yet.")
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://[^\s/@?#]+/?", value):
+            raise ValueError("is not an address like https://vault.example:8200")
+        return value.rstrip("/")
+
+    @field_validator("mount", "path", "approle_mount")
+    @classmethod
+    def _place(cls, value: str) -> str:
+        value = value.strip("/")
+        if value and not _PLACE.fullmatch(value):
+            raise ValueError("is not a path of letters, digits, dots, dashes and underscores")
+        return value
+
+    @model_validator(mode="after")
+    def _mounted(self) -> VaultSettings:
+        if not self.mount or not self.approle_mount:
+            raise ValueError("mount and approle_mount can not be empty")
+        return self
+
+    def secret_id(self) -> str:
+        """The secret id; raises SecretUnreadable."""
+        return read_secret("vault-secret-id", self.secret_id_file).decode().rstrip("\n")
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The context for `ca_file`; None without it. Raises ConfigError for a file that can not be used."""
+        if self.ca_file is None:
+            return None
+        import ssl
+
+        try:
+            return ssl.create_default_context(cafile=str(self.ca_file))
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                where="[keys.vault]",
+                key="ca_file",
+                problem=f"{self.ca_file} can not be used: {error.strerror or error}",
+                remedy="Name a file of PEM certificates that the coordinator can read",
+            ) from None
+
+
 class KeysSection(Section):
     """`[keys]`"""
 
@@ -41,3 +109,10 @@ class KeysSection(Section):
         None,
         description="A Barbican that gets a copy of each volume's key, called as the user of `[identity.keystone]`.",
     )
+    vault: VaultSettings | None = Field(None, description="A Vault that gets a copy of each volume's key.")
+
+    @model_validator(mode="after")
+    def _one_manager(self) -> KeysSection:
+        if self.barbican is not None and self.vault is not None:
+            raise ValueError("there can be one of the tables [keys.barbican] and [keys.vault] alone")
+        return self

@@ -314,7 +314,11 @@ def _compute(settings: CoordinatorSettings) -> Compute | None:
 
 
 def _depository(settings: CoordinatorSettings, opened: Opened) -> Depository | None:
-    section = settings.keys.barbican
+    vault, section = settings.keys.vault, settings.keys.barbican
+    if vault is not None:
+        from coordinator.keys.vault import Vault
+
+        return Depository(opened.db, opened.keys, Vault(vault), vault.interval_s)
     if section is None:
         return None
     from coordinator.identity.service_user import ServiceUser
