@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import secrets
@@ -13,7 +12,7 @@ from typing import Any
 from coordinator.identity.authenticator import Proof
 from coordinator.identity.context import Principal
 from coordinator.identity.errors import KeystoneAway, KeystoneRefusesUs, TokenRefused, Unauthorized
-from coordinator.identity.memory import Memory
+from coordinator.identity.memory import Memory, Together
 from coordinator.identity.service_user import TOKENS, ServiceUser, expiry, token_of
 from coordinator.identity.settings import KeystoneSettings
 
@@ -36,7 +35,7 @@ class KeystoneAuthenticator:
         self._proven = Memory[tuple[float, Principal]](settings.cache_s)
         self._refused = Memory[bool](_REFUSED_S)
         self._projects = Memory[bool](settings.cache_s)
-        self._running: dict[str, asyncio.Future[tuple[float, Principal]]] = {}
+        self._asking = Together[tuple[float, Principal]]()
         self._salt = secrets.token_bytes(32)
 
     async def close(self) -> None:
@@ -82,17 +81,7 @@ class KeystoneAuthenticator:
             return known[1]
         if self._refused.get(mark):
             raise TokenRefused
-        running = self._running.get(mark)
-        if running is None:
-            running = asyncio.ensure_future(self._proved(mark, token, late=late))
-            self._running[mark] = running
-            running.add_done_callback(lambda done: self._ended(mark, done))
-        return (await asyncio.shield(running))[1]
-
-    def _ended(self, mark: str, done: asyncio.Future[tuple[float, Principal]]) -> None:
-        self._running.pop(mark, None)
-        if not done.cancelled():
-            done.exception()  # it has been told to those who waited, if any still did
+        return (await self._asking.ask(mark, lambda: self._proved(mark, token, late=late)))[1]
 
     async def _proved(self, mark: str, token: str, *, late: bool) -> tuple[float, Principal]:
         body = await self._asked(token, late=late)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +18,15 @@ from coordinator.identity.context import Principal
 from coordinator.identity.errors import BadCredentials, TokenRefused
 from coordinator.identity.keys import SigningKeys
 from coordinator.identity.limiter import Limiter
-from coordinator.identity.memory import Memory
+from coordinator.identity.memory import Memory, Together
 from coordinator.identity.scope import Named, Resolved, Scope, resolve, resolve_claims, usable
 from coordinator.identity.settings import IdentitySettings
 from coordinator.identity.tokens import Claims, new_token_id, read, sign
 from coordinator.state import identity as state
 from coordinator.state.database import Database
+
+Checked = tuple[Claims, Principal]
+"""What a token says, and whom it stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,10 @@ class LocalIdentity:
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="bcrypt")
         self._limiter = Limiter(settings.failures_allowed, settings.failures_window, time.monotonic)
         self._proven = Memory[bool](settings.password_cache)
-        self._running: dict[str, asyncio.Future[None]] = {}
-        self._checked = Memory[tuple[Claims, Principal]](settings.recheck)
+        self._proving = Together[None]()
+        self._checked = Memory[Checked](settings.recheck)
+        self._checking = Together[Checked]()
+        self._forgotten = 0
         self._salt = secrets.token_bytes(32)
 
     def close(self) -> None:
@@ -73,7 +78,7 @@ class LocalIdentity:
         name = user.id if user is not None else f"{who.domain_id or who.domain_name or ''}/{who.id or who.name}"
         mark = self._hash(f"{name}\0{stored}\0{password}")
         if self._proven.get(mark) is None:
-            await self._once(mark, lambda: self._prove(name, password, stored, address))
+            await self._proving.ask(mark, lambda: self._prove(name, password, stored, address))
             self._proven.put(mark, True)
         if user is None:
             raise BadCredentials
@@ -86,25 +91,29 @@ class LocalIdentity:
             raise BadCredentials
         self._limiter.succeeded(name, address)
 
-    async def _once(self, mark: str, prove: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Many requests with one password at the same time are one attempt."""
-        running = self._running.get(mark)
-        if running is None:
-            running = asyncio.ensure_future(prove())
-            self._running[mark] = running
-            running.add_done_callback(lambda done: self._running.pop(mark, None))
-        await asyncio.shield(running)
+    async def verify(self, token: str) -> Checked:
+        """What a token stands for; raises TokenRefused. Held against the database every few seconds.
 
-    async def verify(self, token: str) -> tuple[Claims, Principal]:
-        """What a token stands for; raises TokenRefused. Held against the database every few seconds."""
+        One in use is looked at again before its time is over: when it is, all calls that are under way would wait.
+        """
         mark = self._hash(token)
         known = self._checked.get(mark)
-        now = self._clock()
-        if known is not None and known[0].expires > now:
-            return known
-        claims = read(token, self._keys, now)
-        resolved = await self.db.read(lambda conn: resolve_claims(conn, claims))
-        self._checked.put(mark, (claims, resolved.principal))
+        if known is None or known[0].expires <= self._clock():
+            return await self._checking.ask(mark, lambda: self._check(mark, token))
+        if self._checked.is_aging(mark):
+            self._checking.begin(mark, lambda: self._check(mark, token))
+        return known
+
+    async def _check(self, mark: str, token: str) -> Checked:
+        forgotten = self._forgotten
+        try:
+            claims = read(token, self._keys, self._clock())
+            resolved = await self.db.glance(lambda conn: resolve_claims(conn, claims))
+        except TokenRefused:
+            self._checked.drop(mark)
+            raise
+        if forgotten == self._forgotten:
+            self._checked.put(mark, (claims, resolved.principal))
         return claims, resolved.principal
 
     async def describe(self, token: str) -> Issued:
@@ -130,7 +139,9 @@ class LocalIdentity:
 
     def forget(self) -> None:
         """Drop what is remembered of tokens and passwords; called after every change of users, roles, projects."""
+        self._forgotten += 1
         self._checked.clear()
+        self._checking.clear()
         self._proven.clear()
 
     def now(self) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from coordinator.identity import passwords
 from coordinator.identity.bootstrap import ADMIN_USER_ID, ImportRefused, bootstrap, exported, imported
@@ -153,6 +155,51 @@ async def test_verifying_is_cheap_and_follows_changes(db, tmp_path):
     assert (time.perf_counter() - started) / 1000 < 0.0005
     assert principal.roles == {"admin", "member", "reader"}
     await local.revoke(issued.token)
+    with pytest.raises(TokenRefused):
+        await local.verify(issued.token)
+    local.close()
+
+
+async def test_many_calls_with_one_token_look_at_the_rows_once(db, tmp_path):
+    local = LocalIdentity(db, TokenKeys(tmp_path / "keys", 5000), SLOW.model_copy(update={"recheck": 0.2}))
+    issued = await local.login(Named(name="admin"), "first password", Scope(), None)
+    looks = []
+
+    def note(_conn: object, _cursor: object, statement: str, *_more: object) -> None:
+        looks.extend(["look"] if "identity_revoked" in statement else [])
+
+    event.listen(db.engine, "before_cursor_execute", note)
+    for _ in range(3):
+        looks.clear()
+        await asyncio.gather(*(local.verify(issued.token) for _ in range(100)))
+        assert len(looks) == 1
+        await asyncio.sleep(0.25)
+    local.close()
+
+
+async def test_a_token_in_use_is_looked_at_while_nobody_waits(db, tmp_path):
+    local = LocalIdentity(db, TokenKeys(tmp_path / "keys", 5000), SLOW.model_copy(update={"recheck": 2.0}))
+    issued = await local.login(Named(name="admin"), "first password", Scope(), None)
+    claims, _ = await local.verify(issued.token)
+    await db.write(lambda conn: state.revoke_token(conn, claims.id, claims.expires, 0.0))
+    began = time.monotonic()
+    with suppress(TokenRefused):
+        while time.monotonic() - began < 4:
+            await local.verify(issued.token)
+            await asyncio.sleep(0.01)
+    assert 0.9 < time.monotonic() - began < 1.95
+    local.close()
+
+
+async def test_what_was_forgotten_is_not_remembered_by_a_look_under_way(db, tmp_path):
+    local = LocalIdentity(db, TokenKeys(tmp_path / "keys", 5000), SLOW)
+    issued = await local.login(Named(name="admin"), "first password", Scope(), None)
+    looking = asyncio.ensure_future(local.verify(issued.token))
+    await asyncio.sleep(0)
+    claims = read(issued.token, local._keys, local.now())
+    db.write_now(lambda conn: state.revoke_token(conn, claims.id, claims.expires, 0.0))
+    local.forget()
+    await asyncio.gather(looking, return_exceptions=True)
     with pytest.raises(TokenRefused):
         await local.verify(issued.token)
     local.close()
