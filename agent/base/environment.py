@@ -7,7 +7,8 @@ take their place, as root. Every command calls `check()` before it imports anyth
 from __future__ import annotations
 
 import json
-import sysconfig
+import site
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -28,7 +29,7 @@ class ForeignPackage(Permanent):
 
 def check() -> None:
     """Raise `ForeignPackage` unless both packages lie in this environment, or in the tree it is linked to."""
-    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
+    installed = {Path(folder).resolve() for folder in site.getsitepackages([sys.prefix, sys.exec_prefix])}
     linked: set[Path] | None = None
     for package in PACKAGES:
         found = _folder(package)
@@ -38,7 +39,7 @@ def check() -> None:
             linked = {tree for tree in map(_linked_tree, installed) if tree}
         if found is None or found not in linked:
             where = found if found else "nowhere"
-            raise ForeignPackage(package=package, found=str(where), prefix=sysconfig.get_path("data"))
+            raise ForeignPackage(package=package, found=str(where), prefix=sys.prefix)
 
 
 def _folder(package: str) -> Path | None:

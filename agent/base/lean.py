@@ -8,19 +8,21 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import linecache
 import os
 import sys
 from types import ModuleType
 from typing import Any
 
-from agent.base import undocumented
+from agent.base import lean_http, undocumented
 
 # Loaded when something of them is used for the first time.
-_SELDOM = ("netaddr", "rfc3986", "dateutil.tz", "dateutil.parser", "stevedore", "zipfile")
-# Those of our libraries that are large: a tenth of what they hold are their docstrings.
+_SELDOM = ("netaddr", "rfc3986", "dateutil.tz", "dateutil.parser", "stevedore", "zipfile", "idna")
+# What is large: a tenth of what it holds are its docstrings.
 _WORDY = (
-    "sqlalchemy", "aiohttp", "pydantic", "pydantic_core", "asyncio", "email", "click", "structlog", "attr",
-    "sqlite_utils", "typing_extensions", "cryptography", "urllib",
+    "agent", "coordinator", "sqlalchemy", "aiohttp", "pydantic", "pydantic_core", "asyncio", "email", "click",
+    "structlog", "attr", "sqlite_utils", "typing_extensions", "cryptography", "urllib", "yarl", "multidict", "http",
+    "oslo_policy", "oslo_context", "pluggy",
 )  # fmt: skip
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # of malloc.h
 _LARGE = 128 * 1024
@@ -42,12 +44,14 @@ def prepare() -> None:
         _put_off(name)
     # It would look through every installed distribution for plug-ins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    _http_without_certificates()
+    lean_http.load()
 
 
 def settled() -> None:
     """The service is up: what it has loaded stays for good, so the collector need never look through it again."""
     if _prepared:
+        linecache.clearcache()  # the sources of generated methods
+        _give_back()
         gc.freeze()
         # A page of an answer is some thousand objects that die without the collector: at its usual threshold of 700 it
         # would look through them several times for each page.
@@ -60,9 +64,16 @@ def _one_heap() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
-        # Left to itself the limit rises with what is freed; then the 256 KiB that asyncio takes for each connection by
-        # TLS come from the heap, are filled with zeros, and stay there between what lives longer.
+        # Left to itself the limit rises with what is freed; then what was large for a moment (a page of an answer)
+        # comes from the heap, too, and stays there between what lives longer.
         mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def _give_back() -> None:
+    """What loading needed for a while (the bytecode of each module) leaves whole pages that nobody uses."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    if trim is not None:
+        trim(0)
 
 
 def load_without(name: str, unwanted: str) -> None:
@@ -92,23 +103,3 @@ class _Later(ModuleType):
 def _put_off(name: str) -> None:
     if name not in sys.modules:
         sys.modules[name] = _Later(name)
-
-
-def _http_without_certificates() -> None:
-    """aiohttp reads all of them twice when it is imported (70 ms, 2 MiB); each client of ours brings its own context.
-
-    A client that brought none would trust nobody.
-    """
-    if "aiohttp" in sys.modules:
-        return
-    names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, os.devnull))
-    try:
-        importlib.import_module("aiohttp")
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pkgutil
 import select
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from agent.host import lio, nvme, nvmet, scsi
 from agent.privsep import account, client, limits, mapper, noeventlet
 from agent.privsep.door import Door
 from agent.privsep.errors import PrivilegeUnavailable
+from agent.privsep.preload import environment_paths, modules_of, preload
 
 noeventlet.block()
 
@@ -166,24 +165,6 @@ def watch(on_death: Callable[[str], None]) -> None:
     doors = {door.life: name for name, door in client.doors().items()}
     if doors:
         threading.Thread(target=_await_ends, args=(doors, on_death), daemon=True).start()
-
-
-def preload(modules: Sequence[str]) -> None:
-    """Import what would be out of reach after the drop, when the environment lies below a root-only folder."""
-    for name in modules:
-        with suppress(ImportError):  # a library that is not installed is missed where it is used
-            __import__(name)
-
-
-def modules_of(package: str, *, but: Sequence[str] = ()) -> list[str]:
-    """All modules of an installed package, but those below some of its folders."""
-    found = pkgutil.walk_packages(__import__(package).__path__, f"{package}.")
-    return [each.name for each in found if not each.name.startswith(tuple(but))]
-
-
-def environment_paths() -> tuple[Path, ...]:
-    """The folders that a late import reads."""
-    return (Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parent, Path(os.__file__).parent)
 
 
 def _fork(context: Any) -> None:

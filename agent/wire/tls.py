@@ -12,6 +12,7 @@ import hashlib
 import ssl
 import time
 import weakref
+from calendar import timegm
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 COORDINATOR = "coordinator"
 METRICS = "metrics"
 URN = "urn:brickyard:"
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def host_role(name: str) -> str:
@@ -83,7 +85,14 @@ def _read_peer(cert: Any) -> Peer:
     if len(uris) != 1 or not uris[0].startswith(URN):
         raise PeerRefused(reason="it names no role")
     serial = cert["serialNumber"].lower().lstrip("0")
-    return Peer(uris[0].removeprefix(URN), serial, float(ssl.cert_time_to_seconds(cert["notAfter"])))
+    return Peer(uris[0].removeprefix(URN), serial, _seconds(cert["notAfter"]))
+
+
+def _seconds(text: str) -> float:
+    """Unix time of `Nov 25 22:40:00 2026 GMT`. (The library's own way loads the regular expressions of all dates.)"""
+    month, day, clock, year, _ = text.split()
+    hours, minutes, seconds = (int(part) for part in clock.split(":"))
+    return float(timegm((int(year), _MONTHS.index(month) + 1, int(day), hours, minutes, seconds)))
 
 
 class _CheckedObject(ssl.SSLObject):

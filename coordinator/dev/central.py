@@ -7,7 +7,7 @@ import os
 
 from agent.base.config import load
 from agent.privsep import account as accounts
-from agent.privsep.start import environment_paths, modules_of, preload
+from agent.privsep.preload import environment_paths, modules_of, preload
 from coordinator.dev.child import Parent
 from coordinator.dev.site import DevSite
 from coordinator.server.main import run_coordinator

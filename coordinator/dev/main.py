@@ -25,7 +25,10 @@ from coordinator.dev.site import DevSite
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGENT_TABLES = frozenset({"agent", "backends", "jobs", "images", "privsep"})
 # Loaded by coordinator and agent alike.
-_COMMON = ("aiohttp.web", "agent.base.metrics", "agent.wire.client")
+_COMMON = (
+    "aiohttp.web", "agent.base.aside", "agent.base.metrics", "agent.privsep.account", "agent.wire.client",
+    "agent.wire.joining", "concurrent.futures.thread", "encodings.idna", "sqlite3",
+)  # fmt: skip
 
 
 def run_dev(site: DevSite, sets: tuple[str, ...]) -> NoReturn:

@@ -56,6 +56,7 @@ def open_state(settings: CoordinatorSettings) -> Opened:
         _default_type(settings, db)
         authority = SiteAuthority.open(ca_store(settings, db, keys))
         tokens = token_keys(settings, db, keys)
+        db.engine.dispose()  # the connection that has made the schema holds all its pages
     except BaseException:
         db.close()
         raise

@@ -32,7 +32,8 @@ def test_a_service_loads_nothing_that_it_does_not_use(main: str) -> None:
         "print(*sorted({'netaddr.ip', 'rfc3986.api', 'dateutil.tz.tz', 'stevedore.driver'} & loaded))\n"
         "never = ('oslo_', 'cffi', 'pycparser', 'cryptography', 'numpy')\n"
         "print(*(name for name in sorted(loaded) if name.startswith(never)))\n"
-        "print(*(name for name in ['zipfile'] if type(sys.modules[name]).__name__ != '_Later'))"
+        "print(*sorted({'argparse', 'urllib.request', 'http.client', 'html.entities'} & loaded))\n"
+        "print(*(name for name in ['zipfile', 'idna'] if type(sys.modules[name]).__name__ != '_Later'))"
     )
     assert said.split() == []
 
@@ -60,6 +61,26 @@ def test_the_certificates_of_the_system_are_left_to_others() -> None:
         "      default.verify_mode == ssl.CERT_REQUIRED)"
     )
     assert said.split() == ["0", "True", "True"]
+
+
+def test_what_the_web_library_seldom_needs_comes_when_it_is_called() -> None:
+    said = _run(
+        "import html, sys, aiohttp.helpers, aiohttp.web, yarl\n"
+        "print(html.escape('<'), 'html.entities' in sys.modules, *map(html.unescape, ['&eacute;', '&hearts;']))\n"
+        "os.environ['http_proxy'] = 'http://192.0.2.1'\n"
+        "print(aiohttp.helpers.getproxies()['http'], aiohttp.web.ArgumentParser(prog='x').prog)\n"
+        "import argparse, urllib.request\n"
+        "print(isinstance(argparse.ArgumentParser, type), urllib.request.Request.__name__)\n"
+        "print(yarl.URL('http://b\u00fccher.example/').raw_host)"
+    )
+    assert said.split() == [
+        "&lt;", "False", "\u00e9", "\u2665", "http://192.0.2.1", "x", "True", "Request", "xn--bcher-kva.example",
+    ]  # fmt: skip
+
+
+def test_a_connection_by_tls_takes_no_more_than_its_messages_need() -> None:
+    said = _run("from asyncio import sslproto\nprint(sslproto.SSLProtocol.max_size)")
+    assert said.split() == ["65536"]
 
 
 def test_what_is_hidden_from_one_library_is_there_for_others() -> None:

@@ -34,12 +34,21 @@ def test_server_names_are_dns_names_and_differ(names: list[str]) -> None:
     assert all(len(label) <= 63 and label.isascii() for name in made for label in name.split("."))
 
 
-def cert(*uris: str, serial: str = "00AF") -> dict[str, object]:
+def cert(*uris: str, serial: str = "00AF", not_after: str = "Jan  1 00:00:00 2030 GMT") -> dict[str, object]:
     return {
         "subjectAltName": [("DNS", "x"), *(("URI", uri) for uri in uris)],
         "serialNumber": serial,
-        "notAfter": "Jan  1 00:00:00 2030 GMT",
+        "notAfter": not_after,
     }
+
+
+@given(st.integers(0, 253402300799))
+def test_the_end_of_validity_is_read_as_the_library_writes_it(second: int) -> None:
+    when = time.gmtime(second)
+    month = "JanFebMarAprMayJunJulAugSepOctNovDec"[3 * when.tm_mon - 3 : 3 * when.tm_mon]
+    text = f"{month} {when.tm_mday:2} {when.tm_hour:02}:{when.tm_min:02}:{when.tm_sec:02} {when.tm_year:04} GMT"
+    assert _read_peer(cert("urn:brickyard:host:a", not_after=text)).not_after == second
+    assert ssl.cert_time_to_seconds(text) == second
 
 
 def test_the_role_is_the_one_uri() -> None:
