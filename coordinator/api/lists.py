@@ -66,9 +66,10 @@ class Asked:
         return {key: views, **links, **({"count": count} if self.counting else {})}
 
 
-def ask(call: Call, listing: Listing) -> Asked:
-    """Read the query of a list call; raises BadRequest (400) for what can not be understood or is not allowed."""
-    given = paging.filters(call, _allowed(call, listing), listing.own)
+def ask(call: Call, listing: Listing, *, lenient: bool = False) -> Asked:
+    """Read the query of a list call; raises BadRequest (400) for what can not be understood or is not allowed, or where
+    the call is `lenient` drops filters that the caller may not use."""
+    given = paging.filters(call, _allowed(call, listing), listing.own, lenient=lenient)
     project = given.pop("project_id", None) or given.pop("tenant_id", None)
     given.pop("tenant_id", None)
     where = [listing.filters[name].means(value) for name, value in given.items()]

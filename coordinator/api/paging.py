@@ -52,11 +52,11 @@ def flag(call: Call, name: str) -> bool:
     raise BadRequest(reason=f"Invalid value '{value[:64]}' for {name}. Use one of: true, false.")
 
 
-def filters(call: Call, allowed: Collection[str], own: Collection[str] = ()) -> dict[str, str]:
+def filters(call: Call, allowed: Collection[str], own: Collection[str] = (), *, lenient: bool) -> dict[str, str]:
     """The query parameters that filter, among `allowed` (`name~` allows both `name` and, from 3.34, `name~`).
 
     `own` are parameters of the call that are no filters. Unknown ones are dropped below 3.31, refused from there
-    on, unless the caller is an administrator (then dropped).
+    on, unless the caller is an administrator or the call is `lenient` (then dropped).
     """
     found: dict[str, str] = {}
     unknown: list[str] = []
@@ -70,7 +70,7 @@ def filters(call: Call, allowed: Collection[str], own: Collection[str] = ()) -> 
             found[name] = value
         else:
             unknown.append(name)
-    if unknown and call.version >= 31 and not call.context.is_admin:
+    if unknown and call.version >= 31 and not (lenient or call.context.is_admin):
         raise BadRequest(reason=f"Invalid filters {', '.join(sorted(unknown))[:255]} are found in query options.")
     return found
 

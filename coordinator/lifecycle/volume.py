@@ -5,8 +5,9 @@ from __future__ import annotations
 from coordinator.lifecycle.table import NEW, PREVIOUS, SAME, Lifecycle, Rule
 
 _REST = ("available", "error", "error_deleting", "error_extending", "error_managing", "error_restoring")
+_FORCED = (*_REST, "attaching", "detaching", "reserved")
 _BUSY = "It is attached or busy; detach it, or use a type that allows multiattach."
-_FREE = "Detach it first, or wait until the running work has ended."
+_FREE = "Detach it, or take its transfer back, or wait until the running work has ended."
 _REPAIR = "See what is wrong with: brickyard volume repair --dry-run VOLUME."
 
 VOLUME = Lifecycle(
@@ -24,10 +25,9 @@ VOLUME = Lifecycle(
         Rule("created", ("creating", "downloading"), "available"),
         Rule("create_failed", ("creating", "downloading"), "error"),
         Rule("delete", _REST, "deleting", _FREE),
-        Rule("delete_forced", (*_REST, "attaching", "detaching", "reserved"), "deleting", "Detach it first."),
+        Rule("delete_forced", _FORCED, "deleting", "Detach it first."),
         Rule("delete_cascade", _REST, "deleting", _FREE, remember=True),
-        Rule("delete_cascade_forced", (*_REST, "attaching", "detaching", "reserved"), "deleting", "Detach it first.",
-             remember=True),
+        Rule("delete_cascade_forced", _FORCED, "deleting", "Detach it first.", remember=True),
         Rule("delete_kept", ("deleting",), PREVIOUS),
         Rule("deleted", ("deleting",), "deleted"),
         Rule("delete_failed", ("deleting",), "error_deleting"),
@@ -60,7 +60,8 @@ VOLUME = Lifecycle(
         Rule("attachment_gone", ("reserved", "attaching", "detaching", "in-use", "error"), "available"),
         Rule("begin_detaching", ("in-use",), "detaching", "Only what is attached can be detached."),
         Rule("roll_detaching", ("detaching",), "in-use"),
-        Rule("transfer_offer", ("available",), "awaiting-transfer", _FREE),
+        Rule("transfer_offer", ("available",), "awaiting-transfer",
+             "Detach it, wait until the running work has ended, or take up the offer that there is."),
         Rule("transfer_withdrawn", ("awaiting-transfer",), "available"),
         Rule("transfer_taken", ("awaiting-transfer",), "available"),
         Rule("host_attach", ("available", "in-use"), "attaching",

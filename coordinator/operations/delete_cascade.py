@@ -15,6 +15,7 @@ from agent.wire.jobs import SnapshotsDelete
 from coordinator.keys.store import KeyStore
 from coordinator.operations import delete_volume
 from coordinator.operations.accept import Requester, accept
+from coordinator.operations.transfer_volume import end_offer
 from coordinator.operations.volume_calls import delete_call, volume_row
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Workflow
 from coordinator.state import messages, snapshots, volumes
@@ -48,6 +49,8 @@ def accept_cascade(conn: Connection, requester: Requester, volume_id: str, *, fo
         return delete_volume.accept_delete(conn, requester, volume_id, force=force)
     if not admin and any(row.project_id != requester.project_id for row in found):
         raise ForeignSnapshots(id=volume_id)
+    if force:
+        end_offer(conn, volume_id)
     event = "delete_cascade_forced" if force else "delete_cascade"
     guards = (volumes.has_no_attachments(volume_id), volumes.is_no_source(volume_id=volume_id))
     move(conn, "volume", volume_id, event, guards=guards)

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from agent.base.errors import BrickyardError
 from coordinator.keys.store import KeyStore
 from coordinator.operations.accept import Requester, accept
+from coordinator.operations.transfer_volume import end_offer
 from coordinator.operations.volume_calls import delete_call, volume_row
 from coordinator.operations.workflow import Ended, JobStep, Workflow
 from coordinator.scheduler.claims import release
@@ -24,7 +25,10 @@ class VolumeHasSnapshots(TransitionRefused):
 
 
 def accept_delete(conn: Connection, requester: Requester, volume_id: str, *, force: bool = False) -> Operation:
-    """Refused while it has snapshots or attachments, or while something is being made from it."""
+    """Refused while it has snapshots or attachments, or while something is being made from it; with `force` an offer of
+    it to another project ends."""
+    if force:
+        end_offer(conn, volume_id)
     guards = (
         volumes.has_no_snapshots(volume_id),
         volumes.has_no_attachments(volume_id),

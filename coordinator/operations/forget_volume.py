@@ -17,7 +17,7 @@ from coordinator.operations.accept import Requester
 from coordinator.operations.evict_host import Part
 from coordinator.operations.reset_status import detach_command, holder
 from coordinator.scheduler.claims import release
-from coordinator.state import attachments, events, operations, snapshots, volumes
+from coordinator.state import attachments, events, operations, snapshots, transfers, volumes
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import move
 
@@ -73,6 +73,7 @@ def forget(
     for row in attachments.of_volume(conn, volume.id):
         move(conn, "attachment", row.id, "gone", detach_time=utcnow())
     move(conn, "volume", volume.id, "forgotten", guards=guards, terminated_at=utcnow(), attach_status="detached")
+    transfers.withdraw(conn, volume.id)
     release(conn, volume.pool_id, volume.device_bytes or 0)
     for row in (volume, *going):
         if row.encryption_key_id is not None:

@@ -22,7 +22,7 @@ from coordinator.quota import limits
 from coordinator.scheduler import placement
 from coordinator.scheduler.claims import claim, release
 from coordinator.scheduler.errors import NoPool
-from coordinator.state import messages, snapshots, types, volumes
+from coordinator.state import default_types, fleet, messages, snapshots, types, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
@@ -49,6 +49,7 @@ class ToManage:
 
     pool: Row[Any]
     found: ForeignItem
+    default_type: str
     name: str | None = None
     description: str | None = None
     volume_type: str | None = None
@@ -62,17 +63,21 @@ def accept_manage(conn: Connection, requester: Requester, wanted: ToManage) -> t
     pool, found = wanted.pool, wanted.found
     if found.reason:
         raise NotManageable(noun="volume", name=found.name, where=pool.id, reason=found.reason)
-    kind = types.find(conn, wanted.volume_type, requester.project_id) if wanted.volume_type else None
-    specs = types.extra_specs(conn, kind.id) if kind is not None else {}
-    if kind is not None:
-        if types.encryption(conn, kind.id) is not None:
-            raise Invalid(reason="Invalid input received: managing encrypted volumes is not supported.")
-        missing = placement.lacking(conn, pool.id, specs)
-        if missing is not None:
-            raise NeedsMigration(volume=found.name, type=kind.name, reason=f"{pool.id} {missing}")
+    if wanted.volume_type:
+        kind = types.find(conn, wanted.volume_type, requester.project_id)
+    else:
+        kind = default_types.needed(conn, requester.project_id, wanted.default_type)
+    specs = types.extra_specs(conn, kind.id)
+    if types.encryption(conn, kind.id) is not None:
+        raise Invalid(
+            reason=f"Invalid input received: managing encrypted volumes is not supported, and type {kind.name} has an "
+            "encryption."
+        )
+    missing = placement.lacking(conn, pool.id, specs)
+    if missing is not None:
+        raise NeedsMigration(volume=found.name, type=kind.name, reason=f"{pool.id} {missing}")
     size = sizes.gib_for(found.size_bytes)
-    type_name = kind.name if kind is not None else None
-    limits.check(conn, requester.project_id, type_name, volumes=1, gigabytes=size, volume_size=size)
+    limits.check(conn, requester.project_id, kind.name, volumes=1, gigabytes=size, volume_size=size)
     if not claim(conn, pool.id, found.size_bytes):
         raise NoPool(reasons=f"{pool.id} has no room for {found.size_bytes} bytes more")
     row = enter(
@@ -85,8 +90,8 @@ def accept_manage(conn: Connection, requester: Requester, wanted: ToManage) -> t
         name=wanted.name,
         description=wanted.description,
         size=size,
-        availability_zone=wanted.availability_zone or "nova",
-        volume_type_id=kind.id if kind is not None else None,
+        availability_zone=wanted.availability_zone or fleet.get(conn, pool.host_id).availability_zone,
+        volume_type_id=kind.id,
         bootable=wanted.bootable,
         multiattach=is_multiattach(specs),
         host_id=pool.host_id,

@@ -103,6 +103,12 @@ def withdraw(conn: Connection, transfer: Row[Any]) -> None:
     move(conn, "volume", transfer.volume_id, "transfer_withdrawn")
 
 
+def end_offer(conn: Connection, volume_id: str) -> None:
+    """Where the volume is on offer it no longer is; else nothing."""
+    if transfers.withdraw(conn, volume_id):
+        move(conn, "volume", volume_id, "transfer_withdrawn")
+
+
 def take(conn: Connection, transfer: Row[Any], key: str, taker: Taker, keys: KeyStore) -> Row[Any]:
     """The volume, and its snapshots unless they stay, belong to the taker. Raises WrongKey, OverQuota; then nothing
     has changed."""

@@ -20,14 +20,34 @@ _SITE = select(volume_types).where(volume_types.c.name == bindparam("name"), ~vo
 
 class DefaultHidden(Invalid):
     code = "type.default-hidden"
-    sentence = "Volume type {type} is private and project {project} has no access to it."
+    sentence = "Volume type {type} would be the default of project {project}, which has no access to it."
     hint = "Grant the project access first: openstack volume type set --project {project} {type}."
+
+
+class DefaultRevoked(Invalid):
+    code = "type.default-revoked"
+    sentence = "Volume type {type} is the default of project {project}, which needs access to it."
+    hint = "Give the project another default first: cinder default-type-unset {project}."
+
+
+class DefaultMissing(Invalid):
+    code = "type.default-missing"
+    sentence = "The default volume type {name} cannot be found."
+    hint = "Name a type, or have an administrator create {name} or configure another one (api.default_volume_type)."
 
 
 def effective(conn: Connection, project_id: str, site: str) -> Row[Any] | None:
     """The type for a volume of this project whose creator names none; `site` names the site's default."""
     own = conn.execute(_EFFECTIVE, {"project": project_id}).one_or_none()
     return own if own is not None else conn.execute(_SITE, {"name": site}).one_or_none()
+
+
+def needed(conn: Connection, project_id: str, site: str) -> Row[Any]:
+    """Like `effective`; raises DefaultMissing where there is none."""
+    found = effective(conn, project_id, site)
+    if found is None:
+        raise DefaultMissing(name=site)
+    return found
 
 
 def get(conn: Connection, project_id: str) -> Row[Any]:
@@ -55,6 +75,20 @@ def put(conn: Connection, project_id: str, name_or_id: str) -> Row[Any]:
         raise DefaultHidden(type=wanted.name, project=project_id) from None
     remove(conn, project_id)
     return conn.execute(insert(table).values(project_id=project_id, volume_type_id=wanted.id).returning(table)).one()
+
+
+def check_hiding(conn: Connection, type_id: str) -> None:
+    """Raise DefaultHidden while a project whose default this type is would not see it if it were private."""
+    granted = types.access(conn, type_id)
+    for project_id in projects_of(conn, type_id):
+        if project_id not in granted:
+            raise DefaultHidden(type=types.get(conn, type_id).name, project=project_id)
+
+
+def check_revoking(conn: Connection, type_id: str, project_id: str) -> None:
+    """Raise DefaultRevoked while the type is the default of this project."""
+    if project_id in projects_of(conn, type_id):
+        raise DefaultRevoked(type=types.get(conn, type_id).name, project=project_id)
 
 
 def remove(conn: Connection, project_id: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, delete, insert, select
 
 from agent.base.errors import BrickyardError, NotFound
 from agent.base.ids import new_id
+from coordinator.state import message_words
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.messages import messages
@@ -19,19 +20,18 @@ KEPT = datetime.timedelta(days=30)
 
 def record(conn: Connection, operation: Operation, error: BrickyardError) -> None:
     """Tell the owner what happened to the resource of `operation`, and what to do."""
-    sentence = f"{error} {error.remedy}".strip()
     conn.execute(
         insert(messages).values(
             id=new_id(),
             project_id=operation.project_id,
             request_id=operation.request_id,
-            resource_type=operation.resource_type.upper(),
+            resource_type=message_words.resource(operation),
             resource_uuid=operation.resource_id,
-            event_id=f"{operation.resource_type.upper()}_{operation.kind.upper()}",
+            event_id=message_words.event(operation, error),
             code=error.code,
             action=operation.kind,
             message_level="ERROR",
-            user_message=sentence,
+            user_message=message_words.text(operation, error),
             created_at=utcnow(),
             guaranteed_until=utcnow() + KEPT,
         )

@@ -44,3 +44,10 @@ def close(conn: Connection, transfer_id: str, destination: str | None) -> bool:
         values |= {"accepted": True, "destination_project_id": destination}
     open_one = update(table).where(table.c.id == transfer_id, ~table.c.deleted)
     return conn.execute(open_one.values(**values)).rowcount > 0
+
+
+def withdraw(conn: Connection, volume_id: str) -> bool:
+    """End the open offer of a volume, so that nobody can take it up any more; False when there is none."""
+    now = utcnow()
+    open_one = update(table).where(table.c.volume_id == volume_id, ~table.c.deleted)
+    return conn.execute(open_one.values(deleted=True, deleted_at=now, updated_at=now)).rowcount > 0

@@ -20,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 
-from agent.base.errors import Conflict, NotFound
+from agent.base.errors import Conflict, Invalid, NotFound
 from agent.base.ids import new_id
 from coordinator.state.locks import hold, hold_name, shared
 from coordinator.state.tables.columns import utcnow
@@ -42,6 +42,17 @@ _ENCRYPTION = select(type_encryption).where(type_encryption.c.volume_type_id == 
 class TypeExists(Conflict):
     code = "type.exists"
     sentence = "Volume Type {name} already exists."
+
+
+class NoSuchSpec(NotFound):
+    code = "type.no-such-spec"
+    sentence = "Volume Type {type} has no extra specs with key {key}."
+
+
+class SpecsInUse(Invalid):
+    code = "type.specs-in-use"
+    sentence = "Volume Type is currently in use."
+    hint = "Its volumes were placed by these extra specs: make another type, and retype its volumes."
 
 
 class TypeInUse(Conflict):
@@ -131,11 +142,16 @@ def remove(conn: Connection, type_id: str) -> None:
     """Delete a type that no live volume has."""
     hold(conn, volume_types, type_id)
     name = get(conn, type_id).name
-    used = select(volumes.c.id).where(volumes.c.volume_type_id == type_id, ~volumes.c.deleted)
-    if conn.execute(used).first() is not None:
+    if is_used(conn, type_id):
         raise TypeInUse(id=type_id)
     conn.execute(delete(quota_limits).where(quota_limits.c.resource.in_(_limits_of(name))))
     conn.execute(update(volume_types).where(volume_types.c.id == type_id).values(deleted=True, deleted_at=utcnow()))
+
+
+def is_used(conn: Connection, type_id: str) -> bool:
+    """Whether a volume has it."""
+    used = select(volumes.c.id).where(volumes.c.volume_type_id == type_id, ~volumes.c.deleted).limit(1)
+    return conn.execute(used).first() is not None
 
 
 def is_live(conn: Connection, type_id: str) -> bool:
@@ -172,7 +188,7 @@ def remove_extra_spec(conn: Connection, type_id: str, key: str) -> None:
     table = type_extra_specs
     gone = conn.execute(delete(table).where(table.c.volume_type_id == type_id, table.c.key == key))
     if gone.rowcount == 0:
-        raise NotFound(noun="Extra spec", id=key)
+        raise NoSuchSpec(type=type_id, key=key)
 
 
 def encryption(conn: Connection, type_id: str | None) -> Row[Any] | None:

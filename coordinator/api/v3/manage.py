@@ -77,6 +77,7 @@ async def volume(call: Call) -> dict[str, Any]:
     wanted = manage_volume.ToManage(
         pool,
         found,
+        call.services.settings.default_volume_type,
         body.name,
         body.description,
         body.volume_type,

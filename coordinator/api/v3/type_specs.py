@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row
 
 from agent.base.errors import NotFound
 from coordinator.api.call import Call
@@ -15,9 +15,10 @@ from coordinator.api.route import Resource, action, delete, get, post, put
 from coordinator.api.v3.types import Specs, shown_specs, visible_to
 from coordinator.images.client import ImageClient
 from coordinator.operations.upload_to_service import STORE
+from coordinator.state import default_types
 from coordinator.state import types as state
-from coordinator.state.tables.volumes import volumes
 
+_CACHED_AND_SHARED = {"cacheable": "<is> True", "multiattach": "<is> True"}
 Provider = Literal[
     "luks", "luks1", "luks2", "nova.volume.encryptors.luks.LuksEncryptor", "nova.volume.encryptors.luks.Luks2Encryptor"
 ]
@@ -124,8 +125,15 @@ async def _specs(call: Call) -> dict[str, Any]:
 async def _spec(call: Call) -> dict[str, Any]:
     specs, key = await _visible_specs(call), call.params["key"]
     if key not in specs:
-        raise NotFound(noun=f"Volume Type {_type_id(call)} has no extra specs with key", id=key[:255])
+        raise state.NoSuchSpec(type=_type_id(call), key=key[:255])
     return {key: specs[key]}
+
+
+def _unused_specs(conn: Connection, type_id: str) -> None:
+    """What volumes were placed by stays as long as they have it."""
+    state.get(conn, type_id)
+    if state.is_used(conn, type_id):
+        raise state.SpecsInUse
 
 
 async def _put_specs(call: Call, specs: dict[str, str]) -> None:
@@ -134,7 +142,9 @@ async def _put_specs(call: Call, specs: dict[str, str]) -> None:
         await client.check_store(specs[STORE])
 
     def write(conn: Connection) -> None:
-        state.get(conn, _type_id(call))
+        _unused_specs(conn, _type_id(call))
+        if {**state.extra_specs(conn, _type_id(call)), **specs}.items() >= _CACHED_AND_SHARED.items():
+            raise BadRequest(reason="cacheable cannot be set with multiattach.")
         state.put_extra_specs(conn, _type_id(call), specs)
 
     await call.services.db.write(write)
@@ -156,7 +166,7 @@ async def _set_spec(call: Call) -> dict[str, Any]:
 
 async def _delete_spec(call: Call) -> None:
     def remove(conn: Connection) -> None:
-        state.get(conn, _type_id(call))
+        _unused_specs(conn, _type_id(call))
         state.remove_extra_spec(conn, _type_id(call), call.params["key"])
 
     await call.services.db.write(remove)
@@ -190,6 +200,7 @@ async def _grant(call: Call) -> None:
 async def _revoke(call: Call) -> None:
     def revoke(conn: Connection) -> None:
         state.get(conn, _type_id(call))
+        default_types.check_revoking(conn, _type_id(call), call.valid(Access).project)
         state.revoke(conn, _type_id(call), call.valid(Access).project)
 
     await call.services.db.write(revoke)
@@ -221,8 +232,7 @@ async def _encryption_item(call: Call) -> dict[str, Any]:
 
 
 def _unused(conn: Connection, type_id: str, verb: str) -> None:
-    used = select(volumes.c.id).where(volumes.c.volume_type_id == type_id, ~volumes.c.deleted).limit(1)
-    if conn.execute(used).first() is not None:
+    if state.is_used(conn, type_id):
         raise BadRequest(reason=f"Cannot {verb} encryption specs. Volume type in use.")
 
 

@@ -219,22 +219,36 @@ async def _create(call: Call) -> dict[str, Any]:
 
 
 async def _update(call: Call) -> dict[str, Any]:
-    values = call.valid(UpdateType).model_dump(exclude_unset=True)
-    if values.get("name", "") is None:
-        del values["name"]
-    if values.get("is_public", True) is None:
-        del values["is_public"]
+    given = call.valid(UpdateType).model_dump(exclude_unset=True)
+    values = {name: value for name, value in given.items() if value is not None}
     if not values:
         raise BadRequest(reason="Specify volume type name, description, is_public or a combination thereof.")
     type_id, default = call.params["volume_type_id"], call.services.settings.default_volume_type
 
     def change(conn: Connection) -> tuple[Row[Any], dict[str, str]]:
-        if values.get("is_public") is False and state.get(conn, type_id).name == default:
-            raise BadRequest(reason=f"Volume type {default} is the default and can not be private.")
-        return state.change(conn, type_id, **values), state.extra_specs(conn, type_id)
+        is_default = state.get(conn, type_id).name == default
+        if values.get("is_public") is False:
+            if is_default:
+                raise BadRequest(reason=f"Volume type {default} is the default and can not be private.")
+            default_types.check_hiding(conn, type_id)
+        row = state.change(conn, type_id, **values)
+        if is_default and row.name != default:
+            _replace_default(conn, default)
+        return row, state.extra_specs(conn, type_id)
 
     row, specs = await call.services.db.write(change)
     return view(call, row, specs)
+
+
+def _replace_default(conn: Connection, name: str) -> None:
+    """The default has got another name: no project is to be without one."""
+    try:
+        state.ensure_default(conn, name)
+    except NotFound:
+        raise BadRequest(
+            reason=f"Volume type {name} is the configured default and can not be renamed; configure another one first "
+            "(api.default_volume_type)."
+        ) from None
 
 
 async def _delete(call: Call) -> None:

@@ -189,7 +189,7 @@ def _type(conn: Connection, wanted: NewVolume, name: str | None, default: str, p
         return types.find(conn, name, project_id)
     if wanted.snapshot_id is not None or wanted.source_volid is not None:
         return None
-    return default_types.effective(conn, project_id, default)
+    return default_types.needed(conn, project_id, default)
 
 
 def _check_zone(conn: Connection, zone: str) -> None:
@@ -221,7 +221,7 @@ async def _list(call: Call, *, with_details: bool) -> dict[str, Any]:
 
 
 async def summary(call: Call) -> dict[str, Any]:
-    asked = ask(call, VOLUMES)
+    asked = ask(call, VOLUMES, lenient=True)
     found = await call.services.db.read(
         lambda conn: volume_lists.summary(conn, asked.project, asked.where, with_metadata=call.version >= 36)
     )

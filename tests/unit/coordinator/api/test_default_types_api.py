@@ -20,7 +20,6 @@ def wanted(name: str) -> dict[str, dict[str, str]]:
 
 async def test_a_project_has_its_own_default(tmp_path: Path) -> None:
     async with volume_api(tmp_path) as api:
-        await a_type(api, "__DEFAULT__")
         gold = await a_type(api, "gold")
         assert (await api("GET", f"/default-types/{P1}", who="root")).status == 404
         put = await api("PUT", f"/default-types/{P1}", who="root", json=wanted("gold"))

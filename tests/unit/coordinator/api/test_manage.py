@@ -50,6 +50,7 @@ async def test_there_and_back_without_a_copy(tmp_path: Path) -> None:
         volume = (await api("GET", f"/volumes/{made.body['volume']['id']}", who="root")).body["volume"]
         assert (volume["status"], volume["size"], volume["name"], volume["bootable"]) == (
             "available", 2, "adopted", "true")  # fmt: skip
+        assert (volume["volume_type"], volume["availability_zone"]) == ("__DEFAULT__", "nova")
         assert (files(tmp_path, "volumes") / volume["id"]).read_bytes()[:6] == b"theirs"
         after = await usage(api)
         assert (after["Volumes"], after["Gigabytes"]) == (before["Volumes"] + 1, before["Gigabytes"] + 2)

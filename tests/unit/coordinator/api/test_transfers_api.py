@@ -136,3 +136,21 @@ async def test_lists_page_from_3_59(tmp_path: Path, version: int) -> None:
         found = (await api("GET", "/volume-transfers/detail?limit=2&sort=id:asc", version=version)).body
         paged = version >= 59
         assert (len(found["transfers"]), "transfers_links" in found) == ((2, True) if paged else (3, False))
+
+
+async def test_force_takes_an_offer_back(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        for cascade in (False, True):
+            volume = await api.volume()
+            if cascade:
+                await a_snapshot(api, volume["id"])
+            transfer = (await offered(api, volume["id"])).body["transfer"]
+            refused = await api("DELETE", f"/volumes/{volume['id']}")
+            assert refused.status == 400, refused.body
+            assert cascade or "take its transfer back" in refused.body["badRequest"]["message"]
+            forced = await api("DELETE", f"/volumes/{volume['id']}?force=True&cascade={cascade}", who="root")
+            assert forced.status == 202, forced.body
+            await api.settled()
+            assert (await api("GET", f"/volumes/{volume['id']}")).status == 404
+            assert (await taken(api, transfer)).status == 404
+            assert (await api("GET", "/volume-transfers")).body["transfers"] == []

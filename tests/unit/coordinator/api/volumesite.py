@@ -22,7 +22,7 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations.completions import Completions
 from coordinator.operations.compute_service import ComputeService
 from coordinator.operations.engine import Engine
-from coordinator.state import operations
+from coordinator.state import operations, types
 from tests.unit.coordinator.api.apitoy import ByName
 from tests.unit.coordinator.operations.support import Site, site
 
@@ -81,6 +81,7 @@ async def volume_api(
 ) -> AsyncIterator[Api]:
     used = {ComputeService: ComputeService(compute)} if compute is not None else {}
     async with site(tmp_path, names, targets, cluster, compute=compute) as here:
+        here.db.write_now(lambda conn: types.ensure_default(conn, types.DEFAULT_NAME))
         services = Services(
             here.db,
             Policy.builtin(),

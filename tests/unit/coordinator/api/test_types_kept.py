@@ -1,0 +1,103 @@
+"""No volume without a type, and no type changed under its volumes or taken from a project that needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.unit.coordinator.api.apitoy import P1, P2
+from tests.unit.coordinator.api.volumesite import Answered, Api, volume_api
+
+
+async def a_type(api: Api, name: str, **more: Any) -> str:
+    answer = await api("POST", "/types", who="root", json={"volume_type": {"name": name, **more}})
+    assert answer.status == 200, answer.body
+    return str(answer.body["volume_type"]["id"])
+
+
+async def changed(api: Api, type_id: str, **values: Any) -> Answered:
+    return await api("PUT", f"/types/{type_id}", who="root", json={"volume_type": values})
+
+
+def said(answer: Answered) -> str:
+    return str(next(iter(answer.body.values()))["message"])
+
+
+async def test_the_default_by_another_name_is_followed_by_a_new_one(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        default = (await api("GET", "/types/default")).body["volume_type"]["id"]
+        assert (await changed(api, default, name="plain")).status == 200
+        now = (await api("GET", "/types/default")).body["volume_type"]
+        assert (now["name"], now["id"] == default) == ("__DEFAULT__", False)
+        assert (await api.volume())["volume_type"] == "__DEFAULT__"
+        assert (await changed(api, now["id"], description="for all")).body["volume_type"]["name"] == "__DEFAULT__"
+
+
+async def test_a_configured_default_keeps_its_name(tmp_path: Path) -> None:
+    async with volume_api(tmp_path, default_volume_type="gold") as api:
+        refused = await api("POST", "/volumes", json={"volume": {"size": 1}})
+        assert (refused.status, "default volume type gold cannot be found" in said(refused)) == (400, True)
+        gold = await a_type(api, "gold")
+        assert (await api.volume())["volume_type"] == "gold"
+        refused = await changed(api, gold, name="silver")
+        assert (refused.status, "api.default_volume_type" in said(refused)) == (400, True)
+        assert (await api("GET", f"/types/{gold}")).body["volume_type"]["name"] == "gold"
+
+
+async def test_null_leaves_alone_what_an_empty_text_clears(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        gold = await a_type(api, "gold", description="fast")
+        assert (await changed(api, gold, description=None)).status == 400
+        kept = await changed(api, gold, description=None, name="golden")
+        assert (kept.body["volume_type"]["description"], kept.body["volume_type"]["name"]) == ("fast", "golden")
+        assert (await changed(api, gold, description="")).body["volume_type"]["description"] == ""
+
+
+async def test_extra_specs_stay_while_a_volume_has_the_type(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        gold = await a_type(api, "gold", extra_specs={"multiattach": "<is> True"})
+        path = f"/types/{gold}/extra_specs"
+        both = await api("POST", path, who="root", json={"extra_specs": {"cacheable": "<is> True"}})
+        assert (both.status, said(both)) == (400, "cacheable cannot be set with multiattach.")
+        assert (await api("POST", path, who="root", json={"extra_specs": {"a": "b"}})).status == 200
+        volume = await api.volume(volume_type="gold")
+        for answer in (
+            await api("POST", path, who="root", json={"extra_specs": {"a": "c"}}),
+            await api("PUT", f"{path}/a", who="root", json={"a": "c"}),
+            await api("DELETE", f"{path}/a", who="root"),
+        ):
+            assert (answer.status, "Volume Type is currently in use." in said(answer)) == (400, True)
+        assert (await api("GET", path, who="root")).body["extra_specs"] == {"multiattach": "<is> True", "a": "b"}
+        assert (await api("DELETE", f"/volumes/{volume['id']}")).status == 202
+        await api.settled()
+        assert (await api("DELETE", f"{path}/a", who="root")).status == 202
+
+
+async def test_a_hidden_key_is_as_one_that_is_not_there(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        gold = await a_type(api, "gold", extra_specs={"volume_backend_name": "Secret"})
+        for key in ("volume_backend_name", "nothing"):
+            answer = await api("GET", f"/types/{gold}/extra_specs/{key}")
+            text = f"Volume Type {gold} has no extra specs with key {key}."
+            assert (answer.status, answer.body["itemNotFound"]["message"]) == (404, text)
+        assert (await api("DELETE", f"/types/{gold}/extra_specs/nothing", who="root")).status == 404
+
+
+async def test_a_projects_default_is_not_hidden_from_it(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        gold = await a_type(api, "gold")
+        wanted = {"default_type": {"volume_type": "gold"}}
+        assert (await api("PUT", f"/default-types/{P1}", who="root", json=wanted)).status == 200
+        refused = await changed(api, gold, is_public=False)
+        assert (refused.status, P1 in said(refused)) == (400, True)
+        assert (await api.volume())["volume_type"] == "gold"
+        assert (await api("DELETE", f"/default-types/{P1}", who="root")).status == 204
+        assert (await changed(api, gold, is_public=False)).status == 200
+        for verb, project, status in (("add", P1, 202), ("add", P2, 202)):
+            body = {f"{verb}ProjectAccess": {"project": project}}
+            assert (await api("POST", f"/types/{gold}/action", who="root", json=body)).status == status
+        assert (await api("PUT", f"/default-types/{P1}", who="root", json=wanted)).status == 200
+        revoke = {project: {"removeProjectAccess": {"project": project}} for project in (P1, P2)}
+        refused = await api("POST", f"/types/{gold}/action", who="root", json=revoke[P1])
+        assert (refused.status, "default-type-unset" in said(refused)) == (400, True)
+        assert (await api("POST", f"/types/{gold}/action", who="root", json=revoke[P2])).status == 202
