@@ -1,7 +1,7 @@
 """The numbers and words by which Block Storage clients know what a user message is about.
 
-`VOLUME_RESOURCE_ACTION_DETAIL` is the event, `ACTION:DETAIL` how the text begins. Actions from 901 on are our own: there
-is no number for them elsewhere.
+`VOLUME_RESOURCE_ACTION_DETAIL` is the event, `ACTION:DETAIL` how the text begins. Actions from 900 on are our own:
+there is no number for them elsewhere.
 """
 
 from __future__ import annotations
