@@ -37,30 +37,34 @@ class Delivery:
     async def run(self) -> None:
         try:
             while True:
+                rung = self._db.new_events.count
                 pause_s = await self._told()
-                await asyncio.sleep(pause_s)
+                if pause_s is None:
+                    await self._db.new_events.after(rung, self._look_s)
+                else:
+                    await asyncio.sleep(pause_s)
         finally:
             await self._sink.close()
 
-    async def _told(self) -> float:
-        """Deliver what there is; returns how long to wait before the next look."""
+    async def _told(self) -> float | None:
+        """Deliver what there is; returns what `round` does."""
         try:
-            return await self.round() if self._mine(f"events:{self._sink.name}") else self._look_s
+            return await self.round() if self._mine(f"events:{self._sink.name}") else None
         except Exception:
             log.exception("events are not delivered for now", receiver=self._sink.name)
-            return max(self._look_s, self._pause_s)
+            return self._pause_s
 
-    async def round(self) -> float:
-        """One batch; returns how long to wait before the next: nothing while there is more."""
+    async def round(self) -> float | None:
+        """One batch; returns how long to wait before the next: nothing while there is more, None: until news come."""
         name = self._sink.name
         await events.numbered(self._db)
         at = (await self._db.write(lambda conn: events.consumer(conn, name))).position
         found = await self._db.read(lambda conn: events.after(conn, at, None, _AT_ONCE))
         if not found:
-            return self._look_s
+            return None
         done, failure = await self._send([Event.of(row) for row in found], at)
         if done > at and not await self._db.write(lambda conn: events.delivered(conn, name, at, done)):
-            return self._look_s
+            return None
         if failure is None:
             return 0.0
         return await self._put_off(done, next(row.position for row in found if row.position > done), failure)

@@ -74,7 +74,9 @@ class MessagingSettings(Section):
 class NotificationsSettings(Section):
     webhooks: list[WebhookSettings] = Field(default_factory=list, description="Addresses that events are posted to.")
     messaging: MessagingSettings | None = Field(None, description="A message bus that is told in Cinder's words.")
-    look_s: float = Field(1.0, gt=0, le=60, description="Seconds between looks for new events.")
+    look_s: float = Field(
+        10.0, gt=0, le=60, description="Seconds after which it is looked for new events where no news of any came."
+    )
     give_up_s: float = Field(
         86400.0, gt=0, description="Seconds after which an event that a receiver does not take is passed over."
     )

@@ -22,12 +22,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from coordinator.state.bell import Bell
 from coordinator.state.crew import Crew
 from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable, NotStorable
 from coordinator.state.glance import Glances
 from coordinator.state.kinds import SQLITE, Kind, came_second, collided, not_storable
 from coordinator.state.locks import BESIDE_OTHERS
-from coordinator.state.news import News, Silence
+from coordinator.state.news import EVENTS, News, Silence
 from coordinator.state.writer import Writer
 
 T = TypeVar("T")
@@ -46,6 +47,8 @@ class Database:
         self.engine = engine
         self.kind = kind
         self.news: News = news or Silence()
+        self.new_events = Bell()
+        self.news.follow(EVENTS, lambda _: self.new_events.ring())
         self._lock_fd = lock_fd
         self._writer: Writer | Crew = Writer(self) if kind.alone else Crew(self, writers)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
@@ -141,8 +144,10 @@ class Database:
             if not self.kind.alone:
                 conn.execution_options(**{BESIDE_OTHERS: True})
             try:
+                conn.info.pop(EVENTS, None)  # of one that failed
                 result = fn(conn)
                 self._commit(conn)
+                self._committed(conn)
             except BaseException:
                 self._roll_back(conn)
                 raise
@@ -152,8 +157,10 @@ class Database:
         """Run all in one transaction; each one's result, or the error that undid it alone. Raises when none is kept."""
         with self._told(), self._begun(self.kind.begin_write) as conn:
             try:
+                conn.info.pop(EVENTS, None)
                 outcomes = [self._apart(conn, fn) for fn in fns]
                 self._commit(conn)
+                self._committed(conn)
             except BaseException:
                 self._roll_back(conn)
                 raise
@@ -196,6 +203,11 @@ class Database:
             doubt = CommitInDoubt(reason=_reason(error))
             doubt.backend = backend
             raise doubt from error
+
+    def _committed(self, conn: Connection) -> None:
+        if conn.info.pop(EVENTS, False):
+            self.new_events.ring()
+            self.news.tell(EVENTS)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

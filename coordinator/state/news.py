@@ -13,6 +13,8 @@ ENDED, CANCELLED, FREED, HOSTS, HOST_UP = "ended", "cancelled", "freed", "hosts"
 """Topics: an operation (id) ended or is to be cancelled; operations were let go; hosts joined or left; one answers."""
 PROGRESS = "progress"
 """Topic: an operation (id) has come further."""
+EVENTS = "events"
+"""Topic: there are new events."""
 COMPLETED = "completed"
 """Topic: a server has enlarged a volume (id), or could not."""
 

@@ -18,8 +18,9 @@ from coordinator.state import events
 from coordinator.state.tables.events import events as table
 
 _FIELDS = ("at", "type", "resource_type", "resource_id", "project_id", "request_id", "payload")
-_LOOK_S = 0.5
+_LOOK_S = 5.0
 _LONGEST_S = 30
+_SLOWER_S, _SLOWEST_S = 0.1, 0.5
 
 
 class EventAnswer(Answer):
@@ -58,14 +59,19 @@ async def listed(call: Call) -> dict[str, Any]:
     where: list[ColumnElement[bool]] = [
         table.c[name] == call.query[name] for name in ("type", "resource_type", "resource_id") if call.query.get(name)
     ]
+    bell, pause_s = call.services.db.new_events, 0.0
     while True:
+        rung = bell.count
         rows, seen = await _page(call, after, project, limit, where)
         if rows or time.monotonic() >= deadline:
             return {
                 "events": [view(row) for row in rows],
                 "next_after": rows[-1].position if rows else max(after, seen),
             }
-        await asyncio.sleep(_LOOK_S)
+        if await bell.after(rung, max(0.0, min(_LOOK_S, deadline - time.monotonic()))):
+            # Events of others wake everybody who waits: on a busy site each of them looks twice a second at most.
+            await asyncio.sleep(max(0.0, min(pause_s, deadline - time.monotonic())))
+            pause_s = min(_SLOWEST_S, pause_s + _SLOWER_S)
 
 
 async def _page(

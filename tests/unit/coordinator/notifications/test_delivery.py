@@ -76,10 +76,14 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
     await asyncio.to_thread(made.close)
 
 
+def record(conn: Connection, number: int, type: str = "thing.made") -> None:
+    events.record(conn, Change("thing", "t", "p", "u", "req-1"), type, {"number": number})
+
+
 def add(db: Database, *numbers: int, type: str = "thing.made") -> None:
     def write(conn: Connection) -> None:
         for number in numbers:
-            events.record(conn, Change("thing", "t", "p", "u", "req-1"), type, {"number": number})
+            record(conn, number, type)
 
     db.write_now(write)
 
@@ -230,6 +234,20 @@ async def test_it_runs_by_itself_where_it_is_its_turn(db: Database) -> None:
             while to.got != [1]:
                 await asyncio.sleep(0.01)
         assert set(asked) == {"events:webhook:one"}
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def test_a_new_event_is_not_waited_for(db: Database) -> None:
+    async with receiver() as to:
+        made = await begun(db, hook(to), look_s=3600)
+        work = asyncio.create_task(made.run())
+        async with asyncio.timeout(30):
+            for number in range(3):
+                await asyncio.sleep(0.05)
+                await db.write(lambda conn, number=number: record(conn, number))
+                while to.got != list(range(number + 1)):
+                    await asyncio.sleep(0.01)
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 

@@ -40,6 +40,41 @@ async def follow(db: Database, after: int) -> tuple[list[int], int]:
     return [row.payload["number"] for row in rows], rows[-1].position if rows else after
 
 
+async def test_who_waits_is_woken_by_a_commit_alone(pair: tuple[Database, Database]) -> None:
+    bell = pair[0].new_events
+    before = bell.count
+
+    def fails(conn: Connection) -> None:
+        add(conn, 1)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await pair[0].write(fails)
+    await pair[0].write(events.number)
+    assert not await bell.after(before, 0.05)
+    woken = asyncio.gather(*(bell.after(before, 30) for _ in range(3)))
+    await asyncio.sleep(0)
+    await asyncio.gather(*(pair[0].write(lambda conn, number=number: add(conn, number)) for number in range(9)))
+    assert await woken == [True, True, True]
+    assert await bell.after(before, 0), "what came before the wait is not missed"
+
+
+@pytest.mark.only("postgresql")
+async def test_another_coordinator_is_woken(pair: tuple[Database, Database]) -> None:
+    for each in pair:
+        each.news.start()
+    bell = pair[1].new_events
+    async with asyncio.timeout(30):
+        while True:
+            await pair[0].write(lambda conn: add(conn, 1))
+            if await bell.after(0, 0.2):  # it listens only once it is connected
+                break
+        for number in range(2, 20):
+            rung = bell.count
+            await pair[0].write(lambda conn, number=number: add(conn, number))
+            assert await bell.after(rung, 10)
+
+
 @pytest.mark.only("postgresql")
 async def test_one_that_commits_late_comes_after_those_that_were_seen(pair: tuple[Database, Database]) -> None:
     wrote, may_commit = threading.Event(), threading.Event()
