@@ -50,8 +50,13 @@ class Adopting(Protocol):
     async def adopt(self, kind: Literal["volume", "snapshot"], new_id: str, name: str, device_bytes: int) -> None:
         """Take `name`, of that size, in under `new_id`, without a copy. Once more is fine."""
 
-    async def release(self, kind: Literal["volume", "snapshot"], old_id: str, source: str = "") -> str:
-        """Let it go with its data, as something foreign; returns its name. `source`: the snapshot's volume."""
+    async def release(
+        self, kind: Literal["volume", "snapshot"], old_id: str, source: str = "", *, name: str = ""
+    ) -> str:
+        """Let it go with its data, as something foreign; returns its name, which is `name` where that is given.
+
+        `source`: the snapshot's volume.
+        """
 
 
 def reverting(backend: Backend) -> Reverting:

@@ -169,8 +169,10 @@ class FileBackend:
     async def adopt(self, kind: Literal["volume", "snapshot"], new_id: str, name: str, device_bytes: int) -> None:
         await self._call(self._adopt, kind, checked_id(new_id, kind), name, device_bytes)
 
-    async def release(self, kind: Literal["volume", "snapshot"], old_id: str, source: str = "") -> str:
-        return await self._call(self._release, kind, checked_id(old_id, kind), source)
+    async def release(
+        self, kind: Literal["volume", "snapshot"], old_id: str, source: str = "", *, name: str = ""
+    ) -> str:
+        return await self._call(self._release, kind, checked_id(old_id, kind), source, name)
 
     async def size(self, volume_id: str) -> int | None:
         return await self._call(self._volumes.size, checked_id(volume_id, "volume"))
@@ -287,8 +289,8 @@ class FileBackend:
             unmanaged.adopt(self._unmanaged, unmanaged.Chosen(name, device_bytes), self._of(kind), new_id, self._name)
             promise(device_bytes)
 
-    def _release(self, kind: str, old_id: str, source: str) -> str:
-        name = unmanaged.released_name(kind, old_id, source)
+    def _release(self, kind: str, old_id: str, source: str, name: str) -> str:
+        name = name or unmanaged.released_name(kind, old_id, source)
         with self._changing() as promise:
             promise(-(unmanaged.release(self._of(kind), old_id, self._unmanaged, name, self._name) or 0))
         return name

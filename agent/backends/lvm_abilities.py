@@ -75,9 +75,11 @@ class WholeLvmBackend(LvmBackend):
         except (DeviceHeld, VerbRefused) as error:
             raise NotAdoptable(name=name[:64], backend=self.name, reason=str(error).rstrip(".")) from error
 
-    async def release(self, kind: Literal["volume", "snapshot"], old_id: str, source: str = "") -> str:
+    async def release(
+        self, kind: Literal["volume", "snapshot"], old_id: str, source: str = "", *, name: str = ""
+    ) -> str:
         ident = checked_id(old_id, kind)
-        name = lvm_adopting.released_name(kind, ident, source)
+        name = name or lvm_adopting.released_name(kind, ident, source)
         await self._let_go(kind, ident)
         try:
             await self._verb(verbs.lvm_release, self._group, kind, ident, name)

@@ -168,8 +168,10 @@ class ShareBackend:
     async def adopt(self, kind: Literal["volume", "snapshot"], new_id: str, name: str, device_bytes: int) -> None:
         await (await self._share()).adopt(kind, new_id, name, device_bytes)
 
-    async def release(self, kind: Literal["volume", "snapshot"], old_id: str, source: str = "") -> str:
-        return await (await self._share()).release(kind, old_id, source)
+    async def release(
+        self, kind: Literal["volume", "snapshot"], old_id: str, source: str = "", *, name: str = ""
+    ) -> str:
+        return await (await self._share()).release(kind, old_id, source, name=name)
 
     async def size(self, volume_id: str) -> int | None:
         return await (await self._share()).size(volume_id)

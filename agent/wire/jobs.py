@@ -215,13 +215,23 @@ class VolumeRevert(Wire):
 
 
 class VolumeAdopt(Wire):
-    """Take in, without a copy, what others made: `source_name` as the back end lists it, of exactly that size."""
+    """Take in, without a copy, what others made: `source_name` as the back end lists it, of exactly that size.
+
+    `encrypted`: only when it is LUKS and the secret `volume` opens it; the result then says how it is encrypted.
+    """
 
     kind: Literal["volume.adopt"] = "volume.adopt"
     backend: Name
     volume_id: UUID
     source_name: str = Field(min_length=1, max_length=255)
     device_bytes: Bytes
+    encrypted: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """One in clear is told as it always was: the same job posted again must have the same arguments."""
+        told: dict[str, Any] = plain(self)
+        return {key: value for key, value in told.items() if key != "encrypted" or value}
 
 
 class VolumeRelease(Wire):

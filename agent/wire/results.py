@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from agent.wire.jobs import UUID, Bytes, Checksum, Connection, Endpoint, Generation, Name, Protocol, Wire
+from agent.wire.jobs import UUID, Bytes, Checksum, Connection, Endpoint, Generation, LuksFormat, Name, Protocol, Wire
 
 
 class VolumeResult(Wire):
@@ -20,6 +20,12 @@ class VolumeResult(Wire):
     usable_bytes: Bytes
     rekeyed: bool = False
     verified: bool = False
+
+
+class AdoptedResult(VolumeResult):
+    """After an adoption; `encryption` is what the header says of a volume that was adopted with its key."""
+
+    encryption: LuksFormat | None = None
 
 
 class SnapshotResult(Wire):

@@ -12,11 +12,12 @@ from agent.base.errors import BrickyardError, Invalid, Permanent
 from agent.base.ids import new_id
 from agent.wire.jobs import VolumeAdopt, VolumeRelease
 from agent.wire.results import ForeignItem
+from coordinator.keys.store import KeyStore
 from coordinator.operations import sizes
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.delete_volume import VolumeHasSnapshots
 from coordinator.operations.retype_volume import NeedsMigration, is_multiattach
-from coordinator.operations.volume_calls import volume_row
+from coordinator.operations.volume_calls import volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
 from coordinator.quota import limits
 from coordinator.scheduler import placement
@@ -28,12 +29,21 @@ from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move, move_if
 
+NOT_ADOPTABLE = "backend.not-adoptable"
+
 
 class NotManageable(Permanent):
     code = "manage.refused"
     status = 400
     sentence = "Manage existing {noun} failed: {name} on {where} can not be managed: {reason}."
     hint = "See what can be: openstack block storage {noun} manageable list {where}."
+
+
+class KeyNeeded(Permanent):
+    code = "manage.key-needed"
+    status = 400
+    sentence = "Manage existing volume failed: {name} is to be of an encrypted type, and no key is named that opens it."
+    hint = "Register it (brickyard key register), and name its id as encryption-key-id in the reference."
 
 
 class EncryptedUnmanaged(Permanent):
@@ -55,11 +65,15 @@ class ToManage:
     volume_type: str | None = None
     availability_zone: str | None = None
     bootable: bool = False
+    key_id: str | None = None
+    """A secret of the requester's project that opens it; the volume gets a copy of its own."""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def accept_manage(conn: Connection, requester: Requester, wanted: ToManage) -> tuple[Operation, Row[Any]]:
-    """Raises NotManageable, Invalid, NeedsMigration, NoPool (400), OverQuota (413)."""
+def accept_manage(
+    conn: Connection, requester: Requester, keys: KeyStore, wanted: ToManage
+) -> tuple[Operation, Row[Any]]:
+    """Raises NotManageable, KeyNeeded, Invalid, NeedsMigration, NoPool (400), SecretNotFound (404), OverQuota (413)."""
     pool, found = wanted.pool, wanted.found
     if found.reason:
         raise NotManageable(noun="volume", name=found.name, where=pool.id, reason=found.reason)
@@ -68,18 +82,21 @@ def accept_manage(conn: Connection, requester: Requester, wanted: ToManage) -> t
     else:
         kind = default_types.needed(conn, requester.project_id, wanted.default_type)
     specs = types.extra_specs(conn, kind.id)
-    if types.encryption(conn, kind.id) is not None:
-        raise Invalid(
-            reason=f"Invalid input received: managing encrypted volumes is not supported, and type {kind.name} has an "
-            "encryption."
-        )
     missing = placement.lacking(conn, pool.id, specs)
     if missing is not None:
         raise NeedsMigration(volume=found.name, type=kind.name, reason=f"{pool.id} {missing}")
+    encrypted = _encrypted(conn, kind, wanted, multiattach=is_multiattach(specs))
     size = sizes.gib_for(found.size_bytes)
     limits.check(conn, requester.project_id, kind.name, volumes=1, gigabytes=size, volume_size=size)
     if not claim(conn, pool.id, found.size_bytes):
         raise NoPool(reasons=f"{pool.id} has no room for {found.size_bytes} bytes more")
+    key_id = None
+    if encrypted:
+        # Looked up in the project first: another one's is not found.
+        keys.show(conn, str(wanted.key_id), project_id=requester.project_id)
+        key_id = keys.clone(
+            conn, str(wanted.key_id), project_id=requester.project_id, user_id=requester.user_id
+        )  # fmt: skip
     row = enter(
         conn,
         "volume",
@@ -100,6 +117,7 @@ def accept_manage(conn: Connection, requester: Requester, wanted: ToManage) -> t
         pool_id=pool.id,
         cluster_name=pool.cluster_name,
         device_bytes=found.size_bytes,
+        encryption_key_id=key_id,
     )
     volumes.put_metadata(conn, row.id, dict(wanted.metadata))
     args = {"source_name": found.name, "device_bytes": found.size_bytes}
@@ -107,29 +125,71 @@ def accept_manage(conn: Connection, requester: Requester, wanted: ToManage) -> t
     return operation, row
 
 
-def manage_workflow() -> Workflow:
+def _encrypted(conn: Connection, kind: Row[Any], wanted: ToManage, *, multiattach: bool) -> bool:
+    """Whether it is to be an encrypted volume. Type and key belong together."""
+    of_type = types.encryption(conn, kind.id)
+    if of_type is None and wanted.key_id is None:
+        return False
+    if wanted.key_id is None:
+        raise KeyNeeded(name=wanted.found.name)
+    if of_type is None:
+        raise Invalid(
+            reason="Invalid input received: a volume that is managed with its key needs a volume type with encryption."
+        )
+    if multiattach:
+        raise Invalid(reason="Invalid input received: a volume can not be both encrypted and multiattach.")
+    return True
+
+
+def manage_workflow(keys: KeyStore) -> Workflow:
     """Version 1 of manage_volume."""
+
+    def adopt(conn: Connection, operation: Operation) -> JobCall:
+        return _adopt(conn, keys, operation)
+
     return Workflow(
         kind="manage_volume",
         version=1,
-        steps=(JobStep("adopt", _adopt, undo=_release),),
+        steps=(JobStep("adopt", adopt, undo=_let_go),),
         finished=_adopted,
         failed=_not_adopted,
         attention=lambda conn, operation, reason: _ended(conn, operation, "manage_failed", reason),
     )
 
 
-def _adopt(conn: Connection, operation: Operation) -> JobCall:
+def _adopt(conn: Connection, keys: KeyStore, operation: Operation) -> JobCall:
     row, args = volume_row(conn, operation), operation.args
     job = VolumeAdopt(
-        backend=row.backend, volume_id=row.id, source_name=args["source_name"], device_bytes=args["device_bytes"]
+        backend=row.backend,
+        volume_id=row.id,
+        source_name=args["source_name"],
+        device_bytes=args["device_bytes"],
+        encrypted=row.encryption_key_id is not None,
     )
-    return JobCall(row.host_id, job)
+    return JobCall(row.host_id, job, volume_secret(conn, keys, row))
+
+
+def _let_go(conn: Connection, operation: Operation) -> JobCall | None:
+    """What the host would not take in lies where it did."""
+    refused = (operation.error or {}).get("code") == NOT_ADOPTABLE
+    return None if refused else _release(conn, operation)
 
 
 def _adopted(conn: Connection, operation: Operation) -> None:
-    made = operation.results["adopt"]
-    move(conn, "volume", operation.resource_id, "created", usable_bytes=made["usable_bytes"], launched_at=utcnow())
+    row, made = volume_row(conn, operation), operation.results["adopt"]
+    values: dict[str, Any] = {"usable_bytes": made["usable_bytes"], "launched_at": utcnow()}
+    if row.encryption_key_id is not None:
+        said = made.get("encryption")
+        if said is None:
+            _ended(conn, operation, "manage_failed", "The agent of its host is too old to look into its header.")
+            return
+        values |= {
+            "size": sizes.gib_for(made["usable_bytes"]),
+            "encryption_format": said["format"],
+            "encryption_cipher": said["cipher"],
+            "encryption_key_size": said["key_size"],
+        }
+    move(conn, "volume", row.id, "created", **values)
 
 
 def _not_adopted(conn: Connection, operation: Operation, error: BrickyardError) -> None:

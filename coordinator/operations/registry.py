@@ -77,7 +77,7 @@ def workflows(
             reimage_volume.workflow_v1(keys, login),
             reimage_volume.workflow(keys, compute, login),
             upload_to_service.workflow(keys, login),
-            manage_volume.manage_workflow(),
+            manage_volume.manage_workflow(keys),
             manage_volume.unmanage_workflow(),
             manage_snapshot.manage_workflow(),
             manage_snapshot.unmanage_workflow(),

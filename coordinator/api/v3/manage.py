@@ -16,6 +16,7 @@ from coordinator.api.v3 import manageable, snapshots
 from coordinator.api.v3.snapshots import SnapshotAnswer
 from coordinator.api.v3.volume_view import VolumeAnswer, detailed
 from coordinator.api.v3.volumes import shown
+from coordinator.keys.store import KeyStore
 from coordinator.operations import manage_snapshot, manage_volume
 from coordinator.operations.engine import Engine
 from coordinator.state import metadata
@@ -29,7 +30,10 @@ _LIST_SNAPSHOTS = "snapshot_extension:list_manageable"
 
 
 class ManageVolume(Body):
-    """`ref` is `{"source-name": NAME}` as the list of manageable volumes tells it."""
+    """`ref` is `{"source-name": NAME}` as the list of manageable volumes tells it.
+
+    For an encrypted one it also holds `encryption-key-id`: the id of a secret of the project's that opens it.
+    """
 
     host: Name | None = None
     cluster: Annotated[Name | None, Since(16)] = None
@@ -83,11 +87,13 @@ async def volume(call: Call) -> dict[str, Any]:
         body.volume_type,
         body.availability_zone,
         body.bootable,
+        manageable.key_of(body.ref),
         body.metadata or {},
     )
+    keys = call.services.get(KeyStore)
 
     def accept(conn: Connection) -> tuple[Operation, dict[str, Any]]:
-        operation, row = manage_volume.accept_manage(conn, requester(call), wanted)
+        operation, row = manage_volume.accept_manage(conn, requester(call), keys, wanted)
         return operation, detailed(call, shown(conn, row))
 
     _, view = await call.services.get(Engine).submit(accept)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, select
 
+from agent.base.ids import is_id
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.paging import page
@@ -80,6 +81,14 @@ async def chosen(call: Call, host_id: str, backend: str, reference: Any, kind: K
         reason=f"Manage existing {kind} failed due to invalid backend reference {name[:128]}: there is no such thing "
         f"to manage on {host_id}@{backend}."
     )
+
+
+def key_of(reference: Any) -> str | None:
+    """The secret that a `ref` names; raises BadRequest for what is no id."""
+    key_id = reference.get("encryption-key-id") if isinstance(reference, dict) else None
+    if key_id is not None and not (isinstance(key_id, str) and is_id(key_id)):
+        raise BadRequest(reason="The encryption-key-id of a reference must be the id of a secret.")
+    return key_id
 
 
 async def listing(call: Call, kind: Kind, *, with_details: bool) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,25 +26,32 @@ def key() -> None:
     """Secrets that volumes and images are encrypted with. Values go in, and never come out."""
 
 
-def secret_of(file: str) -> bytes:
+def secret_of(file: str, *, hexadecimal: bool = False) -> bytes:
     """The bytes of a file, or of standard input for `-`; a passphrase file keeps even its last newline."""
     value = sys.stdin.buffer.read(MOST + 1) if file == "-" else Path(file).read_bytes()
     if not 0 < len(value) <= MOST:
         raise Invalid(reason=f"A secret has 1 to {MOST} bytes; this one has {len(value) if value else 'none'}.")
-    return value
+    if not hexadecimal:
+        return value
+    try:
+        return binascii.unhexlify(value.strip())
+    except binascii.Error:
+        raise Invalid(reason="The value is not hexadecimal.") from None
 
 
 @key.command()
 @click.option("--type", "kind", type=click.Choice(TYPES), default="passphrase", show_default=True, help="Its type.")
 @click.option("--file", help="File with the value, taken as it is; `-` is standard input.")
+@click.option("--hex", "hexadecimal", is_flag=True, help="The file holds the bytes in hexadecimal.")
 @click.option("--generate", type=click.Choice(["128", "192", "256", "512"]), help="Have a symmetric key made; bits.")
 @click.option("--name", help="A name for people.")
 @click.option("--algorithm", help="What it is for, for example aes.")
 @shown
 @connected
 def register(
-    session: Session, *, kind: str, file: str | None, generate: str | None, name: str | None, algorithm: str | None
-) -> Record:
+    session: Session, *, kind: str, file: str | None, hexadecimal: bool, generate: str | None, name: str | None,
+    algorithm: str | None,
+) -> Record:  # fmt: skip
     """Register a secret from a file or standard input, or have a key made."""
     if (file is None) == (generate is None):
         raise click.UsageError("Give either --file FILE (`-`: standard input) or --generate BITS.")
@@ -51,7 +59,8 @@ def register(
     if generate is not None:
         body |= {"type": "symmetric", "bit_length": int(generate)}
     else:
-        body |= {"type": kind, "payload_b64": base64.b64encode(secret_of(file or "-")).decode()}
+        value = secret_of(file or "-", hexadecimal=hexadecimal)
+        body |= {"type": kind, "payload_b64": base64.b64encode(value).decode()}
     given = {field: value for field, value in body.items() if value is not None}
     return Record(session.call("POST", PATH, {"key": given})["key"])
 

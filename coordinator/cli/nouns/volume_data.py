@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from agent.base.terminal.output import Record, Table, shown
-from coordinator.cli.client.context import confirm, connected, destructive, found, pairs, planned
+from coordinator.cli.client.context import chosen, confirm, connected, destructive, found, pairs, planned
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import follow_resource, wait_option
+from coordinator.cli.nouns.key import PATH as KEYS
 from coordinator.cli.nouns.volume import PATH, find, record
 
 LISTED = ("reference", "size", "safe_to_manage", "reason_not_safe", "cinder_id")
@@ -48,17 +49,21 @@ def manageable(session: Session, pool: str) -> Table:
 @click.argument("reference")
 @click.option("--name", help="What the volume is to be called.")
 @click.option("--type", "type_name", help="Volume type.")
+@click.option("--key", help="Secret (name or id) that opens what is encrypted; the volume gets a copy.")
 @click.option("--bootable", is_flag=True, help="A server can boot from it.")
 @click.option("--property", "properties", multiple=True, metavar="KEY=VALUE", help="Metadata; may be given often.")
 @wait_option
 @shown
 @connected
 def manage(
-    session: Session, *, pool: str, reference: str, name: str | None, type_name: str | None, bootable: bool,
-    properties: tuple[str, ...], wait: bool,
+    session: Session, *, pool: str, reference: str, name: str | None, type_name: str | None, key: str | None,
+    bootable: bool, properties: tuple[str, ...], wait: bool,
 ) -> Record:  # fmt: skip
     """Manage what is called REFERENCE on POOL as a volume, without a copy."""
-    body = {"host": pool, "ref": {"source-name": reference}, "name": name, "bootable": bootable,
+    ref = {"source-name": reference}
+    if key is not None:
+        ref["encryption-key-id"] = chosen(session.pages(KEYS, "keys"), "key", key)["id"]
+    body = {"host": pool, "ref": ref, "name": name, "bootable": bootable,
             "metadata": pairs(properties, "--property")}  # fmt: skip
     if type_name is not None:
         body["volume_type"] = type_name

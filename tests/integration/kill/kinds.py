@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import os
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -363,6 +364,33 @@ def _managed(world: World, ctx: Ctx) -> None:
     assert not ctx["file"].exists()
 
 
+def a_foreign_sealed_file(world: World) -> Ctx:
+    """One that its operator's key opens, which is registered."""
+    ctx = a_foreign_file(world) | {"type": world.encrypted_type()}
+    argv = ["cryptsetup", "luksFormat", "--batch-mode", "--disable-locks", "--type", "luks1", "--key-file", "-"]
+    subprocess.run([*argv, "--pbkdf-force-iterations", "1000", ctx["file"]], input=PASSPHRASE, check=True)
+    body = {"key": {"type": "passphrase", "payload_b64": base64.b64encode(PASSPHRASE).decode()}}
+    return ctx | {"key": world.site.api.post("/brickyard/v1/keys", body)["key"]["id"]}
+
+
+def _manage_sealed(world: World, ctx: Ctx) -> None:
+    ref = {"source-name": ctx["name"], "encryption-key-id": ctx["key"]}
+    body = {"volume": {"host": ctx["pool"], "ref": ref, "name": ctx["name"], "volume_type": ctx["type"]}}
+    asked(lambda: world.site.api.post("/v3/manageable_volumes", body))
+
+
+def _managed_sealed(world: World, ctx: Ctx) -> None:
+    _available(world, ctx)
+    volume = _the_one(world, ctx)
+    assert (volume["encrypted"], volume["encryption_key_id"] == ctx["key"]) == (True, False)
+    assert opens(world.file(volume["id"]), PASSPHRASE)
+    assert world.key(volume["id"]) == PASSPHRASE
+    assert not ctx["file"].exists()
+    world.site.api.delete(f"/brickyard/v1/keys/{ctx['key']}")
+    world.site.api.delete(f"/v3/volumes/{volume['id']}")
+    world.site.api.settle()
+
+
 def a_managed_volume(world: World) -> Ctx:
     ctx = a_foreign_file(world)
     _manage(world, ctx)
@@ -475,6 +503,7 @@ KINDS = {
         Kind("revert", a_changed_volume, _revert, _reverted),
         Kind("cascade", a_snapshot, _cascade, _all_deleted),
         Kind("manage", a_foreign_file, _manage, _managed),
+        Kind("manage-encrypted", a_foreign_sealed_file, _manage_sealed, _managed_sealed),
         Kind("unmanage", a_managed_volume, _unmanage, _unmanaged),
         Kind("attach", a_volume, _attach, _attached, root=True),
         Kind("detach", an_attachment, _detach, _detached, root=True),

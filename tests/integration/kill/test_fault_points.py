@@ -85,6 +85,8 @@ SOME = [
     ("cascade", COORDINATOR, "coordinator.step.committed"),
     ("manage", VOLUMES, "agent.job.effect-done"),
     ("manage", COORDINATOR, "coordinator.accepted"),
+    ("manage-encrypted", VOLUMES, "agent.job.effect-done"),
+    ("manage-encrypted", COORDINATOR, "coordinator.job.before-post"),
     ("unmanage", VOLUMES, "agent.job.effect-done"),
     ("upload", COORDINATOR, "coordinator.job.result-in-hand@2"),
     ("upload", STORE, "agent.job.effect-done@3"),

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
+
+from tests.support.luks import opens
 from tests.unit.coordinator.api.test_volume_connections import MISSING, SERVER, status, text, types
 from tests.unit.coordinator.api.test_volume_work import snapshot, usage
 from tests.unit.coordinator.api.volumesite import Api, volume_api
@@ -80,7 +86,9 @@ async def test_what_can_not_be_managed(tmp_path: Path) -> None:
             ({"host": "nowhere@files"}, "Unable to find service"),
             ({"host": None}, "One and only one"),
             ({"cluster": "c"}, "One and only one"),
-            ({"volume_type": "secret"}, "encrypted"),
+            ({"volume_type": "secret"}, "no key is named"),
+            ({"ref": {"source-name": "theirs", "encryption-key-id": "x"}}, "id of a secret"),
+            ({"ref": {"source-name": "theirs", "encryption-key-id": MISSING}}, "type with encryption"),
         ):
             answer = await api("POST", "/manageable_volumes", who="root", json={"volume": {**good, **change}})
             assert (answer.status, words in text(answer)) == (400, True), answer.body
@@ -207,3 +215,92 @@ async def test_a_revert_that_fails_leaves_the_volume_as_it_was(tmp_path: Path) -
         assert (await api("GET", f"/snapshots/{taken}")).body["snapshot"]["status"] == "available"
         said = (await api("GET", f"/messages?resource_uuid={volume}")).body["messages"]
         assert taken in said[0]["user_message"]
+
+
+FIXED = bytes(range(32))
+
+
+async def sealed(api: Api, tmp_path: Path, name: str, luks: str) -> None:
+    """What a Cinder with one fixed key for all its volumes left: that key in hexadecimal opens it."""
+    put(tmp_path, name, (1 << 30) + (3 << 20), b"")
+    argv = ["cryptsetup", "luksFormat", "--batch-mode", "--disable-locks", "--type", luks, "--key-file", "-"]
+    weak = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-size", "256"]
+    file = files(tmp_path, "unmanaged") / name
+    await asyncio.to_thread(subprocess.run, [*argv, *weak, file], input=FIXED.hex().encode(), check=True)
+
+
+async def registered(api: Api, value: bytes, who: str = "root") -> str:
+    key = {"type": "symmetric", "payload_b64": base64.b64encode(value).decode()}
+    answer = await api("POST", "/brickyard/v1/keys", who=who, json={"key": key})
+    assert answer.status == 201, answer.body
+    return str(answer.body["key"]["id"])
+
+
+@pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
+@pytest.mark.parametrize("luks", ["luks1", "luks2"])
+async def test_encrypted_volumes_are_managed_with_one_key_and_get_keys_of_their_own(tmp_path: Path, luks: str) -> None:
+    async with volume_api(tmp_path) as api:
+        await api("POST", f"/types/{await types(api, 'secret')}/encryption", who="root",
+                  json={"encryption": {"provider": "luks"}})  # fmt: skip
+        fixed, before = await registered(api, FIXED), await usage(api)
+        made = []
+        for name in ("one", "two"):
+            await sealed(api, tmp_path, name, luks)
+            body = {"host": HOST, "ref": {"source-name": name, "encryption-key-id": fixed}, "volume_type": "secret"}
+            answer = await api("POST", "/manageable_volumes", who="root", json={"volume": body})
+            assert answer.status == 202, answer.body
+            await api.settled()
+            made.append((await api("GET", f"/volumes/{answer.body['volume']['id']}", who="root")).body["volume"])
+        for volume in made:
+            assert (volume["status"], volume["encrypted"]) == ("available", True), volume
+            assert volume["size"] == {"luks1": 2, "luks2": 1}[luks], "of what is inside"
+            told = (await api("GET", f"/volumes/{volume['id']}/encryption", who="root")).body
+            assert (told["provider"], told["cipher"], told["key_size"]) == (
+                {"luks1": "luks"}.get(luks, luks), "aes-xts-plain64", 256)  # fmt: skip
+            assert opens(files(tmp_path, "volumes") / volume["id"], FIXED.hex().encode())
+        assert len({fixed, *(volume["encryption_key_id"] for volume in made)}) == 3
+        assert (await usage(api))["Gigabytes"] == before["Gigabytes"] + sum(one["size"] for one in made)
+        # The fixed key can go; what opens each volume then becomes its own, too.
+        assert (await api("DELETE", f"/brickyard/v1/keys/{fixed}", who="root")).status == 204
+        for volume in made:
+            begun = await api("POST", f"/brickyard/v1/volumes/{volume['id']}/rekey", who="root", json={})
+            assert begun.status == 202, begun.body
+            await api.settled()
+            assert not opens(files(tmp_path, "volumes") / volume["id"], FIXED.hex().encode())
+            assert (await api("DELETE", f"/volumes/{volume['id']}", who="root")).status == 202
+            await api.settled()
+        assert (await api("GET", "/brickyard/v1/keys", who="root")).body["keys"] == []
+
+
+@pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
+async def test_what_its_key_does_not_open_stays_where_it_is(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        await api("POST", f"/types/{await types(api, 'secret')}/encryption", who="root",
+                  json={"encryption": {"provider": "luks"}})  # fmt: skip
+        await types(api, "plain")
+        await sealed(api, tmp_path, "one", "luks1")
+        put(tmp_path, "clear", 1 << 20)
+        before = await usage(api)
+        good, wrong = await registered(api, FIXED), await registered(api, b"x" * 32)
+        body = {"host": HOST, "volume_type": "secret"}
+        for name, key, words in (("one", wrong, "does not open"), ("clear", good, "LUKS")):
+            ref = {"source-name": name, "encryption-key-id": key}
+            answer = await api("POST", "/manageable_volumes", who="root", json={"volume": {**body, "ref": ref}})
+            assert answer.status == 202
+            await api.settled()
+            volume = (await api("GET", f"/volumes/{answer.body['volume']['id']}", who="root")).body["volume"]
+            assert volume["status"] == "error_managing"
+            said = (await api("GET", f"/messages?resource_uuid={volume['id']}", who="root")).body["messages"]
+            assert words in said[0]["user_message"]
+            assert (files(tmp_path, "unmanaged") / name).exists()
+            assert (await api("DELETE", f"/volumes/{volume['id']}", who="root")).status == 202
+            await api.settled()
+        assert await usage(api) == before
+        assert {one["id"] for one in (await api("GET", "/brickyard/v1/keys", who="root")).body["keys"]} == {good, wrong}
+        ref = {"source-name": "one", "encryption-key-id": await registered(api, FIXED, "other")}
+        theirs = await api("POST", "/manageable_volumes", who="root", json={"volume": {**body, "ref": ref}})
+        assert theirs.status == 404, "a secret of another project"
+        ref["encryption-key-id"] = good
+        plain = await api("POST", "/manageable_volumes", who="root",
+                          json={"volume": {**body, "ref": ref, "volume_type": "plain"}})  # fmt: skip
+        assert (plain.status, "type with encryption" in text(plain)) == (400, True)
