@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -92,14 +92,39 @@ def child(script: str, task: str, **given: Any) -> dict[str, Any]:
 
 def measured(work: Callable[[], Any]) -> dict[str, Any]:
     """In a child: what `work` costs, without the start of the process, which a service pays once."""
+    begun = _Begun()
+    work()
+    return begun.cost()
+
+
+async def measured_here(work: Awaitable[Any]) -> dict[str, Any]:
+    """The same of work of an event loop that runs already."""
+    begun = _Begun()
+    await work
+    return begun.cost()
+
+
+class _Begun:
+    """What the process had cost when this was made."""
+
+    def __init__(self) -> None:
+        self._used, self._wrote, self._at = _used(), _written(os.getpid()), time.monotonic()
+
+    def cost(self) -> dict[str, Any]:
+        import resource
+
+        wall = time.monotonic() - self._at
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        written = _written(os.getpid()) - self._wrote
+        return {"wall": wall, "cpu": _used() - self._used, "written": written, "peak_mib": peak}
+
+
+def _used() -> float:
+    """Seconds of all cores."""
     import resource
 
-    before, wrote = resource.getrusage(resource.RUSAGE_SELF), _written(os.getpid())
-    begun = time.monotonic()
-    work()
-    wall, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall": wall, "cpu": cpu, "written": _written(os.getpid()) - wrote, "peak_mib": after.ru_maxrss / 1024}
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 def ratio(theirs: list[Cost], ours: list[Cost], what: str) -> float:

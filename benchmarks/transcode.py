@@ -12,6 +12,8 @@ import asyncio
 import json
 import os
 import sys
+import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,29 +72,46 @@ class Images:
 
 
 def convert(given: dict[str, Any]) -> dict[str, Any]:
-    """In a child: what the agent's job does from the open image to the synced volume."""
+    """In a child: what the agent's job does from the open image to the synced volume, its checkpoints in a journal."""
     import agent.luks.xts  # noqa: F401  loaded once by a service
     from agent.images.conversion import Watch
     from agent.images.inspect import Declared
     from agent.images.resume import Resume
     from agent.images.volume import Means, OpenedImage, Target, image_to_volume
+    from agent.jobs import records
+    from agent.jobs.journal import Journal
     from agent.luks.model import Format, Secret
     from agent.luks.native import native
-
-    async def noted(file: str, done: int) -> None:
-        pass
+    from agent.wire.jobs import VolumeCreate, request_for
 
     native()
+    volume = Path(given["volume"])
+    job = VolumeCreate(backend="files", volume_id=str(uuid.uuid4()), size_bytes=given["size"])
+    record = records.fresh(request_for("transcode/make/1", 1, job), 0, "")
+    journal, saved = Journal(volume.with_suffix(".journal")), 0
     fd = os.open(given["image"], os.O_RDONLY)
     image = OpenedImage(fd, Declared("qcow2", "bare", True), Secret("symmetric", KEY))
-    target = Target(Path(given["volume"]), given["size"], Format(key_size=given["key_size"]),
+    target = Target(volume, given["size"], Format(key_size=given["key_size"]),
                     Secret("symmetric", VOLUME_KEY))  # fmt: skip
 
-    async def work() -> None:
-        watch = Watch(lambda progress: None, asyncio.Event())
-        await image_to_volume(image, target, Means(), watch, Resume(noted))
+    async def noted(file: str, done: int) -> None:
+        nonlocal saved
+        saved += 1
+        checkpoint = {"file": file, "copied": done}
+        await journal.write(partial(records.note_checkpoint, key=record.key, checkpoint=checkpoint))
 
-    return disk.measured(lambda: asyncio.run(work()))
+    async def work() -> dict[str, Any]:
+        await journal.open()
+        await journal.write(partial(records.accept, record=record))
+        watch = Watch(lambda progress: None, asyncio.Event())
+        cost = await disk.measured_here(image_to_volume(image, target, Means(), watch, Resume(noted)))
+        await journal.close()
+        disk.remove(*volume.parent.glob(f"{journal.path.name}*"))
+        if not saved:
+            raise RuntimeError("no checkpoint was saved")
+        return cost
+
+    return asyncio.run(work())
 
 
 def stream(given: dict[str, Any]) -> dict[str, Any]:

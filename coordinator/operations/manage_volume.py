@@ -90,13 +90,7 @@ def accept_manage(
     limits.check(conn, requester.project_id, kind.name, volumes=1, gigabytes=size, volume_size=size)
     if not claim(conn, pool.id, found.size_bytes):
         raise NoPool(reasons=f"{pool.id} has no room for {found.size_bytes} bytes more")
-    key_id = None
-    if encrypted:
-        # Looked up in the project first: another one's is not found.
-        keys.show(conn, str(wanted.key_id), project_id=requester.project_id)
-        key_id = keys.clone(
-            conn, str(wanted.key_id), project_id=requester.project_id, user_id=requester.user_id
-        )  # fmt: skip
+    key_id = _own_key(conn, requester, keys, str(wanted.key_id)) if encrypted else None
     row = enter(
         conn,
         "volume",
@@ -139,6 +133,15 @@ def _encrypted(conn: Connection, kind: Row[Any], wanted: ToManage, *, multiattac
     if multiattach:
         raise Invalid(reason="Invalid input received: a volume can not be both encrypted and multiattach.")
     return True
+
+
+def _own_key(conn: Connection, requester: Requester, keys: KeyStore, key_id: str) -> str:
+    """A new secret with the value of one of the project's; it has no name, so that the other stays the one of its."""
+    secret = keys.get(conn, key_id, project_id=requester.project_id)
+    return keys.create(
+        conn, project_id=requester.project_id, user_id=requester.user_id, type=secret.type, value=secret.value,
+        algorithm=secret.algorithm, bit_length=secret.bit_length,
+    )  # fmt: skip
 
 
 def manage_workflow(keys: KeyStore) -> Workflow:

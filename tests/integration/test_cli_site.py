@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from agent.base.terminal.entry import outcome
 from agent.base.terminal.output import FORMS
 from coordinator.cli.client.credentials import exports
 from coordinator.cli.main import cli
+from tests.support.luks import opens
 
 BIN = Path(sys.executable).parent
 
@@ -183,6 +185,36 @@ def test_leave_and_come_back(site: Site) -> None:
     site.ok("volume", "manage", pool, row["reference"], "--name", "back", "--property", "a=b", "--wait")
     assert site.run("volume", "show", "back", "--json").json["status"] == "available"
     site.ok("volume", "delete", "back", "--yes", "--wait")
+
+
+@pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
+def test_an_encrypted_volume_is_adopted_and_gets_another_key(site: Site) -> None:
+    site.ok("type", "create", "sealed", "--encryption-provider", "luks")
+    seed = site.ok("volume", "create", "seed", "--size", "1", "--wait", "-o", "value").strip()
+    pool = site.run("volume", "show", seed, "--json").json["os-vol-host-attr:host"]
+    site.ok("volume", "delete", "seed", "--yes", "--wait")
+    folder = next(site.folder.glob("**/unmanaged"))
+    file, fixed = folder / "volume-one", bytes(range(32)).hex()
+    file.touch()
+    os.truncate(file, 32 << 20)
+    argv = ["cryptsetup", "luksFormat", "--batch-mode", "--disable-locks", "--type", "luks1", "--key-file", "-"]
+    subprocess.run([*argv, "--pbkdf-force-iterations", "1000", file], input=fixed.encode(), check=True)
+    os.chown(file, folder.stat().st_uid, folder.stat().st_gid)
+    assert site.run("key", "register", "--type", "symmetric", "--hex", "--file", "-", stdin="xyz").code == 2
+    site.ok("key", "register", "--type", "symmetric", "--hex", "--file", "-", "--name", "fixed", stdin=fixed + "\n")
+    site.ok("volume", "manage", pool, "volume-one", "--type", "sealed", "--key", "fixed", "--name", "one", "--wait")
+    site.ok("key", "delete", "fixed", "--yes")
+    volume = site.run("volume", "show", "one", "--json").json
+    assert (volume["status"], volume["encrypted"], volume["size"]) == ("available", True, 1)
+    held = folder.parent / "volumes" / volume["id"]
+    assert opens(held, fixed.encode())
+    site.ok("volume", "rekey", "one", "--wait")
+    assert not opens(held, fixed.encode())
+    site.ok("volume", "rekey", "one", "--master-key", "--wait")
+    assert site.run("volume", "show", "one", "--json").json["status"] == "available"
+    site.ok("volume", "delete", "one", "--yes", "--wait")
+    assert site.run("key", "list", "--json").json == []
+    site.ok("type", "delete", "sealed", "--yes")
 
 
 def test_types_with_encryption(site: Site) -> None:

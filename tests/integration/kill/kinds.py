@@ -369,7 +369,7 @@ def a_foreign_sealed_file(world: World) -> Ctx:
     ctx = a_foreign_file(world) | {"type": world.encrypted_type()}
     argv = ["cryptsetup", "luksFormat", "--batch-mode", "--disable-locks", "--type", "luks1", "--key-file", "-"]
     subprocess.run([*argv, "--pbkdf-force-iterations", "1000", ctx["file"]], input=PASSPHRASE, check=True)
-    body = {"key": {"type": "passphrase", "payload_b64": base64.b64encode(PASSPHRASE).decode()}}
+    body = {"key": {"type": "passphrase", "payload_b64": base64.b64encode(PASSPHRASE).decode(), "name": "registered"}}
     return ctx | {"key": world.site.api.post("/brickyard/v1/keys", body)["key"]["id"]}
 
 
