@@ -82,7 +82,7 @@ class LvmBackend:
         return
 
     async def pools(self) -> tuple[PoolState, ...]:
-        return ((await self.space()).state(),)
+        return ((await self.space()).state(self._made_since),)
 
     async def create(self, volume_id: str, device_bytes: int, work: Work | None = None) -> None:
         name = checked_id(volume_id, "volume")

@@ -51,17 +51,17 @@ class Space:
     def promised(self) -> int:
         return sum(volume.lv_size for part, _, volume in self.ours() if part in {"volume", "snapshot"})
 
-    def state(self) -> PoolState:
-        """What the scheduler is told."""
+    def state(self, since: int = 0) -> PoolState:
+        """What the scheduler is told; `since`: bytes that were promised after the report."""
         pool = self.pool
         total = self.group.size if pool is None else pool.lv_size
-        free = self.group.free if pool is None else int(total * (1 - (pool.data_percent or 0.0) / 100))
+        free = self.group.free - since if pool is None else int(total * (1 - (pool.data_percent or 0.0) / 100))
         return PoolState(
             name=self.backend,
             driver="lvm",
             total_bytes=total,
             free_bytes=max(0, free),
-            allocated_bytes=self.promised,
+            allocated_bytes=self.promised + since,
             byte_granular=True,
             thin=pool is not None,
             thick=pool is None,

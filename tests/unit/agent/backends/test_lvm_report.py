@@ -53,6 +53,8 @@ def test_an_empty_group_as_lvm_tells_it() -> None:
     with pytest.raises(NoSpace):
         seen.admit(seen.group.size + 1)
     seen.admit(seen.group.size)
+    since = seen.state(since=MIB)
+    assert (since.free_bytes, since.allocated_bytes) == (seen.group.size - MIB, MIB)
     with pytest.raises(NoSpace):
         seen.admit(seen.group.size, since=1)
 
