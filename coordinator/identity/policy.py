@@ -14,7 +14,7 @@ from typing import Any
 from agent.base.log import get_logger
 from coordinator.identity.context import Principal
 from coordinator.identity.errors import PolicyInvalid
-from coordinator.identity.rules import DEPRECATED, RULES
+from coordinator.identity.rules import DEPRECATED, RULES, scopes_of
 
 _log = get_logger(__name__)
 _TARGET_KEY = re.compile(r"%\(([^)]+)\)s")
@@ -23,32 +23,36 @@ _REMEMBERED = 8192
 
 
 class Policy:
-    """Decides. Made by `builtin()` or `from_file(path)`; holds a memory of verdicts, dropped when it is full."""
+    """Decides. Made by `builtin()` or `from_file(path)`; holds a memory of verdicts, dropped when it is full.
 
-    def __init__(self, trees: Mapping[str, Any], target_keys: tuple[str, ...]) -> None:
-        self.rules = trees
+    `scoped`: a token of the system does nothing to what belongs to projects, nor one of a project to the site.
+    """
+
+    def __init__(self, trees: Mapping[str, Any], target_keys: tuple[str, ...], *, scoped: bool = False) -> None:
+        self.rules, self.scoped = trees, scoped
         self._keys = target_keys
         self._verdicts: dict[tuple[Any, ...], bool] = {}
 
     @classmethod
-    def builtin(cls) -> Policy:
+    def builtin(cls, *, scoped: bool = False) -> Policy:
         """The built-in rules alone."""
         from oslo_policy import _checks, _parser
 
         if _checks.extension_checks is None:
             # The extensions are the http(s) checks, which are refused here; looking for them loads `requests`.
             _checks.extension_checks = {}
-        return cls({name: _parser.parse_rule(rule) for name, rule in RULES.items()}, _keys_of(RULES.values()))
+        trees = {name: _parser.parse_rule(rule) for name, rule in RULES.items()}
+        return cls(trees, _keys_of(RULES.values()), scoped=scoped)
 
     @classmethod
-    def from_file(cls, path: Path) -> Policy:
+    def from_file(cls, path: Path, *, scoped: bool = False) -> Policy:
         """The built-in rules with those of the operator's YAML file over them; raises PolicyInvalid."""
         given = _read(path)
         known = {*RULES, *DEPRECATED.values()}
         for name in sorted(given.keys() - known):
             if not _is_helper(name, given):
                 _log.warning("the policy file sets a rule that does not exist", path=str(path), rule=name)
-        return cls(_enforced(path), _keys_of([*RULES.values(), *given.values()]))
+        return cls(_enforced(path), _keys_of([*RULES.values(), *given.values()]), scoped=scoped)
 
     def take_over(self, other: Policy) -> None:
         """Decide as `other` from now on: the operator's file has changed."""
@@ -77,6 +81,8 @@ class Policy:
         tree = self.rules.get(rule)
         if tree is None:
             raise LookupError(f"no policy rule {rule!r}")
+        if self.scoped and ("system" if principal.system else "project") not in scopes_of(rule):
+            return False
         credentials = principal.credentials()
         own = {"project_id": principal.project_id, "user_id": principal.user_id}
         if rule != "context_is_admin":

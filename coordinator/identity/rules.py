@@ -6,6 +6,8 @@ A reader may look, a member may also work, both in their own project; role admin
 
 from __future__ import annotations
 
+import re
+
 BASE = {
     "context_is_admin": "role:admin",
     "admin_api": "is_admin:True or (role:admin and is_admin_project:True)",
@@ -236,6 +238,28 @@ RULES: dict[str, str] = {
     "volume:attachment_delete_with_service": "rule:service_api",
 }
 """Every rule by name; a test holds it against the route tables."""
+
+_SYSTEM = re.compile(
+    r"volume_extension:(type_(create|update|delete)|volume_type_(encryption|access)|types_extra_specs:(create|update|"
+    r"delete)|default_|qos_specs_manage|quota_classes|quotas:(update|delete)|services|capabilities|hosts)|"
+    r"scheduler_extension|clusters|workers|volume:(freeze|thaw|failover)_host|group:group_types|group:access_group_types|"
+    r"brickyard:(metrics|hosts|issues:(get|update)$|volumes:(forget|repair))"
+)
+_EITHER = re.compile(
+    r"identity:|volume_extension:(type_get|access_types_|types_extra_specs:|quotas:show)|brickyard:(operations|events|"
+    r"issues:get_own)"
+)
+
+
+def scopes_of(rule: str) -> frozenset[str]:
+    """Which tokens a rule is for where the scope of tokens is enforced: of the `system`, of a `project`, or both."""
+    if rule in RULES and rule not in BASE:
+        if _SYSTEM.match(rule):
+            return frozenset({"system"})
+        if not _EITHER.match(rule) and rule != "volume:attachment_delete_with_service":
+            return frozenset({"project"})
+    return frozenset({"system", "project"})
+
 
 DEPRECATED: dict[str, str] = {
     "volume_extension:volume_image_metadata:show": "volume_extension:volume_image_metadata",

@@ -72,6 +72,11 @@ class IdentitySettings(Section):
     )
     keystone: KeystoneSettings | None = Field(None, description="The Keystone of strategy `keystone`.")
     policy_file: Path | None = Field(None, description="YAML file of policy rules that replace built-in ones.")
+    enforce_scope: bool = Field(
+        False,
+        description="Whether tokens of the system alone act on the site (services, types, quotas), and tokens of "
+        "projects alone on what belongs to projects. Without it role admin in any project does both.",
+    )
     token_lifetime: float = Field(86400.0, ge=60, le=30 * 86400, description="Seconds that a token is valid.")
     bcrypt_rounds: int = Field(10, ge=4, le=16, description="Work factor of password hashes; one more doubles it.")
     password_minimum: int = Field(8, ge=1, le=256, description="The fewest characters of a new password.")

@@ -252,8 +252,8 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
 
 
 def _policy(settings: CoordinatorSettings) -> Policy:
-    file = settings.identity.policy_file
-    return Policy.from_file(file) if file else Policy.builtin()
+    file, scoped = settings.identity.policy_file, settings.identity.enforce_scope
+    return Policy.from_file(file, scoped=scoped) if file else Policy.builtin(scoped=scoped)
 
 
 def _images(settings: CoordinatorSettings, opened: Opened) -> ImageClient:

@@ -141,7 +141,8 @@ class ByName:
             ("other", P2, "member"),
         )
         self.callers = {
-            name: Principal(name, name, project, name, expanded(frozenset({role}))) for name, project, role in people
+            name: Principal(name, name, project, name, expanded(frozenset({role})), system=name == "system")
+            for name, project, role in people
         }
 
     async def authenticate(

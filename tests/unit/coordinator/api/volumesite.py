@@ -77,6 +77,7 @@ async def volume_api(
     *,
     compute: Compute | None = None,
     cluster: str | None = None,
+    policy: Policy | None = None,
     **settings: Any,
 ) -> AsyncIterator[Api]:
     used = {ComputeService: ComputeService(compute)} if compute is not None else {}
@@ -84,7 +85,7 @@ async def volume_api(
         here.db.write_now(lambda conn: types.ensure_default(conn, types.DEFAULT_NAME))
         services = Services(
             here.db,
-            Policy.builtin(),
+            policy or Policy.builtin(),
             ByName(),
             ApiSettings(response_validation="error", **settings),
             {Engine: here.engine, KeyStore: here.keys, Completions: here.completions, **used, **(others or {})},

@@ -97,3 +97,18 @@ def test_unknown_names_are_warned_of(tmp_path, caplog):
 def test_an_unknown_rule_is_a_defect():
     with pytest.raises(LookupError):
         Policy.builtin().allows("volume:fly", PERSONAS["admin"])
+
+
+def test_scopes_are_kept_apart_only_where_enforced():
+    system = Principal("s", "s", None, None, expanded(frozenset({"admin"})), system=True)
+    loose, strict = Policy.builtin(), Policy.builtin(scoped=True)
+    for rule, who, enforced in (
+        ("volume_extension:services:index", system, True),
+        ("volume_extension:services:index", PERSONAS["admin"], False),
+        ("volume:get", system, False),
+        ("volume:force_delete", PERSONAS["admin"], True),
+        ("volume_extension:type_get", system, True),
+        ("context_is_admin", system, True),
+    ):
+        assert loose.allows(rule, who, OWN)
+        assert strict.allows(rule, who, OWN) == enforced, rule
