@@ -40,6 +40,9 @@ class PoolState:
     data_percent: float | None = None
     metadata_percent: float | None = None
     cluster_name: str | None = None
+    image_cache: bool = False
+    image_cache_max_gib: int = 0
+    image_cache_max_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

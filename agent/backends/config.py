@@ -31,6 +31,13 @@ class PlacementSection(Section):
     capabilities: dict[str, bool | int | float | str] = Field(
         default_factory=dict, description='Words of your own that volume types can ask for, such as `media = "ssd"`.'
     )
+    image_cache: bool = Field(
+        False,
+        description="Whether images that volumes are made of are kept here once, hidden, and cloned from then on "
+        "(the coordinator must be told `images.internal_project`).",
+    )
+    image_cache_max_gib: int = Field(0, ge=0, description="Most GiB of images kept; 0: no limit.")
+    image_cache_max_count: int = Field(0, ge=0, description="Most images kept; 0: no limit.")
     filter_function: str = Field("", description="Expression that is true for volumes that may be placed here.")
     goodness_function: str = Field("", description="Expression from 0 to 100: how well a volume fits here.")
 

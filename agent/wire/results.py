@@ -143,6 +143,9 @@ class Pool(Wire):
     data_percent: float | None = None
     metadata_percent: float | None = None
     cluster_name: Name | None = None
+    image_cache: bool = False
+    image_cache_max_gib: int = 0
+    image_cache_max_count: int = 0
 
 
 _AUTO_START, _GIB = 20.0, 1 << 30

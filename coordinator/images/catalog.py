@@ -179,6 +179,7 @@ def describe(image: Image) -> ImageInfo:
         delete_key=read.delete_key,
         decrypt_size=(read.decrypt_size or row.virtual_size) if encrypted else None,
         properties=_remembered(image),
+        version=f"{row.updated_at or row.created_at} {row.os_hash_value}"[:255],
     )
 
 

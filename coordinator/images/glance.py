@@ -88,6 +88,7 @@ class Glance(ImageClient):
             key_id=read.key_id,
             delete_key=read.delete_key,
             decrypt_size=(read.decrypt_size or virtual) if encrypted else None,
+            version=f"{found.get('updated_at')} {found.get('os_hash_value') or found.get('checksum')}"[:255],
             properties={**kept, **own, "image_id": str(found["id"]), "image_name": str(found.get("name") or "")},
         )
 

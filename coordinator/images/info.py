@@ -41,6 +41,7 @@ class ImageInfo:
 
     `url` is set for an image of a service outside of the site, its address there; `needs_login` when only a login
     gives its bytes. `digest` is (algorithm, hex digits) over its bytes. `proof` is None where nothing is verified.
+    `version` changes with its data and with what is said of it.
     """
 
     id: str
@@ -63,6 +64,7 @@ class ImageInfo:
     decrypt_size: int | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     proof: Proof | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

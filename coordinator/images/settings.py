@@ -61,6 +61,12 @@ class ImagesSection(Section):
         "or a Glance.",
     )
     glance: GlanceSettings | None = Field(None, description="The Glance of service `glance`.")
+    internal_project: str | None = Field(
+        None,
+        description="Id of the project that cached images belong to; nobody should log in to it. Unset: back ends "
+        "cache nothing, whatever their `image_cache` says.",
+    )
+    internal_user: str = Field("brickyard", description="Id of the user that cached images are noted as made by.")
     verify_signatures: bool = Field(
         True,
         description="Whether images that carry `img_signature` properties are verified when volumes are made of them; "

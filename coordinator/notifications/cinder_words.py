@@ -32,11 +32,14 @@ _WORKS = {
     "transfer_accept": "volume.transfer.accept",
     "transfer_delete": "volume.transfer.delete",
 }
+_CACHE = frozenset(f"image_volume_cache.{what}" for what in ("hit", "miss", "evict"))
 _ENDS = {"start": "start", "end": "end", "error": "error"}
 
 
 def named(event: Event) -> tuple[str, str] | None:
     """Event type and publisher (`volume.HOST`); None for what Cinder has no word for."""
+    if event.type in _CACHE:
+        return event.type, f"volume.{event.payload['host']}"
     kind, _, end = event.type.rpartition(".")
     word, last = _WORKS.get(kind), _ENDS.get(end)
     if word is None or last is None:
@@ -49,6 +52,8 @@ def named(event: Event) -> tuple[str, str] | None:
 def payload(event: Event) -> dict[str, Any]:
     """The body as Cinder fills it, for a volume or a snapshot; what ended badly says why."""
     known = event.payload
+    if event.type in _CACHE:
+        return {"image_id": known["image_id"], "host": known["host"]}
     if "snapshot" in known:
         body = _snapshot(event, known["snapshot"])
     elif "volume" in known:

@@ -21,6 +21,17 @@ from agent.wire.jobs import (
 from coordinator.images.errors import SignatureNotVerified
 from coordinator.keys.store import KeyStore
 from coordinator.operations import hints, members, sizes
+from coordinator.operations.image_cache import (
+    NOT_KEPT,
+    SOURCE_GONE,
+    ImageCache,
+    empty,
+    fill,
+    is_busy,
+    is_hit,
+    source,
+    verified,
+)
 from coordinator.operations.image_source import (
     TICKET_LOST,
     Login,
@@ -31,7 +42,7 @@ from coordinator.operations.image_source import (
 )
 from coordinator.operations.signatures import refusal, verdict
 from coordinator.operations.volume_calls import delete_call, key_secret, luks_format, volume_row, volume_secret
-from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Workflow
+from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, WaitStep, Workflow
 from coordinator.scheduler.claims import release
 from coordinator.scheduler.placement import Scheduler
 from coordinator.scheduler.request import Request
@@ -41,12 +52,58 @@ from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import move, move_if
 
 
-def workflow(keys: KeyStore, scheduler: Scheduler, login: Login | None = None) -> Workflow:
-    """Version 2 of the workflow: what is said of an image is proven."""
-    before = workflow_v1(keys, scheduler, login)
-    place, open_step, make, close = before.steps
-    steps = (LocalStep("admit", _admit), place, open_step, make, LocalStep("proven", _proven), close)
-    return replace(before, version=2, steps=steps)
+def workflow(
+    keys: KeyStore, scheduler: Scheduler, login: Login | None = None, cache: ImageCache | None = None
+) -> Workflow:
+    """Version 2 of the workflow: what is said of an image is proven, and what is cached of it is cloned."""
+    before, cache = workflow_v1(keys, scheduler, login), cache or ImageCache()
+    _, _, make, close = before.steps
+    assert isinstance(make, JobStep)
+    from_image = make.call
+
+    def place(conn: Connection, operation: Operation) -> Result:
+        placed = _place(conn, scheduler, operation)
+        offer = cache.offered(conn, operation, placed["pool_id"])
+        return placed if offer is None else {**placed, "cache": offer}
+
+    def opened(conn: Connection, operation: Operation) -> JobCall | None:
+        return None if source(operation) else open_image(conn, operation)
+
+    def make_unless_cloned(conn: Connection, operation: Operation) -> JobCall | None:
+        return None if operation.results.get("clone") else from_image(conn, operation)
+
+    return replace(
+        before,
+        version=2,
+        steps=(
+            LocalStep("admit", _admit),
+            LocalStep("place", place, undo=_unplace),
+            LocalStep("cache", cache.take, undo=cache.give_back),
+            WaitStep("turn", cache.turn, needed=is_busy),
+            LocalStep("retake", cache.take_after_all, undo=cache.give_back),
+            JobStep("open_image", opened, undo=close_image),
+            JobStep("fill", fill(login), undo=empty, retry_from="open_image", again_on=TICKET_LOST, answers=NOT_KEPT,
+                    elsewhere="place"),
+            LocalStep("kept", cache.keep),
+            JobStep("clone", _clone_cached, undo=_unclone, retry_from="cache", again_on=SOURCE_GONE, elsewhere="place"),
+            replace(make, call=make_unless_cloned),
+            LocalStep("proven", _proven),
+            close,
+        ),
+    )  # fmt: skip
+
+
+def _clone_cached(conn: Connection, operation: Operation) -> JobCall | None:
+    cached, row = source(operation), volume_row(conn, operation)
+    if cached is None:
+        return None
+    size = sizes.usable_bytes(row.size)
+    job = VolumeClone(backend=row.backend, volume_id=row.id, size_bytes=size, source_volume_id=cached)
+    return JobCall(row.host_id, job)
+
+
+def _unclone(conn: Connection, operation: Operation) -> JobCall | None:
+    return delete_call(conn, operation) if source(operation) else None
 
 
 def workflow_v1(keys: KeyStore, scheduler: Scheduler, login: Login | None = None) -> Workflow:
@@ -106,7 +163,8 @@ def _proven(conn: Connection, operation: Operation) -> None:
     """An agent of an older release passes over a signature that it is told of."""
     image = operation.args.get("image") or {}
     signed = (image.get("proof") or {}).get("signature")
-    if signed and not operation.results["make"].get("verified"):
+    # What is found in the cache was verified when it came there.
+    if signed and not is_hit(operation) and not verified(operation):
         raise SignatureNotVerified(host=operation.results["place"]["host_id"], id=image["id"])
 
 
@@ -177,7 +235,7 @@ def _settle_keys(conn: Connection, keys: KeyStore, operation: Operation) -> None
 
 
 def _finished(conn: Connection, operation: Operation) -> None:
-    made = operation.results["make"]
+    made = operation.results.get("clone") or operation.results["make"]
     row = volume_row(conn, operation)
     placed = operation.results["place"]
     release(conn, placed["pool_id"], int(placed["claimed"]) - int(made["device_bytes"]))
@@ -185,7 +243,7 @@ def _finished(conn: Connection, operation: Operation) -> None:
     values: dict[str, Any] = {"device_bytes": made["device_bytes"], "usable_bytes": made["usable_bytes"]}
     origin = operation.args.get("origin_id")
     if image is not None:
-        said = verdict(image, verified=bool(made.get("verified")))
+        said = verdict(image, verified=verified(operation))
         volumes.put_image_metadata(conn, row.id, {**image["properties"], **said})
         values["bootable"] = True
     elif origin is not None:

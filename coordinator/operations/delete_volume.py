@@ -11,7 +11,7 @@ from coordinator.operations.transfer_volume import end_offer
 from coordinator.operations.volume_calls import delete_call, volume_row
 from coordinator.operations.workflow import Ended, JobStep, Workflow
 from coordinator.scheduler.claims import release
-from coordinator.state import messages, snapshots, volumes
+from coordinator.state import image_cache, messages, snapshots, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
@@ -35,12 +35,14 @@ def accept_delete(conn: Connection, requester: Requester, volume_id: str, *, for
         volumes.is_no_source(volume_id=volume_id),
     )
     try:
-        move(conn, "volume", volume_id, "delete_forced" if force else "delete", guards=guards)
+        row = move(conn, "volume", volume_id, "delete_forced" if force else "delete", guards=guards)
     except TransitionRefused as refused:
         count = snapshots.count_of(conn, volume_id)
         if count:
             raise VolumeHasSnapshots(id=volume_id, count=count) from refused
         raise
+    if not row.use_quota:
+        image_cache.put(conn, volume_id, leaving=True)
     return accept(conn, requester, kind="delete_volume", resource_type="volume", resource_id=volume_id, args={})
 
 

@@ -213,6 +213,13 @@ def _args(wanted: NewVolume, source: _Source) -> dict[str, Any]:
     return args
 
 
+def _size_is_known(image: ImageInfo) -> bool:
+    """How much it unpacks to; without that nothing can be made of it before somebody has asked for a size."""
+    if image.container_format == "compressed":
+        return False
+    return image.disk_format == "raw" or image.virtual_size is not None
+
+
 def image_args(image: ImageInfo) -> dict[str, Any]:
     """An image as the arguments of an operation name it."""
     told: dict[str, Any] = {
@@ -228,6 +235,8 @@ def image_args(image: ImageInfo) -> dict[str, Any]:
     }
     if image.url is not None:
         told |= {"url": image.url, "needs_login": image.needs_login, "digest": image.digest}
+    if image.version is not None and _size_is_known(image):
+        told |= {"version": image.version, "least": smallest(image)}
     if image.proof is not None:
         told["proof"] = asdict(image.proof)
     return told

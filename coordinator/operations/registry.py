@@ -28,6 +28,7 @@ from coordinator.operations import (
     upload_volume,
 )
 from coordinator.operations.completions import Completions
+from coordinator.operations.image_cache import ImageCache
 from coordinator.operations.image_source import Login
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.workflow import Workflows
@@ -42,18 +43,19 @@ def workflows(
     compute: Compute | None = None,
     completions: Completions | None = None,
     login: Login | None = None,
+    cache: ImageCache | None = None,
 ) -> Workflows:
     """Every (kind, version) that can be run here; without `streams` no image is carried by this process.
 
     `compute` hears of volumes that its servers use; `completions` is where an extend waits for one of them; `login` is
-    this site's own at the image service.
+    this site's own at the image service; `cache` knows whose the cached images are.
     """
     scheduler = scheduler or Scheduler()
     carried = () if streams is None else (upload_image.workflow(streams), download_image.workflow(streams))
     return Workflows(
         (
             create_volume.workflow_v1(keys, scheduler, login),
-            create_volume.workflow(keys, scheduler, login),
+            create_volume.workflow(keys, scheduler, login, cache),
             delete_volume.workflow(keys),
             delete_cascade.workflow(keys),
             extend_volume.workflow_v1(),

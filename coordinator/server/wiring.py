@@ -38,10 +38,12 @@ from coordinator.identity.strategies import authenticator
 from coordinator.images.client import ImageClient, LocalImages
 from coordinator.keys.depository import Depository
 from coordinator.keys.store import KeyStore
+from coordinator.operations.cache_keeper import CacheKeeper
 from coordinator.operations.completions import Completions
 from coordinator.operations.compute_service import ComputeService
 from coordinator.operations.engine import Engine
 from coordinator.operations.homecoming import Homecoming
+from coordinator.operations.image_cache import ImageCache, Owner
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.registry import workflows
 from coordinator.operations.signatures import Signatures
@@ -83,6 +85,7 @@ class Coordinator:
     compute: Compute | None = None
     told: Sequence[Delivery | Capacity] = ()
     depository: Depository | None = None
+    keeper: CacheKeeper | None = None
     port: int = 0
     background: set[asyncio.Task[None]] = field(default_factory=set)
     housekeeper: Housekeeper | None = None
@@ -102,6 +105,8 @@ class Coordinator:
         self.background.add(asyncio.create_task(homecoming.run()))
         if self.depository is not None:
             self.background.add(asyncio.create_task(self.depository.run()))
+        if self.keeper is not None:
+            self.background.add(asyncio.create_task(self.keeper.run()))
         section = self.settings.coordinator
         self._runner = web.AppRunner(
             self.app, access_log=None, handle_signals=False, shutdown_timeout=section.stop_grace_s
@@ -201,9 +206,10 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     streams = ImageStreams(opened.db, tls)
     compute, completions, images = _compute(settings), Completions(opened.db), _images(settings, opened)
     completions.follow()
+    cache = _cache(settings, opened)
     known = workflows(
         opened.keys, streams, scheduler=Scheduler(settings.scheduler), compute=compute, completions=completions,
-        login=images.login,
+        login=images.login, cache=cache,
     )  # fmt: skip
     owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
     membership = Membership(opened.db, owner, socket.gethostname()[:255], RELEASE)
@@ -247,8 +253,23 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     app[_IMAGES], app[_SIGNATURES] = images, signatures
     return Coordinator(
         settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute,
-        _told(settings, opened, membership), depository,
+        _told(settings, opened, membership), depository, _keeper(cache, engine),
     )  # fmt: skip
+
+
+def _cache(settings: CoordinatorSettings, opened: Opened) -> ImageCache:
+    section = settings.images
+    project = section.internal_project
+    return ImageCache(opened.db, Owner(project, section.internal_user) if project is not None else None)
+
+
+def _keeper(cache: ImageCache, engine: Engine) -> CacheKeeper | None:
+    """Who deletes what leaves the cache; nobody where nothing is cached."""
+    if cache.owner is None:
+        return None
+    keeper = CacheKeeper(engine, cache.owner)
+    cache.left = keeper.stir
+    return keeper
 
 
 def _policy(settings: CoordinatorSettings) -> Policy:

@@ -51,15 +51,18 @@ class Api:
         """Use the token that another coordinator has given."""
         self._token, self.project = other._token, other.project
 
-    def call(self, method: str, path: str, body: Any = None, *, patient: float = 0) -> Any:
-        """The parsed answer; with `patient`, asked again for that many seconds while nobody answers."""
+    def call(self, method: str, path: str, body: Any = None, *, patient: float = 0, kind: str = "") -> Any:
+        """The parsed answer; with `patient`, asked again for that many seconds while nobody answers.
+
+        `kind`: the body's type, where it is neither plain JSON nor bytes.
+        """
         deadline = time.monotonic() + patient
         while True:
             try:
                 if not self._token:
                     self.login()
                 data = body if isinstance(body, bytes) or body is None else json.dumps(body)
-                status, _, text = self._once(method, path, data)
+                status, _, text = self._once(method, path, data, kind)
                 break
             except AWAY:
                 if time.monotonic() > deadline:
@@ -78,8 +81,8 @@ class Api:
     def delete(self, path: str) -> Any:
         return self.call("DELETE", path)
 
-    def _once(self, method: str, path: str, data: str | bytes | None) -> tuple[int, Any, bytes]:
-        kind = "application/octet-stream" if isinstance(data, bytes) else "application/json"
+    def _once(self, method: str, path: str, data: str | bytes | None, kind: str = "") -> tuple[int, Any, bytes]:
+        kind = kind or ("application/octet-stream" if isinstance(data, bytes) else "application/json")
         headers = {"Accept": "application/json", "OpenStack-API-Version": self.versions, "X-Auth-Token": self._token}
         if data is not None:
             headers["Content-Type"] = kind

@@ -29,6 +29,7 @@ MODULES = (
     "events",
     "fleet",
     "identity",
+    "image_cache",
     "images",
     "keys",
     "messages",
