@@ -17,7 +17,7 @@ from tests.integration.kill.chaos import RATIO, Misfortunes, Users, World
 from tests.support import postgres
 from tests.support.site import Site, started
 
-SECONDS = float(os.environ.get("BRICKYARD_CHAOS_S", "60"))
+SECONDS = float(os.environ.get("BRICKYARD_CHAOS_S", "120"))
 pytestmark = [pytest.mark.kill, pytest.mark.root, pytest.mark.postgresql, pytest.mark.timeout(SECONDS * 4 + 400)]
 CALLS = 12
 # Issues that say what users were told too, or what was so for a while; all others would be false alarms.
