@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -67,7 +67,7 @@ class LvmBackend:
         self._name, self._config = name, config
         self._group, self._pool = config.group, config.pool
         self._space: tuple[float, Space] | None = None
-        self._made_since = 0  # bytes promised since that report
+        self._made_since = self._under_way = 0  # bytes promised since that report, and by commands that go on
         self._changed = False
         self._reading = asyncio.Lock()
         self._policy_set = False
@@ -82,15 +82,15 @@ class LvmBackend:
         return
 
     async def pools(self) -> tuple[PoolState, ...]:
-        return ((await self.space()).state(self._made_since),)
+        return ((await self.space()).state(self._made_since + self._under_way),)
 
     async def create(self, volume_id: str, device_bytes: int, work: Work | None = None) -> None:
         name = checked_id(volume_id, "volume")
         if await self._there("volume", name, device_bytes):
             return
         if self._pool is not None:
-            await self._admit(device_bytes)
-            await self._verb(verbs.lvm_create, self._group, self._pool, "volume", name, device_bytes)
+            async with self._promised(device_bytes):
+                await self._verb(verbs.lvm_create, self._group, self._pool, "volume", name, device_bytes)
             return
         await self._partial(name, device_bytes, work or Work(), zeroed=True)
         await self.publish(name)
@@ -125,12 +125,12 @@ class LvmBackend:
             await self._copy(source, found, name, device_bytes, work or Work())
             await self._publish(name, "volume")
             return
-        await self._admit(device_bytes)
-        # A snapshot of an earlier try may be of another moment, and there is nothing to be saved by keeping it.
-        await self._remove(name, "partial")
-        await self._verb(verbs.lvm_snapshot, self._group, (source.kind, source.id), "partial", name, found.exact)
-        fault_point("backend.lvm.made")
-        await self._grow("partial", name, found, device_bytes, Work())
+        async with self._promised(device_bytes):
+            # A snapshot of an earlier try may be of another moment, and there is nothing to be saved by keeping it.
+            await self._remove(name, "partial")
+            await self._verb(verbs.lvm_snapshot, self._group, (source.kind, source.id), "partial", name, found.exact)
+            fault_point("backend.lvm.made")
+            await self._grow("partial", name, found, device_bytes, Work())
         await self._publish(name, "volume")
 
     async def extend(self, volume_id: str, device_bytes: int, work: Work | None = None) -> None:
@@ -139,7 +139,9 @@ class LvmBackend:
         if device_bytes < have.exact:
             raise ShrinkRefused(id=name, have=have.exact, need=device_bytes)
         if device_bytes > have.size:
-            await self._admit(device_bytes - have.size)
+            async with self._promised(device_bytes - have.size):
+                await self._verb(verbs.lvm_extend, self._group, "volume", name, device_bytes)
+            have = replace(have, size=device_bytes)
         await self._grow("volume", name, have, device_bytes, work or Work())
 
     async def delete(self, volume_id: str, work: Work | None = None) -> None:
@@ -155,8 +157,8 @@ class LvmBackend:
             await self._copy(CloneSource("volume", volume_id), found, name, found.exact, work or Work())
             await self._publish(name, "snapshot")
         else:
-            await self._admit(found.exact)
-            await self._verb(verbs.lvm_snapshot, self._group, ("volume", volume_id), "snapshot", name, found.exact)
+            async with self._promised(found.exact):
+                await self._verb(verbs.lvm_snapshot, self._group, ("volume", volume_id), "snapshot", name, found.exact)
         return found.exact
 
     async def delete_snapshot(self, snapshot_id: str, work: Work | None = None) -> None:
@@ -202,9 +204,16 @@ class LvmBackend:
 
     # Steps that several verbs share.
 
-    async def _admit(self, more: int) -> None:
-        (await self.space()).admit(more, self._made_since)
-        self._made_since += more
+    @contextlib.asynccontextmanager
+    async def _promised(self, more: int) -> AsyncIterator[None]:
+        """Around a command that takes `more` bytes: until it ended they count, whatever a report says."""
+        (await self.space()).admit(more, self._made_since + self._under_way)
+        self._under_way += more
+        try:
+            yield
+            self._made_since += more
+        finally:
+            self._under_way -= more
 
     async def _read(self) -> Space:
         await self._wake()
@@ -255,8 +264,8 @@ class LvmBackend:
             await self._remove(name, "partial")
             row = None
         if row is None:
-            await self._admit(device_bytes)
-            await self._verb(verbs.lvm_create, self._group, self._pool, "partial", name, device_bytes)
+            async with self._promised(device_bytes):
+                await self._verb(verbs.lvm_create, self._group, self._pool, "partial", name, device_bytes)
             fresh = True
             fault_point("backend.lvm.made")
         device = await self._active("partial", name)

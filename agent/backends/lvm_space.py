@@ -51,6 +51,10 @@ class Space:
     def promised(self) -> int:
         return sum(volume.lv_size for part, _, volume in self.ours() if part in {"volume", "snapshot"})
 
+    @property
+    def _half_made(self) -> int:
+        return sum(volume.lv_size for part, _, volume in self.ours() if part == "partial")
+
     def state(self, since: int = 0) -> PoolState:
         """What the scheduler is told; `since`: bytes that were promised after the report."""
         pool = self.pool
@@ -101,8 +105,9 @@ class Space:
         free = int(total * (1 - (pool.data_percent or 0.0) / 100))
         ratio = ratio_in_force(config.max_over_subscription, total=total, free=free, promised=self.promised)
         limit = int((total - total * config.reserved_percent // 100) * ratio)
-        if self.promised + since + more > limit:
-            raise OverSubscribed(backend=self.backend, allocated=self.promised + since, limit=limit, need=more)
+        promised = self.promised + self._half_made + since
+        if promised + more > limit:
+            raise OverSubscribed(backend=self.backend, allocated=promised, limit=limit, need=more)
 
     def full(self) -> list[PoolNearlyFull]:
         """The marks that are passed, for people."""

@@ -85,6 +85,17 @@ def test_promises_have_a_limit_and_marks_refuse() -> None:
     assert space("thin", pool="pool", metadata_limit_percent=1).full()
 
 
+def test_what_is_half_made_is_promised_too() -> None:
+    seen = space("thin", pool="pool", max_over_subscription=2)
+    assert seen.pool is not None
+    half = sum(volume.lv_size for part, _, volume in seen.ours() if part == "partial")
+    room = 2 * seen.pool.lv_size - seen.promised
+    seen.admit(room - half)
+    with pytest.raises(OverSubscribed):
+        seen.admit(room - half + MIB)
+    assert half > 0
+
+
 def test_a_pool_asks_for_space_at_its_mark_and_never_for_more_than_there_is() -> None:
     assert space("thin", pool="pool", autoextend_percent=89).growth() == {}
     assert space("thin", pool="pool", autoextend_percent=100).growth() == {}
