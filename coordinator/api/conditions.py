@@ -26,9 +26,20 @@ _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def exact(column: ColumnElement[Any], since: int = 0) -> Filter:
+NO_INDEX, FEW, SOME, MANY, MANY_OF_PROJECT = (0, 0), (3, 3), (2, 2), (1, 0), (1, 2)
+"""What the index of a filter finds: a handful of rows, no more than a project has, a good part of all; the last one has
+an index in each project, too."""
+
+
+def exact(column: ColumnElement[Any], since: int = 0, narrows: tuple[int, int] = NO_INDEX) -> Filter:
     """The value itself."""
-    return Filter(lambda value: column == value, since)
+    beside = (lambda value: unindexed(column) == value) if any(narrows) else None
+    return Filter(lambda value: column == value, since, narrows=narrows, beside=beside)
+
+
+def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A text that is not looked for by an index."""
+    return column.concat("")
 
 
 def like(column: ColumnElement[Any], since: int = 34) -> Filter:
@@ -50,7 +61,7 @@ def number(column: ColumnElement[Any], since: int = 0) -> Filter:
 
 def truth(name: str, column: ColumnElement[Any], since: int = 0) -> Filter:
     """True or false, in the spellings of the API."""
-    return Filter(lambda value: column.is_(boolean(name, value)), since)
+    return Filter(lambda value: column if boolean(name, value) else ~column, since)
 
 
 def ids(column: ColumnElement[Any], since: int = 0) -> Filter:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row
 
 from coordinator.api.acting import carried_out, owned_attachment, owned_volume, owner_of, requester, target, vouched
 from coordinator.api.call import Call
-from coordinator.api.conditions import exact, ids
+from coordinator.api.conditions import FEW, MANY, NO_INDEX, exact, ids
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Since, Time, Uuid
 from coordinator.api.lists import Listing, ask
@@ -29,14 +29,16 @@ from coordinator.state.tables.attachments import attachments as table
 
 _SINCE = 27
 _COMPLETE_SINCE = 44
-_EXACT = ("volume_id", "instance_id", "attach_status", "attached_host", "attach_mode")
+_EXACT = {
+    "volume_id": FEW, "instance_id": FEW, "attach_status": MANY, "attached_host": NO_INDEX, "attach_mode": NO_INDEX,
+}  # fmt: skip
 _SORTED = ("id", "volume_id", "attach_status", "created_at", "updated_at", "instance_id", "attached_host", "mountpoint",
            "attach_mode")  # fmt: skip
 ATTACHMENTS = Listing(
     "attachment",
     {
-        **{name: exact(table.c[name]) for name in _EXACT},
-        "status": exact(table.c.attach_status),
+        **{name: exact(table.c[name], narrows=narrows) for name, narrows in _EXACT.items()},
+        "status": exact(table.c.attach_status, narrows=MANY),
         "id": ids(table.c.id),
     },
     {name: name for name in _SORTED} | {"status": "attach_status"},

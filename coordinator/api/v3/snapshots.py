@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row
 
 from coordinator.api.acting import changed, owned_snapshot, owned_volume, requester
 from coordinator.api.call import Call
-from coordinator.api.conditions import exact, ids, like, number, pairs, time, truth
+from coordinator.api.conditions import FEW, MANY, NO_INDEX, exact, ids, like, number, pairs, time, truth
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, Key, Metadata, Name, OpenAnswer, Since, Text, Time, Uuid
 from coordinator.api.lists import Filter, Listing, ask
@@ -26,14 +26,14 @@ from coordinator.state.tables.snapshots import snapshot_metadata
 from coordinator.state.tables.snapshots import snapshots as table
 
 _FORCE_IMPLIED = 66
-_EXACT = ("status", "volume_id", "user_id", "name")
+_EXACT = {"status": MANY, "volume_id": FEW, "user_id": NO_INDEX, "name": FEW}
 _SORTED = ("id", "status", "volume_id", "name", "created_at", "updated_at", "description", "volume_size", "user_id",
            "project_id")  # fmt: skip
 SNAPSHOTS = Listing(
     "snapshot",
     {
-        **{name: exact(table.c[name]) for name in _EXACT},
-        "display_name": exact(table.c.name),
+        **{name: exact(table.c[name], narrows=narrows) for name, narrows in _EXACT.items()},
+        "display_name": exact(table.c.name, narrows=FEW),
         "name~": like(table.c.name),
         "id": ids(table.c.id),
         "volume_size": number(table.c.volume_size),

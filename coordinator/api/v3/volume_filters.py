@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, and_
 
-from coordinator.api.conditions import exact, ids, like, number, pairs, time, truth
+from coordinator.api.conditions import (
+    FEW,
+    MANY,
+    MANY_OF_PROJECT,
+    NO_INDEX,
+    SOME,
+    exact,
+    ids,
+    like,
+    number,
+    pairs,
+    time,
+    truth,
+    unindexed,
+)
 from coordinator.api.lists import Filter, Listing
 from coordinator.state.tables.volumes import volume_image_metadata, volume_metadata, volumes
 
 
-def _on_host(value: str) -> ColumnElement[bool]:
+def _on_host(value: str, column: ColumnElement[str] = volumes.c.host_id) -> ColumnElement[bool]:
     """`host`, `host@backend` or `host@backend#pool`."""
     host, _, rest = value.partition("@")
     backend, _, pool = rest.partition("#")
-    wanted = [volumes.c.host_id == host]
+    wanted = [column == host]
     if backend:
         wanted.append(volumes.c.backend == backend)
     if pool:
@@ -21,8 +35,11 @@ def _on_host(value: str) -> ColumnElement[bool]:
     return and_(*wanted)
 
 
-_EXACT = ("status", "migration_status", "availability_zone", "group_id", "user_id", "attach_status", "volume_type_id",
-          "snapshot_id", "source_volid", "encryption_key_id", "description", "name")  # fmt: skip
+_EXACT = {
+    "status": MANY_OF_PROJECT, "migration_status": FEW, "availability_zone": MANY, "group_id": FEW, "user_id": FEW,
+    "attach_status": NO_INDEX, "volume_type_id": MANY, "snapshot_id": FEW, "source_volid": FEW,
+    "encryption_key_id": FEW, "description": NO_INDEX, "name": FEW,
+}  # fmt: skip
 _SORTED = ("id", "status", "size", "availability_zone", "name", "bootable", "created_at", "updated_at",
            "attach_status", "user_id", "project_id", "volume_type_id", "multiattach", "description",
            "launched_at")  # fmt: skip
@@ -30,12 +47,14 @@ _SORTED = ("id", "status", "size", "availability_zone", "name", "bootable", "cre
 VOLUMES = Listing(
     "volume",
     {
-        **{name: exact(volumes.c[name]) for name in _EXACT},
-        "display_name": exact(volumes.c.name),
+        **{name: exact(volumes.c[name], narrows=narrows) for name, narrows in _EXACT.items()},
+        "display_name": exact(volumes.c.name, narrows=FEW),
         "name~": like(volumes.c.name),
         "id": ids(volumes.c.id),
         "size": number(volumes.c.size),
-        "host": Filter(_on_host, inside=True),
+        "host": Filter(
+            _on_host, inside=True, narrows=SOME, beside=lambda value: _on_host(value, unindexed(volumes.c.host_id))
+        ),
         "bootable": truth("bootable", volumes.c.bootable),
         "multiattach": truth("multiattach", volumes.c.multiattach),
         "consumes_quota": truth("consumes_quota", volumes.c.use_quota, 65),

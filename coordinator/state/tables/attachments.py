@@ -33,9 +33,10 @@ attachments = Table(
     Column("detach_time", DateTime),
     *times(),
     *soft_delete(),
-    partial("ix_attachments_live_volume", "volume_id", where="NOT deleted"),
+    partial("ix_attachments_live_volume", "volume_id", "project_id", "created_at", "id", where="NOT deleted"),
     partial("ix_attachments_live_all", "created_at", "id", where="NOT deleted"),
-    partial("ix_attachments_live_instance", "instance_id", where="NOT deleted"),
+    partial("ix_attachments_live_instance", "instance_id", "project_id", "created_at", "id", where="NOT deleted"),
+    partial("ix_attachments_live_status", "attach_status", "created_at", "id", where="NOT deleted"),
     partial("ix_attachments_live_project", "project_id", "created_at", "id", where="NOT deleted"),
 )
 

@@ -31,7 +31,10 @@ def soft_delete() -> list[Column[Any]]:
     ]
 
 
-_ON_SQLITE = {"NOT deleted": "deleted = 0", "use_quota": "use_quota = 1"}
+_ON_SQLITE = {
+    "NOT deleted": "deleted = 0", "use_quota": "use_quota = 1", "AND bootable": "AND bootable = 1",
+    "AND multiattach": "AND multiattach = 1",
+}  # fmt: skip
 
 
 def partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:

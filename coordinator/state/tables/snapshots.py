@@ -36,8 +36,9 @@ snapshots = Table(
         where="NOT deleted AND use_quota",
     ),
     partial("ix_snapshots_live_all", "created_at", "id", where="NOT deleted"),
-    partial("ix_snapshots_live_volume", "volume_id", where="NOT deleted"),
-    partial("ix_snapshots_live_name", "name", where="NOT deleted"),
+    partial("ix_snapshots_live_status", "status", "created_at", "id", where="NOT deleted"),
+    partial("ix_snapshots_live_volume", "volume_id", "project_id", "created_at", "id", where="NOT deleted"),
+    partial("ix_snapshots_live_name", "name", "project_id", "created_at", "id", where="NOT deleted"),
     partial("ix_snapshots_live_key", "encryption_key_id", where="NOT deleted AND encryption_key_id IS NOT NULL"),
 )
 

@@ -40,7 +40,8 @@ def test_the_quick_way_and_migrations_make_the_same_schema(tmp_path: Path) -> No
         made.append({row.name: " ".join(row.sql.split()).replace("( ", "(").replace(" )", ")") for row in rows})
         db.close()
     assert made[0].keys() == made[1].keys()
-    assert {name for name in made[0] if name.startswith("ix_")} == {n for n in made[1] if n.startswith("ix_")}
+    indexes = [{name: sql for name, sql in each.items() if name.startswith(("ix_", "uq_"))} for each in made]
+    assert indexes[0] == indexes[1], "SQLite uses an index only for queries that have its condition word by word"
 
 
 def test_an_upgrade_that_dies_changes_nothing(tmp_path: Path) -> None:
