@@ -35,6 +35,8 @@ class Call:
     """What the caller reached us at, without a slash at the end: `http://host:8776`."""
     prefix: str
     """The form of the path that the caller used: `/v3` or `/v3/PROJECT`."""
+    address: str | None = None
+    """Where he calls from."""
     headers: dict[str, str] = field(default_factory=dict)
     """Headers to send with the answer."""
     brickyard: int = 0

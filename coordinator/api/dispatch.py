@@ -28,6 +28,7 @@ from coordinator.api.errors import (
 from coordinator.api.faults import Unexpected, fault
 from coordinator.api.known import refusal
 from coordinator.api.metrics import observe
+from coordinator.api.proxies import Proxies
 from coordinator.api.route import V3, Resource, Route
 from coordinator.api.services import Services
 from coordinator.api.tree import Match, Tree
@@ -65,6 +66,7 @@ class Dispatcher:
         self._hooks = hooks
         self._is_project = re.compile(services.settings.project_id_regex).fullmatch
         self._validation = services.settings.response_validation
+        self._proxies = Proxies(services.settings.trusted_proxies)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         started = time.perf_counter()
@@ -94,7 +96,7 @@ class Dispatcher:
         if not public:
             wished = match.project_id if match is not None else None
             prove = self._services.authenticator.authenticate
-            principal, service_roles = await prove(request.headers, request.remote, wished)
+            principal, service_roles = await prove(request.headers, self._proxies.caller(request), wished)
         if match is None:
             raise refusal(self._resources, request.method, request.path, None) or NoSuchPath(
                 method=request.method, path=request.path
@@ -155,12 +157,13 @@ class Dispatcher:
             query=request.query,
             body=None,
             base_url=self._base(request),
+            address=self._proxies.caller(request),
             prefix=prefix,
             brickyard=versions.brickyard,
         )
 
     def _base(self, request: web.Request) -> str:
-        return (self._services.settings.public_endpoint or f"{request.scheme}://{request.host}").rstrip("/")
+        return (self._services.settings.public_endpoint or self._proxies.base(request)).rstrip("/")
 
     def _answer(self, route: Route, result: Any, call: Call) -> web.StreamResponse:
         if isinstance(result, web.StreamResponse):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from agent.base.config import ConfigError, Section
 
@@ -44,6 +45,11 @@ class ApiSettings(Section):
     public_endpoint: str | None = Field(
         None, description="The address that links name, for example behind a proxy; default: what the caller used."
     )
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description="Addresses or networks of proxies whose `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and "
+        "`-Prefix` are believed: links then name what the caller used, and failed logins count for him.",
+    )
     project_id_regex: str = Field(
         r"[0-9a-f\-]+", description="What a project id in a path looks like, to tell it from the name of a resource."
     )
@@ -56,3 +62,10 @@ class ApiSettings(Section):
     )
     max_body: int = Field(114688, ge=1024, description="The longest request body that is read, in bytes.")
     sync_timeout: float = Field(180.0, gt=0, description="Seconds that a synchronous call waits for its operation.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for network in value:
+            ip_network(network)  # its error names what is wrong
+        return value

@@ -113,7 +113,7 @@ async def _login(call: Call) -> Reply:
         scope = Scope("none") if auth.scope == "unscoped" else Scope()
     password, token = auth.identity.password, auth.identity.token
     if "password" in auth.identity.methods and password is not None:
-        issued = await identity.login(password.user.named(), password.user.password, scope, call.request.remote)
+        issued = await identity.login(password.user.named(), password.user.password, scope, call.address)
     elif "token" in auth.identity.methods and token is not None:
         issued = await identity.exchange(token.id, scope)
     else:

@@ -142,7 +142,7 @@ async def _password(call: Call) -> None:
         raise Forbidden(rule="identity:change_password")
     given, identity = call.valid(ChangePassword), call.services.get(LocalIdentity)
     try:
-        await identity.proven(Named(id=user_id), given.original_password, call.request.remote)
+        await identity.proven(Named(id=user_id), given.original_password, call.address)
     except BadCredentials:
         raise Forbidden(rule="identity:change_password") from None
     values = {"password_hash": await _hash(call, given.password), "tokens_valid_after": identity.now()}
