@@ -132,3 +132,11 @@ class SignatureNotVerified(Permanent):
     status = 500
     sentence = "Host {host} did not verify the signature of image {id}; it runs an older release."
     hint = "Upgrade the agent of that host."
+
+
+class PropertyProtected(Permanent):
+    code = "images.property-protected"
+    status = 403
+    exit_code = 3
+    sentence = "Image property {name} is protected: you may not {operation} it."
+    hint = "The operator's file of property protections says who may."

@@ -81,6 +81,15 @@ class ImagesSection(Section):
         (), description="Ids of certificates that this site trusts, in the key store or at the key manager."
     )
 
+    property_protections: Path | None = Field(
+        None,
+        description="File that says who may change which image properties of volumes, as Glance's file of that "
+        "name; unset: whoever may change the volume. A name that no section of it fits can not be changed.",
+    )
+    property_protections_by: Literal["roles", "policies"] = Field(
+        "roles", description="What the lines of that file name: roles, or rules of the policy."
+    )
+
     @model_validator(mode="after")
     def _has_glance(self) -> ImagesSection:
         if self.service == "glance" and self.glance is None:

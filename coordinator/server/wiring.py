@@ -35,7 +35,8 @@ from coordinator.fleet.reconciler import Reconciler
 from coordinator.identity.local import LocalIdentity
 from coordinator.identity.policy import Policy
 from coordinator.identity.strategies import authenticator
-from coordinator.images.client import ImageClient, LocalImages
+from coordinator.images.client import ImageClient
+from coordinator.images.protections import Protections
 from coordinator.keys.depository import Depository
 from coordinator.keys.store import KeyStore
 from coordinator.operations.cache_keeper import CacheKeeper
@@ -43,13 +44,13 @@ from coordinator.operations.completions import Completions
 from coordinator.operations.compute_service import ComputeService
 from coordinator.operations.engine import Engine
 from coordinator.operations.homecoming import Homecoming
-from coordinator.operations.image_cache import ImageCache, Owner
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.registry import workflows
 from coordinator.operations.signatures import Signatures
 from coordinator.scheduler.placement import Scheduler
 from coordinator.server.errors import PortTaken
 from coordinator.server.housekeeping import Housekeeper
+from coordinator.server.images import ImageParts, image_parts
 from coordinator.server.roots import SharedTokenKeys
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.start import Opened
@@ -57,14 +58,12 @@ from coordinator.state import issues
 from coordinator.state.issues import Issue
 
 if TYPE_CHECKING:
-    from coordinator.images.certificates import CertificateManager
     from coordinator.notifications.delivery import Delivery
     from coordinator.notifications.event import Sink
     from coordinator.server.capacity import Capacity
 
 log = get_logger(__name__)
-_IMAGES = web.AppKey("images", ImageClient)
-_SIGNATURES = web.AppKey("signatures", Signatures)
+_IMAGES = web.AppKey("images", ImageParts)
 
 
 @dataclass(slots=True)
@@ -172,7 +171,6 @@ class Coordinator:
         await self.listener.close()
         await self.directory.close()
         await self.app[_IMAGES].close()
-        await self.app[_SIGNATURES].close()
         self.identity.close()
         if self.compute is not None:
             await self.compute.close()
@@ -204,12 +202,12 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     directory = Directory(tls)
     reconciler = Reconciler(opened.db)
     streams = ImageStreams(opened.db, tls)
-    compute, completions, images = _compute(settings), Completions(opened.db), _images(settings, opened)
+    policy = _policy(settings)
+    compute, completions, images = _compute(settings), Completions(opened.db), image_parts(settings, opened, policy)
     completions.follow()
-    cache = _cache(settings, opened)
     known = workflows(
         opened.keys, streams, scheduler=Scheduler(settings.scheduler), compute=compute, completions=completions,
-        login=images.login, cache=cache,
+        login=images.client.login, cache=images.cache,
     )  # fmt: skip
     owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
     membership = Membership(opened.db, owner, socket.gethostname()[:255], RELEASE)
@@ -224,18 +222,16 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     )
     identity = LocalIdentity(opened.db, opened.tokens, settings.identity)
     depository = _depository(settings, opened)
-    signatures = Signatures(opened.db, opened.keys, settings.images, _certificates(settings))
-    known_to_some = {ComputeService: ComputeService(compute) if compute is not None else None, Depository: depository}
     services = Services(
         db=opened.db,
-        policy=_policy(settings),
+        policy=policy,
         authenticator=authenticator(identity),
         settings=settings.api,
         others={
             Engine: engine,
             KeyStore: opened.keys,
             ImageStreams: streams,
-            ImageClient: images,
+            ImageClient: images.client,
             Directory: directory,
             Poller: poller,
             Reconciler: reconciler,
@@ -245,50 +241,29 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
             CoordinatorSettings: settings,
             ResourceFilters: _filters(settings),
             Completions: completions,
-            Signatures: signatures,
-            **{kind: one for kind, one in known_to_some.items() if one is not None},
+            Signatures: images.signatures,
+            **_perhaps(compute, depository, images.protections),
         },
     )
     app = make_app(_served(settings), services, Hooks(crashed=_crashed(opened)))
-    app[_IMAGES], app[_SIGNATURES] = images, signatures
+    app[_IMAGES] = images
     return Coordinator(
         settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute,
-        _told(settings, opened, membership), depository, _keeper(cache, engine),
+        _told(settings, opened, membership), depository, images.keeper(engine),
     )  # fmt: skip
 
 
-def _cache(settings: CoordinatorSettings, opened: Opened) -> ImageCache:
-    section = settings.images
-    project = section.internal_project
-    return ImageCache(opened.db, Owner(project, section.internal_user) if project is not None else None)
-
-
-def _keeper(cache: ImageCache, engine: Engine) -> CacheKeeper | None:
-    """Who deletes what leaves the cache; nobody where nothing is cached."""
-    if cache.owner is None:
-        return None
-    keeper = CacheKeeper(engine, cache.owner)
-    cache.left = keeper.stir
-    return keeper
+def _perhaps(
+    compute: Compute | None, depository: Depository | None, protections: Protections | None
+) -> dict[type, object]:
+    """What not every site has."""
+    service = ComputeService(compute) if compute is not None else None
+    return {type(one): one for one in (service, depository, protections) if one is not None}
 
 
 def _policy(settings: CoordinatorSettings) -> Policy:
     file, scoped = settings.identity.policy_file, settings.identity.enforce_scope
     return Policy.from_file(file, scoped=scoped) if file else Policy.builtin(scoped=scoped)
-
-
-def _images(settings: CoordinatorSettings, opened: Opened) -> ImageClient:
-    """Who keeps the images. A Glance is called as the user that this service has at the Keystone."""
-    glance = settings.images.glance
-    if settings.images.service == "catalog" or glance is None:
-        return LocalImages(opened.db)
-    from coordinator.identity.service_user import ServiceUser
-    from coordinator.images.glance import Glance
-
-    if glance.auth == "none":
-        return Glance(glance, opened.db)
-    assert settings.identity.keystone is not None, "the settings see to it"
-    return Glance(glance, opened.db, ServiceUser(settings.identity.keystone))
 
 
 def _served(settings: CoordinatorSettings) -> Iterable[Resource]:
@@ -348,19 +323,6 @@ def _depository(settings: CoordinatorSettings, opened: Opened) -> Depository | N
     assert settings.identity.keystone is not None, "the settings see to it"
     manager = Barbican(section, ServiceUser(settings.identity.keystone))
     return Depository(opened.db, opened.keys, manager, section.interval_s)
-
-
-def _certificates(settings: CoordinatorSettings) -> CertificateManager | None:
-    """Where certificates of signed images lie, beside the sealed store."""
-    section = settings.keys.barbican
-    if section is None:
-        return None
-    from coordinator.identity.service_user import ServiceUser
-    from coordinator.images.certificates import CertificateManager, Place
-
-    assert settings.identity.keystone is not None, "the settings see to it"
-    place = Place(section.endpoint, section.interface, section.region, section.timeout_s)
-    return CertificateManager(place, ServiceUser(settings.identity.keystone))
 
 
 def _filters(settings: CoordinatorSettings) -> ResourceFilters:

@@ -16,6 +16,8 @@ from coordinator.api.route import Resource, action, get
 from coordinator.api.v3.volume_connections import mine
 from coordinator.api.v3.volumes import removed
 from coordinator.images import info
+from coordinator.images.protections import Asking, Protections
+from coordinator.images.protections import Operation as Operation_
 from coordinator.keys.depository import Depository
 from coordinator.keys.store import KeyStore
 from coordinator.operations import completions, retype_volume
@@ -201,17 +203,37 @@ def _open_to_users(keys: Iterable[str]) -> None:
         raise BadRequest(reason=f"Image metadata {', '.join(kept)} can not be changed: the site itself sets it.")
 
 
+def _unprotected(call: Call, operation: Operation_, key: str) -> None:
+    protections = call.services.find(Protections)
+    if protections is not None:
+        protections.check(Asking(call.context.principal.roles, call.may), operation, key)
+
+
 async def set_image(call: Call) -> dict[str, Any]:
     values = call.valid(ImageMetadata).metadata
     _open_to_users(values)
-    found = await call.services.db.write(lambda conn: metadata.merge(conn, "volume-image", mine(conn, call).id, values))
-    return {"metadata": found}
+
+    def change(conn: Connection) -> dict[str, str]:
+        volume_id = mine(conn, call).id
+        known = metadata.read(conn, "volume-image", volume_id)
+        for key, value in values.items():
+            if known.get(key) != value:
+                _unprotected(call, "update" if key in known else "create", key)
+        return metadata.merge(conn, "volume-image", volume_id, values)
+
+    return {"metadata": await call.services.db.write(change)}
 
 
 async def unset_image(call: Call) -> None:
     key = call.valid(ImageKey).key
     _open_to_users((key,))
-    if not await call.services.db.write(lambda conn: metadata.remove(conn, "volume-image", mine(conn, call).id, key)):
+
+    def change(conn: Connection) -> bool:
+        volume_id = mine(conn, call).id
+        _unprotected(call, "delete", key)
+        return metadata.remove(conn, "volume-image", volume_id, key)
+
+    if not await call.services.db.write(change):
         raise NotFound(noun="Image metadata key", id=key)
 
 
