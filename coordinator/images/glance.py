@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import aiohttp
@@ -18,6 +20,7 @@ from coordinator.state.database import Database
 
 _DIGESTS = frozenset({"sha256", "sha512"})
 _MOST_BYTES = 1 << 22
+_VOLUME = re.compile(r"cinder://(?:[A-Za-z0-9_.-]+/)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 # What Glance itself says of an image; all else is its owner's properties.
 _OWN = frozenset(
     {
@@ -59,9 +62,19 @@ class Glance(ImageClient):
         status, found = await self._call("GET", f"/v2/images/{image_id}", token)
         if status != 200 or not is_id(str(found.get("id", ""))):
             raise NoSuchImage(id=image_id)
-        described = self.describe(found)
+        described = replace(self.describe(found), backing=await self._backing(found))
         await self._db.read(lambda conn: catalog.check_key(conn, described, caller.project_id))
         return described
+
+    async def _backing(self, found: Mapping[str, Any]) -> tuple[str, ...]:
+        """Volumes that the image's locations name; users may not see those, this site's own login may."""
+        if "cinder" not in self._settings.direct_url_schemes:
+            return ()
+        if "locations" not in found and self._user is not None:
+            _, found = await self._call("GET", f"/v2/images/{found['id']}", await self.login())
+        places = [each.get("url") for each in found.get("locations") or () if isinstance(each, Mapping)]
+        named = (_VOLUME.fullmatch(str(url)) for url in (*places, found.get("direct_url")))
+        return tuple(dict.fromkeys(match[1] for match in named if match is not None))
 
     def describe(self, found: Mapping[str, Any]) -> ImageInfo:
         """An answer of Glance as volumes see the image."""

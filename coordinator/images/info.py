@@ -41,7 +41,8 @@ class ImageInfo:
 
     `url` is set for an image of a service outside of the site, its address there; `needs_login` when only a login
     gives its bytes. `digest` is (algorithm, hex digits) over its bytes. `proof` is None where nothing is verified.
-    `version` changes with its data and with what is said of it.
+    `version` changes with its data and with what is said of it. `backing` are volumes that, so its service says,
+    hold its data as they are.
     """
 
     id: str
@@ -65,6 +66,7 @@ class ImageInfo:
     properties: Mapping[str, str] = field(default_factory=dict)
     proof: Proof | None = None
     version: str | None = None
+    backing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,11 @@ class GlanceSettings(Section):
         None, description="Certificates that vouch for an https address; default: the system's."
     )
     timeout_s: float = Field(20.0, gt=0, description="Seconds after which a Glance that does not answer is away.")
+    direct_url_schemes: tuple[Literal["cinder"], ...] = Field(
+        (),
+        description="Locations of images that are used without asking Glance for the data: `cinder` clones raw images "
+        "whose data are a volume of this site, in the same pool and of the image's owner.",
+    )
 
     @field_validator("url")
     @classmethod

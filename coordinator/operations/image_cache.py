@@ -3,7 +3,7 @@
 What is kept belongs to a project of the site's own and counts to no quota. The operation that finds nothing fills it
 by a job of its own; others that want the same image meanwhile wait for that and clone, so that an image is fetched
 once. Whoever may not see an image was refused before any of this; encrypted volumes never share a key, so they
-neither fill nor use it.
+neither fill nor use it. An image whose data already are a volume in the same pool is cloned from that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from coordinator.operations.image_source import Login, image_source, late_login
 from coordinator.operations.volume_calls import volume_row
 from coordinator.operations.workflow import JobCall, Result
 from coordinator.scheduler.claims import claim, release
-from coordinator.state import events, image_cache, operations, volumes
+from coordinator.state import events, image_cache, metadata, operations, volumes
 from coordinator.state.database import Database
 from coordinator.state.image_cache import Limits
 from coordinator.state.operations import Operation
@@ -86,6 +86,9 @@ class ImageCache:
 
         None: the volume is made of the image itself.
         """
+        backing = self._backing(conn, operation)
+        if backing is not None:
+            return {"hit": backing}
         offer = operation.results["place"].get("cache")
         if offer is None or _was_not_kept(operation):
             return None
@@ -109,6 +112,33 @@ class ImageCache:
     def take_after_all(self, conn: Connection, operation: Operation) -> Result | None:
         """The same after the wait; who finds it busy once more goes without."""
         return self.take(conn, operation) if is_busy(operation) else None
+
+    def _backing(self, conn: Connection, operation: Operation) -> str | None:
+        """A volume that is the image's data, where the image's owner is known to own it: a location proves nothing.
+
+        Signed images are never taken from there, since nobody would have verified the bytes.
+        """
+        image = operation.args.get("image") or {}
+        if not image.get("backing") or (image.get("proof") or {}).get("signature") or operation.attempt("clone") > 1:
+            return None
+        row = volume_row(conn, operation)
+        if row.encryption_format is not None:
+            return None
+        for volume_id in image["backing"]:
+            held = volumes.with_any_state(conn, volume_id)
+            if held is None or held.deleted or held.status != "available" or held.encryption_format is not None:
+                continue
+            here = (held.host_id, held.pool_id) == (row.host_id, row.pool_id) and held.size <= row.size
+            if here and self._is_owned(conn, held, image["owner"]):
+                return volume_id if isinstance(volume_id, str) else None
+        return None
+
+    def _is_owned(self, conn: Connection, held: Row[Any], owner: str) -> bool:
+        """By the image's owner, or by this site, which has noted for whom."""
+        if held.project_id == owner:
+            return bool(owner)
+        ours = self.owner is not None and held.project_id == self.owner.project_id
+        return ours and metadata.read(conn, "volume", held.id).get("image_owner") == owner
 
     def _room(
         self, conn: Connection, operation: Operation, offer: dict[str, Any], kept: list[Row[Any]]

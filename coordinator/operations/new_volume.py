@@ -237,6 +237,8 @@ def image_args(image: ImageInfo) -> dict[str, Any]:
         told |= {"url": image.url, "needs_login": image.needs_login, "digest": image.digest}
     if image.version is not None and _size_is_known(image):
         told |= {"version": image.version, "least": smallest(image)}
+    if image.backing and (image.disk_format, image.container_format) == ("raw", "bare") and not image.encrypted:
+        told |= {"backing": list(image.backing), "owner": image.owner}
     if image.proof is not None:
         told["proof"] = asdict(image.proof)
     return told

@@ -185,8 +185,10 @@ async def test_certificates_are_read_with_their_readers_own_rights(cloud: Cloud)
     one, bob = holder("signer"), cloud.token("bob")
 
     def stored(kind: str, data: bytes, content: str, token: str) -> str:
-        body = {"secret_type": kind, "payload": data.decode(), "payload_content_type": content}
-        if content != "text/plain":
+        body = {"secret_type": kind, "payload_content_type": content}
+        if content == "text/plain":
+            body["payload"] = data.decode()
+        else:
             body |= {"payload": base64.b64encode(data).decode(), "payload_content_encoding": "base64"}
         ref: str = cloud.server.call("POST", "/secrets", body, token=token)["secret_ref"]
         return ref.rpartition("/")[2]
