@@ -118,6 +118,10 @@ def use(site: Site, passphrase: bytes, symmetric: bytes, wrong: bytes) -> None:
     api.post(f"/v3/volumes/{volume}/action", retype)
     api.settle(120)
     assert api.volume(volume)["volume_type"] == other_type
+    api.post(f"/brickyard/v1/volumes/{again}/rekey", {})
+    api.settle()
+    assert api.volume(again)["status"] == "available"
+    adopt(site, secret_type, symmetric, wrong)
     # What fails: a wrong secret, bodies that are refused, a type without encryption.
     misfit = api.image("wrong", "qcow2", first, secret=key("passphrase", wrong), decrypt_size=size)
     failed = api.create_volume("failed", volume_type=secret_type, imageRef=misfit)
@@ -131,6 +135,30 @@ def use(site: Site, passphrase: bytes, symmetric: bytes, wrong: bytes) -> None:
     api.get("/v3/messages")
     api.get("/brickyard/v1/operations?all_projects=true")
     api.get("/brickyard/v1/keys")
+
+
+def adopt(site: Site, secret_type: str, symmetric: bytes, wrong: bytes) -> None:
+    """A volume that somebody else encrypted: with a key that does not open it, and with the one that does."""
+    api, folder = site.api, site.layout.volumes(site.volume_host) / "unmanaged"
+    file = folder / "theirs"
+    file.touch()
+    os.truncate(file, 8 << 20)
+    argv = ["cryptsetup", "luksFormat", "--batch-mode", "--disable-locks", "--type", "luks1", "--key-file", "-"]
+    subprocess.run([*argv, "--pbkdf-force-iterations", "1000", file], input=symmetric.hex().encode(), check=True)
+    os.chown(file, folder.stat().st_uid, folder.stat().st_gid)
+    pools = [one["name"] for one in api.get("/v3/scheduler-stats/get_pools")["pools"]]
+    pool = next(name for name in pools if name.startswith(site.volume_host))
+    for value, status in ((wrong, "error_managing"), (symmetric, "available")):
+        given = {**key("symmetric", value), "name": "registered"}
+        key_id = api.post("/brickyard/v1/keys", {"key": given})["key"]["id"]
+        ref = {"source-name": "theirs", "encryption-key-id": key_id}
+        body = {"volume": {"host": pool, "ref": ref, "name": status, "volume_type": secret_type}}
+        made = api.post("/v3/manageable_volumes", body)["volume"]["id"]
+        api.settle()
+        assert api.volume(made)["status"] == status
+        if status != "available":
+            api.delete(f"/v3/volumes/{made}")
+            api.settle()
 
 
 def bundle(site: Site) -> dict[str, bytes]:

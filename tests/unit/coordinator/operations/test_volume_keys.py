@@ -308,10 +308,19 @@ async def test_a_rekey_that_an_agent_does_not_know_or_can_not_do_changes_nothing
         after = await rekeyed(here, row)
         assert (after.status, after.encryption_key_id) == ("error", row.encryption_key_id)
         assert "LUKS" in after.attention
-        moved.rename(file)
-        assert opens(file, key)
         newest, *_ = await here.db.read(operations.listing)
         assert await kept(here) == {row.encryption_key_id, newest.args["key_id"]}, "nobody knew which one it is"
+        # It is back, with its new key in it, and the undo is tried again.
+        moved.rename(file)
+        new = await here.db.read(lambda conn: here.keys.get(conn, newest.args["key_id"]))
+        with file.open("r+b") as out:
+            slots.rekey(out.fileno(), Secret("passphrase", key), Secret(new.type, new.value), iterations=1000)
+        await here.engine.retry(newest.id)
+        ended = await here.engine.wait(newest.id, 30)
+        assert ended is not None
+        assert ended.state == "failed"
+        assert opens(file, key)
+        assert await kept(here) == {row.encryption_key_id}
 
 
 @pytest.mark.parametrize("killed", ["before", "both", "after"])
