@@ -8,7 +8,7 @@ is raised, by deriving from `Temporary` or `Permanent`; only the engines retry.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 _registry: dict[str, type[BrickyardError]] = {}
@@ -42,6 +42,14 @@ class BrickyardError(Exception):
     def remedy(self) -> str:
         """What to do next, filled like the sentence; may be empty."""
         return self.hint.format_map(_Lenient(self.context))
+
+    def translated(self, translate: Callable[[str], str]) -> tuple[str, str]:
+        """Sentence and hint in another language; in ours where its catalogue can not be filled in."""
+        try:
+            values = _Lenient(self.context)
+            return translate(self.sentence).format_map(values), (self.hint and translate(self.hint)).format_map(values)
+        except (ValueError, IndexError, AttributeError, TypeError):
+            return str(self), self.remedy
 
     def to_body(self) -> dict[str, Any]:
         """The form that travels: code, status, message, hint, context, retry_after (seconds or None)."""
@@ -122,6 +130,10 @@ class Remote(BrickyardError):
 
     def __str__(self) -> str:
         return str(self.context.get("body", {}).get("message", "The other side failed."))
+
+    def translated(self, translate: Callable[[str], str]) -> tuple[str, str]:
+        """What the other side said, as it is."""
+        return str(self), self.remedy
 
     @property
     def remedy(self) -> str:

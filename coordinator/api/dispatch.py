@@ -27,6 +27,7 @@ from coordinator.api.errors import (
 )
 from coordinator.api.faults import Unexpected, fault
 from coordinator.api.known import refusal
+from coordinator.api.languages import Languages
 from coordinator.api.metrics import observe
 from coordinator.api.proxies import Proxies
 from coordinator.api.route import V3, Resource, Route
@@ -66,6 +67,7 @@ class Dispatcher:
         self._hooks = hooks
         self._is_project = re.compile(services.settings.project_id_regex).fullmatch
         self._validation = services.settings.response_validation
+        self._languages = Languages(services.settings.locale_dir)
         self._proxies = Proxies(services.settings.trusted_proxies)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -75,7 +77,7 @@ class Dispatcher:
             try:
                 response = await self._serve(request, state)
             except BrickyardError as error:
-                response = fault(error, request.path)
+                response = fault(error, request.path, self._languages.best(request.headers.get("Accept-Language")))
                 self._challenge(error, request, response)
                 if response.status >= 500:
                     _log.error("a request failed", route=state.label, status=response.status, exc_info=error)
@@ -187,7 +189,7 @@ class Dispatcher:
                 await self._hooks.crashed(Crash(state.request_id, state.label, error))
             except Exception as second:  # noqa: BLE001 - the first error matters more
                 _log.error("the issue could not be recorded", exc_info=second)
-        return fault(Unexpected(), request.path)
+        return fault(Unexpected(), request.path, self._languages.best(request.headers.get("Accept-Language")))
 
     def _challenge(self, error: BrickyardError, request: web.Request, response: web.Response) -> None:
         if isinstance(error, Unauthorized):

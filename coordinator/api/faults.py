@@ -9,6 +9,7 @@ from aiohttp import web
 
 from agent.base.errors import BrickyardError
 from coordinator.api.answers import encoded
+from coordinator.api.languages import Translate
 
 _NAMES = {
     400: "badRequest",
@@ -38,10 +39,11 @@ class Unexpected(BrickyardError):
     hint = ""
 
 
-def fault(error: BrickyardError, path: str) -> web.Response:
+def fault(error: BrickyardError, path: str, translate: Translate | None = None) -> web.Response:
     """The answer for an error on `path`: Block Storage, Identity (`/identity`), Image or our own form."""
     status = error.status if 400 <= error.status < 600 else 500
-    message = " ".join(part for part in (str(error).strip(), error.remedy.strip()) if part)
+    sentence, hint = (str(error), error.remedy) if translate is None else error.translated(translate)
+    message = " ".join(part for part in (sentence.strip(), hint.strip()) if part)
     retry_after = getattr(error, "retry_after", None)
     headers = {}
     if retry_after is None and status == 413:
@@ -51,7 +53,7 @@ def fault(error: BrickyardError, path: str) -> web.Response:
     if path.startswith("/identity"):
         body: dict[str, Any] = {"error": {"code": status, "message": message, "title": _TITLES.get(status, "Error")}}
     elif path.startswith("/brickyard"):
-        body = {"error": {**error.to_body(), "status": status}}
+        body = {"error": {**error.to_body(), "status": status, "message": sentence, "hint": hint}}
     else:
         inner: dict[str, Any] = {"code": status, "message": message}
         if retry_after is not None and status in {413, 429}:

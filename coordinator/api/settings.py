@@ -60,6 +60,11 @@ class ApiSettings(Section):
     resource_filters_file: Path | None = Field(
         None, description="JSON file of the filters that users may use, by resource; default: the built-in choice."
     )
+    locale_dir: Path = Field(
+        Path("/usr/share/locale"),
+        description="Folder of catalogues (`LANGUAGE/LC_MESSAGES/brickyard.mo`) in whose languages errors are told to "
+        "callers who ask for one (`Accept-Language`).",
+    )
     max_body: int = Field(114688, ge=1024, description="The longest request body that is read, in bytes.")
     sync_timeout: float = Field(180.0, gt=0, description="Seconds that a synchronous call waits for its operation.")
 

@@ -13,10 +13,12 @@ from coordinator.api.errors import BadRequest
 from coordinator.api.paging import flag
 from coordinator.api.resource_filters import ResourceFilters
 from coordinator.api.route import Resource, get
+from coordinator.scheduler.factors import factors
 from coordinator.scheduler.pool import of_row
 from coordinator.scheduler.specs import lacking
 from coordinator.state import fleet, services, types
 
+_FACTORS = 1  # brickyard 1.1
 _UPDATED = "2016-01-01T00:00:00+00:00"
 _EXTENSIONS = {
     "os-admin-actions": ("AdminActions", "Reset states, force deletions."),
@@ -67,9 +69,12 @@ async def _pools(call: Call) -> dict[str, Any]:
     for row in rows:
         if not row.present or wanted.get("name", row.id) != row.id:
             continue
-        told = of_row(row).capabilities
+        pool = of_row(row)
+        told = pool.capabilities
         if lacking(told, specs) is None:
             found.append(_pool(row, told) if detail else {"name": row.id})
+            if detail and call.brickyard >= _FACTORS:
+                found[-1]["capacity_factors"] = factors(pool)
     return {"pools": found}
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, update
 from agent.wire.results import ratio_in_force
 from coordinator.scheduler import specs
 from coordinator.scheduler.errors import NoPool
+from coordinator.scheduler.factors import factors
 from coordinator.scheduler.placement import Scheduler
 from coordinator.scheduler.pool import GIB, Pool
 from coordinator.scheduler.request import Hints, Request
@@ -225,3 +226,28 @@ def test_a_filter_that_is_left_out_does_not_count(db: Database) -> None:
     host(db, "a", 100)
     free = Scheduler(SchedulerSettings(filters=("CapacityFilter",)))
     assert put(db, Request(GIB, extra_specs={"media": "tape"}), free).host_id == "a"
+
+
+def test_the_figures_that_are_shown_are_those_that_decide() -> None:
+    thick, thin = factors(pool(total=1000, free=900, reserved_percent=5, provisioned=100, ratio=2.0, **BOTH))
+    assert thick == {
+        "provisioned_type": "thick", "total_capacity": 1000, "free_capacity": 900, "reserved_capacity": 50,
+        "total_reserved_available_capacity": 950, "max_over_subscription_ratio": None, "total_available_capacity": 950,
+        "provisioned_capacity": 100, "calculated_free_capacity": 850, "virtual_free_capacity": 850,
+        "free_percent": 89.47, "provisioned_ratio": 0.11,
+    }  # fmt: skip
+    assert (thin["total_available_capacity"], thin["calculated_free_capacity"]) == (1900, 1800)
+    assert (thin["virtual_free_capacity"], thin["free_percent"], thin["provisioned_ratio"]) == (1700, 94.74, 0.05)
+    assert thin["max_over_subscription_ratio"] == 2.0
+
+
+@pytest.mark.parametrize("figures", [{}, THIN, BOTH, {**BOTH, "total": 0, "free": 0}, {**THIN, "provisioned": 999}])
+def test_what_is_shown_as_free_fits_and_no_more(figures: dict[str, Any]) -> None:
+    shown = pool(**{"ratio": 3.0, "free": 70, "reserved_percent": 10, **figures})
+    for each in factors(shown):
+        wants_thick = each["provisioned_type"] == "thick"
+        most = int(each["virtual_free_capacity"] * GIB)
+        assert shown.why_full(most, wants_thick) is None
+        assert shown.why_full(most + 1, wants_thick) is not None
+    assert [each["provisioned_type"] for each in factors(pool(**THIN))] == ["thin"]
+    assert [each["provisioned_type"] for each in factors(pool())] == ["thick"]
