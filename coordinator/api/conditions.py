@@ -71,7 +71,7 @@ def ids(column: ColumnElement[Any], since: int = 0) -> Filter:
 
 def time(name: str, column: ColumnElement[Any], since: int = 0) -> Filter:
     """`gt:TIME,lt:TIME`; whole seconds are compared, so that `eq` can hold."""
-    return Filter(lambda value: time_condition(column, name, value), since)
+    return Filter(lambda value: time_condition(column, name, value), since, quiet=True)
 
 
 def pairs(name: str, table: Table, column: str, owner: ColumnElement[str], since: int = 0) -> Filter:

@@ -24,7 +24,7 @@ Means = Callable[[str], ColumnElement[bool]]
 @dataclass(frozen=True, slots=True)
 class Filter:
     """`means` turns the value into a condition, or raises BadRequest. `since` is a minor of 3.N; what tells of the site
-    (`inside`) is for administrators at every version.
+    (`inside`) is for administrators at every version; before `since` it is unknown, or passed over (`quiet`).
 
     `narrows` says how few rows its index finds among everybody's, and in one project: 0 is none, a project is 2. SQLite
     does not know which of several is the best; so where another one narrows more, `beside` is the condition, which
@@ -36,6 +36,7 @@ class Filter:
     inside: bool = False
     narrows: tuple[int, int] = (0, 0)
     beside: Means | None = None
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ class Asked:
 def ask(call: Call, listing: Listing, *, lenient: bool = False) -> Asked:
     """Read the query of a list call; raises BadRequest (400) for what can not be understood or is not allowed, or where
     the call is `lenient` drops filters that the caller may not use."""
-    given = paging.filters(call, _allowed(call, listing), listing.own, lenient=lenient)
+    early = [name for name, wanted in listing.filters.items() if wanted.quiet and call.version < wanted.since]
+    given = paging.filters(call, _allowed(call, listing), (*listing.own, *early), lenient=lenient)
     project = given.pop("project_id", None) or given.pop("tenant_id", None)
     given.pop("tenant_id", None)
     counting = listing.counted and paging.wants_count(call)

@@ -292,6 +292,7 @@ async def test_lists(tmp_path: Path) -> None:
         assert await found("all_tenants=1", who="other") == []
         assert await found("created_at=gt:2020-01-01T00:00:00,lt:2090-01-01T00:00:00") == ids[:2]
         assert await found("created_at=lt:2020-01-01T00:00:00") == []
+        assert await found("created_at=lt:2020-01-01T00:00:00", version=59) == ids[:2]
         assert await found("colour=red", version=30) == ids[:2]
         for query in ("colour=red", "limit=-1", "limit=x", "sort=colour", "sort=size:up", "bootable=maybe",
                       "metadata=[1]", "created_at=gt:never", "sort=size&sort_key=id", "with_count=maybe"):  # fmt: skip
