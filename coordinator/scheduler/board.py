@@ -23,6 +23,7 @@ _FRESH_S = 1.0
 _SHARE = 20  # reading takes at most this part of the time
 _MOST_QUEUES, _MOST_ENTRIES = 256, 400_000
 _CHUNK = 500
+_NEARLY = 0.9
 _FROM = pools.join(hosts, hosts.c.id == pools.c.host_id)
 _OF_HOST: tuple[ColumnElement[Any], ...] = (
     hosts.c.reachable, hosts.c.enabled, hosts.c.availability_zone, hosts.c.disabled_reason,
@@ -66,7 +67,22 @@ class _Queue:
         if len(self.heap) > 2 * len(self.members) + _CHUNK:
             self.fill(list(self.members.values()))
 
-    def best(self) -> Pool | None:
+    def best(self, count: int) -> list[Pool]:
+        """The first one, and up to `count` in all that have nearly as much to spare."""
+        found: list[Pool] = []
+        taken: list[tuple[int, str]] = []
+        while len(found) < count and (pool := self._top()) is not None:
+            if found and -self.heap[0][0] < -taken[0][0] * _NEARLY:
+                break
+            found.append(pool)
+            # What is behind it may be an entry of the same pool.
+            while self.heap and self.heap[0][1] == pool.id:
+                taken.append(heapq.heappop(self.heap))
+        for entry in taken:
+            heapq.heappush(self.heap, entry)
+        return found
+
+    def _top(self) -> Pool | None:
         while self.heap:
             told, pool_id = self.heap[0]
             pool = self.members.get(pool_id)
@@ -120,20 +136,26 @@ class Board:
         pool.volumes += 1
 
     def gave(self, pool: Pool, size: int) -> None:
-        """What `took` noted did not come about. Who has more to spare now than its queue knows is read anew."""
+        """What `took` noted did not come about: the pool has more to spare now than the queues know."""
         pool.provisioned -= size
         pool.volumes -= 1
-        self._stamps.pop(pool.id, None)
+        for queue in self._queues.values():
+            queue.judge(pool)
 
-    def roomiest(self, allowed: Callable[[Pool], bool], *, thick: bool, key: object) -> Pool | None:
-        """The allowed pool with most to spare, in the time of a heap; `key` names the set of allowed pools."""
+    def roomiest(
+        self, allowed: Callable[[Pool], bool], *, thick: bool, key: object, count: int = 1
+    ) -> list[Pool]:
+        """The allowed pool with most to spare, in the time of a heap; `key` names the set of allowed pools.
+
+        Behind it up to `count` in all that are nearly as good.
+        """
         queue = self._queues.get(key)
         if queue is None:
             if len(self._queues) >= _MOST_QUEUES or len(self._queues) * len(self._pools) > _MOST_ENTRIES:
                 self._queues.clear()
             queue = self._queues[key] = _Queue(allowed, thick)
             queue.fill(self.pools)
-        return queue.best()
+        return queue.best(count)
 
     def _read_light(self, rows: Sequence[Row[Any]]) -> list[str]:
         """Take over what was promised; the pools of which more must be read."""

@@ -5,9 +5,26 @@ The condition is the table of `coordinator.scheduler.pool`, checked on the row a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Connection, and_, bindparam, case, exists, not_, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Connection,
+    String,
+    and_,
+    any_,
+    bindparam,
+    case,
+    exists,
+    func,
+    not_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from coordinator.state.tables.fleet import hosts, pools
@@ -30,11 +47,28 @@ _FITS = (
     _by_kind(_USABLE * pools.c.max_over_subscription, _USABLE) >= _PROMISED,
     _by_kind(_PHYSICAL * pools.c.max_over_subscription, _PHYSICAL) >= _MORE,
 )
-_MINE = (pools.c.id == bindparam("wanted"), pools.c.present, not_(pools.c.disabled))
+_USED = (pools.c.present, not_(pools.c.disabled))
+_MINE = (pools.c.id == bindparam("wanted"), *_USED)
 _OPEN = exists().where(hosts.c.id == pools.c.host_id, hosts.c.enabled, hosts.c.reachable)
 _CLUSTER = pools.c.cluster_name
 _CLAIM = update(pools).where(*_MINE, *_FITS).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
 _PLACE = update(pools).where(*_MINE, *_FITS, _OPEN).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
+# Of several that are as good, one that nobody is changing just now: waiting for a row costs more than the difference.
+_ANY_OF = bindparam("any_of", type_=ARRAY(String))
+_FREE = (
+    select(pools.c.id)
+    .where(pools.c.id == any_(_ANY_OF), *_USED, *_FITS, _OPEN)
+    .order_by(func.array_position(_ANY_OF, pools.c.id))
+    .limit(1)
+    .with_for_update(skip_locked=True, key_share=True)
+    .scalar_subquery()
+)
+_PLACE_FREE = (
+    update(pools)
+    .where(pools.c.id == _FREE, *_USED, *_FITS)
+    .values(provisioned_bytes=_PROMISED)
+    .returning(pools.c.id, _CLUSTER)
+)
 _LESS = {"provisioned_bytes": case((_LEFT > 0, _LEFT), else_=0)}
 _RELEASE = update(pools).where(pools.c.id == bindparam("wanted")).values(**_LESS).returning(_CLUSTER)
 # Other hosts that serve the same space: what is promised of it is promised for all of them.
@@ -53,6 +87,19 @@ def claim(conn: Connection, pool_id: str, more: int, *, thick: bool = False) -> 
 def claim_new(conn: Connection, pool_id: str, more: int, *, thick: bool = False) -> bool:
     """Promise `more` bytes to something new: the host must also answer and take new volumes."""
     return _claimed(conn, _PLACE, pool_id, more, thick)
+
+
+def claim_any(conn: Connection, pool_ids: Sequence[str], more: int, *, thick: bool = False) -> str | None:
+    """`claim_new` in the first of these pools that nobody else is claiming from now; None when there is none.
+
+    For a database that has several writers; who gets None may still be let in by `claim_new`, which waits.
+    """
+    row = conn.execute(_PLACE_FREE, {"any_of": list(pool_ids), "more": more, "thick": thick}).one_or_none()
+    if row is None:
+        return None
+    if row.cluster_name is not None:
+        conn.execute(_CLAIM_THERE, {**_shared(row.cluster_name, row.id), "more": more})
+    return str(row.id)
 
 
 def _claimed(conn: Connection, statement: ReturningUpdate[Any], pool_id: str, more: int, thick: bool) -> bool:

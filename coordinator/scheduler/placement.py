@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from coordinator.scheduler import filters, specs, weighers
 from coordinator.scheduler.board import Board, read_pool
-from coordinator.scheduler.claims import claim_new
+from coordinator.scheduler.claims import claim_any, claim_new
 from coordinator.scheduler.errors import NoPool, PoolsAway
 from coordinator.scheduler.pool import Pool
 from coordinator.scheduler.request import Hints, Request
 from coordinator.scheduler.settings import SchedulerSettings
+from coordinator.state.locks import beside_others
 
 _MAX_NAMED = 20
+_SPREAD = 16
 _CAPACITY = "CapacityFilter"
 _NO_HINTS = Hints()
 
@@ -48,21 +50,25 @@ class Scheduler:
 
         PoolsAway when a host that does not answer is all that is missing.
         """
-        # The claim waits for whoever has the pool's row; who has it may be waiting for this lock.
         with self._lock:
             self.board.refresh(conn)
-            proposed = self._candidates(request)[:1]
-            for pool in proposed:
-                self.board.took(pool, request.device_bytes)
-        for pool in proposed:
-            if self._claims(conn, pool, request):
-                return _placed(pool)
-        # The board may be a second old: what it refused, or the database did, is looked at anew, one by one.
+            proposed = self._candidates(request, _SPREAD if beside_others(conn) else 1)
+            if proposed:
+                self.board.took(proposed[0], request.device_bytes)
+        # Outside of the lock: the claim waits for whoever has the pool's row, who may be waiting for the lock.
+        claimed = self._claimed(conn, proposed, request)
+        if proposed and claimed is not proposed[0]:
+            with self._lock:
+                self.board.gave(proposed[0], request.device_bytes)
+                if claimed is not None:
+                    self.board.took(claimed, request.device_bytes)
+        return _placed(claimed) if claimed is not None else self._place_anew(conn, request)
+
+    def _place_anew(self, conn: Connection, request: Request) -> Placement:
+        """The board may be a second old: what it refused, or the database did, is looked at anew, one by one."""
         with self._lock:
-            for pool in proposed:
-                self.board.gave(pool, request.device_bytes)
             self.board.refresh(conn, now=True)
-            candidates = self._candidates(request, all_of_them=True)
+            candidates = self._candidates(request, None)
         for pool in candidates:
             if self._claims(conn, pool, request):
                 with self._lock:
@@ -77,21 +83,36 @@ class Scheduler:
             self.board.refresh(conn, now=True)
             return {pool.id: self._refusal(pool, request) for pool in self.board.pools}
 
+    def _claimed(self, conn: Connection, proposed: Sequence[Pool], request: Request) -> Pool | None:
+        """The pool that has room for it, of these; where all are being changed one of them is waited for."""
+        if len(proposed) > 1:
+            thick = proposed[0].thick_for(request.wants_thick)
+            alike = {pool.id: pool for pool in proposed if pool.thick_for(request.wants_thick) == thick}
+            won = claim_any(conn, list(alike), request.device_bytes, thick=thick)
+            if won is not None:
+                return alike[won]
+            proposed = [self._dice.choice(proposed)]
+        return next((pool for pool in proposed if self._claims(conn, pool, request)), None)
+
     @staticmethod
     def _claims(conn: Connection, pool: Pool, request: Request) -> bool:
         return claim_new(conn, pool.id, request.device_bytes, thick=pool.thick_for(request.wants_thick))
 
-    def _candidates(self, request: Request, *, all_of_them: bool = False) -> list[Pool]:
-        if not all_of_them and self._is_plain(request):
+    def _candidates(self, request: Request, count: int | None) -> list[Pool]:
+        """Best first: all that fit, or the best one, which up to `count` that are nearly as good may come behind."""
+        if count is not None and self._is_plain(request):
             key = (request.availability_zone, request.wants_thick, tuple(sorted(request.extra_specs.items())))
             best = self.board.roomiest(
-                lambda pool: self._static_refusal(pool, request) is None, thick=request.wants_thick, key=key
+                lambda pool: self._static_refusal(pool, request) is None,
+                thick=request.wants_thick,
+                key=key,
+                count=count,
             )
-            return [best] if best is not None and best.room(request.wants_thick) >= request.device_bytes else []
+            return [pool for pool in best if pool.room(request.wants_thick) >= request.device_bytes]
         fitting = [pool for pool in self.board.pools if self._refusal(pool, request) is None]
-        if self._lottery:
-            return weighers.drawn(fitting, request, self._weights, self._dice)
-        return weighers.ordered(fitting, request, self._weights)
+        drawn = weighers.drawn(fitting, request, self._weights, self._dice) if self._lottery else None
+        found = drawn if drawn is not None else weighers.ordered(fitting, request, self._weights)
+        return found if count is None else found[:1]
 
     def _is_plain(self, request: Request) -> bool:
         """Whether room alone decides among pools whose other rules do not depend on this one volume."""
