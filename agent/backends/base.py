@@ -43,6 +43,7 @@ class PoolState:
     image_cache: bool = False
     image_cache_max_gib: int = 0
     image_cache_max_count: int = 0
+    foreign_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

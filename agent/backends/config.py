@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from agent.base.config import Section
 from agent.host.lvm import is_plain_name, parsed_name
+from agent.wire.results import pool_address
 
 
 class PlacementSection(Section):
@@ -38,12 +40,24 @@ class PlacementSection(Section):
     )
     image_cache_max_gib: int = Field(0, ge=0, description="Most GiB of images kept; 0: no limit.")
     image_cache_max_count: int = Field(0, ge=0, description="Most images kept; 0: no limit.")
+    pools: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Several pools of one back end: [backends.NAME.pools.POOL] holds what is different there, at least "
+        "the place. One called like the back end has the volumes that this had before it had pools.",
+    )
     filter_function: str = Field("", description="Expression that is true for volumes that may be placed here.")
     goodness_function: str = Field("", description="Expression from 0 to 100: how well a volume fits here.")
 
     def placement(self) -> dict[str, Any]:
         """The same, by the names of `PoolState`."""
-        return {name: getattr(self, name) for name in PlacementSection.model_fields}
+        return {name: getattr(self, name) for name in PlacementSection.model_fields if name != "pools"}
+
+    @field_validator("pools")
+    @classmethod
+    def _flat(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if value:
+            raise ValueError("a pool has no pools of its own")
+        return value
 
 
 class FolderConfig(PlacementSection):
@@ -126,6 +140,26 @@ class SmbBackendConfig(FolderConfig):
 
 
 ShareConfig = NfsBackendConfig | SmbBackendConfig
+
+
+def by_pool(tables: Any) -> Any:
+    """The tables of back ends, with one `BACKEND#POOL` for each pool of those that have several.
+
+    What a pool does not say its back end's table says, own words included.
+    """
+    if not isinstance(tables, Mapping):
+        return tables
+    found: dict[str, Any] = {}
+    for name, table in tables.items():
+        pools = table.get("pools") if isinstance(table, Mapping) else None
+        if not isinstance(pools, Mapping) or not all(isinstance(pool, Mapping) for pool in pools.values()) or not pools:
+            found[name] = table
+            continue
+        common = {key: value for key, value in table.items() if key != "pools"}
+        for pool, own in pools.items():
+            words = {**common.get("capabilities", {}), **own.get("capabilities", {})}
+            found[pool_address(name, pool)] = {**common, **own, **({"capabilities": words} if words else {})}
+    return found
 
 
 def _driver(value: Any) -> str:

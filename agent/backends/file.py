@@ -83,10 +83,10 @@ class FileBackend:
         """The one pool: what the file system has; promised bytes without a scan, unless others promise too."""
         if self._config.cluster_name is not None:
             await self._call(self._inventory)
-        total, free = await self._call(self._capacity)
+        (total, free), foreign = await self._call(self._capacity), await self._call(self._foreign)
         return PoolState(
             name=self._name, driver="file", total_bytes=total, free_bytes=free, allocated_bytes=self._promised,
-            byte_granular=True, thin=True, reflink=self._reflink, **self._config.placement(),
+            byte_granular=True, thin=True, reflink=self._reflink, foreign_bytes=foreign, **self._config.placement(),
         )  # fmt: skip
 
     async def create(self, volume_id: str, device_bytes: int, work: Work | None = None) -> None:
@@ -333,6 +333,9 @@ class FileBackend:
     def _capacity(self) -> tuple[int, int]:
         found = os.fstatvfs(self._root_fd)
         return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+
+    def _foreign(self) -> int:
+        return sum(held.device_bytes for held in self._unmanaged.held("volume"))
 
     def _may_promise(self, more: int) -> None:
         total, free = self._capacity()

@@ -55,6 +55,16 @@ class Space:
     def _half_made(self) -> int:
         return sum(volume.lv_size for part, _, volume in self.ours() if part == "partial")
 
+    @property
+    def foreign(self) -> int:
+        """What others have made in the same space, their snapshots not counted."""
+        if self.pool is None:
+            ours_here = sum(volume.lv_size for _, _, volume in self.ours())
+            return max(0, self.group.size - self.group.free - ours_here)
+        ours = {volume.lv_name for _, _, volume in self.ours()}
+        others = (volume for volume in self.group.volumes if volume.pool_lv == self.config.pool)
+        return sum(other.lv_size for other in others if other.lv_name not in ours and not other.origin)
+
     def state(self, since: int = 0) -> PoolState:
         """What the scheduler is told; `since`: bytes that were promised after the report."""
         pool = self.pool
@@ -66,6 +76,7 @@ class Space:
             total_bytes=total,
             free_bytes=max(0, free),
             allocated_bytes=self.promised + since,
+            foreign_bytes=self.foreign,
             byte_granular=True,
             thin=pool is not None,
             thick=pool is None,
@@ -103,9 +114,10 @@ class Space:
                 raise PoolNearlyFull(backend=self.backend, percent=percent, part=part, mark=mark)
         total = pool.lv_size
         free = int(total * (1 - (pool.data_percent or 0.0) / 100))
-        ratio = ratio_in_force(config.max_over_subscription, total=total, free=free, promised=self.promised)
+        promised = self.promised + self.foreign
+        ratio = ratio_in_force(config.max_over_subscription, total=total, free=free, promised=promised)
         limit = int((total - total * config.reserved_percent // 100) * ratio)
-        promised = self.promised + self._half_made + since
+        promised += self._half_made + since
         if promised + more > limit:
             raise OverSubscribed(backend=self.backend, allocated=promised, limit=limit, need=more)
 

@@ -57,7 +57,7 @@ def explain(
     known = known_keys(model)
     found: list[tuple[int, Problem]] = []
     for error in failure.errors(include_url=False):
-        parts = _parts(raw, error["loc"], error["type"] == "missing")
+        parts = _parts(raw, _as_written(raw, error["loc"]), error["type"] == "missing")
         problem, remedy = _words(error, parts, known)
         line = _line(lines, parts)
         where = _set_origin(origins, parts) or (f"{path}:{line}" if path else "the defaults")
@@ -112,6 +112,24 @@ def _split(dotted: str) -> Parts:
         name, place = next(iter(place.items()))
         parts.append(name)
     return tuple(parts)
+
+
+def _as_written(raw: Mapping[str, Any], loc: Sequence[int | str]) -> list[int | str]:
+    """With the table that was meant where the one of `NAME#POOL` was put together: the pool's own, or that of NAME."""
+    written: list[int | str] = []
+    place: Any = raw
+    for depth, item in enumerate(loc):
+        name, _, pool = str(item).partition("#")
+        table = place.get(name) if isinstance(place, Mapping) else None
+        pools = table.get("pools") if isinstance(table, Mapping) else None
+        own = pools.get(pool or name) if isinstance(pools, Mapping) else None
+        rest = loc[depth + 1 :]
+        if isinstance(own, Mapping) and table is not None:
+            common = not any(key in own for key in rest) and any(key in table for key in rest)
+            return [*written, name, *(() if common else ("pools", pool or name)), *rest]
+        written.append(item)
+        place = place.get(item) if isinstance(place, Mapping) else None
+    return written
 
 
 def _parts(raw: Mapping[str, Any], loc: Sequence[int | str], missing: bool) -> Parts:

@@ -6,10 +6,11 @@ import ipaddress
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from agent.backends.config import BackendConfig, FileBackendConfig, FolderConfig, LvmBackendConfig
+from agent.backends.config import BackendConfig, FileBackendConfig, FolderConfig, LvmBackendConfig, by_pool
 from agent.base.config import Section
 from agent.base.errors import Invalid
 from agent.base.ids import checked_name
@@ -83,7 +84,7 @@ class PrivsepSection(Section):
 
 
 class AgentSettings(Section):
-    """Everything that an agent is told. `backends` are by name; a name is part of `host@backend#pool`."""
+    """Everything that an agent is told. `backends` are by name (`BACKEND#POOL` where one has several pools)."""
 
     agent: AgentSection = Field(default_factory=AgentSection, description="The host and its ports.")
     backends: dict[str, BackendConfig] = Field(
@@ -98,11 +99,19 @@ class AgentSettings(Section):
     log: LogConfig = Field(default_factory=LogConfig, description="Log lines.", json_schema_extra=RELOADED)
     testing: TestingConfig = Field(default_factory=TestingConfig, description="Only for tests.")
 
+    @field_validator("backends", mode="before")
+    @classmethod
+    def _by_pool(cls, value: Any) -> Any:
+        return by_pool(value)
+
     @field_validator("backends")
     @classmethod
     def _names(cls, value: dict[str, BackendConfig]) -> dict[str, BackendConfig]:
         for name in value:
-            _plain_name(name, "back end")
+            backend, several, pool = name.partition("#")
+            _plain_name(backend, "back end")
+            if several:
+                _plain_name(pool, "pool")
         return value
 
     @model_validator(mode="after")

@@ -81,7 +81,7 @@ class Views:
             keeps_images=self.keeps_images,
             capabilities=known.capabilities,
             job_kinds=self.runner.kinds,
-            backends=tuple(sorted({*self.services.backends, *self.services.away})),
+            backends=tuple(sorted({name.partition("#")[0] for name in (*self.services.backends, *self.services.away)})),
         )
 
     async def _initiator_name(self, known: hostfacts.Facts) -> str | None:
@@ -99,7 +99,11 @@ class Views:
     async def pools(self) -> list[Pool]:
         if self._pools is None or time.monotonic() - self._pools[0] > _POOLS_S:
             found = [
-                Pool(backend=name, **{**asdict(state), "protocols": self._protocols(state.protocols)})
+                Pool(
+                    **asdict(state)
+                    | {"protocols": self._protocols(state.protocols)}
+                    | {"backend": name.partition("#")[0], "name": name.partition("#")[2] or state.name}
+                )
                 for name, backend in self.services.backends.items()
                 for state in await _pools_of(backend)
             ]

@@ -15,6 +15,8 @@ from pydantic import (
 
 UUID = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+PoolAddress = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}(#[A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$")]
+"""A back end, with the pool where it has several: `fast`, `fast#p1`."""
 Bytes = Annotated[int, Field(ge=0, le=1 << 62)]
 Protocol = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
 """Name of a transport between hosts: `iscsi`, `nvme-tcp`, …; a host refuses one that it has no connector for."""

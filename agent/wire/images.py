@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from agent.wire.basis import UUID, Bytes, Name, Wire
+from agent.wire.basis import UUID, Bytes, Name, PoolAddress, Wire
 
 
 class Checksum(Wire):
@@ -122,7 +122,7 @@ class ImageFromVolume(Wire):
     """Send the bytes of a volume, as they lie there, to the store that `transfer` names."""
 
     kind: Literal["image.from_volume"] = "image.from_volume"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     image_id: UUID
     transfer: TransferRef
@@ -132,7 +132,7 @@ class ImageUpload(Wire):
     """Send the bytes of a volume, as they lie there, into an image of a Glance that waits for them."""
 
     kind: Literal["image.upload"] = "image.upload"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     image_id: UUID
     service: ImageService

@@ -19,6 +19,7 @@ from agent.wire.basis import (
     Fabric,
     FabricPort,
     Name,
+    PoolAddress,
     Portal,
     Protocol,
     Wire,
@@ -96,7 +97,7 @@ class WantedExport(Wire):
 
 class VolumeCreate(Wire):
     kind: Literal["volume.create"] = "volume.create"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     size_bytes: Bytes
     encryption: LuksFormat | None = None
@@ -110,7 +111,7 @@ class VolumeClone(Wire):
     """
 
     kind: Literal["volume.clone"] = "volume.clone"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     size_bytes: Bytes
     source_volume_id: UUID | None = None
@@ -129,7 +130,7 @@ class VolumeFromImage(Wire):
     """Secrets: `image` (when the image is encrypted) and `volume` (when `encryption` is given)."""
 
     kind: Literal["volume.from_image"] = "volume.from_image"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     size_bytes: Bytes
     image: ImageSource
@@ -140,7 +141,7 @@ class VolumeReimage(Wire):
     """An image as the new content of a volume that is there. Secrets as for `volume.from_image`."""
 
     kind: Literal["volume.reimage"] = "volume.reimage"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     size_bytes: Bytes
     image: ImageSource
@@ -154,7 +155,7 @@ class VolumeRecrypt(Wire):
     """
 
     kind: Literal["volume.recrypt"] = "volume.recrypt"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     size_bytes: Bytes
     encrypted: bool = False
@@ -165,13 +166,13 @@ class VolumeRekey(Wire):
     """Let the secret `volume` alone open a volume that `source` opens; from every state in between, and back again."""
 
     kind: Literal["volume.rekey"] = "volume.rekey"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
 
 
 class VolumeExtend(Wire):
     kind: Literal["volume.extend"] = "volume.extend"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     size_bytes: Bytes
     encrypted: bool = False
@@ -179,20 +180,20 @@ class VolumeExtend(Wire):
 
 class VolumeDelete(Wire):
     kind: Literal["volume.delete"] = "volume.delete"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
 
 
 class SnapshotCreate(Wire):
     kind: Literal["snapshot.create"] = "snapshot.create"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     snapshot_id: UUID
 
 
 class SnapshotDelete(Wire):
     kind: Literal["snapshot.delete"] = "snapshot.delete"
-    backend: Name
+    backend: PoolAddress
     snapshot_id: UUID
 
 
@@ -200,7 +201,7 @@ class SnapshotsDelete(Wire):
     """Several snapshots of one back end; one that can not be removed does not keep the others."""
 
     kind: Literal["snapshots.delete"] = "snapshots.delete"
-    backend: Name
+    backend: PoolAddress
     snapshot_ids: tuple[UUID, ...]
 
 
@@ -208,7 +209,7 @@ class VolumeRevert(Wire):
     """Give a volume the content of its snapshot, which has the same size."""
 
     kind: Literal["volume.revert"] = "volume.revert"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     snapshot_id: UUID
     size_bytes: Bytes
@@ -221,7 +222,7 @@ class VolumeAdopt(Wire):
     """
 
     kind: Literal["volume.adopt"] = "volume.adopt"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     source_name: str = Field(min_length=1, max_length=255)
     device_bytes: Bytes
@@ -238,13 +239,13 @@ class VolumeRelease(Wire):
     """Let a volume go with its data."""
 
     kind: Literal["volume.release"] = "volume.release"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
 
 
 class SnapshotAdopt(Wire):
     kind: Literal["snapshot.adopt"] = "snapshot.adopt"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     snapshot_id: UUID
     source_name: str = Field(min_length=1, max_length=255)
@@ -253,7 +254,7 @@ class SnapshotAdopt(Wire):
 
 class SnapshotRelease(Wire):
     kind: Literal["snapshot.release"] = "snapshot.release"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     snapshot_id: UUID
 
@@ -265,7 +266,7 @@ class AttachmentApply(Wire):
     """
 
     kind: Literal["attachment.apply"] = "attachment.apply"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     generation: Generation
     wanted: tuple[WantedAttachment, ...] = ()
@@ -298,7 +299,7 @@ class ExportApply(Wire):
     """
 
     kind: Literal["export.apply"] = "export.apply"
-    backend: Name
+    backend: PoolAddress
     volume_id: UUID
     generation: Generation
     wanted: tuple[WantedExport, ...] = ()

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from agent.wire.basis import PoolAddress
 from agent.wire.jobs import UUID, Bytes, Checksum, Connection, Endpoint, Generation, LuksFormat, Name, Protocol, Wire
 
 
@@ -56,7 +57,7 @@ class ReleasedResult(Wire):
 class ForeignItem(Wire):
     """One row of `GET /v1/foreign`: what a back end could adopt; `reason` says why it is not safe to."""
 
-    backend: Name
+    backend: PoolAddress
     kind: Literal["volume", "snapshot"]
     name: str
     size_bytes: Bytes
@@ -118,7 +119,9 @@ class ResizedResult(Wire):
 class Pool(Wire):
     """`name` is the pool part of `host@backend#pool`.
 
-    `total_bytes` and `free_bytes` are physical and contain what is reserved. `thin` and `thick` may both be true.
+    `total_bytes` and `free_bytes` are physical and contain what is reserved; `allocated_bytes` is what the back end's
+    own things were made with, `foreign_bytes` what others carved out of the same space. `thin` and `thick` may both be
+    true.
     `capabilities` are the operator's own words, which volume types can ask for. Hosts whose pools have the same
     `cluster_name`, back end and name serve the same volumes.
     """
@@ -146,6 +149,12 @@ class Pool(Wire):
     image_cache: bool = False
     image_cache_max_gib: int = 0
     image_cache_max_count: int = 0
+    foreign_bytes: Bytes = 0
+
+
+def pool_address(backend: str, pool: str | None) -> str:
+    """How jobs name where a volume lies. A pool called like its back end is the only one, or the first it had."""
+    return backend if pool in {None, "", backend} else f"{backend}#{pool}"
 
 
 _AUTO_START, _GIB = 20.0, 1 << 30
@@ -199,7 +208,7 @@ class Report(Wire):
 class InventoryVolume(Wire):
     """One thing that a back end holds, for the reconciler (`GET /v1/inventory`)."""
 
-    backend: Name
+    backend: PoolAddress
     kind: Literal["volume", "snapshot", "image", "leftover"]
     id: str
     device_bytes: Bytes
@@ -211,7 +220,7 @@ class HostAttachment(Wire):
 
     attachment_id: UUID
     volume_id: UUID
-    backend: Name
+    backend: PoolAddress
     generation: Generation
     device: str
     raw_device: str
@@ -231,7 +240,7 @@ class HostExport(Wire):
 
     attachment_id: UUID
     volume_id: UUID
-    backend: Name
+    backend: PoolAddress
     generation: Generation
     protocol: Protocol
     initiator: Endpoint

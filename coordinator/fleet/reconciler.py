@@ -26,6 +26,7 @@ from coordinator.state.tables.images import images
 from coordinator.state.tables.operations import operations
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
+from coordinator.state.volumes import backend_of
 
 CODES = (
     "backend.away",
@@ -41,6 +42,7 @@ CODES = (
     "image.missing-data",
     "image.orphan",
 )
+
 _BUSY = VOLUME.transient | {"deleted"}
 _CHUNK = 500
 Held = dict[tuple[str, str], InventoryVolume]
@@ -155,7 +157,7 @@ def _volumes(conn: Connection, host_id: str, held: Held, away: Mapping[str, str]
     rows = conn.execute(select(volumes).where(volumes.c.host_id == host_id, ~volumes.c.deleted))
     found = []
     for row in rows:
-        if row.status in _BUSY or row.status.startswith("error") or row.backend in away:
+        if row.status in _BUSY or row.status.startswith("error") or backend_of(row) in away:
             continue
         item = held.get(("volume", row.id))
         if item is None:
@@ -170,14 +172,14 @@ def _volumes(conn: Connection, host_id: str, held: Held, away: Mapping[str, str]
 
 def _snapshots(conn: Connection, host_id: str, held: Held, away: Mapping[str, str]) -> list[Issue]:
     query = (
-        select(snapshots, volumes.c.backend)
+        select(snapshots, volumes.c.backend, volumes.c.pool)
         .join(volumes, volumes.c.id == snapshots.c.volume_id)
         .where(volumes.c.host_id == host_id, ~snapshots.c.deleted, snapshots.c.status == "available")
     )
     return [
         _missing("snapshot", row, host_id)
         for row in conn.execute(query)
-        if ("snapshot", row.id) not in held and row.backend not in away
+        if ("snapshot", row.id) not in held and backend_of(row) not in away
     ]
 
 

@@ -6,6 +6,7 @@ None when the operation has ended. Nothing here waits or talks to a host.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,10 +76,22 @@ def _store(conn: Connection, operation: Operation, **values: Any) -> Operation:
     )
 
 
+class StepRefused(Exception):
+    """A step raised where nothing keeps what it wrote apart: the transaction is to be made again with savepoints."""
+
+
 def advance(
-    conn: Connection, workflow: Workflow, operation: Operation, done: tuple[str, dict[str, Any] | None] | None = None
+    conn: Connection,
+    workflow: Workflow,
+    operation: Operation,
+    done: tuple[str, dict[str, Any] | None] | None = None,
+    *,
+    hopeful: bool = False,
 ) -> tuple[Operation, Next | None]:
-    """Go forward after `done` (a job step's name and result). A failing local step turns the operation to undoing."""
+    """Go forward after `done` (a job step's name and result). A failing local step turns the operation to undoing.
+
+    `hopeful` saves the savepoints, which are most of the statements of a short step; raises StepRefused.
+    """
     if done is not None:
         operation = _mark(operation, done[0], state="done", result=done[1])
     for step in workflow.steps:
@@ -90,7 +103,7 @@ def advance(
             operation = _mark(operation, step.name, state="done", result=None)
             continue
         try:
-            with savepoint(conn):
+            with nullcontext() if hopeful else savepoint(conn):
                 if isinstance(step, JobStep):
                     call = step.call(conn, operation)
                     if call is not None:
@@ -102,6 +115,8 @@ def advance(
                 else:
                     result = step.run(conn, operation)
         except BrickyardError as error:
+            if hopeful:
+                raise StepRefused from error
             attempt, retry_after = operation.attempt(step.name), getattr(error, "retry_after", None)
             if isinstance(step, JobStep) or retry_after is None or attempt >= MAX_ATTEMPTS:
                 return fail(conn, workflow, operation, step.name, error)

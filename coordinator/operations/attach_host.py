@@ -20,6 +20,7 @@ from coordinator.state import attachments, clusters, fleet, messages, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move, move_if
+from coordinator.state.volumes import backend_of
 
 
 class NotOurs(Conflict):
@@ -185,7 +186,7 @@ def _apply(conn: Connection, keys: KeyStore, operation: Operation, *, generation
     kept = [row for row in others if row.attach_status == "attached"]
     mine = [attachments.get(conn, args["attachment_id"])] if wanted else []
     job = AttachmentApply(
-        backend=volume.backend,
+        backend=backend_of(volume),
         volume_id=volume.id,
         generation=Generation.model_validate(args["generations"][generation]),
         wanted=tuple(

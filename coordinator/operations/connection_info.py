@@ -11,12 +11,13 @@ from agent.wire.jobs import Connection as Reached
 from coordinator.keys.store import KeyStore
 from coordinator.operations.exports import chap_secret
 from coordinator.state import qos_limits
+from coordinator.state.volumes import backend_of
 
 
 def local(conn: Connection, volume: Row[Any], attachment_id: str, mode: str) -> dict[str, Any]:
     """On the volume's own host. The device's path is the agent's own: it is made by attaching there."""
-    place = {"host": volume.host_id, "backend": volume.backend, "format": "raw"}
-    return {"driver_volume_type": "local", **place, **_common(conn, volume, attachment_id, mode)}
+    where = {"host": volume.host_id, "backend": backend_of(volume), "format": "raw"}
+    return {"driver_volume_type": "local", **where, **_common(conn, volume, attachment_id, mode)}
 
 
 def remote(conn: Connection, volume: Row[Any], attachment: Row[Any], reached: Reached) -> dict[str, Any]:

@@ -11,12 +11,16 @@ from agent.base.errors import BrickyardError
 from agent.base.ids import new_id
 from agent.wire.jobs import SnapshotCreate, SnapshotDelete
 from coordinator.keys.store import KeyStore
+from coordinator.operations import fitting, sizes
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
 from coordinator.quota import limits
+from coordinator.scheduler.errors import NoPool
+from coordinator.scheduler.placement import Scheduler
 from coordinator.state import messages, snapshots, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import enter, move, move_if
+from coordinator.state.volumes import backend_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +77,40 @@ def remove_call(conn: Connection, operation: Operation) -> JobCall | None:
     snapshot, volume = snapshot_call(conn, operation)
     if volume.host_id is None:
         return None
-    return JobCall(volume.host_id, SnapshotDelete(backend=volume.backend, snapshot_id=snapshot.id))
+    return JobCall(volume.host_id, SnapshotDelete(backend=backend_of(volume), snapshot_id=snapshot.id))
 
 
-def workflow() -> Workflow:
+def workflow(scheduler: Scheduler) -> Workflow:
     """Version 1 of the workflow."""
+
+    def make(conn: Connection, operation: Operation) -> JobCall | None:
+        return _make(conn, scheduler, operation)
+
     return Workflow(
         kind="create_snapshot",
         version=1,
-        steps=(JobStep("make", _make, undo=remove_call),),
+        steps=(JobStep("make", make, undo=remove_call),),
         finished=_finished,
         failed=_failed,
         attention=_attention,
     )
 
 
-def _make(conn: Connection, operation: Operation) -> JobCall | None:
+def _make(conn: Connection, scheduler: Scheduler, operation: Operation) -> JobCall | None:
     snapshot, volume = snapshot_call(conn, operation)
-    args = SnapshotCreate(backend=volume.backend, volume_id=volume.id, snapshot_id=snapshot.id)
+    # Asked once: a job that was given out may have made it by now.
+    if volume.pool_id is not None and "host" not in operation.steps.get("make", {}):
+        _check_fits(conn, scheduler, volume)
+    args = SnapshotCreate(backend=backend_of(volume), volume_id=volume.id, snapshot_id=snapshot.id)
     return JobCall(volume.host_id, args)
+
+
+def _check_fits(conn: Connection, scheduler: Scheduler, volume: Row[Any]) -> None:
+    """Raises NoPool. A snapshot may grow to its volume's size; nothing is claimed, as hosts tell what it takes."""
+    size = volume.device_bytes or sizes.usable_bytes(volume.size)
+    reason = scheduler.unfit(conn, fitting.about(conn, volume, "create_snapshot", size, type_id=volume.volume_type_id))
+    if reason is not None:
+        raise NoPool(reasons=f"{volume.pool_id} {reason}")
 
 
 def _finished(conn: Connection, operation: Operation) -> None:

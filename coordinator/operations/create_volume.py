@@ -20,7 +20,7 @@ from agent.wire.jobs import (
 )
 from coordinator.images.errors import SignatureNotVerified
 from coordinator.keys.store import KeyStore
-from coordinator.operations import hints, members, sizes
+from coordinator.operations import fitting, hints, members, sizes
 from coordinator.operations.image_cache import (
     NOT_KEPT,
     SOURCE_GONE,
@@ -45,11 +45,11 @@ from coordinator.operations.volume_calls import delete_call, key_secret, luks_fo
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, WaitStep, Workflow
 from coordinator.scheduler.claims import release
 from coordinator.scheduler.placement import Scheduler
-from coordinator.scheduler.request import Request
-from coordinator.state import messages, types, volumes
+from coordinator.state import messages, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import move, move_if
+from coordinator.state.volumes import backend_of
 
 
 def workflow(
@@ -98,7 +98,7 @@ def _clone_cached(conn: Connection, operation: Operation) -> JobCall | None:
     if cached is None:
         return None
     size = sizes.usable_bytes(row.size)
-    job = VolumeClone(backend=row.backend, volume_id=row.id, size_bytes=size, source_volume_id=cached)
+    job = VolumeClone(backend=backend_of(row), volume_id=row.id, size_bytes=size, source_volume_id=cached)
     return JobCall(row.host_id, job)
 
 
@@ -177,14 +177,11 @@ def needs_attention(conn: Connection, operation: Operation, reason: str) -> None
 def _place(conn: Connection, scheduler: Scheduler, operation: Operation) -> Result:
     row = volume_row(conn, operation)
     claimed = sizes.claimed_bytes(row.size, row.encryption_format)
-    specs = types.extra_specs(conn, row.volume_type_id) if row.volume_type_id else {}
-    request = Request(
-        device_bytes=claimed,
+    request = replace(
+        fitting.about(conn, row, "create_volume", claimed, type_id=row.volume_type_id),
         availability_zone=operation.args.get("az"),
         pool_id=operation.args.get("pool_id"),
-        extra_specs=specs,
         hints=hints.resolved(conn, row.project_id, operation.args.get("hints") or {}),
-        volume={"size": row.size, "name": row.name or "", "project_id": row.project_id},
     )
     chosen = scheduler.place(conn, request)
     where = members.spread(conn, chosen, row.id, fixed=request.pool_id is not None)
@@ -204,7 +201,7 @@ def _unplace(conn: Connection, operation: Operation) -> None:
 def _make_args(conn: Connection, operation: Operation, row: Row[Any]) -> JobArgs:
     usable = sizes.usable_bytes(row.size)
     encryption = luks_format(row)
-    common: dict[str, Any] = {"backend": row.backend, "volume_id": row.id, "size_bytes": usable}
+    common: dict[str, Any] = {"backend": backend_of(row), "volume_id": row.id, "size_bytes": usable}
     if row.image_id is not None:
         return VolumeFromImage(**common, image=image_source(conn, operation), encryption=encryption)
     if row.snapshot_id is not None or row.source_volid is not None:

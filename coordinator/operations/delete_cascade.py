@@ -21,6 +21,7 @@ from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Workflo
 from coordinator.state import messages, snapshots, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
+from coordinator.state.volumes import backend_of
 
 _BEFORE_VOLUME = frozenset({"snapshots", "settle", "check"})
 
@@ -87,7 +88,10 @@ def _snapshots(conn: Connection, operation: Operation) -> JobCall | None:
     row = volume_row(conn, operation)
     if row.host_id is None:
         return None
-    return JobCall(row.host_id, SnapshotsDelete(backend=row.backend, snapshot_ids=operation.args["snapshots"]))
+    return JobCall(
+        row.host_id,
+        SnapshotsDelete(backend=backend_of(row), snapshot_ids=operation.args["snapshots"]),
+    )
 
 
 def _settle(conn: Connection, keys: KeyStore, operation: Operation) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from coordinator.operations.transports import auth_of
 from coordinator.operations.workflow import JobCall
 from coordinator.state import attachments
 from coordinator.state.operations import Operation
+from coordinator.state.volumes import backend_of
 
 AGAIN_ON = frozenset({"stale-generation"})
 """A newer set was told meanwhile: the step is done again with the set as it is then."""
@@ -44,7 +45,7 @@ def export_call(conn: Connection, keys: KeyStore, volume: Row[Any], *, without: 
         for row in rows
     )
     job = ExportApply(
-        backend=volume.backend,
+        backend=backend_of(volume),
         volume_id=volume.id,
         generation=attachments.next_generations(conn, volume.id, volume.host_id, 1)[0],
         wanted=wanted,

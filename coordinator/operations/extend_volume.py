@@ -15,17 +15,19 @@ from agent.wire.jobs import AttachmentResize, VolumeExtend
 from coordinator.compute.base import Compute
 from coordinator.compute.errors import ExtendNeedsCompute, ExtendNotTold
 from coordinator.keys.store import KeyStore
-from coordinator.operations import completions, sizes
+from coordinator.operations import completions, fitting, sizes
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.completions import Completions
 from coordinator.operations.volume_calls import volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, WaitStep, Workflow
 from coordinator.quota import limits
-from coordinator.scheduler.claims import claim, release
+from coordinator.scheduler.claims import release
 from coordinator.scheduler.errors import NoPool
+from coordinator.scheduler.placement import Scheduler
 from coordinator.state import attachments, messages, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
+from coordinator.state.volumes import backend_of
 
 
 def accept_extend(
@@ -51,7 +53,11 @@ def accept_extend(
 _LOCKED = frozenset({"backend.held-by-consumer"})
 
 
-def workflow(keys: KeyStore, compute: Compute | None, waiting: Completions | None) -> Workflow:
+def _claims(scheduler: Scheduler) -> LocalStep:
+    return LocalStep("claim", lambda conn, operation: _claim(conn, scheduler, operation), undo=_unclaim)
+
+
+def workflow(keys: KeyStore, scheduler: Scheduler, compute: Compute | None, waiting: Completions | None) -> Workflow:
     """Version 3 of the workflow: servers hear of it, or grow the volume themselves."""
 
     def follow(conn: Connection, operation: Operation) -> JobCall | None:
@@ -79,7 +85,7 @@ def workflow(keys: KeyStore, compute: Compute | None, waiting: Completions | Non
         kind="extend_volume",
         version=3,
         steps=(
-            LocalStep("claim", _claim, undo=_unclaim),
+            _claims(scheduler),
             JobStep("grow", _grow, answers=_LOCKED),
             LocalStep("choose", choose, undo=_unchoose),
             WaitStep("ask", ask, needed=_is_locked),
@@ -96,7 +102,7 @@ def workflow(keys: KeyStore, compute: Compute | None, waiting: Completions | Non
     )  # fmt: skip
 
 
-def workflow_v2(keys: KeyStore) -> Workflow:
+def workflow_v2(keys: KeyStore, scheduler: Scheduler) -> Workflow:
     """Version 2 of the workflow: a host that has the volume attached from elsewhere follows."""
 
     def follow(conn: Connection, operation: Operation) -> JobCall | None:
@@ -106,7 +112,7 @@ def workflow_v2(keys: KeyStore) -> Workflow:
         kind="extend_volume",
         version=2,
         steps=(
-            LocalStep("claim", _claim, undo=_unclaim),
+            _claims(scheduler),
             JobStep("grow", _grow),
             JobStep("follow", follow, gone_is_done=True),
         ),
@@ -116,12 +122,12 @@ def workflow_v2(keys: KeyStore) -> Workflow:
     )
 
 
-def workflow_v1() -> Workflow:
+def workflow_v1(scheduler: Scheduler) -> Workflow:
     """Version 1 of the workflow."""
     return Workflow(
         kind="extend_volume",
         version=1,
-        steps=(LocalStep("claim", _claim, undo=_unclaim), JobStep("grow", _grow)),
+        steps=(_claims(scheduler), JobStep("grow", _grow)),
         finished=_finished,
         failed=_failed,
         attention=_attention,
@@ -132,11 +138,12 @@ def _more(operation: Operation) -> int:
     return sizes.usable_bytes(operation.args["new_size"] - operation.args["old_size"])
 
 
-def _claim(conn: Connection, operation: Operation) -> dict[str, Any]:
+def _claim(conn: Connection, scheduler: Scheduler, operation: Operation) -> dict[str, Any]:
     row = volume_row(conn, operation)
-    more = _more(operation)
-    if row.pool_id is not None and not claim(conn, row.pool_id, more):
-        raise NoPool(reasons=f"{row.pool_id} has no room for {more >> 30} GiB more")
+    more, size = _more(operation), operation.args["new_size"]
+    if row.pool_id is not None:
+        asked = fitting.about(conn, row, "extend_volume", more, type_id=row.volume_type_id, size=size)
+        scheduler.claim_there(conn, asked)
     # A poll in the meantime sums up the rows anew: what is claimed must be in the row from now on.
     volumes.set_values(conn, row.id, device_bytes=_held(row) + more)
     return {"claimed": more}
@@ -157,7 +164,7 @@ def _held(row: Row[Any]) -> int:
 def _grow(conn: Connection, operation: Operation) -> JobCall | None:
     row = volume_row(conn, operation)
     args = VolumeExtend(
-        backend=row.backend,
+        backend=backend_of(row),
         volume_id=row.id,
         size_bytes=sizes.usable_bytes(operation.args["new_size"]),
         encrypted=row.encryption_format is not None,

@@ -17,12 +17,12 @@ class TooOld(Permanent):
     hint = "Upgrade it."
 
 
-async def foreign(engine: Engine, host_id: str, backend: str) -> list[Foreign]:
-    """Asks the host now; raises UnknownHost, TooOld, or why it does not answer."""
+async def foreign(engine: Engine, host_id: str, place: str) -> list[Foreign]:
+    """Of a back end (or one of its pools). Asks the host now; raises UnknownHost, TooOld, or why it does not answer."""
     client = engine.agents.client(host_id)
     if client is None:
         raise UnknownHost(host=host_id)
     try:
-        return [item for item in await client.foreign() if item.backend == backend]
+        return [item for item in await client.foreign() if item.backend == place]
     except NotFound:
         raise TooOld(host=host_id) from None

@@ -30,6 +30,7 @@ from coordinator.state.database import Database
 from coordinator.state.image_cache import Limits
 from coordinator.state.operations import Operation
 from coordinator.state.transition import enter, move, move_if
+from coordinator.state.volumes import backend_of
 
 log = get_logger(__name__)
 NOT_KEPT = frozenset({"backend.no-space", "backend.over-subscribed", "image.size"})
@@ -245,7 +246,7 @@ def fill(login: Login | None) -> Callable[[Connection, Operation], JobCall | Non
             return None
         row = volume_row(conn, operation)
         job = VolumeFromImage(
-            backend=row.backend,
+            backend=backend_of(row),
             volume_id=taken["fill"],
             size_bytes=sizes.usable_bytes(taken["size"]),
             image=image_source(conn, operation),
@@ -262,7 +263,7 @@ def empty(conn: Connection, operation: Operation) -> JobCall | None:
     row = volume_row(conn, operation)
     if entry is None or entry.ready or row.host_id is None:
         return None
-    return JobCall(row.host_id, VolumeDelete(backend=row.backend, volume_id=taken["fill"]))
+    return JobCall(row.host_id, VolumeDelete(backend=backend_of(row), volume_id=taken["fill"]))
 
 
 def verified(operation: Operation) -> bool:

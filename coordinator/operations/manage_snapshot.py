@@ -21,6 +21,7 @@ from coordinator.quota import limits
 from coordinator.state import messages, snapshots, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import enter, move, move_if
+from coordinator.state.volumes import backend_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def manage_workflow() -> Workflow:
 def _adopt(conn: Connection, operation: Operation) -> JobCall:
     snapshot, volume = snapshot_call(conn, operation)
     job = SnapshotAdopt(
-        backend=volume.backend,
+        backend=backend_of(volume),
         volume_id=volume.id,
         snapshot_id=snapshot.id,
         source_name=operation.args["source_name"],
@@ -117,7 +118,7 @@ def unmanage_workflow() -> Workflow:
 
 def _release(conn: Connection, operation: Operation) -> JobCall:
     snapshot, volume = snapshot_call(conn, operation)
-    job = SnapshotRelease(backend=volume.backend, volume_id=volume.id, snapshot_id=snapshot.id)
+    job = SnapshotRelease(backend=backend_of(volume), volume_id=volume.id, snapshot_id=snapshot.id)
     return JobCall(volume.host_id, job)
 
 

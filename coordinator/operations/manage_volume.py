@@ -16,18 +16,19 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations import sizes
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.delete_volume import VolumeHasSnapshots
-from coordinator.operations.retype_volume import NeedsMigration, is_multiattach
+from coordinator.operations.retype_volume import Means, is_multiattach
 from coordinator.operations.volume_calls import volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
 from coordinator.quota import limits
-from coordinator.scheduler import placement
 from coordinator.scheduler.claims import claim, release
 from coordinator.scheduler.errors import NoPool
+from coordinator.scheduler.request import Request
 from coordinator.state import default_types, fleet, messages, snapshots, types, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move, move_if
+from coordinator.state.volumes import backend_of
 
 NOT_ADOPTABLE = "backend.not-adoptable"
 
@@ -70,10 +71,8 @@ class ToManage:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def accept_manage(
-    conn: Connection, requester: Requester, keys: KeyStore, wanted: ToManage
-) -> tuple[Operation, Row[Any]]:
-    """Raises NotManageable, KeyNeeded, Invalid, NeedsMigration, NoPool (400), SecretNotFound (404), OverQuota (413)."""
+def accept_manage(conn: Connection, requester: Requester, means: Means, wanted: ToManage) -> tuple[Operation, Row[Any]]:
+    """Raises NotManageable, KeyNeeded, Invalid, NoPool (400), SecretNotFound (404), OverQuota (413)."""
     pool, found = wanted.pool, wanted.found
     if found.reason:
         raise NotManageable(noun="volume", name=found.name, where=pool.id, reason=found.reason)
@@ -82,15 +81,17 @@ def accept_manage(
     else:
         kind = default_types.needed(conn, requester.project_id, wanted.default_type)
     specs = types.extra_specs(conn, kind.id)
-    missing = placement.lacking(conn, pool.id, specs)
-    if missing is not None:
-        raise NeedsMigration(volume=found.name, type=kind.name, reason=f"{pool.id} {missing}")
     encrypted = _encrypted(conn, kind, wanted, multiattach=is_multiattach(specs))
     size = sizes.gib_for(found.size_bytes)
+    # Its space is taken already: it is promised whatever else is.
+    asked = Request(0, pool_id=pool.id, extra_specs=specs, purpose="manage_existing", volume={"size": size})
+    unfit = means.scheduler.unfit(conn, asked)
+    if unfit is not None:
+        raise NotManageable(noun="volume", name=found.name, where=pool.id, reason=f"its pool {unfit}")
     limits.check(conn, requester.project_id, kind.name, volumes=1, gigabytes=size, volume_size=size)
-    if not claim(conn, pool.id, found.size_bytes):
-        raise NoPool(reasons=f"{pool.id} has no room for {found.size_bytes} bytes more")
-    key_id = _own_key(conn, requester, keys, str(wanted.key_id)) if encrypted else None
+    if not claim(conn, pool.id, found.size_bytes, limited=False):
+        raise NoPool(reasons=f"{pool.id} is disabled, or its host does not tell of it")
+    key_id = _own_key(conn, requester, means.keys, str(wanted.key_id)) if encrypted else None
     row = enter(
         conn,
         "volume",
@@ -163,7 +164,7 @@ def manage_workflow(keys: KeyStore) -> Workflow:
 def _adopt(conn: Connection, keys: KeyStore, operation: Operation) -> JobCall:
     row, args = volume_row(conn, operation), operation.args
     job = VolumeAdopt(
-        backend=row.backend,
+        backend=backend_of(row),
         volume_id=row.id,
         source_name=args["source_name"],
         device_bytes=args["device_bytes"],
@@ -239,7 +240,7 @@ def _release(conn: Connection, operation: Operation) -> JobCall | None:
     row = volume_row(conn, operation)
     if row.host_id is None:
         return None
-    return JobCall(row.host_id, VolumeRelease(backend=row.backend, volume_id=row.id))
+    return JobCall(row.host_id, VolumeRelease(backend=backend_of(row), volume_id=row.id))
 
 
 def _released(conn: Connection, operation: Operation) -> None:

@@ -26,7 +26,7 @@ _OF_SNAPSHOT = (
 def spread(conn: Connection, chosen: Placement, volume_id: str, *, fixed: bool) -> dict[str, Any]:
     """Where a new volume lies: of a cluster, the member that serves it; `fixed` leaves it to the chosen one."""
     where = {"host_id": chosen.host_id, "backend": chosen.backend, "pool": chosen.pool, "pool_id": chosen.pool_id}
-    cluster = clusters.of_pool(conn, chosen.pool_id)
+    cluster = chosen.cluster
     if cluster is None:
         return where
     member = None if fixed else clusters.chosen(clusters.members(conn, cluster, chosen.pool, takes_new=True), volume_id)

@@ -15,16 +15,17 @@ from sqlalchemy import Connection, Row
 from agent.base.errors import BrickyardError
 from agent.wire.jobs import LuksFormat, VolumeRecrypt
 from coordinator.keys.store import KeyStore
-from coordinator.operations import sizes
+from coordinator.operations import fitting, sizes
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.encryption import PLAIN
 from coordinator.operations.volume_calls import SWITCH_UNCLEAR, key_secret, volume_row
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Workflow
-from coordinator.scheduler.claims import claim, release
-from coordinator.scheduler.errors import NoPool
+from coordinator.scheduler.claims import release
+from coordinator.scheduler.placement import Scheduler
 from coordinator.state import enrolment, messages, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
+from coordinator.state.volumes import backend_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,11 @@ def accept_recrypt(conn: Connection, requester: Requester, keys: KeyStore, row: 
     return accept(conn, requester, kind="recrypt_volume", resource_type="volume", resource_id=row.id, args=args)
 
 
-def workflow(keys: KeyStore) -> Workflow:
+def workflow(keys: KeyStore, scheduler: Scheduler) -> Workflow:
     """Version 1 of the workflow."""
+
+    def claim(conn: Connection, operation: Operation) -> Result:
+        return _claim(conn, scheduler, operation)
 
     def make(conn: Connection, operation: Operation) -> JobCall:
         return _make(conn, keys, operation)
@@ -71,7 +75,7 @@ def workflow(keys: KeyStore) -> Workflow:
     return Workflow(
         kind="recrypt_volume",
         version=1,
-        steps=(LocalStep("claim", _claim, undo=_unclaim), JobStep("make", make, final=True, unclear=SWITCH_UNCLEAR)),
+        steps=(LocalStep("claim", claim, undo=_unclaim), JobStep("make", make, final=True, unclear=SWITCH_UNCLEAR)),
         finished=finished,
         failed=failed,
         attention=_attention,
@@ -82,12 +86,12 @@ def _usable(row: Row[Any]) -> int:
     return int(row.usable_bytes or sizes.usable_bytes(row.size))
 
 
-def _claim(conn: Connection, operation: Operation) -> Result:
+def _claim(conn: Connection, scheduler: Scheduler, operation: Operation) -> Result:
     """Both copies are there for a while. A poll meanwhile sums up the rows: what is claimed must be in the row."""
     row = volume_row(conn, operation)
     more = sizes.claimed_bytes(row.size, operation.args["columns"]["encryption_format"])
-    if row.pool_id is not None and not claim(conn, row.pool_id, more):
-        raise NoPool(reasons=f"{row.pool_id} has no room for a second copy of {row.size} GiB")
+    if row.pool_id is not None:
+        scheduler.claim_there(conn, fitting.about(conn, row, "retype_volume", more, type_id=row.volume_type_id))
     held = int(row.device_bytes if row.device_bytes is not None else _usable(row))
     volumes.set_values(conn, row.id, device_bytes=held + more)
     return {"claimed": more, "held": held}
@@ -108,7 +112,7 @@ def _make(conn: Connection, keys: KeyStore, operation: Operation) -> JobCall:
         names = {"format": "encryption_format", "cipher": "encryption_cipher", "key_size": "encryption_key_size"}
         fmt = LuksFormat.model_validate({name: columns[column] for name, column in names.items()})
     job = VolumeRecrypt(
-        backend=row.backend,
+        backend=backend_of(row),
         volume_id=row.id,
         size_bytes=_usable(row),
         encrypted=args["old_key_id"] is not None,

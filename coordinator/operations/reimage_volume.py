@@ -26,6 +26,7 @@ from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result,
 from coordinator.state import attachments, messages, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
+from coordinator.state.volumes import backend_of
 
 
 def accept_reimage(
@@ -89,7 +90,7 @@ def workflow_v1(keys: KeyStore, login: Login | None = None) -> Workflow:
         if args["image"]["encrypted"]:
             secrets["image"] = key_secret(conn, keys, args["image_key_id"])
         job = VolumeReimage(
-            backend=row.backend,
+            backend=backend_of(row),
             volume_id=row.id,
             size_bytes=row.usable_bytes or sizes.usable_bytes(row.size),
             image=image_source(conn, operation),

@@ -20,6 +20,7 @@ from coordinator.operations.workflow import JobCall, JobStep, Workflow
 from coordinator.state import enrolment, messages, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
+from coordinator.state.volumes import backend_of
 
 _UNTOUCHED = frozenset({"job.unknown-kind", "volume.in-use"})
 """Refusals that come before anything is written."""
@@ -90,7 +91,7 @@ def workflow(keys: KeyStore) -> Workflow:
 def _call(conn: Connection, keys: KeyStore, operation: Operation, old: str, new: str) -> JobCall:
     row, args = volume_row(conn, operation), operation.args
     secrets = {"source": key_secret(conn, keys, args[old]), "volume": key_secret(conn, keys, args[new])}
-    return JobCall(row.host_id, VolumeRekey(backend=row.backend, volume_id=row.id), secrets)
+    return JobCall(row.host_id, VolumeRekey(backend=backend_of(row), volume_id=row.id), secrets)
 
 
 def _attention(conn: Connection, operation: Operation, reason: str) -> None:

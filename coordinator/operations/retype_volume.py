@@ -14,11 +14,11 @@ from sqlalchemy import Connection, Row
 
 from agent.base.errors import Invalid, Permanent
 from coordinator.keys.store import KeyStore
-from coordinator.operations import encryption
+from coordinator.operations import encryption, fitting
 from coordinator.operations.accept import Requester
 from coordinator.operations.recrypt_volume import NewType, accept_recrypt
 from coordinator.quota import limits
-from coordinator.scheduler import placement
+from coordinator.scheduler.placement import Scheduler
 from coordinator.state import services, types
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move
@@ -63,8 +63,16 @@ class Wanted:
     on_demand: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Who is asked for keys, and whether the volume may stay where it is."""
+
+    keys: KeyStore
+    scheduler: Scheduler
+
+
 def retype(
-    conn: Connection, requester: Requester, keys: KeyStore, volume: Row[Any], wanted: Wanted
+    conn: Connection, requester: Requester, means: Means, volume: Row[Any], wanted: Wanted
 ) -> tuple[Operation | None, bool]:
     """Give the volume a type that its project may see; the operation when one is needed, and whether it is multiattach.
 
@@ -84,16 +92,16 @@ def retype(
     if volume.status == "in-use":
         _check_in_use(conn, volume, row, multiattach=multiattach)
     if volume.pool_id is not None:
-        missing = placement.lacking(conn, volume.pool_id, specs)
-        if missing is not None:
-            raise NeedsMigration(volume=volume.id, type=row.name, reason=f"{volume.pool_id} {missing}")
+        unfit = means.scheduler.unfit(conn, fitting.about(conn, volume, "retype_volume", 0, type_id=row.id))
+        if unfit is not None:
+            raise NeedsMigration(volume=volume.id, type=row.name, reason=f"{volume.pool_id} {unfit}")
     limits.check_type(conn, volume.project_id, row.name, volumes=1, gigabytes=volume.size)
     if not differs:
         move(conn, "volume", volume.id, "retype", volume_type_id=row.id, multiattach=multiattach)
         return None, multiattach
     if multiattach != volume.multiattach:
         raise Invalid(reason="Invalid input received: encryption and multiattach can not be changed in one step.")
-    return accept_recrypt(conn, requester, keys, volume, NewType(row.id, columns)), multiattach
+    return accept_recrypt(conn, requester, means.keys, volume, NewType(row.id, columns)), multiattach
 
 
 def is_multiattach(specs: dict[str, str]) -> bool:

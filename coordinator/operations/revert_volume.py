@@ -19,6 +19,7 @@ from coordinator.state import messages, snapshots, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
+from coordinator.state.volumes import backend_of
 
 
 class NotLatest(Permanent):
@@ -73,7 +74,7 @@ def workflow() -> Workflow:
 def _revert(conn: Connection, operation: Operation) -> JobCall | None:
     row = volume_row(conn, operation)
     args = VolumeRevert(
-        backend=row.backend,
+        backend=backend_of(row),
         volume_id=row.id,
         snapshot_id=operation.args["snapshot_id"],
         size_bytes=row.usable_bytes or sizes.usable_bytes(row.size),

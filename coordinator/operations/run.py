@@ -16,6 +16,7 @@ from coordinator.operations import members
 from coordinator.operations.advance import (
     MAX_ATTEMPTS,
     Next,
+    StepRefused,
     advance,
     again,
     fail,
@@ -37,6 +38,7 @@ from coordinator.state.operations import Operation
 log = get_logger(__name__)
 _T = TypeVar("_T")
 Moved = tuple[Operation, Next | None]
+Done = tuple[str, dict[str, Any] | None]
 declare(
     "coordinator.step.begin",
     "coordinator.job.before-post",
@@ -79,7 +81,14 @@ class Run:
         workflow = self._workflow
         if operation.state == "undoing":
             return await self._write(operation, lambda conn: retreat(conn, workflow, operation))
-        return await self._write(operation, lambda conn: advance(conn, workflow, operation))
+        return await self._advance(operation)
+
+    async def _advance(self, operation: Operation, done: Done | None = None) -> Moved:
+        workflow = self._workflow
+        try:
+            return await self._write(operation, lambda conn: advance(conn, workflow, operation, done, hopeful=True))
+        except StepRefused:
+            return await self._write(operation, lambda conn: advance(conn, workflow, operation, done))
 
     async def _forward(self, operation: Operation, todo: Next) -> Moved:
         workflow = self._workflow
@@ -110,7 +119,7 @@ class Run:
             if call.shared and await self._is_gone(error):
                 return await self._by_another(operation, step, todo, error)
             return await self._after_error(operation, step, error)
-        return await self._write(operation, lambda conn: advance(conn, workflow, operation, (step.name, result)))
+        return await self._advance(operation, (step.name, result))
 
     async def _by_another(self, operation: Operation, step: JobStep, todo: Next, why: BrickyardError) -> Moved:
         """The host does not do it (any more): another one of its cluster does; without one, it is waited for."""
@@ -268,7 +277,7 @@ class Run:
         """One fenced transaction; a defect in a step fails the operation instead of leaving it stuck."""
         try:
             return await self._db.write(fn, patient=True)
-        except (LeaseLost, DatabaseUnavailable):
+        except (LeaseLost, DatabaseUnavailable, StepRefused):
             raise
         except Exception as error:
             log.exception("a step has a defect", kind=operation.kind)

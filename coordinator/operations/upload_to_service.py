@@ -24,6 +24,7 @@ from coordinator.operations.workflow import JobCall, JobStep, Workflow
 from coordinator.state import messages, metadata, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
+from coordinator.state.volumes import backend_of
 
 STORE = "image_service:store_id"
 """The extra spec of a volume type that names a store of the image service."""
@@ -113,7 +114,10 @@ def workflow(keys: KeyStore, login: Login | None = None) -> Workflow:
     def send(conn: Connection, operation: Operation) -> JobCall:
         row, args = volume_row(conn, operation), operation.args
         job = ImageUpload(
-            backend=row.backend, volume_id=row.id, image_id=args["image_id"], service=_service(args, args["headers"])
+            backend=backend_of(row),
+            volume_id=row.id,
+            image_id=args["image_id"],
+            service=_service(args, args["headers"]),
         )
         return JobCall(row.host_id, job, late=_late(args))
 

@@ -27,6 +27,7 @@ from coordinator.state import enrolment, messages, metadata, volumes
 from coordinator.state import images as rows
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
+from coordinator.state.volumes import backend_of
 
 _CORE = frozenset(
     {"image_id", "image_name", "checksum", "container_format", "disk_format", "min_disk", "min_ram", "size",
@@ -152,7 +153,12 @@ def _send(conn: Connection, operation: Operation) -> JobCall:
     if store is None:
         raise UnknownHost(host=operation.args["host_id"])
     transfer = TransferRef(host=store.name, address=store.address, port=opened["port"], name=opened["name"])
-    job = ImageFromVolume(backend=row.backend, volume_id=row.id, image_id=operation.args["image_id"], transfer=transfer)
+    job = ImageFromVolume(
+        backend=backend_of(row),
+        volume_id=row.id,
+        image_id=operation.args["image_id"],
+        transfer=transfer,
+    )
     return JobCall(row.host_id, job)
 
 

@@ -12,6 +12,7 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations.workflow import JobCall
 from coordinator.state import volumes
 from coordinator.state.operations import Operation
+from coordinator.state.volumes import backend_of
 
 SWITCH_UNCLEAR = frozenset({"volume.switch-unclear"})
 """Not even the host can say which of two contents a volume has."""
@@ -51,4 +52,4 @@ def delete_call(conn: Connection, operation: Operation) -> JobCall | None:
     row = volume_row(conn, operation)
     if row.host_id is None:
         return None
-    return JobCall(row.host_id, VolumeDelete(backend=row.backend, volume_id=row.id))
+    return JobCall(row.host_id, VolumeDelete(backend=backend_of(row), volume_id=row.id))

@@ -17,9 +17,9 @@ from coordinator.state.types import PER_TYPE
 from coordinator.state.usage import rules
 
 UNLIMITED = -1
-_LIMITS = select(quota_limits.c.resource, quota_limits.c.hard_limit).where(
-    quota_limits.c.project_id == bindparam("project")
-)
+_ROWS = select(quota_limits.c.project_id, quota_limits.c.resource, quota_limits.c.hard_limit)
+_LIMITS = _ROWS.where(quota_limits.c.project_id == bindparam("project"))
+_BOTH = _ROWS.where(quota_limits.c.project_id.in_([bindparam("project"), bindparam("site")]))
 DEFAULT_CLASS = "class:default"
 SHIPPED: dict[str, int] = {
     "volumes": 10,
@@ -80,8 +80,7 @@ def check(
     gigabytes: int = 0, snapshot_gigabytes: int = 0, volume_size: int | None = None
 ) -> None:  # fmt: skip
     """Raise the error of the first limit that these additions would pass; call it in the spending transaction."""
-    own, site = _rows(conn, project_id), {**SHIPPED, **_rows(conn, DEFAULT_CLASS)}
-    allowed = {**site, **own}
+    allowed = {**SHIPPED, **_set(conn, project_id)}
     largest = allowed["per_volume_gigabytes"]
     if volume_size is not None and 0 <= largest < volume_size:
         raise VolumeSizeLimit(resource="per_volume_gigabytes", requested=volume_size, limit=largest, used=0)
@@ -93,7 +92,7 @@ def check(
 
 def check_type(conn: Connection, project_id: str, type_name: str, **more: int) -> None:
     """Like `check` for what a project has already and now counts to another type: only that type's own limits."""
-    allowed = {**_rows(conn, DEFAULT_CLASS), **_rows(conn, project_id)}
+    allowed = _set(conn, project_id)
     _afford(conn, project_id, allowed, more, _suffix(conn, project_id, type_name, allowed))
 
 
@@ -125,6 +124,13 @@ def _afford(
         now = usage.get(name, 0)
         if now + more > allowed[name]:
             raise _ERRORS[resource](resource=name, requested=more, used=now, limit=allowed[name])
+
+
+def _set(conn: Connection, project_id: str) -> dict[str, int]:
+    """What was set for the project, else for all."""
+    found = conn.execute(_BOTH, {"project": project_id, "site": DEFAULT_CLASS}).all()
+    ordered = sorted(found, key=lambda row: bool(row.project_id == project_id))
+    return {row.resource: row.hard_limit for row in ordered}
 
 
 def _rows(conn: Connection, project_id: str) -> dict[str, int]:

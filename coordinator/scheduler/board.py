@@ -113,6 +113,10 @@ class Board:
     def pools(self) -> Iterable[Pool]:
         return self._pools.values()
 
+    def only(self, pool_id: str) -> list[Pool]:
+        """That one, if it is known."""
+        return [self._pools[pool_id]] if pool_id in self._pools else []
+
     def refresh(self, conn: Connection, *, now: bool = False) -> None:
         """Read what changed, unless what is known is about a second old (and `now` is not set)."""
         begun = self._clock()
@@ -142,9 +146,7 @@ class Board:
         for queue in self._queues.values():
             queue.judge(pool)
 
-    def roomiest(
-        self, allowed: Callable[[Pool], bool], *, thick: bool, key: object, count: int = 1
-    ) -> list[Pool]:
+    def roomiest(self, allowed: Callable[[Pool], bool], *, thick: bool, key: object, count: int = 1) -> list[Pool]:
         """The allowed pool with most to spare, in the time of a heap; `key` names the set of allowed pools.
 
         Behind it up to `count` in all that are nearly as good.

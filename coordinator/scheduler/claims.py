@@ -69,6 +69,8 @@ _PLACE_FREE = (
     .values(provisioned_bytes=_PROMISED)
     .returning(pools.c.id, _CLUSTER)
 )
+_CLAIM_ANYHOW = update(pools).where(*_MINE).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
+_PLACE_ANYHOW = update(pools).where(*_MINE, _OPEN).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
 _LESS = {"provisioned_bytes": case((_LEFT > 0, _LEFT), else_=0)}
 _RELEASE = update(pools).where(pools.c.id == bindparam("wanted")).values(**_LESS).returning(_CLUSTER)
 # Other hosts that serve the same space: what is promised of it is promised for all of them.
@@ -79,14 +81,14 @@ _CLAIM_THERE = update(pools).where(*_SIBLINGS).values(provisioned_bytes=_PROMISE
 _RELEASE_THERE = update(pools).where(*_SIBLINGS).values(**_LESS)
 
 
-def claim(conn: Connection, pool_id: str, more: int, *, thick: bool = False) -> bool:
-    """Promise `more` bytes to what lies in the pool already; False when they do not fit."""
-    return _claimed(conn, _CLAIM, pool_id, more, thick)
+def claim(conn: Connection, pool_id: str, more: int, *, thick: bool = False, limited: bool = True) -> bool:
+    """Promise `more` bytes to what lies in the pool already; False when they do not fit, if that is `limited`."""
+    return _claimed(conn, _CLAIM if limited else _CLAIM_ANYHOW, pool_id, more, thick)
 
 
-def claim_new(conn: Connection, pool_id: str, more: int, *, thick: bool = False) -> bool:
+def claim_new(conn: Connection, pool_id: str, more: int, *, thick: bool = False, limited: bool = True) -> bool:
     """Promise `more` bytes to something new: the host must also answer and take new volumes."""
-    return _claimed(conn, _PLACE, pool_id, more, thick)
+    return _claimed(conn, _PLACE if limited else _PLACE_ANYHOW, pool_id, more, thick)
 
 
 def claim_any(conn: Connection, pool_ids: Sequence[str], more: int, *, thick: bool = False) -> str | None:

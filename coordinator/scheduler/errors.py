@@ -25,3 +25,9 @@ class BadExpression(Invalid):
     code = "scheduler.bad-expression"
     sentence = "The expression {expression!r} can not be evaluated: {reason}."
     hint = "Correct filter_function or goodness_function of the back end; the how-to on placement shows the language."
+
+
+class BadPlugin(Invalid):
+    code = "scheduler.bad-plugin"
+    sentence = "The filter {name} of package {package} can not be loaded: {reason}."
+    hint = "Take it out of scheduler.filters, or mend or install its package in the coordinator's environment."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from coordinator.scheduler import expression, specs
@@ -28,7 +28,8 @@ def capabilities(pool: Pool, request: Request) -> str | None:
 
 
 def capacity(pool: Pool, request: Request) -> str | None:
-    return pool.why_full(request.device_bytes, request.wants_thick)
+    """What takes no space of its own passes: it may lie in a pool that holds too much already."""
+    return pool.why_full(request.device_bytes, request.wants_thick) if request.device_bytes else None
 
 
 def driver(pool: Pool, request: Request) -> str | None:
@@ -37,7 +38,7 @@ def driver(pool: Pool, request: Request) -> str | None:
     if not function:
         return None
     try:
-        passes = bool(expression.evaluate(str(function), scope(pool, request)))
+        passes = any(bool(expression.evaluate(str(function), each)) for each in scopes(pool, request))
     except BadExpression as error:
         return f"has a filter_function that can not be evaluated ({error})"
     return None if passes else "refuses by its filter_function"
@@ -81,9 +82,15 @@ FILTERS: dict[str, Rule] = {
 """By the names that operators know from Cinder."""
 
 
-def scope(pool: Pool, request: Request) -> dict[str, dict[str, Any]]:
-    """The names that an expression may use."""
+def scopes(pool: Pool, request: Request) -> Iterator[dict[str, dict[str, Any]]]:
+    """The names that an expression may use; once for each protocol by which the pool can be reached."""
     known = dict(pool.capabilities)
+    told = known["storage_protocol"]
+    for protocol in [told] if isinstance(told, str) else told:
+        yield _scope(pool, request, {**known, "storage_protocol": protocol})
+
+
+def _scope(pool: Pool, request: Request, known: dict[str, Any]) -> dict[str, dict[str, Any]]:
     volume = {"size": request.device_bytes / GIB, **request.volume}
     return {
         "stats": {"host": pool.id, **known},

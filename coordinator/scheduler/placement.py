@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from coordinator.scheduler import filters, specs, weighers
+from coordinator.scheduler import filters, plugins, weighers
 from coordinator.scheduler.board import Board, read_pool
-from coordinator.scheduler.claims import claim_any, claim_new
+from coordinator.scheduler.claims import claim, claim_any, claim_new
 from coordinator.scheduler.errors import NoPool, PoolsAway
 from coordinator.scheduler.pool import Pool
 from coordinator.scheduler.request import Hints, Request
@@ -31,6 +31,7 @@ class Placement:
     backend: str
     pool: str
     availability_zone: str
+    cluster: str | None = None
 
 
 class Scheduler:
@@ -38,7 +39,8 @@ class Scheduler:
 
     def __init__(self, settings: SchedulerSettings | None = None, *, seed: int | None = None) -> None:
         settings = settings or SchedulerSettings()
-        self._rules = {name: filters.FILTERS[name] for name in settings.filters}
+        self._rules = {name: filters.FILTERS.get(name) or plugins.rule(name) for name in settings.filters}
+        self._has_plugins = bool(self._rules.keys() - filters.FILTERS.keys())
         self._weights = settings.weights()
         self._lottery = settings.choice == "lottery"
         self._dice = random.Random(seed)  # noqa: S311 - spreading, not secrecy
@@ -77,6 +79,25 @@ class Scheduler:
         with self._lock:
             raise self._refused(request)
 
+    def unfit(self, conn: Connection, request: Request) -> str | None:
+        """Why work can not stay in pool `request.pool_id`, with the name of the filter; None when it can.
+
+        It is asked by the same rules as what is new; only whether the host takes new volumes does not matter.
+        """
+        pool = read_pool(conn, request.pool_id or "")
+        return "is not known any more" if pool is None else self._against(pool, request)
+
+    def claim_there(self, conn: Connection, request: Request) -> None:
+        """Claim space in pool `request.pool_id` for what lies there already; raises NoPool with the filter's name."""
+        pool = read_pool(conn, request.pool_id or "")
+        reason = "is not known any more" if pool is None else self._against(pool, request)
+        if pool is not None and reason is None:
+            thick, limited = pool.thick_for(request.wants_thick), _CAPACITY in self._rules
+            if claim(conn, pool.id, request.device_bytes, thick=thick, limited=limited):
+                return
+            reason = self.unfit(conn, request) or pool.refusal or "was taken by others meanwhile"
+        raise NoPool(reasons=f"{request.pool_id} {reason}")
+
     def why_not(self, conn: Connection, request: Request) -> dict[str, str | None]:
         """For each pool the first rule that it fails, None where the request fits. Nothing is claimed."""
         with self._lock:
@@ -94,9 +115,9 @@ class Scheduler:
             proposed = [self._dice.choice(proposed)]
         return next((pool for pool in proposed if self._claims(conn, pool, request)), None)
 
-    @staticmethod
-    def _claims(conn: Connection, pool: Pool, request: Request) -> bool:
-        return claim_new(conn, pool.id, request.device_bytes, thick=pool.thick_for(request.wants_thick))
+    def _claims(self, conn: Connection, pool: Pool, request: Request) -> bool:
+        thick = pool.thick_for(request.wants_thick)
+        return claim_new(conn, pool.id, request.device_bytes, thick=thick, limited=_CAPACITY in self._rules)
 
     def _candidates(self, request: Request, count: int | None) -> list[Pool]:
         """Best first: all that fit, or the best one, which up to `count` that are nearly as good may come behind."""
@@ -109,7 +130,8 @@ class Scheduler:
                 count=count,
             )
             return [pool for pool in best if pool.room(request.wants_thick) >= request.device_bytes]
-        fitting = [pool for pool in self.board.pools if self._refusal(pool, request) is None]
+        asked = self.board.pools if request.pool_id is None else self.board.only(request.pool_id)
+        fitting = [pool for pool in asked if self._refusal(pool, request) is None]
         drawn = weighers.drawn(fitting, request, self._weights, self._dice) if self._lottery else None
         found = drawn if drawn is not None else weighers.ordered(fitting, request, self._weights)
         return found if count is None else found[:1]
@@ -119,41 +141,37 @@ class Scheduler:
         by_room = self._weights.get("CapacityWeigher", 0.0) > 0 and not (
             self._weights.keys() - {"CapacityWeigher", "GoodnessWeigher"}
         )
-        special = request.pool_id is not None or request.hints != _NO_HINTS
+        special = request.pool_id is not None or request.hints != _NO_HINTS or self._has_plugins
         return by_room and _CAPACITY in self._rules and not (self._lottery or special or self.board.has_functions)
 
     def _static_refusal(self, pool: Pool, request: Request) -> str | None:
         if pool.refusal is not None:
             return pool.refusal
-        told = (rule(pool, request) for name, rule in self._rules.items() if name != _CAPACITY)
-        return next((reason for reason in told if reason is not None), None)
+        return self._against(pool, request, but=_CAPACITY)
+
+    def _against(self, pool: Pool, request: Request, but: str = "") -> str | None:
+        """The first filter that refuses, and why."""
+        for name, rule in self._rules.items():
+            reason = rule(pool, request) if name != but else None
+            if reason is not None:
+                return f"{reason} [{name}]"
+        return None
 
     def _refusal(self, pool: Pool, request: Request, *, though_away: bool = False) -> str | None:
-        if request.pool_id is not None and pool.id != request.pool_id:
-            return "does not hold the source"
         if pool.refusal is not None and not (though_away and pool.away):
             return pool.refusal
-        told = (rule(pool, request) for rule in self._rules.values())
-        return next((reason for reason in told if reason is not None), None)
+        return self._against(pool, request)
 
     def _refused(self, request: Request) -> NoPool:
         reasons, away = [], False
-        for pool in self.board.pools:
+        for pool in self.board.pools if request.pool_id is None else self.board.only(request.pool_id):
             reasons.append(f"{pool.id} {self._refusal(pool, request) or 'was taken by others meanwhile'}")
             away = away or (pool.away and self._refusal(pool, request, though_away=True) is None)
         more = f"; and {len(reasons) - _MAX_NAMED} more" if len(reasons) > _MAX_NAMED else ""
-        told = ("; ".join(reasons[:_MAX_NAMED]) + more) or "no host is enrolled"
+        nowhere = "no host is enrolled" if request.pool_id is None else f"{request.pool_id} is not known any more"
+        told = ("; ".join(reasons[:_MAX_NAMED]) + more) or nowhere
         return PoolsAway(reasons=told) if away else NoPool(reasons=told)
 
 
 def _placed(pool: Pool) -> Placement:
-    return Placement(pool.id, pool.host_id, pool.backend, pool.name, pool.availability_zone)
-
-
-def lacking(conn: Connection, pool_id: str, extra_specs: Mapping[str, str]) -> str | None:
-    """What of these extra specs a pool does not have, in words; None when it has them all."""
-    pool = read_pool(conn, pool_id)
-    if pool is None:
-        return "is not known any more"
-    missing = specs.lacking(pool.capabilities, extra_specs)
-    return f"lacks {missing}" if missing else None
+    return Placement(pool.id, pool.host_id, pool.backend, pool.name, pool.availability_zone, pool.cluster)

@@ -1,7 +1,8 @@
 """A pool as the scheduler sees it: the one place that says what its figures mean and whether something fits.
 
 All sizes are bytes. `total` and `free` are physical, as the host measured them; `provisioned` is what was promised to
-volumes (ours and foreign ones, no snapshots). What is reserved is a share of the total, taken off before anything else.
+volumes (ours by their rows, and foreign ones as the host told; no snapshots); `allocated` what the host has made. What
+is reserved is a share of the total, taken off before anything else.
 
 | | limit of promises | also needed |
 |---|---|---|
@@ -41,9 +42,11 @@ class Pool:
     reserved_percent: int
     ratio: float
     told: Told = field(repr=False)
+    foreign: int = 0
     refusal: str | None = None
     away: bool = False
     volumes: int = 0
+    cluster: str | None = None
 
     @property
     def capabilities(self) -> dict[str, Any]:
@@ -58,12 +61,17 @@ class Pool:
             "pool_name": self.name,
             "total_capacity_gb": round(self.total / GIB, 2),
             "free_capacity_gb": round(self.free / GIB, 2),
-            "allocated_capacity_gb": round(self.allocated / GIB, 2),
+            "allocated_capacity_gb": round(self.ours / GIB, 2),
             "provisioned_capacity_gb": round(self.provisioned / GIB, 2),
             "max_over_subscription_ratio": str(self.ratio),
             "reserved_percentage": self.reserved_percent,
         }
         return {**self.told.common, **figures, **self.told.own}
+
+    @property
+    def ours(self) -> int:
+        """What of it was promised to volumes of ours."""
+        return max(self.provisioned - self.foreign, 0)
 
     @property
     def reserved(self) -> int:
@@ -91,7 +99,7 @@ class Pool:
         """
         thick = self.thick_for(wants_thick)
         physical = max(self.free - self.reserved, 0)
-        unwritten = max(self.provisioned - self.allocated, 0)
+        unwritten = max(self.ours - self.allocated, 0)
         left = (physical if thick else int(physical * self.ratio)) - unwritten
         return min(self.limit(thick) - self.provisioned, left)
 
@@ -121,10 +129,12 @@ def of_row(row: Row[Any]) -> Pool:
         free=row.free_bytes,
         provisioned=row.provisioned_bytes,
         allocated=int(reported.get("allocated_bytes", 0)),
+        foreign=int(reported.get("foreign_bytes", 0)),
         reserved_percent=row.reserved_percent,
         ratio=row.max_over_subscription if row.thin else 1.0,
         told=shared(reported, thin=bool(row.thin), thick=thick),
         refusal=_refusal(row),
+        cluster=row.cluster_name,
         away=bool(row.enabled and not row.disabled and not (row.reachable and row.present)),
     )
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from agent.base.config import Section
 from coordinator.scheduler.filters import FILTERS
+from coordinator.scheduler.plugins import installed
 from coordinator.scheduler.weighers import MULTIPLIERS, WEIGHERS
 
 
@@ -15,7 +16,9 @@ class SchedulerSettings(Section):
     """`[scheduler]`"""
 
     filters: tuple[str, ...] = Field(
-        tuple(FILTERS), description="Rules that a pool must meet, by name: " + ", ".join(FILTERS) + "."
+        tuple(FILTERS),
+        description="Rules that a pool must meet, by name: " + ", ".join(FILTERS) + "; and those that packages "
+        "bring as entry points of `cinder.scheduler.filters`.",
     )
     weighers: tuple[str, ...] = Field(
         ("CapacityWeigher", "GoodnessWeigher"),
@@ -32,7 +35,8 @@ class SchedulerSettings(Section):
     @field_validator("filters")
     @classmethod
     def _known_filters(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(names, FILTERS, "filter")
+        _known(tuple(name for name in names if name in FILTERS or installed(name) is None), FILTERS, "filter")
+        return names
 
     @field_validator("weighers")
     @classmethod

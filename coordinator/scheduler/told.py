@@ -8,7 +8,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 # Different for each pool, and kept in it.
-_FIGURES = frozenset({"backend", "name", "total_bytes", "free_bytes", "allocated_bytes"})
+_FIGURES = frozenset({"backend", "name", "total_bytes", "free_bytes", "allocated_bytes", "foreign_bytes"})
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
+from agent.base.log import get_logger
 from coordinator.scheduler import expression, filters
 from coordinator.scheduler.errors import BadExpression
 from coordinator.scheduler.pool import Pool
 from coordinator.scheduler.request import Request
 
+log = get_logger(__name__)
 Weigher = Callable[[Pool, Request], float]
 
 
@@ -35,12 +38,22 @@ def goodness(pool: Pool, request: Request) -> float:
     if not function:
         return 0.0
     try:
-        value = expression.evaluate(str(function), filters.scope(pool, request))
-    except BadExpression:
+        return max(_goodness(expression.evaluate(str(function), each)) for each in filters.scopes(pool, request))
+    except BadExpression as error:
+        _warn(pool.id, str(error))
         return 0.0
+
+
+def _goodness(value: expression.Value) -> float:
     if isinstance(value, bool):
         return 100.0 if value else 0.0
     return float(value) if not isinstance(value, str) and 0 <= value <= 100 else 0.0
+
+
+@lru_cache(maxsize=1024)
+def _warn(pool_id: str, reason: str) -> None:
+    """Once for each."""
+    log.warning("a goodness_function counts as 0", pool=pool_id, reason=reason)
 
 
 def chance(pool: Pool, request: Request) -> float:

@@ -68,7 +68,7 @@ class Capacity:
 def _figures(pool: Pool) -> tuple[float, ...]:
     """GiB: total, free, allocated, provisioned, and what may still be promised."""
     virtual = pool.limit(False) - pool.provisioned if pool.thin else pool.free
-    return tuple(round(size / GIB, 2) for size in (pool.total, pool.free, pool.allocated, pool.provisioned, virtual))
+    return tuple(round(size / GIB, 2) for size in (pool.total, pool.free, pool.ours, pool.provisioned, virtual))
 
 
 def _sum(column: Iterable[float]) -> float:

@@ -201,12 +201,11 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     enrolment = Enrolment(opened.authority, opened.db)
     directory = Directory(tls)
     reconciler = Reconciler(opened.db)
-    streams = ImageStreams(opened.db, tls)
-    policy = _policy(settings)
+    streams, policy, scheduler = ImageStreams(opened.db, tls), _policy(settings), Scheduler(settings.scheduler)
     compute, completions, images = _compute(settings), Completions(opened.db), image_parts(settings, opened, policy)
     completions.follow()
     known = workflows(
-        opened.keys, streams, scheduler=Scheduler(settings.scheduler), compute=compute, completions=completions,
+        opened.keys, streams, scheduler=scheduler, compute=compute, completions=completions,
         login=images.client.login, cache=images.cache,
     )  # fmt: skip
     owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
@@ -229,6 +228,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
         settings=settings.api,
         others={
             Engine: engine,
+            Scheduler: scheduler,
             KeyStore: opened.keys,
             ImageStreams: streams,
             ImageClient: images.client,

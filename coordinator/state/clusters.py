@@ -112,10 +112,6 @@ def set_enabled(conn: Connection, name: str, *, enabled: bool, reason: str | Non
     conn.execute(update(pools).where(pools.c.cluster_name == name).values(disabled=not enabled))
 
 
-def of_pool(conn: Connection, pool_id: str) -> str | None:
-    return conn.execute(select(pools.c.cluster_name).where(pools.c.id == pool_id)).scalar_one_or_none()
-
-
 def members(conn: Connection, name: str, pool: str, *, takes_new: bool = False) -> list[Row[Any]]:
     """The pools (id, host_id) that serve this part of the cluster now, by host; `takes_new`: also new volumes."""
     query = select(pools.c.id, pools.c.host_id).where(_serving(), pools.c.cluster_name == name, pools.c.name == pool)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, exists, insert, select, update
 
 from agent.base.errors import NotFound
-from agent.wire.results import HostFacts, Pool, ratio_in_force
+from agent.wire.results import HostFacts, Pool, pool_address, ratio_in_force
 from coordinator.state import clusters, evictions, volumes
 from coordinator.state.locks import held
 from coordinator.state.tables.columns import utcnow
@@ -88,7 +88,7 @@ def seen(conn: Connection, host_ids: Collection[str]) -> int:
 
 
 def report(conn: Connection, host_id: str, facts: HostFacts | None, found: Sequence[Pool] | None) -> None:
-    """Take in what a host told: its facts, and its pools with the promised space recomputed from rows.
+    """Take in what a host told: its facts, and its pools with the promised space recomputed: rows and what is foreign.
 
     None where it has nothing new to tell. Only pools whose row would change are written.
     """
@@ -110,6 +110,7 @@ def report(conn: Connection, host_id: str, facts: HostFacts | None, found: Seque
         present.append(pool_id)
         reported, cluster = pool.model_dump(mode="json"), clusters.name_of(pool)
         own = promised.get(pool_id, 0) if cluster is None else volumes.in_pool(conn, pool_id, cluster)
+        own += pool.foreign_bytes
         if pool_id not in stored and cluster is None:
             fresh.append({**_place(pool_id, host_id, pool), **_values(pool, own, None)})
         elif stored.get(pool_id) != (reported, own, True):
@@ -133,7 +134,7 @@ def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
     cluster = clusters.joined(conn, pool_id, pool)
     # Held before the sum is made: a claim that comes meanwhile adds to the new number, not to the old one.
     conn.execute(held(conn, select(pools.c.id).where(pools.c.id == pool_id)))
-    promised = volumes.in_pool(conn, pool_id, cluster)
+    promised = volumes.in_pool(conn, pool_id, cluster) + pool.foreign_bytes
     values = _values(pool, promised, cluster)
     changed = conn.execute(update(pools).where(pools.c.id == pool_id).values(**values))
     if changed.rowcount == 0:
@@ -163,6 +164,11 @@ def _values(pool: Pool, promised: int, cluster: str | None) -> dict[str, Any]:
         "cluster_name": cluster,
         "updated_at": utcnow(),
     }
+
+
+def address(row: Row[Any]) -> str:
+    """How a pool's host calls it."""
+    return pool_address(row.backend, row.name)
 
 
 def protocols_of(conn: Connection, pool_id: str | None) -> tuple[str, ...]:

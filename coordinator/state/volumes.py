@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from agent.base.errors import NotFound
+from agent.wire.results import pool_address
 from coordinator.state import usage
 from coordinator.state.locks import held
 from coordinator.state.tables.attachments import attachments
@@ -31,6 +32,11 @@ GIB = 1 << 30
 _ANY = select(volumes).where(volumes.c.id == bindparam("wanted"))
 _LIVE = _ANY.where(~volumes.c.deleted)
 _SET = update(volumes).where(volumes.c.id == bindparam("wanted"))
+
+
+def backend_of(row: Row[Any]) -> str:
+    """How a volume's host calls the place where it lies."""
+    return pool_address(row.backend, row.pool)
 
 
 def get(conn: Connection, volume_id: str, project_id: str | None = None) -> Row[Any]:

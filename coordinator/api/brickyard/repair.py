@@ -19,6 +19,7 @@ from coordinator.operations.engine import Engine
 from coordinator.operations.repair_volume import Action, Plan, Seen
 from coordinator.state import volumes
 from coordinator.state.operations import Operation
+from coordinator.state.volumes import backend_of
 
 _ROW = ("id", "status", "previous_status", "size", "device_bytes", "usable_bytes", "host_id", "backend", "pool_id",
         "attach_status", "attention")  # fmt: skip
@@ -103,8 +104,9 @@ async def look(engine: Engine, row: Row[Any]) -> Seen:
         (inventory, away), attached = await client.inventory(), await client.attachments()
     except BrickyardError as error:
         return Seen(row.host_id, row.updated_at, reason=str(error))
-    if row.backend in away:
-        return Seen(row.host_id, row.updated_at, reason=away[row.backend])
+    place = backend_of(row)
+    if place in away:
+        return Seen(row.host_id, row.updated_at, reason=away[place])
     return repair_volume.seen_of(row, inventory, attached)
 
 

@@ -19,8 +19,11 @@ from coordinator.api.v3.volumes import shown
 from coordinator.keys.store import KeyStore
 from coordinator.operations import manage_snapshot, manage_volume
 from coordinator.operations.engine import Engine
-from coordinator.state import metadata
+from coordinator.operations.retype_volume import Means
+from coordinator.scheduler.placement import Scheduler
+from coordinator.state import fleet, metadata
 from coordinator.state.operations import Operation
+from coordinator.state.volumes import backend_of
 
 _SINCE = 8
 _MANAGE = "volume_extension:volume_manage"
@@ -77,7 +80,7 @@ class ManageableSnapshots(Answer):
 async def volume(call: Call) -> dict[str, Any]:
     body = call.valid(ManageVolume)
     pool = await call.services.db.read(lambda conn: manageable.place_of(conn, body.host, body.cluster))
-    found = await manageable.chosen(call, pool.host_id, pool.backend, body.ref, "volume")
+    found = await manageable.chosen(call, pool.host_id, fleet.address(pool), body.ref, "volume")
     wanted = manage_volume.ToManage(
         pool,
         found,
@@ -90,10 +93,10 @@ async def volume(call: Call) -> dict[str, Any]:
         manageable.key_of(body.ref),
         body.metadata or {},
     )
-    keys = call.services.get(KeyStore)
+    means = Means(call.services.get(KeyStore), call.services.get(Scheduler))
 
     def accept(conn: Connection) -> tuple[Operation, dict[str, Any]]:
-        operation, row = manage_volume.accept_manage(conn, requester(call), keys, wanted)
+        operation, row = manage_volume.accept_manage(conn, requester(call), means, wanted)
         return operation, detailed(call, shown(conn, row))
 
     _, view = await call.services.get(Engine).submit(accept)
@@ -105,7 +108,7 @@ async def snapshot(call: Call) -> dict[str, Any]:
     row = await call.services.db.read(lambda conn: owned_volume(conn, call, body.volume_id, _MANAGE_SNAPSHOT))
     if row.host_id is None:
         raise BadRequest(reason=f"Invalid volume: volume {row.id} lies on no host yet.")
-    found = await manageable.chosen(call, row.host_id, row.backend, body.ref, "snapshot")
+    found = await manageable.chosen(call, row.host_id, backend_of(row), body.ref, "snapshot")
     wanted = manage_snapshot.ToManage(row, found, body.name, body.description, body.metadata or {})
 
     def accept(conn: Connection) -> tuple[Operation, dict[str, Any]]:

@@ -16,7 +16,7 @@ from coordinator.api.paging import page
 from coordinator.operations import sizes
 from coordinator.operations.engine import Engine
 from coordinator.operations.foreign import Foreign, foreign
-from coordinator.state import clusters
+from coordinator.state import clusters, fleet
 from coordinator.state.tables.fleet import pools
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
@@ -69,17 +69,17 @@ def pool_of(conn: Connection, host: str) -> Row[Any]:
     return chosen[0]
 
 
-async def chosen(call: Call, host_id: str, backend: str, reference: Any, kind: Kind) -> Foreign:
+async def chosen(call: Call, host_id: str, place: str, reference: Any, kind: Kind) -> Foreign:
     """What a `ref` names; raises BadRequest for a form that is not understood, and for what is not there."""
     name = reference.get("source-name") if isinstance(reference, dict) else reference
     if not isinstance(name, str) or not 0 < len(name) <= 255:
         raise BadRequest(reason="Reference must contain source-name element.")
-    for item in await foreign(call.services.get(Engine), host_id, backend):
+    for item in await foreign(call.services.get(Engine), host_id, place):
         if item.name == name:
             return item
     raise BadRequest(
         reason=f"Manage existing {kind} failed due to invalid backend reference {name[:128]}: there is no such thing "
-        f"to manage on {host_id}@{backend}."
+        f"to manage on {host_id}@{place}."
     )
 
 
@@ -95,7 +95,7 @@ async def listing(call: Call, kind: Kind, *, with_details: bool) -> list[dict[st
     """One page of everything on the pool that `host` names."""
     host, cluster = call.query.get("host"), call.query.get("cluster")
     pool = await call.services.db.read(lambda conn: place_of(conn, host, cluster))
-    found = await foreign(call.services.get(Engine), pool.host_id, pool.backend)
+    found = await foreign(call.services.get(Engine), pool.host_id, fleet.address(pool))
     known = await call.services.db.read(lambda conn: (_volumes if kind == "volume" else _snapshots)(conn, pool.id))
     entries = [*known, *(_entry(item) for item in found if kind == "volume" or item.kind == "snapshot")]
     return [_view(item, kind, with_details=with_details) for item in _paged(call, entries)]

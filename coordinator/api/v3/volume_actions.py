@@ -27,6 +27,7 @@ from coordinator.operations.extend_volume import accept_extend
 from coordinator.operations.manage_volume import accept_unmanage
 from coordinator.operations.reset_status import Reset, reset_volume
 from coordinator.operations.revert_volume import accept_revert
+from coordinator.scheduler.placement import Scheduler
 from coordinator.state import metadata, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move
@@ -112,12 +113,13 @@ async def extend_completion(call: Call) -> None:
 
 async def retype(call: Call) -> None:
     """At once where the data stay; where the encryption changes they are written anew, if that is allowed."""
-    body, keys = call.valid(Retype), call.services.get(KeyStore)
+    body, services = call.valid(Retype), call.services
+    means = retype_volume.Means(services.get(KeyStore), services.get(Scheduler))
     wanted = retype_volume.Wanted(body.new_type, on_demand=body.migration_policy == "on-demand")
 
     def change(conn: Connection) -> Operation | None:
         row = mine(conn, call)
-        operation, multiattach = retype_volume.retype(conn, requester(call, row.project_id), keys, row, wanted)
+        operation, multiattach = retype_volume.retype(conn, requester(call, row.project_id), means, row, wanted)
         if multiattach:
             call.require("volume:multiattach", target(row))
         if operation is None:

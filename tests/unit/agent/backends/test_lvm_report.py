@@ -46,6 +46,25 @@ def test_the_thick_volumes_of_the_same_group_are_another_back_end() -> None:
     assert not seen.state().thin
 
 
+def test_what_others_made_in_the_same_space_is_told_apart() -> None:
+    thin = space("thin", pool="pool")
+    assert thin.foreign == 0
+    report = json.loads((REPORTS / "thin.json").read_text())
+    rows = next(part["lv"] for part in report["report"] if part.get("lv"))
+    inside = next(row for row in rows if row["pool_lv"] == "pool" and not row["origin"])
+    rows.append({**inside, "lv_name": "by-hand", "lv_size": str(300 * MIB), "lv_tags": ""})
+    seen = Space("fast", thin.config, parse(json.dumps(report), "bricks-t"))
+    assert (seen.foreign, seen.promised) == (300 * MIB, thin.promised)
+    assert seen.state().foreign_bytes == 300 * MIB
+    room = int(256 * MIB * thin.config.max_over_subscription) - thin.promised - 300 * MIB  # type: ignore[operator]
+    seen.admit(room)
+    with pytest.raises(OverSubscribed):
+        seen.admit(room + 4 * MIB)
+    thick = space("thin")
+    assert thick.foreign == thick.group.size - thick.group.free - 8 * MIB
+    assert space("empty").foreign == 0
+
+
 def test_an_empty_group_as_lvm_tells_it() -> None:
     seen = space("empty")
     assert seen.held() == []

@@ -35,6 +35,13 @@ def put(root: Path, name: str, data: bytes = b"x" * MIB) -> Path:
     return path
 
 
+async def test_what_is_not_managed_is_promised_but_not_ours(root: Path, backend: FileBackend) -> None:
+    put(root, "theirs")
+    await backend.create(new_id(), 3 * MIB)
+    state = await backend.pool()
+    assert (state.allocated_bytes, state.foreign_bytes) == (3 * MIB, MIB)
+
+
 def test_it_has_every_ability(backend: FileBackend) -> None:
     assert reverting(backend) is replacing(backend) is adopting(backend) is backend
     for ability in (Reverting, Replacing, Adopting):

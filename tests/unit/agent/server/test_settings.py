@@ -43,3 +43,42 @@ def test_a_file_and_overrides(tmp_path: Path) -> None:
 def test_what_is_wrong_is_told(override: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         load(AgentSettings, None, ["backends.one.path=/srv/one", override])
+
+
+def test_a_back_end_has_several_pools_and_one_of_its_name_keeps_what_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(
+        '[backends.fast]\nreserved_percent = 5\ncapabilities = { media = "ssd", rack = 1 }\n'
+        '[backends.fast.pools.fast]\npath = "/srv/a"\n'
+        '[backends.fast.pools.more]\npath = "/srv/b"\ncapabilities = { rack = 2 }\nreserved_percent = 7\n'
+        '[backends.vg]\ndriver = "lvm"\ngroup = "g"\n[backends.vg.pools.one]\npool = "t1"\n'
+        '[backends.vg.pools.two]\npool = "t2"\n'
+    )
+    found = load(AgentSettings, path).backends
+    assert sorted(found) == ["fast", "fast#more", "vg#one", "vg#two"]
+    assert [(found[name].reserved_percent, found[name].capabilities) for name in ("fast", "fast#more")] == [
+        (5, {"media": "ssd", "rack": 1}), (7, {"media": "ssd", "rack": 2})
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[backends.b.pools.p]\npath = "/srv/p"\n[backends.b.pools.p]\npath = "/srv/q"', "p"),
+        ('[backends.b.pools.p]\npath = "/srv/p"\n[backends.b.pools.q]\npath = "/srv/p"', "share the folder"),
+        ('[backends.b]\npath = "/srv/p"\n[backends.b.pools.p]\n[backends.b.pools.q]\n', "share the folder"),
+        ("[backends.b.pools.p]\nreserved_percent = 3\n", "path"),
+        ('[backends.b.pools."a b"]\npath = "/srv/p"\n', "plain name"),
+        ('[backends.b.pools.p]\npath = "/srv/p"\nspeed = 1\n', "speed"),
+        (
+            '[backends.b.pools.p]\npath = "/srv/p"\n[backends.b.pools.p.pools.q]\npath = "/srv/q"\n',
+            "no pools of its own",
+        ),
+        ('[backends.b]\npath = "/srv/p"\npools = "two"\n', "pools"),
+    ],
+)
+def test_what_is_wrong_with_pools_is_told(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        load(AgentSettings, path)

@@ -18,8 +18,9 @@ from agent.luks.model import Secret, passphrase
 from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
 from coordinator.operations.new_volume import NewVolume, accept_volume
 from coordinator.operations.rekey_volume import NotEncrypted, accept_rekey
-from coordinator.operations.retype_volume import ChangesEncryption, Wanted, retype
+from coordinator.operations.retype_volume import ChangesEncryption, Means, Wanted, retype
 from coordinator.scheduler.claims import release
+from coordinator.scheduler.placement import Scheduler
 from coordinator.state import keys, messages, operations, types, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.tables.fleet import pools
@@ -117,7 +118,7 @@ async def small(here: Site, row: Row[Any]) -> Row[Any]:
 async def retyped(here: Site, row: Row[Any], type_id: str) -> Row[Any]:
     def change(conn: Any) -> Any:
         fresh = volumes.get(conn, row.id)
-        operation, _ = retype(conn, REQUESTER, here.keys, fresh, Wanted(type_id, on_demand=True))
+        operation, _ = retype(conn, REQUESTER, Means(here.keys, Scheduler()), fresh, Wanted(type_id, on_demand=True))
         return operation, None
 
     operation, _ = await here.engine.submit(change)
@@ -216,7 +217,9 @@ async def test_a_retype_that_can_not_be_is_refused_at_once(tmp_path: Path, why: 
                 await retyped(here, row, secret)
         else:
             with pytest.raises(ChangesEncryption, match="is encrypted"):
-                await here.db.write(lambda conn: retype(conn, REQUESTER, here.keys, row, Wanted(secret)))
+                await here.db.write(
+                    lambda conn: retype(conn, REQUESTER, Means(here.keys, Scheduler()), row, Wanted(secret))
+                )
         after = await here.db.read(lambda conn: volumes.get(conn, row.id))
         assert (after.status, after.volume_type_id) == ("available", row.volume_type_id)
         assert await kept(here) == set()

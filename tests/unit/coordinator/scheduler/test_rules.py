@@ -17,7 +17,7 @@ from coordinator.scheduler import specs
 from coordinator.scheduler.errors import NoPool
 from coordinator.scheduler.factors import factors
 from coordinator.scheduler.placement import Scheduler
-from coordinator.scheduler.pool import GIB, Pool
+from coordinator.scheduler.pool import GIB, Pool, of_row
 from coordinator.scheduler.request import Hints, Request
 from coordinator.scheduler.settings import SchedulerSettings
 from coordinator.scheduler.told import shared
@@ -84,6 +84,20 @@ def test_the_automatic_ratio() -> None:
     assert ratio_in_force("auto", total=100 * GIB, free=90 * GIB, promised=50 * GIB) == pytest.approx(1 + 50 / 11)
     assert ratio_in_force("auto", total=100 * GIB, free=100 * GIB, promised=0) == 20
     assert ratio_in_force(3.5, total=0, free=0, promised=7) == 3.5
+
+
+def test_what_others_have_taken_is_promised_too_and_no_volume_of_ours(db: Database) -> None:
+    host(db, "thin", 10, thin=True, max_over_subscription=2.0, foreign_bytes=15 * GIB, allocated_bytes=0)
+    for _ in range(3):
+        put(db, Request(GIB))
+    told = db.read_now(lambda conn: of_row(fleet.pools_of(conn)[0])).capabilities
+    assert (told["provisioned_capacity_gb"], told["allocated_capacity_gb"]) == (18, 3)
+    put(db, Request(2 * GIB))
+    assert "over-committed (20 GiB of 20 GiB promised)" in why(db, Request(GIB))
+    host(db, "thin", 10, thin=True, max_over_subscription=2.0, foreign_bytes=GIB, allocated_bytes=0)
+    told = db.read_now(lambda conn: of_row(fleet.pools_of(conn)[0])).capabilities
+    # No volume has a row here: the next poll says what there is.
+    assert (told["provisioned_capacity_gb"], told["allocated_capacity_gb"]) == (1, 0)
 
 
 def test_exactly_as_many_as_the_table_says(db: Database) -> None:
@@ -211,7 +225,10 @@ def test_refusals_are_explained_pool_by_pool(db: Database) -> None:
     host(db, "a", 10)
     host(db, "b", 100, capabilities={"media": "ssd"})
     told = db.read_now(lambda conn: Scheduler().why_not(conn, Request(50 * GIB)))
-    assert told == {"a@files#files": "would be over-committed (0 MiB of 10 GiB promised)", "b@files#files": None}
+    assert told == {
+        "a@files#files": "would be over-committed (0 MiB of 10 GiB promised) [CapacityFilter]",
+        "b@files#files": None,
+    }
 
 
 @pytest.mark.parametrize("wrong", [
@@ -251,3 +268,15 @@ def test_what_is_shown_as_free_fits_and_no_more(figures: dict[str, Any]) -> None
         assert shown.why_full(most + 1, wants_thick) is not None
     assert [each["provisioned_type"] for each in factors(pool(**THIN))] == ["thin"]
     assert [each["provisioned_type"] for each in factors(pool())] == ["thick"]
+
+
+def test_an_expression_sees_each_protocol_of_a_pool_by_itself(db: Database) -> None:
+    ways = {"protocols": ("local", "iscsi")}
+    host(db, "a", 100, filter_function="capabilities.storage_protocol == 'iscsi'", **ways)
+    host(db, "b", 90, filter_function="stats.storage_protocol == 'nvme-tcp'", **ways)
+    good = "capabilities.storage_protocol == 'local' ? 90 : 5"
+    host(db, "c", 50, goodness_function=good, **ways)
+    told = db.read_now(lambda conn: Scheduler().why_not(conn, Request(GIB)))
+    assert [reason is None for _, reason in sorted(told.items())] == [True, False, True]
+    by_goodness = Scheduler(SchedulerSettings(weighers=("GoodnessWeigher",)))
+    assert put(db, Request(GIB), by_goodness).host_id == "c"
