@@ -12,12 +12,14 @@ def all_resources() -> tuple[Resource, ...]:
         events,
         evictions,
         forgetting,
+        handing_over,
         hosts,
         issues,
         operations,
         rekeying,
         repair,
         states,
+        type_metadata,
     )
     from coordinator.api.brickyard.images import registered_images
     from coordinator.api.brickyard.keys import keys
@@ -37,6 +39,8 @@ def all_resources() -> tuple[Resource, ...]:
         rekeying.resource(),
         forgetting.resource(),
         states.resource(),
+        type_metadata.resource(),
+        handing_over.resource(),
         keys(),
         registered_images(),
         *identity_resources(),

@@ -1,4 +1,4 @@
-"""Keys and values that hang on a volume or a snapshot. Each change is one piece of the caller's transaction."""
+"""Keys and values that hang on a volume, a snapshot or a type. Each change is one piece of the caller's transaction."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.snapshots import snapshot_metadata, snapshots
+from coordinator.state.tables.types import type_metadata, volume_types
 from coordinator.state.tables.volumes import volume_admin_metadata, volume_image_metadata, volume_metadata, volumes
 
-Kind = Literal["volume", "volume-admin", "volume-image", "snapshot"]
+Kind = Literal["volume", "volume-admin", "volume-image", "snapshot", "type"]
 _KINDS: dict[Kind, tuple[Table, str, Table]] = {
     "volume": (volume_metadata, "volume_id", volumes),
     "volume-admin": (volume_admin_metadata, "volume_id", volumes),
     "volume-image": (volume_image_metadata, "volume_id", volumes),
     "snapshot": (snapshot_metadata, "snapshot_id", snapshots),
+    "type": (type_metadata, "volume_type_id", volume_types),
 }
 
 

@@ -25,6 +25,7 @@ from coordinator.state.tables.types import (
     type_access,
     type_encryption,
     type_extra_specs,
+    type_metadata,
     volume_types,
 )
 from coordinator.state.tables.volumes import (
@@ -118,7 +119,7 @@ def _deleted(before: datetime.datetime) -> dict[str, Rule]:
         "images": rule(images, image_properties.c.image_id),
         "volume types": rule(
             volume_types, type_extra_specs.c.volume_type_id, type_encryption.c.volume_type_id,
-            type_access.c.volume_type_id,
+            type_access.c.volume_type_id, type_metadata.c.volume_type_id,
         ),
     }  # fmt: skip
 

@@ -36,6 +36,12 @@ def listing(
     return page_of(conn, select(table).where(mine, *where), table, page, mine)
 
 
+def of_volume(conn: Connection, volume_id: str) -> Sequence[Row[Any]]:
+    """All offers of a volume there ever were, the newest first, as long as they are kept."""
+    mine = select(table).where(table.c.volume_id == volume_id)
+    return conn.execute(mine.order_by(table.c.created_at.desc(), table.c.id.desc())).all()
+
+
 def close(conn: Connection, transfer_id: str, destination: str | None) -> bool:
     """End an open offer, taken up by `destination` or by nobody; False when it was ended already."""
     now = utcnow()

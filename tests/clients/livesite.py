@@ -66,7 +66,7 @@ class LiveSite:
         """Wait until nothing is at work in the project."""
         _, found = self.call("GET", "/brickyard/v1/operations?active=true", who=who)
         for operation in found["operations"]:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300
             while time.monotonic() < deadline:
                 _, now = self.call("GET", f"/brickyard/v1/operations/{operation['id']}?wait=15", who=who)
                 if now["operation"]["state"] not in {"running", "undoing"}:

@@ -5,26 +5,32 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import Connection, Row, exists, false, or_, select
+from sqlalchemy import Connection, Row, Table, exists, false, or_, select
 
 from agent.base.errors import NotFound
 from coordinator.api.call import Call
-from coordinator.api.conditions import parsed
+from coordinator.api.conditions import pairs_condition, parsed
 from coordinator.api.errors import BadRequest
-from coordinator.api.fields import Answer, Body, Boolean, RequiredName, SpecKey, Text
+from coordinator.api.fields import Answer, Body, Boolean, Metadata, RequiredName, SinceOurs, SpecKey, Text
 from coordinator.api.lists import Listing, ask
 from coordinator.api.route import Resource, delete, get, post, put
-from coordinator.state import default_types
+from coordinator.state import default_types, metadata
 from coordinator.state import types as state
 from coordinator.state.paging import page_of
-from coordinator.state.tables.types import type_access, type_extra_specs, volume_types
+from coordinator.state.tables.types import type_access, type_extra_specs, type_metadata, volume_types
 
 PUBLIC_SPECS = frozenset({"multiattach", "RESKEY:availability_zones", "replication_enabled"})
 """Extra specs that every user may see."""
 _SORTED = ("id", "name", "description", "is_public", "created_at", "updated_at")
 TYPES = Listing(
-    "volume_type", {}, {name: name for name in _SORTED}, "volume_type_links", own=("is_public", "extra_specs")
+    "volume_type",
+    {},
+    {name: name for name in _SORTED},
+    "volume_type_links",
+    own=("is_public", "extra_specs", "metadata"),
 )
+_METADATA_SINCE = 1
+"""The `brickyard 1.N` from which types have metadata that users see."""
 Specs = dict[SpecKey, Annotated[str, Field(max_length=255)]]
 
 
@@ -33,6 +39,7 @@ class CreateType(Body):
     description: Text | None = None
     extra_specs: Specs | None = None
     is_public: Boolean = Field(True, alias="os-volume-type-access:is_public")
+    metadata: Annotated[Metadata | None, SinceOurs(_METADATA_SINCE)] = None
 
 
 class UpdateType(Body):
@@ -49,6 +56,7 @@ class TypeAnswer(Answer):
     access: bool = Field(alias="os-volume-type-access:is_public")
     extra_specs: dict[str, str] | None = None
     qos_specs_id: str | None = None
+    metadata: dict[str, str] | None = None
 
 
 class TypesAnswer(Answer):
@@ -92,8 +100,8 @@ def shown_specs(call: Call, specs: dict[str, str]) -> dict[str, str]:
     return specs if all_specs_shown(call) else {key: value for key, value in specs.items() if key in PUBLIC_SPECS}
 
 
-def view(call: Call, row: Row[Any], specs: dict[str, str]) -> dict[str, Any]:
-    """How a type looks to the caller."""
+def view(call: Call, row: Row[Any], specs: dict[str, str], words: dict[str, str]) -> dict[str, Any]:
+    """How a type looks to the caller; `words` is its metadata."""
     made = {
         "id": row.id,
         "name": row.name,
@@ -105,6 +113,8 @@ def view(call: Call, row: Row[Any], specs: dict[str, str]) -> dict[str, Any]:
         made["extra_specs"] = shown_specs(call, specs)
     if call.may("volume_extension:access_types_qos_specs_id"):
         made["qos_specs_id"] = row.qos_specs_id
+    if call.brickyard >= _METADATA_SINCE:
+        made["metadata"] = words
     return made
 
 
@@ -129,11 +139,17 @@ async def _list(call: Call) -> dict[str, Any]:
         query = query.where(among)
     if call.version >= 52 and "extra_specs" in call.query:
         query = _with_specs(call, query, call.query["extra_specs"])
+    if call.brickyard >= _METADATA_SINCE and "metadata" in call.query:
+        query = query.where(
+            pairs_condition("metadata", call.query["metadata"], type_metadata, "volume_type_id", volume_types.c.id)
+        )
 
     def read(conn: Connection) -> list[dict[str, Any]]:
         found = page_of(conn, query, volume_types, asked.page, among) if asked.page.limit else []
-        specs = _specs_of(conn, [row.id for row in found])
-        return [view(call, row, specs.get(row.id, {})) for row in found]
+        ids = [row.id for row in found]
+        specs = _pairs_of(conn, type_extra_specs, ids)
+        words = _pairs_of(conn, type_metadata, ids) if call.brickyard >= _METADATA_SINCE else {}
+        return [view(call, row, specs.get(row.id, {}), words.get(row.id, {})) for row in found]
 
     return asked.answer(call, "volume_types", await call.services.db.read(read))
 
@@ -181,20 +197,23 @@ def _truth(text: str) -> bool:
     raise BadRequest(reason=f"Invalid is_public filter [{text[:64]}]")
 
 
-def _specs_of(conn: Connection, ids: list[str]) -> dict[str, dict[str, str]]:
+def _pairs_of(conn: Connection, table: Table, ids: list[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    for row in conn.execute(select(type_extra_specs).where(type_extra_specs.c.volume_type_id.in_(ids))):
+    for row in conn.execute(select(table).where(table.c.volume_type_id.in_(ids))):
         found.setdefault(row.volume_type_id, {})[row.key] = row.value
     return found
 
 
 async def _viewed(call: Call, find: Any) -> dict[str, Any]:
-    def read(conn: Connection) -> tuple[Row[Any], dict[str, str]]:
-        row = find(conn)
-        return row, state.extra_specs(conn, row.id)
+    def read(conn: Connection) -> dict[str, Any]:
+        return _view_of(call, conn, find(conn))
 
-    row, specs = await call.services.db.read(read)
-    return view(call, row, specs)
+    return await call.services.db.read(read)
+
+
+def _view_of(call: Call, conn: Connection, row: Row[Any]) -> dict[str, Any]:
+    words = metadata.read(conn, "type", row.id) if call.brickyard >= _METADATA_SINCE else {}
+    return view(call, row, state.extra_specs(conn, row.id), words)
 
 
 async def _show(call: Call) -> dict[str, Any]:
@@ -208,14 +227,14 @@ async def _default(call: Call) -> dict[str, Any]:
 
 async def _create(call: Call) -> dict[str, Any]:
     given = call.valid(CreateType)
-    specs = dict(given.extra_specs or {})
 
-    def create(conn: Connection) -> Row[Any]:
+    def create(conn: Connection) -> dict[str, Any]:
         row = state.create(conn, given.name, given.description, is_public=given.is_public)
-        state.put_extra_specs(conn, row.id, specs)
-        return row
+        state.put_extra_specs(conn, row.id, dict(given.extra_specs or {}))
+        metadata.merge(conn, "type", row.id, given.metadata or {})
+        return _view_of(call, conn, row)
 
-    return view(call, await call.services.db.write(create), specs)
+    return await call.services.db.write(create)
 
 
 async def _update(call: Call) -> dict[str, Any]:
@@ -225,7 +244,7 @@ async def _update(call: Call) -> dict[str, Any]:
         raise BadRequest(reason="Specify volume type name, description, is_public or a combination thereof.")
     type_id, default = call.params["volume_type_id"], call.services.settings.default_volume_type
 
-    def change(conn: Connection) -> tuple[Row[Any], dict[str, str]]:
+    def change(conn: Connection) -> dict[str, Any]:
         is_default = state.get(conn, type_id).name == default
         if values.get("is_public") is False:
             if is_default:
@@ -234,10 +253,9 @@ async def _update(call: Call) -> dict[str, Any]:
         row = state.change(conn, type_id, **values)
         if is_default and row.name != default:
             _replace_default(conn, default)
-        return row, state.extra_specs(conn, type_id)
+        return _view_of(call, conn, row)
 
-    row, specs = await call.services.db.write(change)
-    return view(call, row, specs)
+    return await call.services.db.write(change)
 
 
 def _replace_default(conn: Connection, name: str) -> None:

@@ -3,7 +3,7 @@
 A row stays when its offer has ended, so that an administrator can see who gave what to whom.
 """
 
-from sqlalchemy import Boolean, Column, ForeignKey, String, Table, false
+from sqlalchemy import Boolean, Column, ForeignKey, Index, String, Table, false
 
 from coordinator.state.tables import metadata
 from coordinator.state.tables.columns import id_column, partial, soft_delete, times
@@ -24,5 +24,6 @@ transfers = Table(
     *soft_delete(),
     partial("uq_transfers_live_volume", "volume_id", unique=True, where="NOT deleted"),
     partial("ix_transfers_live_project", "source_project_id", "created_at", "id", where="NOT deleted"),
+    Index("ix_transfers_volume", "volume_id", "created_at"),
     partial("ix_transfers_live_all", "created_at", "id", where="NOT deleted"),
 )

@@ -26,6 +26,15 @@ type_extra_specs = Table(
     Column("value", Text, nullable=False),
 )
 
+type_metadata = Table(
+    "type_metadata",
+    metadata,
+    Column("volume_type_id", String(36), ForeignKey("volume_types.id"), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("value", String(255), nullable=False),
+)
+"""What users are told of a type; no back end is chosen by it."""
+
 type_encryption = Table(
     "type_encryption",
     metadata,

@@ -154,3 +154,20 @@ async def test_force_takes_an_offer_back(tmp_path: Path) -> None:
             assert (await api("GET", f"/volumes/{volume['id']}")).status == 404
             assert (await taken(api, transfer)).status == 404
             assert (await api("GET", "/volume-transfers")).body["transfers"] == []
+
+
+async def test_who_gave_what_to_whom_stays_to_be_seen(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        volume = (await api.volume())["id"]
+        back = (await offered(api, volume)).body["transfer"]
+        assert (await api("DELETE", f"/volume-transfers/{back['id']}")).status == 202
+        given = (await offered(api, volume)).body["transfer"]
+        assert (await taken(api, given)).status == 202
+        assert (await api("DELETE", f"/volumes/{volume}", who="other")).status == 202
+        await api.settled()
+        path = f"/brickyard/v1/volumes/{volume}/transfers"
+        found = (await api("GET", path, who="root")).body["transfers"]
+        assert [(one["id"], one["accepted"], one["destination_project_id"]) for one in found] == [
+            (given["id"], True, P2), (back["id"], False, None)]  # fmt: skip
+        assert all(one["source_project_id"] == P1 and one["ended_at"] for one in found)
+        assert (await api("GET", path)).status == 403

@@ -101,3 +101,37 @@ async def test_a_projects_default_is_not_hidden_from_it(tmp_path: Path) -> None:
         refused = await api("POST", f"/types/{gold}/action", who="root", json=revoke[P1])
         assert (refused.status, "default-type-unset" in said(refused)) == (400, True)
         assert (await api("POST", f"/types/{gold}/action", who="root", json=revoke[P2])).status == 202
+
+
+OURS = {"OpenStack-API-Version": "volume 3.71, brickyard 1.1"}
+
+
+async def test_metadata_of_types_is_for_users_alone(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        words = {"volume_type": {"name": "gold", "metadata": {"encrypted": "no"}}}
+        assert (await api("POST", "/types", who="root", json=words, headers=OURS)).body["volume_type"]["metadata"] == {
+            "encrypted": "no"
+        }
+        gold = (await api("GET", "/types?is_public=true", who="root")).body["volume_types"][0]["id"]
+        path = f"/brickyard/v1/types/{gold}/metadata"
+        volume = await api.volume(volume_type="gold")
+        assert volume["status"] == "available"
+        added = await api("POST", path, who="root", json={"metadata": {"replicated": "ceph"}})
+        assert (added.status, added.body["metadata"]) == (200, {"encrypted": "no", "replicated": "ceph"})
+        assert (await api("POST", path, json={"metadata": {"a": "b"}})).status == 403
+        assert (await api("DELETE", f"{path}/encrypted")).status == 403
+        for bad in ({"a": 1}, {"a": "x" * 256}, {"k" * 256: "x"}, {}):
+            assert (await api("POST", path, who="root", json={"metadata": bad})).status == 400
+        for answer in (await api("GET", f"/types/{gold}"), await api("GET", "/types/default")):
+            assert "metadata" not in answer.body["volume_type"]
+        shown = (await api("GET", f"/types/{gold}", headers=OURS)).body["volume_type"]
+        assert shown["metadata"] == {"encrypted": "no", "replicated": "ceph"}
+        for wanted, names in (("ceph", ["gold"]), ("else", [])):
+            listed = await api("GET", f"/types?metadata={{'replicated':'{wanted}'}}", headers=OURS)
+            assert [item["name"] for item in listed.body["volume_types"]] == names
+        assert (await api("GET", "/types?metadata=x", headers=OURS)).status == 400
+        assert (await api("DELETE", f"{path}/encrypted", who="root")).status == 204
+        assert (await api("DELETE", f"{path}/encrypted", who="root")).status == 404
+        assert (await api("GET", path, who="looker")).body == {"metadata": {"replicated": "ceph"}}
+        private = await a_type(api, "private", **{"os-volume-type-access:is_public": False})
+        assert (await api("GET", path.replace(gold, private))).status == 404
