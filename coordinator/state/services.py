@@ -70,6 +70,14 @@ def set_enabled(conn: Connection, name: str, *, enabled: bool, reason: str | Non
         raise NotFound(noun="Service", id=name)
 
 
+def check_known(conn: Connection, name: str) -> None:
+    """Raises NotFound where no host has the back end `HOST@BACKEND` (or there is no `HOST` with one)."""
+    host_id, _, backend = name.partition("@")
+    mine = (pools.c.host_id == host_id, pools.c.present, *((pools.c.backend == backend,) if backend else ()))
+    if conn.execute(select(pools.c.id).where(*mine).limit(1)).first() is None:
+        raise NotFound(noun="Service", id=name)
+
+
 class BackEndFrozen(Invalid):
     code = "services.frozen"
     sentence = "Back end {backend} is frozen: what lies on it is not changed."

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from agent.base import log as logs
 from agent.base import state_report
-from agent.base.errors import BrickyardError, NotFound
+from agent.base.errors import BrickyardError, NotFound, Permanent
 from agent.base.log import get_logger
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
@@ -56,6 +56,19 @@ class LogAnswer(Answer):
 
 class FreezeBody(Body):
     host: Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class FailoverBody(Body):
+    host: Annotated[str, Field(min_length=1, max_length=255)]
+    backend_id: Annotated[str | None, Field(max_length=255)] = None
+    cluster: Annotated[str | None, Field(max_length=255)] = None
+
+
+class NotReplicated(Permanent):
+    code = "service.not-replicated"
+    status = 400
+    sentence = "Unable to failover: back end {host} has no replication target."
+    hint = "This release replicates nothing; to leave a host that is lost see: brickyard host evict --dry-run HOST."
 
 
 class ReportAnswer(Answer):
@@ -141,6 +154,13 @@ async def _frozen(call: Call, frozen: bool) -> None:
     await call.services.db.write(lambda conn: state.set_frozen(conn, name, frozen=frozen))
 
 
+async def failover(call: Call) -> None:
+    """Refused with its reason: there is nowhere to go."""
+    host = call.valid(FailoverBody).host
+    await call.services.db.read(lambda conn: state.check_known(conn, host))
+    raise NotReplicated(host=host)
+
+
 async def report(call: Call) -> dict[str, Any]:
     """Of this coordinator, or of the agent of a host."""
     name = call.query.get("host")
@@ -166,6 +186,10 @@ def resources() -> tuple[Resource, ...]:
                 put("/os-services/freeze", freeze, "volume:freeze_host",
                     "Let what lies on a back end stay as it is.", body=FreezeBody),
                 put("/os-services/thaw", thaw, "volume:thaw_host", "Let it be changed again.", body=FreezeBody),
+                put("/os-services/failover_host", failover, "volume:failover_host",
+                    "Refused: no back end is replicated.", body=FailoverBody, status=202),
+                put("/os-services/failover", failover, "volume:failover_host",
+                    "Refused: no back end is replicated.", body=FailoverBody, status=202, since=26),
             ),
         ),
         Resource(

@@ -111,6 +111,18 @@ async def test_what_is_held_or_worked_on_is_not_forgotten(tmp_path: Path) -> Non
         await api.settled()
 
 
+async def test_a_failover_is_refused_with_its_reason(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        body = {"host": "host-a@files", "backend_id": None}
+        for path in ("failover_host", "failover"):
+            refused = await api("PUT", f"/os-services/{path}", who="root", json=body)
+            text = refused.body["badRequest"]["message"]
+            assert (refused.status, "host-a@files has no replication target" in text) == (400, True)
+        unknown = await api("PUT", "/os-services/failover_host", who="root", json={"host": "host-z@files"})
+        assert unknown.status == 404
+        assert (await api("PUT", "/os-services/failover_host", json=body)).status == 403
+
+
 @pytest.mark.parametrize("body", [{"words": ""}, {"dry_run": "perhaps"}, {"words": 7}])
 async def test_bad_words(tmp_path: Path, body: dict[str, Any]) -> None:
     async with volume_api(tmp_path) as api:
