@@ -8,23 +8,8 @@ from coordinator.state.errors import SchemaTooNew, SchemaTooOld
 from coordinator.state.locks import hold_name
 from coordinator.state.tables import load_all
 
-HEAD = "0014"
-RELEASED = (
-    "0001",
-    "0002",
-    "0003",
-    "0004",
-    "0005",
-    "0006",
-    "0007",
-    "0008",
-    "0009",
-    "0010",
-    "0011",
-    "0012",
-    "0013",
-    "0014",
-)
+HEAD = "0015"
+RELEASED = tuple(f"{number:04}" for number in range(1, int(HEAD) + 1))
 """All versions that a release has had, oldest first; the last is this one's."""
 
 
