@@ -187,22 +187,40 @@ def test_leave_and_come_back(site: Site) -> None:
     site.ok("volume", "delete", "back", "--yes", "--wait")
 
 
+def until_available(site: Site, name: str) -> None:
+    """The work on it has ended, and well."""
+    volume = site.run("volume", "show", name, "--json").json
+    (newest,) = json.loads(site.ok("operation", "list", "--resource", volume["id"], "--limit", "1", "--json"))
+    site.ok("operation", "watch", newest["id"])
+    assert site.run("volume", "show", name, "--json").json["status"] == "available"
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup")
 def test_an_encrypted_volume_is_adopted_and_gets_another_key(site: Site) -> None:
     site.ok("type", "create", "sealed", "--encryption-provider", "luks")
     seed = site.ok("volume", "create", "seed", "--size", "1", "--wait", "-o", "value").strip()
     pool = site.run("volume", "show", seed, "--json").json["os-vol-host-attr:host"]
     site.ok("volume", "delete", "seed", "--yes", "--wait")
-    folder = next(site.folder.glob("**/unmanaged"))
-    file, fixed = folder / "volume-one", bytes(range(32)).hex()
-    file.touch()
-    os.truncate(file, 32 << 20)
+    folder, fixed = next(site.folder.glob("**/unmanaged")), bytes(range(32)).hex()
     argv = ["cryptsetup", "luksFormat", "--batch-mode", "--disable-locks", "--type", "luks1", "--key-file", "-"]
-    subprocess.run([*argv, "--pbkdf-force-iterations", "1000", file], input=fixed.encode(), check=True)
-    os.chown(file, folder.stat().st_uid, folder.stat().st_gid)
+    for name in ("volume-one", "volume-two"):
+        (folder / name).touch()
+        os.truncate(folder / name, 32 << 20)
+        weak = [*argv, "--pbkdf-force-iterations", "1000", folder / name]
+        subprocess.run(weak, input=fixed.encode(), check=True)
+        os.chown(folder / name, folder.stat().st_uid, folder.stat().st_gid)
     assert site.run("key", "register", "--type", "symmetric", "--hex", "--file", "-", stdin="xyz").code == 2
     site.ok("key", "register", "--type", "symmetric", "--hex", "--file", "-", "--name", "fixed", stdin=fixed + "\n")
     site.ok("volume", "manage", pool, "volume-one", "--type", "sealed", "--key", "fixed", "--name", "one", "--wait")
+    # The same by a client that knows nothing of Brickyard.
+    key_id = site.run("key", "show", "fixed", "--json").json["id"]
+    remote = ["--remote-source", "source-name=volume-two", "--remote-source", f"encryption-key-id={key_id}"]
+    command = [BIN / "openstack", "volume", "create", "--host", pool, "--type", "sealed", *remote, "two"]
+    done = subprocess.run(command, env=site.environment, check=False, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    until_available(site, "two")
+    site.ok("volume", "delete", "two", "--yes", "--wait")
     site.ok("key", "delete", "fixed", "--yes")
     volume = site.run("volume", "show", "one", "--json").json
     assert (volume["status"], volume["encrypted"], volume["size"]) == ("available", True, 1)

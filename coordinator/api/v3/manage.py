@@ -36,6 +36,7 @@ class ManageVolume(Body):
     """`ref` is `{"source-name": NAME}` as the list of manageable volumes tells it.
 
     For an encrypted one it also holds `encryption-key-id`: the id of a secret of the project's that opens it.
+    `bootable` may be null: that is what clients send who were told nothing of it.
     """
 
     host: Name | None = None
@@ -45,7 +46,7 @@ class ManageVolume(Body):
     description: Text | None = None
     volume_type: Name | None = None
     availability_zone: Name | None = None
-    bootable: Boolean = False
+    bootable: Boolean | None = None
     metadata: Metadata | None = None
 
 
@@ -89,7 +90,7 @@ async def volume(call: Call) -> dict[str, Any]:
         body.description,
         body.volume_type,
         body.availability_zone,
-        body.bootable,
+        bool(body.bootable),
         manageable.key_of(body.ref),
         body.metadata or {},
     )

@@ -66,7 +66,7 @@ async def test_there_and_back_without_a_copy(tmp_path: Path) -> None:
         assert (await api("GET", f"/volumes/{volume['id']}")).status == 404
         assert await usage(api) == before
         assert (files(tmp_path, "unmanaged") / f"volume-{volume['id']}").read_bytes()[:6] == b"theirs"
-        again = {"host": "host-a@files", "ref": {"source-name": f"volume-{volume['id']}"}}
+        again = {"host": "host-a@files", "ref": {"source-name": f"volume-{volume['id']}"}, "bootable": None}
         assert (await api("POST", "/os-volume-manage", who="root", version=0, json={"volume": again})).status == 202
         await api.settled()
 
