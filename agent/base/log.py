@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 from weakref import WeakSet
 
@@ -36,6 +37,8 @@ _HELD = {
     "keystoneauth": logging.INFO, "sqlalchemy": logging.WARNING,
 }  # fmt: skip
 _OURS = ("agent.", "coordinator.")
+STEPS = "coordinator.steps"
+"""The logger of what operations do step by step."""
 _proxies: WeakSet[Any] = WeakSet()
 
 
@@ -62,10 +65,13 @@ def current_ids() -> dict[str, str]:
     return {str(key): str(value) for key, value in structlog.contextvars.get_contextvars().items()}
 
 
-def configure(level: Level = "info", json: bool | None = None, stream: TextIO | None = None) -> None:
+def configure(
+    level: Level = "info", json: bool | None = None, stream: TextIO | None = None, steps_file: Path | None = None
+) -> None:
     """Send all log lines to `stream` (default: stderr). `json` None: JSON exactly when the journal reads it.
 
-    May be called again; loggers that were made before follow.
+    Those of steps go to `steps_file` alone, if one is named and can be written. May be called again; loggers that were
+    made before follow.
     """
     out = stream if stream is not None else sys.stderr
     journal = _is_journal(out)
@@ -78,7 +84,36 @@ def configure(level: Level = "info", json: bool | None = None, stream: TextIO | 
     root.setLevel(number)
     for name, least in _HELD.items():
         logging.getLogger(name).setLevel(max(number, least))
-    _filter_from(number)
+    _filter_from(min(number, logging.INFO) if _apart(steps_file, as_json) else number)
+
+
+def has_steps_file() -> bool:
+    """Whether the lines of steps go to a file of their own."""
+    return bool(logging.getLogger(STEPS).handlers)
+
+
+def _apart(steps_file: Path | None, as_json: bool) -> bool:
+    steps = logging.getLogger(STEPS)
+    for old in steps.handlers[:]:
+        steps.removeHandler(old)
+        old.close()
+    steps.propagate = True
+    steps.setLevel(logging.NOTSET)
+    if steps_file is None:
+        return False
+    from logging.handlers import WatchedFileHandler
+
+    try:
+        handler = WatchedFileHandler(steps_file)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        logging.getLogger(__name__).warning("%s can not be written, steps stay in this log: %s", steps_file, reason)
+        return False
+    handler.setFormatter(_formatter(as_json, False, False))
+    steps.addHandler(handler)
+    steps.setLevel(logging.INFO)
+    steps.propagate = False
+    return True
 
 
 def _filter_from(number: int) -> None:

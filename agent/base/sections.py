@@ -22,9 +22,17 @@ class LogConfig(Section):
         None, description="Folder for the reports of SIGUSR2; default, and where it can not be written: standard error."
     )
 
+    steps_file: Path | None = Field(
+        None,
+        description="File for a line of each step of each operation, with its result (a coordinator has these); "
+        "default, and where it can not be written: with the others, at level debug.",
+    )
+
     def apply(self) -> None:
         """Make it so for this process, on stderr."""
-        log.configure(self.level, json=None if self.format == "auto" else self.format == "json")
+        log.configure(
+            self.level, json=None if self.format == "auto" else self.format == "json", steps_file=self.steps_file
+        )
 
 
 class TestingConfig(Section):

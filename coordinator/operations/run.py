@@ -29,6 +29,7 @@ from coordinator.operations.advance import (
 )
 from coordinator.operations.errors import Cancelled, UnknownHost, WaitedTooLong
 from coordinator.operations.jobs import Conversation, MemberLost, NotDelivered
+from coordinator.operations.step_log import tell
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, WaitStep, Workflow
 from coordinator.state import enrolment
 from coordinator.state.database import Database
@@ -70,9 +71,12 @@ class Run:
         self._resumed = operation.epoch > 1
         fault_point("coordinator.step.begin")
         moved = await self._first(operation)
+        tell(None, moved[0])
         while (todo := moved[1]) is not None:
-            forward = moved[0].state == "running"
-            moved = await (self._forward(moved[0], todo) if forward else self._backward(moved[0], todo))
+            before = moved[0]
+            forward = before.state == "running"
+            moved = await (self._forward(before, todo) if forward else self._backward(before, todo))
+            tell(before, moved[0])
             fault_point("coordinator.step.committed")
         fault_point("coordinator.operation.ended")
         self._engine.finished(moved[0], jobs_of(moved[0]))
