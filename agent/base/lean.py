@@ -11,6 +11,7 @@ import importlib
 import linecache
 import os
 import sys
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -98,6 +99,15 @@ class _Later(ModuleType):
         real = importlib.import_module(own)
         self.__dict__.update(real.__dict__)
         return getattr(real, name)
+
+
+def load_seldom() -> None:
+    """Load now what was put off: it will be out of reach when it is used."""
+    for name in _SELDOM:
+        if isinstance(sys.modules.get(name), _Later):
+            del sys.modules[name]
+            with suppress(ImportError):  # a library that is not installed is missed where it is used
+                importlib.import_module(name)
 
 
 def _put_off(name: str) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from agent.base import lean
+
 
 def preload(modules: Sequence[str]) -> None:
     """Import what would be out of reach after the drop, when the environment lies below a root-only folder."""
+    lean.load_seldom()
     for name in modules:
         with suppress(ImportError):  # a library that is not installed is missed where it is used
             __import__(name)
@@ -20,7 +24,7 @@ def modules_of(package: str, *, but: Sequence[str] = ()) -> list[str]:
     """All modules of an installed package, but those below some of its folders."""
     import pkgutil
 
-    found = pkgutil.walk_packages(__import__(package).__path__, f"{package}.")
+    found = pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
     return [each.name for each in found if not each.name.startswith(tuple(but))]
 
 

@@ -30,7 +30,10 @@ noeventlet.block()
 
 ROOTWRAP_CONF = Path("/etc/brickyard/rootwrap.conf")
 _SUDO = ("/usr/bin/sudo", "/bin/sudo")
-_LATE = ("pyudev", "pyroute2", "cryptography.hazmat.backends.openssl")
+_LATE = (
+    "pyudev", "pyroute2", "cryptography.hazmat.backends.openssl", "cryptography.hazmat.primitives.ciphers.aead",
+    "prometheus_client.core",
+)  # fmt: skip
 _ELSEWHERE = ("agent.cli", "agent.diagnostics")
 _DEATH_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -123,7 +126,7 @@ def enter(
     readable = account.reads_all(chosen, environment_paths())
     privileges = start(names, limits_file=limits_file, roots=roots, groups=groups, others=others, modules=modules)
     if not readable:
-        preload([*modules_of("agent", but=_ELSEWHERE), *_LATE, *late])
+        preload([*late_modules(), *late])
     account.drop(chosen, state_dir)
     return privileges
 
@@ -165,6 +168,11 @@ def watch(on_death: Callable[[str], None]) -> None:
     doors = {door.life: name for name, door in client.doors().items()}
     if doors:
         threading.Thread(target=_await_ends, args=(doors, on_death), daemon=True).start()
+
+
+def late_modules() -> list[str]:
+    """All of ours that an agent might load while it serves, and what those load late."""
+    return [*modules_of("agent", but=_ELSEWHERE), *_LATE]
 
 
 def _fork(context: Any) -> None:

@@ -14,11 +14,15 @@ from coordinator.server.main import run_coordinator
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.wiring import Coordinator
 
-# Loaded before root is given up, with all modules of the coordinator, where the environment would be out of reach then.
+# Loaded before root is given up, where the environment would be out of reach then: ours, and what those load late.
+_OURS = ("coordinator", "agent.base", "agent.luks", "agent.wire")
 _LATE = (
-    "cryptography.hazmat.backends.openssl", "cryptography.hazmat.primitives.ciphers.aead", "oslo_policy.policy",
-    "oslo_config.cfg", "yaml",
+    "cryptography.hazmat.backends.openssl", "cryptography.hazmat.primitives.ciphers.aead",
+    "cryptography.hazmat.primitives.kdf.argon2", "oslo_policy.policy",
+    "oslo_config.cfg", "prometheus_client.core", "yaml",
 )  # fmt: skip
+_FOR_POSTGRESQL = ("psycopg", "sqlalchemy.dialects.postgresql.psycopg")
+_FOR_MESSAGES = ("oslo_messaging", "oslo_service.backend")
 _ELSEWHERE = ("coordinator.cli", "coordinator.dev", "coordinator.state.migrations")
 
 
@@ -29,7 +33,7 @@ def run(site: DevSite, name: str, sets: tuple[str, ...], parent: Parent) -> int:
         account = accounts.choose(dev=True)
         _give(settings, account)
         if not accounts.reads_all(account, environment_paths()):
-            preload([*modules_of("coordinator", but=_ELSEWHERE), *_LATE])
+            preload(late_modules(settings))
         accounts.drop(account, settings.state_dir)
 
     def on_ready(coordinator: Coordinator) -> None:
@@ -38,6 +42,14 @@ def run(site: DevSite, name: str, sets: tuple[str, ...], parent: Parent) -> int:
         coordinator.background.add(announcing)
 
     return run_coordinator(settings, on_ready)
+
+
+def late_modules(settings: CoordinatorSettings) -> list[str]:
+    """All that the coordinator might load while it serves."""
+    ours = [name for package in _OURS for name in modules_of(package, but=_ELSEWHERE)]
+    database = _FOR_POSTGRESQL if settings.state.url is not None else ()
+    bus = _FOR_MESSAGES if settings.notifications.messaging is not None else ()
+    return [*ours, *_LATE, *database, *bus]
 
 
 async def _announce(coordinator: Coordinator, site: DevSite, parent: Parent) -> None:
