@@ -29,6 +29,7 @@ from coordinator.api.faults import Unexpected, fault
 from coordinator.api.known import refusal
 from coordinator.api.languages import Languages
 from coordinator.api.metrics import observe
+from coordinator.api.project_tree import ProjectTree
 from coordinator.api.proxies import Proxies
 from coordinator.api.route import V3, Resource, Route
 from coordinator.api.services import Services
@@ -38,6 +39,7 @@ from coordinator.identity.context import ANONYMOUS, Principal, RequestContext
 from coordinator.identity.errors import Forbidden, Unauthorized
 
 _log = get_logger(__name__)
+_SPENDING = frozenset({"POST", "PUT"})
 _REQUEST_ID = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -69,6 +71,7 @@ class Dispatcher:
         self._validation = services.settings.response_validation
         self._languages = Languages(services.settings.locale_dir)
         self._proxies = Proxies(services.settings.trusted_proxies)
+        self._projects = services.find(ProjectTree)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         started = time.perf_counter()
@@ -118,6 +121,8 @@ class Dispatcher:
             global_request_id=_global_id(request.headers),
         )
         self._allowed(route, principal)
+        if self._projects is not None and principal.project_id and request.method in _SPENDING:
+            await self._projects.learn(principal.project_id)
         call = self._call(request, match, route, context, state.versions)
         if route.body is not None:
             key = route.action or route.body_key

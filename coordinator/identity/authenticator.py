@@ -32,6 +32,10 @@ class Authenticator(Protocol):
         """Whether there is this project; None where nobody can tell."""
         ...
 
+    async def ancestors(self, project_id: str) -> tuple[str, ...] | None:
+        """The projects above one, the nearest first; None where nobody can tell."""
+        ...
+
     async def close(self) -> None:
         """Let go of what it holds."""
         ...
@@ -68,3 +72,7 @@ class NoAuthenticator:
     async def has_project(self, project_id: str) -> bool | None:
         """Every project is there that somebody names."""
         return None
+
+    async def ancestors(self, project_id: str) -> tuple[str, ...] | None:
+        """No project lies below another."""
+        return ()

@@ -31,6 +31,8 @@ class Principal:
     system: bool = False
     token_id: str | None = field(default=None, repr=False)
     """The audit id of the token it came from (not the token)."""
+    is_admin_project: bool = True
+    """Whether who is admin in the scope is so for the whole cloud; a Keystone may have one project for that."""
 
     def credentials(self) -> dict[str, Any]:
         """The form that policy rules look at."""
@@ -44,7 +46,7 @@ class Principal:
             "system_scope": "all" if self.system else None,
             "roles": sorted(self.roles),
             "is_admin": "admin" in self.roles,
-            "is_admin_project": True,
+            "is_admin_project": self.is_admin_project,
         }
 
 

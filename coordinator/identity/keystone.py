@@ -62,6 +62,19 @@ class KeystoneAuthenticator:
                 return None
         raise KeystoneRefusesUs(user=self._settings.username)
 
+    async def ancestors(self, project_id: str) -> tuple[str, ...] | None:
+        """None for a project that is not there, or that our user may not look at; raises as `has_project`."""
+        if not _PROJECT.fullmatch(project_id):
+            return None
+        for attempt in (1, 2):
+            headers = {"X-Auth-Token": await self._user.token(fresh=attempt == 2)}
+            status, _, body = await self._user.ask("GET", f"/projects/{project_id}?parents_as_ids", headers=headers)
+            if status == 200:
+                return _above(_part(body, "project") if isinstance(body, Mapping) else {})
+            if status != 401:
+                return None
+        raise KeystoneRefusesUs(user=self._settings.username)
+
     async def authenticate(self, headers: Mapping[str, str], address: str | None, project: str | None) -> Proof:
         token = headers.get("X-Auth-Token")
         if not token:
@@ -128,7 +141,21 @@ def principal(token: Mapping[str, Any]) -> Principal:
         domain_id=_part(token, "domain").get("id"),
         system=bool(_part(token, "system").get("all")),
         token_id=audit[0],
+        is_admin_project=bool(token.get("is_admin_project", True)),
     )
+
+
+def _above(project: Mapping[str, Any]) -> tuple[str, ...]:
+    """The projects above, the nearest first. The last one that Keystone names is the domain, which is no project."""
+    found: list[str] = []
+    above, domain = project.get("parents"), str(project.get("domain_id"))
+    while isinstance(above, Mapping) and above:
+        (one,) = list(above)[:1]
+        if one == domain:
+            break
+        found.append(str(one))
+        above = above[one]
+    return tuple(found)
 
 
 def _part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -45,6 +45,9 @@ class TokenAuthenticator:
     async def has_project(self, project_id: str) -> bool:
         return await self._basic.has_project(project_id)
 
+    async def ancestors(self, project_id: str) -> tuple[str, ...] | None:
+        return await self._basic.ancestors(project_id)
+
     async def close(self) -> None:
         """The identity service is closed by who made it."""
 
@@ -86,6 +89,10 @@ class BasicAuthenticator:
     async def has_project(self, project_id: str) -> bool:
         """The built-in identity service knows all of its projects."""
         return await self._identity.db.read(lambda conn: state.by_id(conn, "project", project_id)) is not None
+
+    async def ancestors(self, project_id: str) -> tuple[str, ...] | None:
+        """Its projects lie side by side in their domains."""
+        return ()
 
     async def close(self) -> None:
         """The identity service is closed by who made it."""

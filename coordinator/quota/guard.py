@@ -5,13 +5,15 @@ from __future__ import annotations
 from sqlalchemy import Connection, select
 
 from agent.base.errors import Permanent
+from coordinator.quota import limits, tree
 from coordinator.quota.settings import QuotaSettings
 from coordinator.state import site, usage
 from coordinator.state.locks import hold_name
 from coordinator.state.tables.volumes import volumes
 from coordinator.state.usage import Rules
 
-DRIVER, NO_SNAPSHOTS = "quota_driver", "no_snapshot_gb_quota"
+DRIVER, NO_SNAPSHOTS, NESTED = "quota_driver", "no_snapshot_gb_quota", "quota_nested"
+_NOTED = ((DRIVER, "driver"), (NO_SNAPSHOTS, "no_snapshot_gb_quota"), (NESTED, "nested"))
 _SHIPPED = QuotaSettings()
 
 
@@ -27,15 +29,15 @@ class RulesDiffer(Permanent):
 
 def rules_of(settings: QuotaSettings) -> Rules:
     """What the configuration means for counting."""
-    return Rules(kept=settings.driver == "stored", snapshots_take_space=not settings.no_snapshot_gb_quota)
+    return Rules(kept=settings.driver == "stored", snapshots_take_space=not settings.no_snapshot_gb_quota,
+                 nested=settings.nested)  # fmt: skip
 
 
 def noted(conn: Connection) -> QuotaSettings:
     """How the site counts, as its state says; before anything is noted, as shipped."""
-    driver, without = site.value(conn, DRIVER), site.value(conn, NO_SNAPSHOTS)
-    return QuotaSettings.model_validate(
-        {"driver": driver or _SHIPPED.driver, "no_snapshot_gb_quota": (without or "false") == "true"}
-    )
+    driver, without, nested = (site.value(conn, name) for name, _ in _NOTED)
+    said = {"driver": driver or _SHIPPED.driver, "no_snapshot_gb_quota": without == "true", "nested": nested == "true"}
+    return QuotaSettings.model_validate(said)
 
 
 def check(conn: Connection, settings: QuotaSettings) -> None:
@@ -45,16 +47,19 @@ def check(conn: Connection, settings: QuotaSettings) -> None:
         change(conn, settings)
         return
     present = noted(conn)
-    for key in ("driver", "no_snapshot_gb_quota"):
+    for _, key in _NOTED:
         if getattr(settings, key) != getattr(present, key):
             raise RulesDiffer(key=key, configured=_word(getattr(settings, key)), noted=_word(getattr(present, key)))
 
 
 def change(conn: Connection, settings: QuotaSettings) -> list[str]:
-    """Count by these settings from now on, in the caller's write; returns what has changed, in words."""
+    """Count by these settings from now on, in the caller's write; returns what has changed, in words.
+
+    Raises HierarchyUnknown or AlreadyBeyond where quotas can not be shared out in the tree of projects.
+    """
     hold_name(conn, "quota-rules")
     present, told = noted(conn), []
-    for name, key in ((DRIVER, "driver"), (NO_SNAPSHOTS, "no_snapshot_gb_quota")):
+    for name, key in _NOTED:
         was, now = _word(getattr(present, key)), _word(getattr(settings, key))
         if site.value(conn, name) != now:
             site.put(conn, name, now)
@@ -65,6 +70,8 @@ def change(conn: Connection, settings: QuotaSettings) -> list[str]:
             usage.recount(conn)
         else:
             usage.forget(conn)
+    if settings.nested:
+        tree.check_all(conn, limits.defaults(conn))
     return told
 
 

@@ -1,35 +1,23 @@
-"""Limits of a project: its own rows, else the default class, else the shipped defaults. -1 means no limit."""
+"""Limits of a project, and whether something fits into them. -1 means no limit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select
+from sqlalchemy import Connection, Row, delete
 
 from agent.base.errors import Invalid
+from coordinator.quota import tree
 from coordinator.quota.errors import GigabytesLimit, OverQuota, SnapshotLimit, VolumeLimit, VolumeSizeLimit
+from coordinator.quota.given import APART, UNLIMITED, first, own, written
 from coordinator.quota.usage import used
-from coordinator.state import types
+from coordinator.state import hierarchy, types
 from coordinator.state.locks import hold_name
 from coordinator.state.tables.quotas import quota_limits
 from coordinator.state.types import PER_TYPE
 from coordinator.state.usage import rules
 
-UNLIMITED = -1
-_ROWS = select(quota_limits.c.project_id, quota_limits.c.resource, quota_limits.c.hard_limit)
-_LIMITS = _ROWS.where(quota_limits.c.project_id == bindparam("project"))
-_BOTH = _ROWS.where(quota_limits.c.project_id.in_([bindparam("project"), bindparam("site")]))
-DEFAULT_CLASS = "class:default"
-SHIPPED: dict[str, int] = {
-    "volumes": 10,
-    "snapshots": 10,
-    "gigabytes": 1000,
-    "per_volume_gigabytes": UNLIMITED,
-    "backups": 10,
-    "backup_gigabytes": 1000,
-    "groups": 10,
-}
 _ERRORS: dict[str, type[OverQuota]] = {
     "volumes": VolumeLimit,
     "snapshots": SnapshotLimit,
@@ -42,7 +30,7 @@ def limits(conn: Connection, project_id: str) -> dict[str, int]:
 
     Of a type that it can not see (any more) it has nothing to get: 0, told only where it has something of it.
     """
-    found = {**SHIPPED, **_rows(conn, DEFAULT_CLASS), **_rows(conn, project_id)}
+    found = own(conn, project_id)
     seen = _per_type(types.listing(conn, project_id))
     hidden = _per_type(types.listing(conn)).keys() - seen.keys()
     held = used(conn, project_id) if hidden else {}
@@ -50,19 +38,32 @@ def limits(conn: Connection, project_id: str) -> dict[str, int]:
     return {**seen, **found, **{name: 0 for name in sorted(hidden) if held.get(name)}}
 
 
-def defaults(conn: Connection) -> dict[str, int]:
-    """What a project has that was never changed."""
-    return {**_per_type(types.listing(conn)), **SHIPPED, **_rows(conn, DEFAULT_CLASS)}
+def defaults(conn: Connection, project_id: str | None = None) -> dict[str, int]:
+    """What a project (or this one) has that was never changed."""
+    return {**_per_type(types.listing(conn)), **first(conn, project_id)}
+
+
+def allocated(conn: Connection, project_id: str) -> dict[str, int]:
+    """What projects below this one have taken of its limits; nothing where that does not count."""
+    if not rules(conn).nested or not hierarchy.children(conn, project_id):
+        return {}
+    found = tree.Tree(conn)
+    return {name: found.allocated(project_id, name) for name in defaults(conn) if name not in APART}
 
 
 def put(conn: Connection, project_id: str, values: dict[str, int]) -> None:
-    """Set limits of a project (or of `class:NAME`); raises Invalid for unknown resources or numbers below -1."""
+    """Set limits of a project (or of `class:NAME`); raises Invalid for unknown resources or numbers below -1.
+
+    Where quotas are shared out in the tree of projects, also for what that can not have.
+    """
     known = defaults(conn)
     for resource, limit in values.items():
         if resource not in known:
             raise Invalid(reason=f"Bad key(s) in quota set: {resource}")
         if limit < UNLIMITED:
             raise Invalid(reason=f"Quota limit {limit} for {resource} must be -1 or more.")
+    if rules(conn).nested and not project_id.startswith("class:"):
+        tree.check_change(conn, project_id, values)
     table = quota_limits
     conn.execute(delete(table).where(table.c.project_id == project_id, table.c.resource.in_(values)))
     rows = [{"project_id": project_id, "resource": name, "hard_limit": limit} for name, limit in values.items()]
@@ -71,7 +72,9 @@ def put(conn: Connection, project_id: str, values: dict[str, int]) -> None:
 
 
 def reset(conn: Connection, project_id: str) -> None:
-    """Back to the defaults."""
+    """Back to the defaults; raises Invalid while projects below it have something of it."""
+    if rules(conn).nested:
+        tree.check_reset(conn, project_id, defaults(conn))
     conn.execute(delete(quota_limits).where(quota_limits.c.project_id == project_id))
 
 
@@ -80,7 +83,7 @@ def check(
     gigabytes: int = 0, snapshot_gigabytes: int = 0, volume_size: int | None = None
 ) -> None:  # fmt: skip
     """Raise the error of the first limit that these additions would pass; call it in the spending transaction."""
-    allowed = {**SHIPPED, **_set(conn, project_id)}
+    allowed = own(conn, project_id)
     largest = allowed["per_volume_gigabytes"]
     if volume_size is not None and 0 <= largest < volume_size:
         raise VolumeSizeLimit(resource="per_volume_gigabytes", requested=volume_size, limit=largest, used=0)
@@ -92,7 +95,7 @@ def check(
 
 def check_type(conn: Connection, project_id: str, type_name: str, **more: int) -> None:
     """Like `check` for what a project has already and now counts to another type: only that type's own limits."""
-    allowed = _set(conn, project_id)
+    allowed = written(conn, project_id)
     _afford(conn, project_id, allowed, more, _suffix(conn, project_id, type_name, allowed))
 
 
@@ -110,6 +113,9 @@ def _afford(
     conn: Connection, project_id: str, allowed: Mapping[str, int], wanted: Mapping[str, int], suffixes: tuple[str, ...]
 ) -> None:
     """Nothing is counted, and nobody waits for others of the project, where nothing is limited."""
+    if rules(conn).nested:
+        _afford_in_tree(conn, project_id, allowed, wanted, suffixes)
+        return
     limited = [
         (resource, f"{resource}{suffix}", more)
         for resource, more in wanted.items()
@@ -126,16 +132,20 @@ def _afford(
             raise _ERRORS[resource](resource=name, requested=more, used=now, limit=allowed[name])
 
 
-def _set(conn: Connection, project_id: str) -> dict[str, int]:
-    """What was set for the project, else for all."""
-    found = conn.execute(_BOTH, {"project": project_id, "site": DEFAULT_CLASS}).all()
-    ordered = sorted(found, key=lambda row: bool(row.project_id == project_id))
-    return {row.resource: row.hard_limit for row in ordered}
-
-
-def _rows(conn: Connection, project_id: str) -> dict[str, int]:
-    found = conn.execute(_LIMITS, {"project": project_id})
-    return {row.resource: row.hard_limit for row in found}
+def _afford_in_tree(
+    conn: Connection, project_id: str, allowed: Mapping[str, int], wanted: Mapping[str, int], suffixes: tuple[str, ...]
+) -> None:
+    """What has no limit here counts against the next limit above; a hidden type has 0 in `allowed` alone."""
+    tree.check_known(conn, project_id)
+    found = tree.Tree(conn)
+    for resource, more in wanted.items():
+        for name in (f"{resource}{suffix}" for suffix in suffixes if more > 0):
+            if allowed.get(name) == 0:
+                raise _ERRORS[resource](resource=name, requested=more, used=found.used(project_id, name), limit=0)
+            room = found.free(project_id, name)
+            if room is not None and more > room[1]:
+                limit = found.limit(room[0], name)
+                raise _ERRORS[resource](resource=name, requested=more, used=limit - room[1], limit=limit)
 
 
 def _per_type(found: Sequence[Row[Any]]) -> dict[str, int]:

@@ -23,3 +23,9 @@ class QuotaSettings(Section):
         description="Snapshots do not count towards gigabytes. The same on all coordinators; after a change: "
         "`brickyard-coordinator quota change`.",
     )
+    nested: bool = Field(
+        False,
+        description="Quotas are shared out in the tree of projects that a Keystone has: a project may hand down what "
+        "it has, and a new one below another has nothing. The same on all coordinators; after a change: "
+        "`brickyard-coordinator quota change`.",
+    )

@@ -137,6 +137,12 @@ class CoordinatorSettings(Section):
             raise ValueError("the table [keys.barbican] needs the table [identity.keystone]")
         return self
 
+    @model_validator(mode="after")
+    def _trees_need_a_keystone(self) -> CoordinatorSettings:
+        if self.quota.nested and self.identity.strategy != "keystone":
+            raise ValueError("quota.nested needs [identity] strategy keystone: no other has projects below projects")
+        return self
+
     @property
     def state_dir(self) -> Path:
         return self.coordinator.state_dir

@@ -19,6 +19,7 @@ from agent.base.reload import changes
 from agent.wire.tls import TlsIdentity
 from coordinator.api.app import SERVICES, make_app
 from coordinator.api.dispatch import Crash, Hooks
+from coordinator.api.project_tree import ProjectTree
 from coordinator.api.resource_filters import ResourceFilters
 from coordinator.api.resources import all_resources
 from coordinator.api.route import Resource
@@ -221,10 +222,12 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     )
     identity = LocalIdentity(opened.db, opened.tokens, settings.identity)
     depository = _depository(settings, opened)
+    prover = authenticator(identity)
+    tree = ProjectTree(opened.db, prover) if settings.quota.nested else None
     services = Services(
         db=opened.db,
         policy=policy,
-        authenticator=authenticator(identity),
+        authenticator=prover,
         settings=settings.api,
         others={
             Engine: engine,
@@ -242,7 +245,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
             ResourceFilters: _filters(settings),
             Completions: completions,
             Signatures: images.signatures,
-            **_perhaps(compute, depository, images.protections),
+            **_perhaps(compute, depository, images.protections, tree),
         },
     )
     app = make_app(_served(settings), services, Hooks(crashed=_crashed(opened)))
@@ -254,11 +257,11 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
 
 
 def _perhaps(
-    compute: Compute | None, depository: Depository | None, protections: Protections | None
+    compute: Compute | None, depository: Depository | None, protections: Protections | None, tree: ProjectTree | None
 ) -> dict[type, object]:
     """What not every site has."""
     service = ComputeService(compute) if compute is not None else None
-    return {type(one): one for one in (service, depository, protections) if one is not None}
+    return {type(one): one for one in (service, depository, protections, tree) if one is not None}
 
 
 def _policy(settings: CoordinatorSettings) -> Policy:

@@ -5,32 +5,49 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from agent.base.faults import declare, fault_point
-from coordinator.state import schema
-from coordinator.state.locks import hold_name
+from coordinator.state import moves, schema
+from coordinator.state.locks import beside_others, hold_name
 from coordinator.state.tables import load_all
 
 declare("upgrade.step", "upgrade.done")
+_MOST_WAIT_S = 5
 
 
 def upgrade(conn: Connection) -> tuple[str | None, str]:
     """Apply the migrations that are missing, in the caller's transaction; returns (version before, version after).
 
-    Killed in between, nothing has changed. Raises SchemaTooNew for a database of a newer release.
+    Killed in between, nothing has changed. Raises SchemaTooNew for a database of a newer release, NotMoved where a
+    migration counts on data that were not moved yet. Coordinators of the release before may work on meanwhile, where
+    the database lets them: migrations only add.
     """
     from alembic import command
 
     hold_name(conn, "schema")
+    if beside_others(conn):
+        # A change of a table waits for all who use it, and all others wait behind it: rather again than long.
+        conn.execute(text(f"SET LOCAL lock_timeout = '{_MOST_WAIT_S}s'"))
     found = schema.version(conn)
     if found is not None and found not in schema.RELEASED:
         schema.check(found)
     config = _config(conn)
+    check_pending(conn, config, found)
     config.attributes["applied"] = lambda **_: fault_point("upgrade.step")
     command.upgrade(config, "head")
     fault_point("upgrade.done")
     return found, schema.HEAD
+
+
+def check_pending(conn: Connection, config: Any, found: str | None) -> None:
+    """Raise NotMoved unless all was moved that the migrations after `found` count on (their `needs_moved`)."""
+    from alembic.script import ScriptDirectory
+
+    if found is None:
+        return
+    for script in ScriptDirectory.from_config(config).iterate_revisions("head", found):
+        moves.check_moved(conn, script.revision, getattr(script.module, "needs_moved", ()))
 
 
 def differences(conn: Connection) -> list[Any]:

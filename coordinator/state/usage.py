@@ -23,10 +23,12 @@ _COLUMNS = frozenset({"project_id", "size", "reserved_size", "volume_type_id", "
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How this site counts: `kept` sums beside the rows, and whether snapshots take gigabytes."""
+    """How this site counts: `kept` sums beside the rows, whether snapshots take gigabytes, and whether projects that
+    lie below others share what those have (`nested`)."""
 
     kept: bool = False
     snapshots_take_space: bool = True
+    nested: bool = False
 
 
 class Amounts(NamedTuple):

@@ -42,6 +42,11 @@ caching = false
 [cache]
 enabled = false
 """
+_ADMIN_PROJECT = """
+[resource]
+admin_project_domain_name = Default
+admin_project_name = admin
+"""
 _SERVE = """
 import os, sys
 os.environ["OS_KEYSTONE_CONFIG_DIR"] = sys.argv[1]
@@ -87,8 +92,9 @@ class Keystone:
         found = self.call("GET", f"/roles?name={name}")["roles"]
         return str(found[0]["id"] if found else self.call("POST", "/roles", {"role": {"name": name}})["role"]["id"])
 
-    def project(self, name: str) -> str:
-        return str(self.call("POST", "/projects", {"project": {"name": name, "domain_id": "default"}})["project"]["id"])
+    def project(self, name: str, parent: str | None = None) -> str:
+        wanted = {"name": name, "domain_id": "default", **({"parent_id": parent} if parent else {})}
+        return str(self.call("POST", "/projects", {"project": wanted})["project"]["id"])
 
     def user(self, name: str, password: str, project: str, *roles: str) -> str:
         body = {"user": {"name": name, "password": password, "domain_id": "default"}}
@@ -126,13 +132,16 @@ def _environment() -> Path:
 
 
 @contextmanager
-def keystone(folder: Path) -> Iterator[Keystone]:
-    """Running, with the user admin in the project admin; stopped at the end."""
+def keystone(folder: Path, *, admin_project: bool = False) -> Iterator[Keystone]:
+    """Running, with the user admin in the project admin; stopped at the end.
+
+    `admin_project`: only who is admin in that project is so for the whole cloud, and tokens say so.
+    """
     commands = _environment()
     folder.mkdir(mode=0o700)
     for name in ("fernet", "credential"):
         (folder / name).mkdir(mode=0o700)
-    (folder / "keystone.conf").write_text(_CONFIG.format(folder=folder))
+    (folder / "keystone.conf").write_text(_CONFIG.format(folder=folder) + (_ADMIN_PROJECT if admin_project else ""))
     (folder / "serve.py").write_text(_SERVE)
     me = getpass.getuser()
     account = ("--keystone-user", me, "--keystone-group", me)

@@ -12,9 +12,10 @@ from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Body, Integer
 from coordinator.api.paging import flag
+from coordinator.api.project_tree import ProjectTree, may_change, may_look
 from coordinator.api.route import Resource, delete, get, put
 from coordinator.identity.errors import Forbidden
-from coordinator.quota import limits
+from coordinator.quota import given, limits, tree
 from coordinator.quota.usage import Usage, usage, used
 
 _ABSOLUTE = (
@@ -49,6 +50,8 @@ def quotas() -> Resource:
         "Limits, quota sets and the default quota class.",
         (
             get("/limits", _limits, "limits_extension:used_limits", "Show limits and usage.", query=("project_id",)),
+            get("/os-quota-sets/validate_setup_for_nested_quota_use", _validated, "volume_extension:quotas:update",
+                "Check that quotas can be shared out in the tree of projects.", query=("fix_allocated_quotas",)),
             get(one, _show, "volume_extension:quotas:show", "Show the quota of a project.", query=("usage",)),
             get(f"{one}/defaults", _defaults, "volume_extension:quotas:show", "Show the default quota."),
             put(one, _update, "volume_extension:quotas:update", "Change the quota of a project.", body=QuotaSet,
@@ -77,41 +80,52 @@ async def _limits(call: Call) -> dict[str, Any]:
     return {"limits": {"rate": [], "absolute": absolute}}
 
 
-def _project(call: Call) -> str:
-    """The project of the path; only administrators may name another than their own."""
-    project = call.params["project_id"]
-    if project != call.context.project_id and not call.context.is_admin:
+async def _project(call: Call) -> str:
+    """The project of the path; only administrators may name another than their own, or (in a tree) one below it."""
+    project, projects = call.params["project_id"], call.services.find(ProjectTree)
+    if projects is not None:
+        await projects.learn(project)
+        await call.services.db.read(lambda conn: may_look(conn, call.context, project))
+    elif project != call.context.project_id and not call.context.is_admin:
         raise Forbidden(rule="volume_extension:quotas:show")
     return project
 
 
 async def _show(call: Call) -> dict[str, Any]:
-    project, with_usage = _project(call), flag(call, "usage")
+    project, with_usage = await _project(call), flag(call, "usage")
 
-    def read(conn: Connection) -> tuple[dict[str, int], Usage]:
-        return limits.limits(conn, project), usage(conn, project) if with_usage else Usage()
+    def read(conn: Connection) -> tuple[dict[str, int], Usage, dict[str, int]]:
+        allowed = limits.limits(conn, project)
+        return (
+            (allowed, usage(conn, project), limits.allocated(conn, project)) if with_usage else (allowed, Usage(), {})
+        )
 
-    allowed, now = await call.services.db.read(read)
+    allowed, now, below = await call.services.db.read(read)
     made: dict[str, Any] = {"id": project}
     for resource, limit in allowed.items():
         if with_usage:
             in_use, reserved = now.in_use.get(resource, 0), now.reserved.get(resource, 0)
-            made[resource] = {"limit": limit, "in_use": in_use, "reserved": reserved, "allocated": 0}
+            handed_down = below.get(resource, 0)
+            made[resource] = {"limit": limit, "in_use": in_use, "reserved": reserved, "allocated": handed_down}
         else:
             made[resource] = limit
     return {"quota_set": made}
 
 
 async def _defaults(call: Call) -> dict[str, Any]:
-    return {"quota_set": {"id": _project(call), **await call.services.db.read(limits.defaults)}}
+    project = await _project(call)
+    return {"quota_set": {"id": project, **await call.services.db.read(lambda conn: limits.defaults(conn, project))}}
 
 
 async def _update(call: Call) -> dict[str, Any]:
     project, values = call.params["project_id"], call.valid(QuotaSet).values()
     await check_project(call, project)
+    nested = await _in_tree(call, project)
     check = not flag(call, "skip_validation") if "skip_validation" in call.query else False
 
     def write(conn: Connection) -> dict[str, int]:
+        if nested:
+            may_change(conn, call.context, project)
         if check:
             now = used(conn, project)
             below = sorted(name for name, limit in values.items() if 0 <= limit < now.get(name, 0))
@@ -123,8 +137,32 @@ async def _update(call: Call) -> dict[str, Any]:
     return {"quota_set": await call.services.db.write(write)}
 
 
+async def _in_tree(call: Call, project: str) -> bool:
+    """Whether quotas are shared out in the tree of projects; then what lies above this one is known."""
+    projects = call.services.find(ProjectTree)
+    if projects is not None:
+        await projects.learn(project)
+    return projects is not None
+
+
 async def _reset(call: Call) -> None:
-    await call.services.db.write(lambda conn: limits.reset(conn, call.params["project_id"]))
+    project = call.params["project_id"]
+    nested = await _in_tree(call, project)
+
+    def write(conn: Connection) -> None:
+        if nested:
+            may_change(conn, call.context, project)
+        limits.reset(conn, project)
+
+    await call.services.db.write(write)
+
+
+async def _validated(call: Call) -> dict[str, Any]:
+    """`fix_allocated_quotas` has nothing to do: what is handed down is computed, never stored."""
+    if call.services.find(ProjectTree) is None:
+        raise BadRequest(reason="Quotas are not shared out in the tree of projects here (quota.nested).")
+    await call.services.db.read(lambda conn: tree.check_all(conn, limits.defaults(conn)))
+    return {}
 
 
 async def _class(call: Call) -> dict[str, Any]:
@@ -138,7 +176,7 @@ async def _update_class(call: Call) -> dict[str, Any]:
         raise BadRequest(reason="Only the quota class 'default' has an effect.")
 
     def write(conn: Connection) -> dict[str, int]:
-        limits.put(conn, limits.DEFAULT_CLASS, values)
+        limits.put(conn, given.DEFAULT_CLASS, values)
         return limits.defaults(conn)
 
     return {"quota_class_set": await call.services.db.write(write)}

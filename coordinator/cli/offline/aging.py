@@ -1,4 +1,4 @@
-"""`db purge`, `db archive`, `db upgrade`."""
+"""`db purge`, `db archive`, `db upgrade`, `db online-data-migrations`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ from pathlib import Path
 import click
 
 from agent.base.config import load
+from agent.base.errors import Conflict
 from agent.base.terminal.config import config_options
 from coordinator.cli.offline.site import become_owner, beside, checked, in_its_place
 from coordinator.server.settings import DEFAULT_CONFIG, CoordinatorSettings
+
+
+class MoreToMove(Conflict):
+    """`--max-count` was reached."""
+
+    code = "cli.more-to-move"
+    exit_code = 1
+    sentence = "There is more to be moved: {left}."
+    hint = "Run it again: brickyard-coordinator db online-data-migrations."
+
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 
@@ -99,16 +110,56 @@ def archive(
 @click.command()
 @config_options(DEFAULT_CONFIG)
 def upgrade(config: Path | None, sets: tuple[str, ...]) -> None:
-    """Bring the database to this release's schema. Stop the coordinator and make a backup first."""
+    """Bring the database to this release's schema; make a backup first.
+
+    On SQLite the coordinator must be stopped. On PostgreSQL those of the release before may work on meanwhile, and are
+    then replaced one by one; one that is started anew must be of this release.
+    """
     from coordinator.state.upgrade import upgrade as apply
 
     settings = load(CoordinatorSettings, config, sets)
     settings.testing.apply()
     checked(settings)
     become_owner(settings)
-    with in_its_place(settings) as database:
+    with in_its_place(settings, rolling=True) as database:
         before, after = database.write_now(apply)
     click.echo(f"Schema {after} already." if before == after else f"Schema {before or 'none'} upgraded to {after}.")
+
+
+@click.command("online-data-migrations")
+@click.option("--max-count", "most", type=click.IntRange(1), metavar="N", help="Move at most so many rows.")
+@config_options(DEFAULT_CONFIG)
+def online_data_migrations(most: int | None, config: Path | None, sets: tuple[str, ...]) -> None:
+    """Move data to where this release looks for them, in short writes; a coordinator may be running.
+
+    Exit code 0 when nothing is left, 1 when there is more to do. Killed at any moment and run again, or run twice at
+    once, nothing is lost or moved twice.
+    """
+    from coordinator.quota import guard
+    from coordinator.state import moves
+    from coordinator.state.usage import RULES
+
+    settings = load(CoordinatorSettings, config, sets)
+    settings.testing.apply()
+    checked(settings)
+    become_owner(settings)
+    with beside(settings) as database:
+        rules = guard.rules_of(database.read_now(guard.noted))
+        database.engine.update_execution_options(**{RULES: rules})
+        for move in moves.MOVES:
+            moved = 0
+            while (room := moves.BATCH if most is None else min(moves.BATCH, most)) > 0:
+                count = database.write_now(lambda conn, move=move, room=room: moves.batch(conn, move, room))  # type: ignore[misc]
+                moved += count
+                most = most if most is None else most - count
+                if count == 0 and not database.read_now(lambda conn, move=move: moves.left(conn, [move])):  # type: ignore[misc]
+                    break
+            if moved:
+                click.echo(f"{move.name}: {moved} moved")
+        left = database.read_now(moves.left)
+    if left:
+        raise MoreToMove(left=", ".join(f"{count} of '{name}'" for name, count in left.items()))
+    click.echo("Nothing is left to be moved.")
 
 
 def _add(total: dict[str, int], counts: dict[str, int]) -> None:

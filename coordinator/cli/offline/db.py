@@ -14,7 +14,7 @@ from agent.base.config import load
 from agent.base.errors import Conflict, Permanent
 from agent.base.files import sync_folder
 from agent.base.terminal.config import config_options
-from coordinator.cli.offline.aging import archive, purge, upgrade
+from coordinator.cli.offline.aging import archive, online_data_migrations, purge, upgrade
 from coordinator.cli.offline.moving import COMMANDS, copy_to
 from coordinator.cli.offline.site import beside, checked
 from coordinator.server.settings import DEFAULT_CONFIG, CoordinatorSettings
@@ -96,7 +96,7 @@ def backup(file: Path, config: Path | None, sets: tuple[str, ...]) -> None:
     click.echo(f"{file}: {file.stat().st_size} bytes.")
 
 
-for command in (*COMMANDS, purge, archive, upgrade):
+for command in (*COMMANDS, purge, archive, upgrade, online_data_migrations):
     db.add_command(command)
 
 

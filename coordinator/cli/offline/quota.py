@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from sqlalchemy import Connection
@@ -13,6 +15,9 @@ from agent.base.errors import Permanent
 from agent.base.terminal.config import config_options
 from coordinator.cli.offline.site import become_owner, beside, checked, in_its_place
 from coordinator.server.settings import DEFAULT_CONFIG, CoordinatorSettings
+
+if TYPE_CHECKING:
+    from coordinator.state.database import Database
 
 _NOTHING = "Usage is counted from the volumes and snapshots (quota.driver = dynamic): there is nothing to {do}."
 
@@ -34,7 +39,11 @@ def quota() -> None:
 @quota.command()
 @config_options(DEFAULT_CONFIG)
 def change(config: Path | None, sets: tuple[str, ...]) -> None:
-    """Count as the configuration says (quota.driver, quota.no_snapshot_gb_quota); no coordinator may be running."""
+    """Count as the configuration says (quota.driver, quota.no_snapshot_gb_quota, quota.nested); no coordinator may run.
+
+    With quota.nested the Keystone is asked for the projects above each that has something, and the change is refused
+    where one has less than those below it take.
+    """
     from coordinator.quota import guard
     from coordinator.state.schema import prepare
 
@@ -43,13 +52,36 @@ def change(config: Path | None, sets: tuple[str, ...]) -> None:
     become_owner(settings)
 
     def write(conn: Connection) -> list[str]:
-        prepare(conn)
         return guard.change(conn, settings.quota)
 
     with in_its_place(settings) as database:
+        database.write_now(prepare)
+        if settings.quota.nested:
+            _learn(settings, database)
         told = database.write_now(write)
     for line in told or ["Nothing has changed: the site counts like that already."]:
         click.echo(line)
+
+
+def _learn(settings: CoordinatorSettings, database: Database) -> None:
+    """Ask the Keystone what lies above the projects that have something; outside of any transaction."""
+    from coordinator.identity.keystone import KeystoneAuthenticator
+    from coordinator.state import hierarchy
+
+    keystone = settings.identity.keystone
+    assert keystone is not None, "the settings see to it"
+
+    async def asked() -> dict[str, tuple[str, ...] | None]:
+        prover = KeystoneAuthenticator(keystone)
+        try:
+            return {one: await prover.ancestors(one) for one in strangers}
+        finally:
+            await prover.close()
+
+    strangers = database.read_now(hierarchy.strangers)
+    for project, above in asyncio.run(asked()).items() if strangers else ():
+        if above is not None:
+            database.write_now(lambda conn, project=project, above=above: hierarchy.learn(conn, project, above))  # type: ignore[misc]
 
 
 @quota.command()

@@ -45,8 +45,13 @@ def become_owner(settings: CoordinatorSettings) -> None:
 
 
 @contextmanager
-def in_its_place(settings: CoordinatorSettings, *, may_be_new: bool = False) -> Iterator[Database]:
-    """The database while no coordinator runs. Raises `DatabaseBusy`, `CoordinatorsRun`, `NoSite`."""
+def in_its_place(
+    settings: CoordinatorSettings, *, may_be_new: bool = False, rolling: bool = False
+) -> Iterator[Database]:
+    """The database while no coordinator runs; with `rolling` they may, where several can be at work at all.
+
+    Raises `DatabaseBusy`, `CoordinatorsRun`, `NoSite`.
+    """
     from coordinator.server.start import open_database
     from coordinator.state import coordinators
     from coordinator.state.schema import version
@@ -55,7 +60,7 @@ def in_its_place(settings: CoordinatorSettings, *, may_be_new: bool = False) -> 
         checked(settings)
     db = open_database(settings)
     try:
-        if not db.alone and (db.read_now(version) or "0001") >= "0003":
+        if not rolling and not db.alone and (db.read_now(version) or "0001") >= "0003":
             alive = db.read_now(coordinators.living)
             if alive:
                 raise CoordinatorsRun(names=", ".join(alive))

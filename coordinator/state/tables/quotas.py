@@ -1,6 +1,6 @@
 """Limits, and (only where the site keeps them) sums of what is used."""
 
-from sqlalchemy import BigInteger, Column, Integer, String, Table
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table
 
 from coordinator.state.tables import metadata
 
@@ -25,3 +25,12 @@ quota_usages = Table(
     Column("snapshot_gigabytes", BigInteger, nullable=False),
 )
 """Empty unless `quota.driver` is `stored`. `volume_type_id` is empty for what has no type."""
+
+quota_projects = Table(
+    "quota_projects",
+    metadata,
+    Column("project_id", String(64), primary_key=True),
+    Column("parent_id", String(64)),
+    Index("ix_quota_projects_parent", "parent_id"),
+)
+"""Only where quotas are shared out in the tree of projects (`quota.nested`): what is known of that tree."""

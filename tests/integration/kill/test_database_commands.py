@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,14 @@ from sqlalchemy import Connection, func, insert, select, text
 
 from agent.base.ids import new_id
 from coordinator.state.database import Database
+from coordinator.state.migrations import versions
+from coordinator.state.moves import MOVES, NotMoved
 from coordinator.state.schema import HEAD, RELEASED, prepare, version
 from coordinator.state.tables import load_all
 from coordinator.state.tables.archive import archive
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.volumes import volumes
-from coordinator.state.upgrade import _config, differences
+from coordinator.state.upgrade import _config, check_pending, differences
 from tests.support import postgres
 
 pytestmark = pytest.mark.kill
@@ -144,3 +147,58 @@ def counts(place: Place) -> tuple[int, int]:
 
     with closing(place.open()) as db:
         return db.read_now(read)
+
+
+def _temporary(place: Place, count: int) -> None:
+    """Volumes that stand in for others, of before there was a flag for that."""
+
+    def write(conn: Connection) -> None:
+        prepare(conn)
+        same = {"project_id": "p", "user_id": "u", "size": 1, "status": "available", "created_at": utcnow()}
+        rows = [{"id": new_id(), "migration_status": "target:x", **same} for _ in range(count)]
+        conn.execute(insert(volumes), rows)
+
+    with closing(place.open()) as db:
+        db.write_now(write)
+
+
+def test_data_are_moved_in_pieces_and_an_upgrade_that_counts_on_them_waits(place: Place, tmp_path: Path) -> None:
+    _temporary(place, 1000)
+    (tmp_path / "later.py").write_text(
+        f"revision, down_revision = '9000', '{HEAD}'\nneeds_moved = ('{MOVES[0].name}',)\ndef upgrade(): pass\n"
+    )
+
+    def pending(conn: Connection) -> None:
+        config = _config(conn)
+        config.set_main_option("path_separator", "space")
+        config.set_main_option("version_locations", f"{Path(versions.__file__).parent} {tmp_path}")
+        check_pending(conn, config, HEAD)
+
+    with closing(place.open()) as db, pytest.raises(NotMoved, match=r"Schema 9000 counts on .* 1000 of"):
+        db.read_now(pending)
+    code, told = place.run("db", "online-data-migrations", "--max-count", "0")
+    assert code == 2, told
+    for left in range(900, 0, -100):
+        code, told = place.run("db", "online-data-migrations", "--max-count", "100")
+        assert code == 1, told
+        assert f"{left} of" in told
+        if left == 700:
+            break
+    code, told = place.run("db", "online-data-migrations", fault="move.row@250")
+    assert code == -signal.SIGKILL, told
+    code, told = place.run("db", "online-data-migrations")
+    assert (code, told.splitlines()[-1]) == (0, "Nothing is left to be moved.")
+    with closing(place.open()) as db:
+        db.read_now(pending)
+        still = select(func.count()).where(volumes.c.use_quota)
+        assert db.read_now(lambda conn: conn.execute(still).scalar_one()) == 0
+    assert place.run("db", "online-data-migrations")[0] == 0
+
+
+def test_two_who_move_data_at_once_both_end_well(place: Place) -> None:
+    _temporary(place, 600)
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda _: place.run("db", "online-data-migrations"), range(2)))
+    assert [code for code, _ in outcomes] == [0, 0], outcomes
+    lines = [line for _, told in outcomes for line in told.splitlines() if line.startswith(MOVES[0].name)]
+    assert sum(int(line.rpartition(": ")[2].split()[0]) for line in lines) == 600, outcomes

@@ -14,6 +14,7 @@ from agent.base.errors import Invalid
 from agent.base.ids import new_id
 from coordinator.quota import limits
 from coordinator.quota.errors import GigabytesLimit, SnapshotLimit, VolumeLimit, VolumeSizeLimit
+from coordinator.quota.given import DEFAULT_CLASS
 from coordinator.quota.usage import used
 from coordinator.state import types
 from coordinator.state.database import Database
@@ -36,7 +37,7 @@ def volume(conn: Connection, size: int = 1, type_id: str | None = None, project:
 
 def test_shipped_defaults_then_the_class_then_the_project(db: Database) -> None:
     assert db.read_now(lambda conn: limits.limits(conn, "p"))["volumes"] == 10
-    db.write_now(lambda conn: limits.put(conn, limits.DEFAULT_CLASS, {"volumes": 20}))
+    db.write_now(lambda conn: limits.put(conn, DEFAULT_CLASS, {"volumes": 20}))
     db.write_now(lambda conn: limits.put(conn, "p", {"volumes": 30}))
     assert db.read_now(lambda conn: limits.limits(conn, "p"))["volumes"] == 30
     assert db.read_now(lambda conn: limits.limits(conn, "other"))["volumes"] == 20
