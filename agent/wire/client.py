@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from agent.base.errors import NotFound
+from agent.base.errors import BrickyardError, NotFound
 from agent.wire.errors import BadAnswer
 from agent.wire.jobs import JobRequest, JobStatus, Wire
 from agent.wire.results import (
@@ -33,11 +33,13 @@ class AgentClient:
     Each may be repeated: a job's key makes it one job. Use from one event loop; `close()` at the end.
     """
 
-    __slots__ = ("_transport", "name")
+    __slots__ = ("_transport", "name", "refusal")
 
     def __init__(self, transport: Transport, name: str = "agent") -> None:
         self._transport = transport
         self.name = name
+        self.refusal: BrickyardError | None = None
+        """Why it gets no work, though it answers."""
 
     @classmethod
     def https(cls, name: str, address: str, port: int, identity: TlsIdentity) -> AgentClient:
@@ -46,6 +48,8 @@ class AgentClient:
 
     async def post_job(self, request: JobRequest, wait_s: float = 0) -> JobStatus:
         """Hand a job over; with `wait_s` the answer comes when it is terminal, or after that many seconds."""
+        if self.refusal is not None:
+            raise self.refusal
         query = {"wait": wait_s} if wait_s else None
         answer = await self._transport.call(
             "POST", "/v1/jobs", query=query, body=request.body(), timeout=wait_s + _SLACK_S

@@ -47,6 +47,16 @@ class BadAnswer(Temporary):
     hint = "Check that both sides are at most one release apart."
 
 
+class PeerTooOld(Permanent):
+    """It is of a release that is not spoken to any more."""
+
+    code = "wire.peer-too-old"
+    status = 503
+    exit_code = 6
+    sentence = "{peer} is of release {found}, which is too old: {oldest} and newer are spoken to. It gets no work."
+    hint = "Upgrade it. Releases are passed through one by one: first to {oldest}, if its notes say so."
+
+
 class PeerRefused(Permanent):
     """The certificate of the other side does not allow this."""
 

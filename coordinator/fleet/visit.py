@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 
 from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
-from agent.wire.errors import BadAnswer, OutcomeUnknown, PeerRefused, Undelivered
+from agent.wire.errors import BadAnswer, OutcomeUnknown, PeerRefused, PeerTooOld, Undelivered
+from agent.wire.releases import OLDEST, too_old
 from agent.wire.results import Report
 from coordinator.enrolment.renewal import Renewal
 from coordinator.fleet.directory import Directory, Known
@@ -20,7 +21,7 @@ from coordinator.state.errors import DatabaseUnavailable
 from coordinator.state.issues import Issue
 
 log = get_logger(__name__)
-SILENT = (Undelivered, OutcomeUnknown, BadAnswer, PeerRefused)
+SILENT = (Undelivered, OutcomeUnknown, BadAnswer, PeerRefused, PeerTooOld)
 _MOST_SKEW_S = 60.0
 _NOTE_AGAIN_S = 30.0
 _DENIED_S = 1.0
@@ -56,6 +57,7 @@ class Visitor:
             told = await known.client.report("" if whole else known.have)
         finally:
             known.asked = 0.0
+        _check_release(known, told)
         skew = max(told.clock - time.time(), 0.0) + min(told.clock - asked, 0.0)
         if not known.mine:
             self._directory.found(known)
@@ -118,7 +120,7 @@ class Visitor:
             resource_type="host",
             resource_id=name,
             host_id=name,
-            sentence=f"Host {name} does not answer: {error}",
+            sentence=str(error) if isinstance(error, PeerTooOld) else f"Host {name} does not answer: {error}",
             remedy=error.remedy or f"brickyard host show {name}",
         )
         self._seen.discard(name)
@@ -151,6 +153,19 @@ class Visitor:
 def _silent(conn: Connection, name: str) -> None:
     fleet.set_reachable(conn, name, reachable=False)
     clusters.spread_idle(conn)
+
+
+def _check_release(known: Known, told: Report) -> None:
+    """Raise PeerTooOld for a host whose agent is not spoken to any more; it gets no job then."""
+    if told.host is None:
+        return
+    known.client.refusal = None
+    if too_old(told.host.version):
+        oldest = ".".join(str(part) for part in OLDEST)
+        known.client.refusal = PeerTooOld(
+            peer=f"The agent of host {known.host.name}", found=told.host.version, oldest=oldest
+        )
+        raise known.client.refusal
 
 
 def _skewed(name: str, skew: float) -> Issue:

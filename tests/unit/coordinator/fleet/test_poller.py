@@ -15,7 +15,8 @@ from agent.base.errors import Permanent
 from agent.base.ids import new_id
 from agent.server.errors import NoSuchRoute
 from agent.wire.client import AgentClient
-from agent.wire.errors import Undelivered
+from agent.wire.errors import PeerTooOld, Undelivered
+from agent.wire.jobs import VolumeDelete, request_for
 from agent.wire.results import HostFacts, Pool, Report
 from coordinator.enrolment.authority import FileCaStore
 from coordinator.enrolment.ca import Authority
@@ -55,13 +56,14 @@ class HostWire:
         self.asked = 0
         self.away = False
         self.broken = False
+        self.version = "v"
         self.meanwhile: Callable[[], None] | None = None
 
     async def call(self, method: str, path: str, *, query: Any = None, **_: Any) -> Any:
         if self.away:
             raise Undelivered(peer="host:h", address="test", reason="no route")
         clock = time.time() + self.offset
-        facts = HostFacts(host="h", boot_id="b", arch="x", kernel="k", version="v", started_at="", clock=clock)
+        facts = HostFacts(host="h", boot_id="b", arch="x", kernel="k", version=self.version, started_at="", clock=clock)
         pool = Pool(backend="files", name="files", driver="file", total_bytes=1 << 40, free_bytes=self.free,
                     allocated_bytes=0)  # fmt: skip
         if path == "/v1/report":
@@ -343,3 +345,23 @@ async def test_a_host_that_went_away_and_came_back(fleet: Fleet) -> None:
     await fleet.until(lambda: known.failures == 0)
     assert await fleet.issues() == set()
     assert await fleet.db.read(state.silent) == set()
+
+
+async def test_an_agent_that_is_too_old_gets_no_work_until_it_was_upgraded(fleet: Fleet) -> None:
+    known = await fleet.known()
+    fleet.wire.version = "0.0.9"
+    with pytest.raises(PeerTooOld, match=r"host h is of release 0\.0\.9, which is too old: 0\.1 and newer") as refused:
+        await fleet.poller.poll(known)
+    await fleet.poller._visitor.down(known, refused.value)
+    assert not known.up
+    (issue,) = await fleet.db.read(issues.listing)
+    assert issue.sentence == str(refused.value)
+    with pytest.raises(PeerTooOld):
+        await known.client.post_job(request_for("op/make/1", 1, VolumeDelete(backend="files", volume_id=new_id())))
+    for version in ("0.1.0", "0.2.0", "1.0", "unknown"):
+        fleet.wire.version = version
+        known.have = ""
+        await fleet.poller.poll(known)
+        assert known.up
+        assert known.client.refusal is None
+    assert await fleet.issues() == set()
