@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +26,8 @@ from coordinator.api.settings import ApiSettings
 from coordinator.identity.keystone import KeystoneAuthenticator
 from coordinator.identity.policy import Policy
 from coordinator.identity.settings import KeystoneSettings
+from coordinator.quota import guard, limits
+from coordinator.quota.settings import QuotaSettings
 from coordinator.state import hierarchy
 from coordinator.state.database import Database
 from coordinator.state.schema import prepare
@@ -28,6 +36,7 @@ from coordinator.state.usage import RULES, Rules
 from tests.support.keystone import PASSWORD, Keystone, keystone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+COMMAND = Path(sys.executable).parent / "brickyard-coordinator"
 A, B, C, D = "quota-a", "quota-b", "quota-c", "quota-d"
 
 
@@ -136,3 +145,62 @@ async def test_the_tree_of_a_real_keystone(stone: Keystone, tmp_path: Path) -> N
 
 def id_of(stone: Keystone, name: str) -> str:
     return str(stone.call("GET", f"/projects?name={name}")["projects"][0]["id"])
+
+
+def test_a_site_is_turned_by_a_command_and_serves_after_that(stone: Keystone, tmp_path: Path) -> None:
+    """The command asks the Keystone what lies above; refused while a project has less than those below it take."""
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    e = stone.project("quota-e")
+    f = stone.project("quota-f", e)
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    password.chmod(0o400)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    sets = {
+        "coordinator.state_dir": folder, "coordinator.port": port, "enrolment.port": 0, "identity.strategy": "keystone",
+        "identity.keystone.auth_url": stone.url, "identity.keystone.password_file": password,
+        "identity.keystone.timeout_s": 60, "quota.nested": "true",
+    }  # fmt: skip
+    given = [f"--set={key}={value}" for key, value in sets.items()]
+
+    def run(*words: str) -> tuple[int, str]:
+        done = subprocess.run([COMMAND, *words, *given], capture_output=True, text=True, timeout=180, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def flat() -> Database:
+        return Database.sqlite(folder / "coordinator.db")
+
+    with closing(flat()) as db:
+        db.write_now(prepare)
+        used(db, f, 12)
+        db.write_now(lambda conn: limits.put(conn, e, {"gigabytes": 10, "volumes": 5}))
+        db.write_now(lambda conn: guard.check(conn, QuotaSettings.model_validate({})))
+    code, told = run("quota", "change")
+    assert (code, "has 10 gigabytes, 12 are used or handed down" in told) == (2, True), told
+    with closing(flat()) as db:
+        db.write_now(lambda conn: limits.put(conn, e, {"gigabytes": 20}))
+    code, told = run("quota", "change")
+    assert (code, told.strip()) == (0, "quota.nested: false -> true"), told
+    process = subprocess.Popen([COMMAND, "serve", *given], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        token = stone.token("admin", PASSWORD, project="admin")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/v3/os-quota-sets/{e}?usage=True", headers={"X-Auth-Token": token}
+        )
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=90) as answer:
+                    body = json.loads(answer.read())
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.2)
+        assert body["quota_set"]["gigabytes"] == {"limit": 20, "in_use": 0, "reserved": 0, "allocated": 12}
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
