@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,17 +120,34 @@ def test_openstack_actions(site: LiveSite) -> None:
     assert site.call("GET", f"/v3/volumes/{volume}")[0] == 404
 
 
-def test_the_page_on_adopting_does_what_it_says(site: LiveSite) -> None:
+def sealed_before(folder: Path, name: str, key: str) -> None:
+    """A volume of a Cinder with one fixed key, brought along: LUKS, opened by the key in hexadecimal."""
+    path = folder / "unmanaged" / name
+    with path.open("wb") as made_here:
+        made_here.truncate(64 << 20)
+    quick = ("--pbkdf-force-iterations", "1000", "--batch-mode", "--type", "luks1", "--key-file", "-")
+    subprocess.run(["/usr/sbin/cryptsetup", "luksFormat", *quick, path], input=key.encode(), check=True, timeout=90)
+    owner = folder.stat()
+    os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def test_the_page_on_adopting_does_what_it_says(site: LiveSite, tmp_path: Path) -> None:
     volume = made(site, "here", who="admin")
     pool, folder = home(site, volume.id)
     blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     host, _, backend = pool.partition("#")[0].partition("@")
     here = {"BACKEND": str(folder), "HOST": host, "NAME": backend, "PATH": f"{BIN}:{os.environ['PATH']}",
             "OS_VOLUME_API_VERSION": "3.71"}  # fmt: skip
+    kind = site.call("POST", "/v3/types", json={"volume_type": {"name": "sealed"}})[1]["volume_type"]["id"]
+    site.call("POST", f"/v3/types/{kind}/encryption", json={"encryption": {"provider": "luks"}})
+    key = secrets.token_hex(32)
+    (tmp_path / "fixed_key").write_text(key)
+    for name in ("volume-ONE", "volume-TWO"):
+        sealed_before(folder, name, key)
 
     def run(block: str) -> str:
         done = subprocess.run(["bash", "-euc", block], env={**site.env(), **here}, capture_output=True, text=True,
-                              check=False, timeout=90)  # fmt: skip
+                              check=False, timeout=180, cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         site.settled()
         return done.stdout
@@ -137,11 +155,16 @@ def test_the_page_on_adopting_does_what_it_says(site: LiveSite) -> None:
     told = [run(block) for block in blocks]
     assert "disk.raw" in told[1]
     assert "adopted" in told[1]
-    assert "1.5 GiB" in told[3]
+    assert "1.5 GiB" in told[5]
     with pytest.raises(exceptions.NotFound):
         library(site, "admin").volumes.find(name="adopted")
+    for name in ("one", "two"):
+        found = library(site, "admin").volumes.find(name=name)
+        assert (found.status, found.encrypted, found.size) == ("available", True, 1)
+        library(site, "admin").volumes.delete(found)
     library(site, "admin").volumes.delete(volume)
     site.settled()
+    site.call("DELETE", f"/v3/types/{kind}")
 
 
 def image_of(site: LiveSite, name: str, who: str = "rita") -> Any:
