@@ -46,6 +46,18 @@ def facts() -> Record:
 
 
 @click.command()
+@click.option("--ip", default="", metavar="ADDRESS", help="The address to tell; default: the first that others reach.")
+@shown
+def connector(ip: str) -> Record:
+    """Show how this host presents itself to a Block Storage API: what an attachment's `connector` is to say."""
+    from agent.host import connector as words
+    from agent.host.facts import host_facts
+
+    address = ip or next(iter(host_facts().addresses), "")
+    return Record(words.properties(address), value="initiator")
+
+
+@click.command()
 @click.option("--all", "everything", is_flag=True, help="Those that have ended, too.")
 @config_options(DEFAULT_CONFIG)
 @shown

@@ -15,6 +15,7 @@ COMMANDS = {
     "join": ("agent.cli.service:join", "Enrol this host with a one-time token or a bundle."),
     "doctor": ("agent.cli.look:doctor", "Check this host; each finding comes with a remedy."),
     "facts": ("agent.cli.look:facts", "Show what this host is, and how others reach it."),
+    "connector": ("agent.cli.look:connector", "Show what to tell a Block Storage API of this host."),
     "jobs": ("agent.cli.look:jobs", "List the jobs of this host."),
     "attachments": ("agent.cli.look:attachments", "List what is attached here."),
     "explain": ("agent.cli.look:explain", "Show where a volume is: files, devices, holders."),

@@ -44,15 +44,6 @@ def load() -> Any:
         return os_brick
 
 
-def connector_properties(address: str, *, multipath: bool = False) -> dict[str, Any]:
-    """What an array wants to know of this host (blocking; runs tools; call it in a thread)."""
-    load()
-    from os_brick.initiator import connector
-
-    found = connector.get_connector_properties("sudo", address, multipath, enforce_multipath=False)
-    return dict(found)
-
-
 def contexts(filters: Path = FILTERS) -> tuple[Any, ...]:
     """os-brick's privilege contexts, guarded; give them to `agent.privsep.start.start(others=…)`."""
     load()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.host import sysfs
 from agent.wire.jobs import Connection
@@ -57,3 +57,29 @@ class Connector(Protocol):
 
     def present(self, connection: Connection, sys: Path = sysfs.SYS) -> RemoteDevice | None:
         """The device as sysfs shows it, when it is there and says what was promised. Blocking reads, no effects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at a device in use has shown; nothing at all when it is not there. Sentences are for people.
+
+    `paths`: the kernel's names of all that it stands on. `wrong`: it is not what was promised any more. `down`: paths
+    that do not work, and that the kernel tries again. `missing`: paths that nothing tries but `Watched.mend`.
+    """
+
+    paths: tuple[str, ...] = ()
+    size: int = 0
+    wrong: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A connector whose devices can be looked at while they are used."""
+
+    async def look(self, connection: Connection, *, afresh: bool = False) -> Look:
+        """How the device is. With `afresh` every path that answers is asked who it is."""
+
+    async def mend(self, connection: Connection) -> int:
+        """Make the paths that are missing and whose other end answers now; how many. Never the first path."""

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from agent.base.errors import BrickyardError
 from agent.connectors import fc_ways
 from agent.connectors import scsi_disks as disks
-from agent.connectors.base import DEADLINE, RemoteDevice
+from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoFabricPath, NotAttached, PathDown
 from agent.connectors.fc_ways import Way
 from agent.connectors.waiting import patiently, until
@@ -83,6 +83,44 @@ class FcConnector:
 
     def present(self, connection: Connection, sys: Path = sysfs.SYS) -> RemoteDevice | None:
         return _gathered(connection, fc_ways.known(connection))
+
+    async def look(self, connection: Connection, *, afresh: bool = False) -> Look:
+        async with self._lock(connection):
+            if afresh:
+                there = _disks(await asyncio.to_thread(fc_ways.known, connection))
+                await disks.asked(path.rescan() for path, disk in there.items() if disk.state == "running")
+            return await asyncio.to_thread(self._look, connection)
+
+    async def mend(self, connection: Connection) -> int:
+        async with self._lock(connection):
+            before = set(fc_ways.known(connection))
+            async with current().events(*_SUBSYSTEMS) as events:
+                asked = await fc_ways.ask(_missing(connection))
+                end = asyncio.get_running_loop().time() + _GATHER_S
+                await until(lambda: all(path.disk() or path.hopeless() for path in asked) or None, events, end)
+                made = 0
+                for path, disk in _disks(asked).items():
+                    if path not in before and (wrong := disks.claim(connection, disk)):
+                        await self._clear(connection, path)
+                        raise DeviceMismatch(device=f"/dev/{disk.name}", attachment=connection.target, reason=wrong)
+                    made += 1
+                if made:
+                    await disks.filled(connection, lambda: self.present(connection), events, end)
+        return made
+
+    def _look(self, connection: Connection) -> Look:
+        there, device = _disks(fc_ways.known(connection)), self.present(connection)
+        down = (
+            f"{path.adapter} {path.wwpn} is {disk.state}" for path, disk in there.items() if disk.state != "running"
+        )
+        missing = (f"{path.adapter} {path.wwpn} shows no disk" for path in _missing(connection))
+        return Look(
+            paths=(*(disk.name for disk in there.values()), *((device.name,) if device is not None else ())),
+            size=device.size if device is not None else 0,
+            wrong=disks.wrong(connection, list(there.values()), current().sys),
+            down=tuple(down),
+            missing=tuple(missing),
+        )
 
     async def _appear(
         self, connection: Connection, paths: tuple[Way, ...], events: udev.Events, end: float
@@ -193,6 +231,13 @@ def _own(connection: Connection) -> list[Way]:
     """The ways whose disk is the promised one, or says nothing: by now another volume may stand at the LUN, in use."""
     there = ((path, path.disk()) for path in fc_ways.known(connection))
     return [path for path, disk in there if disk is None or disk.identity in {"", connection.identity}]
+
+
+def _missing(connection: Connection) -> list[Way]:
+    """Ways that could give a disk by now, and do not, where several gather to a map."""
+    if scsi.multipath_map(connection.identity, current().sys) is None:
+        return []
+    return [path for path in fc_ways.possible(connection) if path.disk() is None and not path.hopeless()]
 
 
 def _left(connection: Connection) -> list[str]:

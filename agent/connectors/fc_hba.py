@@ -74,7 +74,7 @@ class HbaPath:
         return tuple(sorted(link.name for link in named if disk and link.resolve().name == disk.name))
 
 
-async def begin(ports: Sequence[Port], addressing: Addressing) -> tuple[HbaPath, ...]:
+def possible(ports: Sequence[Port], addressing: Addressing) -> tuple[HbaPath, ...]:
     """Every path that there may be over ports of this host that have a link. BadLun."""
     return _paths([one.host for one in fc.host_ports() if one.usable], ports, addressing)
 

@@ -57,11 +57,18 @@ class Way(Protocol):
 async def begin(connection: Connection) -> tuple[Way, ...]:
     """Ask for the LUN on every way that there may be; nothing is waited for. NoFabricPort, BadLun, VerbRefused."""
     ports = _ports(connection)
-    found: tuple[Way, ...] = (*await zfcp.begin(*ports), *await fc_hba.begin(*ports))
+    await zfcp.search(zfcp.possible(*ports))
+    found = possible(connection)
     if not found:
         told = (*zfcp.idle(), *fc_hba.idle())
         raise NoFabricPort(reason=", ".join(told) or "it has none, or none is set online")
     return await ask(found)
+
+
+def possible(connection: Connection) -> tuple[Way, ...]:
+    """Every way that there may be over ports of this host that have a link. Blocking reads."""
+    ports = _ports(connection)
+    return (*zfcp.possible(*ports), *fc_hba.possible(*ports))
 
 
 async def ask(ways: Sequence[Way]) -> tuple[Way, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 from agent.connectors.base import DEADLINE, RemoteDevice
@@ -15,7 +16,7 @@ from agent.privsep import multipath as verbs
 from agent.privsep.client import call
 from agent.wire.jobs import Connection
 
-_MAP_HINT_S, _GATHER_S = 1.0, 10.0
+_MAP_HINT_S, _GATHER_S, _ANSWER_S = 1.0, 10.0, 10.0
 
 
 def claim(connection: Connection, disk: scsi.Disk) -> str:
@@ -77,6 +78,24 @@ async def filled(
         return (found is not None and over is not None and set(found.paths) <= set(over.below)) or None
 
     await until(all_in, events, min(end, asyncio.get_running_loop().time() + _GATHER_S))
+
+
+async def asked(questions: Iterable[Awaitable[object]]) -> None:
+    """Have the kernel read disks anew, all at once; one that does not answer soon is told by its state."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ANSWER_S):
+            await asyncio.gather(*questions, return_exceptions=True)
+
+
+def wrong(connection: Connection, found: Sequence[scsi.Disk], sys: Path) -> tuple[str, ...]:
+    """What is wrong with disks in use and with the map over them, for people."""
+    alive = [disk for disk in found if disk.name and disk.state == "running"]
+    told = [f"/dev/{disk.name}: {why}" for disk in alive if (why := claim(connection, disk))]
+    over = scsi.multipath_map(connection.identity, sys)
+    if over is not None:
+        small = (disk for disk in alive if disk.name in over.below and disk.size < over.size)
+        told += [f"/dev/{disk.name} has {disk.size} bytes, the map over it {over.size}" for disk in small]
+    return tuple(told)
 
 
 async def grown(connection: Connection, found: RemoteDevice, disks: Sequence[scsi.Disk], size: int) -> None:

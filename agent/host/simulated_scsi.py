@@ -72,6 +72,8 @@ class SimulatedScsi:
         disk = next((folder / "block").iterdir()).name
         (self.kernel.root / "sys/class/scsi_device" / address / "device").unlink()
         (self.kernel.root / "sys/class/scsi_device" / address).rmdir()
+        for over in (self.kernel.sys / "block").glob(f"dm-*/slaves/{disk}"):
+            over.unlink()
         (self.kernel.sys / "block" / disk).unlink()
         (self.kernel.dev / disk).unlink()
         shutil.rmtree(folder.resolve())

@@ -9,6 +9,18 @@ from agent.wire.results import HostIssue
 
 if TYPE_CHECKING:
     from agent.backends.base import Trouble
+    from agent.jobs.watching import Trouble as DeviceTrouble
+
+_DEVICES = {
+    "changed": (
+        "The device is not what was attached",
+        "Stop what uses it; look at what its target offers now; then detach it and attach it again.",
+    ),
+    "path": (
+        "Not every path works",
+        "It is tried again by itself; look at the network or fabric, and at the target (`brickyard-agent explain`).",
+    ),
+}
 
 
 def of_backend(name: str, trouble: Trouble) -> HostIssue:
@@ -18,6 +30,18 @@ def of_backend(name: str, trouble: Trouble) -> HostIssue:
         resource=name,
         message=trouble.message,
         remedy=trouble.remedy,
+        since=datetime.fromtimestamp(trouble.since, UTC).isoformat(timespec="seconds"),
+    )
+
+
+def of_device(trouble: DeviceTrouble) -> HostIssue:
+    """What is wrong with a device that is in use."""
+    about, remedy = _DEVICES[trouble.what]
+    return HostIssue(
+        code=f"attachment.{trouble.what}",
+        resource=trouble.attachment_id,
+        message=f"{about} of volume {trouble.volume_id}: {'; '.join(trouble.reasons)}.",
+        remedy=remedy,
         since=datetime.fromtimestamp(trouble.since, UTC).isoformat(timespec="seconds"),
     )
 

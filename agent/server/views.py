@@ -19,7 +19,7 @@ from agent.host import facts as hostfacts
 from agent.jobs import desired, exports, records, remote
 from agent.jobs.offering import shown
 from agent.server.identity import keys
-from agent.server.troubles import config_issues, of_backend
+from agent.server.troubles import config_issues, of_backend, of_device
 from agent.wire.results import ForeignItem, HostAttachment, HostExport, HostFacts, HostIssue, InventoryVolume, Pool
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from agent.jobs.restoring import Restoring
     from agent.jobs.runner import Runner
     from agent.jobs.services import Services
+    from agent.jobs.watching import Watching
 
 log = get_logger(__name__)
 _FACTS_S = 10.0
@@ -54,6 +55,7 @@ class Views:
     certificate: Path | None = None
     restoring: Restoring | None = None
     healing: Healing | None = None
+    watching: Watching | None = None
     started_at: str = field(default_factory=_now)
     _facts: tuple[float, hostfacts.Facts] | None = None
     _pools: tuple[float, list[Pool]] | None = None
@@ -191,6 +193,7 @@ class Views:
             *_attachment_issues(await self.attachments()),
             *_export_issues(await self.exports()),
             *self._mirror_issues(),
+            *self._device_issues(),
             *await self._job_issues(),
             *[issue for backend in self.services.backends.values() for issue in await _backend_issues(backend)],
             *[of_backend(name, trouble) for name, trouble in self.services.away.items()],
@@ -208,6 +211,9 @@ class Views:
         _oldest.set(max(0.0, time.time() - self.runner.oldest))
         if self.certificate is not None:
             _days.set(_days_left(self.certificate))
+
+    def _device_issues(self) -> list[HostIssue]:
+        return [of_device(one) for one in (self.watching.troubles() if self.watching is not None else ())]
 
     async def _job_issues(self) -> list[HostIssue]:
         waiting = await self.services.journal.read(records.unfinished)

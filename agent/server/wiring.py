@@ -23,6 +23,7 @@ from agent.jobs.restoring import Restoring
 from agent.jobs.runner import Runner, RunnerOptions
 from agent.jobs.sealing import Sealer
 from agent.jobs.services import Send, Services
+from agent.jobs.watching import Watching
 from agent.privsep.start import limits_again
 from agent.server.app import make_app
 from agent.server.errors import PortTaken, WrongName
@@ -117,6 +118,9 @@ class Agent:
         healing = Healing(services, runner.hold)
         stack.push_async_callback(healing.stop)
         healing.start()
+        watching = Watching(services)
+        stack.push_async_callback(watching.stop)
+        watching.start()
         views = Views(
             services,
             runner,
@@ -126,6 +130,7 @@ class Agent:
             certificate=identity.tls.files.certificate,
             restoring=restoring,
             healing=healing,
+            watching=watching,
         )
         await self._open_control_port(make_app(runner, views, identity), identity)
         log.info("agent serves", host=identity.name, port=settings.agent.port, resumed=resumed)

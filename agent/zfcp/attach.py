@@ -97,14 +97,15 @@ class FcpPath:
         return tuple(name for name in names if (folder / name).is_symlink())
 
 
-async def begin(ports: Sequence[Port], addressing: Addressing) -> tuple[FcpPath, ...]:
-    """Every path that there may be over devices that are online, whose ports were looked for. BadLun, VerbRefused."""
-    usable = [adapter.bus_id for adapter in fcp.adapters() if adapter.usable]
-    wanted = _paths(usable, ports, addressing)
-    for bus_id in usable:
-        if not all(fcp.has_port(bus_id, one.wwpn) for one in wanted):
-            await call(verbs.zfcp_port_rescan, bus_id)
-    return wanted
+def possible(ports: Sequence[Port], addressing: Addressing) -> tuple[FcpPath, ...]:
+    """Every path that there may be over devices that are online. BadLun."""
+    return _paths([adapter.bus_id for adapter in fcp.adapters() if adapter.usable], ports, addressing)
+
+
+async def search(wanted: Sequence[FcpPath]) -> None:
+    """Have devices look again for ports that they do not see. VerbRefused."""
+    for bus_id in dict.fromkeys(one.adapter for one in wanted if not fcp.has_port(one.adapter, one.wwpn)):
+        await call(verbs.zfcp_port_rescan, bus_id)
 
 
 def idle() -> tuple[str, ...]:

@@ -49,7 +49,7 @@ async def test_a_volume_is_made_told_and_removed(agent: AgentProcess) -> None:
     async with agent.client() as client:
         status = await finish(client, "op-1/make/1", 1, VolumeCreate(backend="files", volume_id=volume, size_bytes=MIB))
         assert status.state == "done"
-        made = {"volume_id": volume, "device_bytes": MIB, "usable_bytes": MIB, "rekeyed": False}
+        made = {"volume_id": volume, "device_bytes": MIB, "usable_bytes": MIB, "rekeyed": False, "verified": False}
         assert status.result == made
         await client.acknowledge(["op-1/make/1"])
         path = agent.volumes / "volumes" / volume

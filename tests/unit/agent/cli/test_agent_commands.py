@@ -117,6 +117,12 @@ def test_support_bundle_names_its_file(place: Place, tmp_path: Path, capsys: pyt
     assert agent(place, "support-bundle", str(tmp_path / "b.tar.gz"), "--json") == 5
 
 
+def test_the_connector_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(cli, "brickyard-agent", ["connector", "--ip", "10.0.0.5", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ip"], told["os_type"]) == ("10.0.0.5", "linux")
+
+
 def test_facts_are_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome(cli, "brickyard-agent", ["facts", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["arch"] == os.uname().machine
