@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, update
 
 from agent.base.errors import Invalid, NotFound
 from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
@@ -189,6 +189,32 @@ async def test_no_room_is_an_error_with_a_message_that_explains_each_pool(tmp_pa
         assert "over-committed" in told[0].user_message
         operation, _ = await here.engine.submit(lambda conn: (accept_delete(conn, REQUESTER, row.id), None))
         assert (await ended(here, operation)).state == "done"
+
+
+async def test_what_is_made_of_a_volume_must_fit_its_pool_or_fails_and_says_why(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        row = await create(here)
+        full = update(pools).values(provisioned_bytes=pools.c.total_bytes * 1000)
+        before = await here.db.write(lambda conn: conn.execute(full.returning(pools.c.provisioned_bytes)).scalar_one())
+        wanted = NewSnapshot(volume_id=row.id, name="s")
+        operation, made = await here.engine.submit(lambda conn: accept_snapshot(conn, REQUESTER, here.keys, wanted))
+        assert (await ended(here, operation)).state == "failed"
+        snapshot = await here.db.read(lambda conn: snapshots.get(conn, made.id))
+        copy = await create(here, source_volid=row.id)
+        assert (snapshot.status, copy.status, copy.host_id) == ("error", "error", None)
+        operation, _ = await here.engine.submit(lambda conn: (accept_snapshot_delete(conn, REQUESTER, made.id), None))
+        assert (await ended(here, operation)).state == "done"
+        grow = lambda conn: (accept_extend(conn, REQUESTER, row.id, 2, attached=False), None)  # noqa: E731
+        operation, _ = await here.engine.submit(grow)
+        assert (await ended(here, operation)).state == "failed"
+        after = await here.db.read(lambda conn: volumes.get(conn, row.id))
+        assert (after.status, after.size, after.device_bytes) == ("available", 1, GIB)
+        told = await here.db.read(lambda conn: messages.listing(conn, "p1"))
+        reasons = {one.resource_uuid: one.user_message for one in told}
+        assert set(reasons) == {made.id, copy.id, row.id}
+        assert all("over-committed" in text and "[CapacityFilter]" in text for text in reasons.values()), reasons
+        now = await here.db.read(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one())
+        assert now == before
 
 
 async def test_quota_is_exact_under_concurrency(tmp_path: Path) -> None:
