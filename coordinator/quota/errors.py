@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.base.errors import Permanent
 
-_RAISE = "Delete something, or ask an administrator to raise the limit: openstack quota set --{resource} N PROJECT."
+_RAISE = "Delete something, or ask an administrator to raise the limit: openstack quota set {options} PROJECT."
 
 
 class OverQuota(Permanent):
@@ -34,6 +34,15 @@ class GigabytesLimit(OverQuota):
         "Requested {requested}G, quota is {limit}G and {used}G has been consumed."
     )
     hint = _RAISE
+
+
+class TypeClosed(OverQuota):
+    code = "quota.type-closed"
+    sentence = "Volume type {type} is not open to the project (any more), so that what it has of it can not grow."
+    hint = (
+        "Have an administrator open it (openstack volume type set --project PROJECT {type}), or give the volume "
+        "another type (openstack volume set --type TYPE VOLUME)."
+    )
 
 
 class VolumeSizeLimit(OverQuota):

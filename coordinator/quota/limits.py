@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, delete
 
 from agent.base.errors import Invalid
 from coordinator.quota import tree
-from coordinator.quota.errors import GigabytesLimit, OverQuota, SnapshotLimit, VolumeLimit, VolumeSizeLimit
+from coordinator.quota.errors import GigabytesLimit, OverQuota, SnapshotLimit, TypeClosed, VolumeLimit, VolumeSizeLimit
 from coordinator.quota.given import APART, UNLIMITED, first, own, written
 from coordinator.quota.usage import used
 from coordinator.state import hierarchy, types
@@ -129,7 +129,7 @@ def _afford(
     for resource, name, more in limited:
         now = usage.get(name, 0)
         if now + more > allowed[name]:
-            raise _ERRORS[resource](resource=name, requested=more, used=now, limit=allowed[name])
+            raise _over(conn, project_id, resource, name, requested=more, used=now, limit=allowed[name])
 
 
 def _afford_in_tree(
@@ -141,11 +141,21 @@ def _afford_in_tree(
     for resource, more in wanted.items():
         for name in (f"{resource}{suffix}" for suffix in suffixes if more > 0):
             if allowed.get(name) == 0:
-                raise _ERRORS[resource](resource=name, requested=more, used=found.used(project_id, name), limit=0)
+                held = found.used(project_id, name)
+                raise _over(conn, project_id, resource, name, requested=more, used=held, limit=0)
             room = found.free(project_id, name)
             if room is not None and more > room[1]:
                 limit = found.limit(room[0], name)
-                raise _ERRORS[resource](resource=name, requested=more, used=limit - room[1], limit=limit)
+                raise _over(conn, project_id, resource, name, requested=more, used=limit - room[1], limit=limit)
+
+
+def _over(conn: Connection, project_id: str, resource: str, name: str, **counted: int) -> OverQuota:
+    """The error of one limit, with the command that raises it."""
+    of_type = name.removeprefix(resource)[1:]
+    if of_type and types.is_hidden(conn, of_type, project_id):
+        return TypeClosed(type=of_type)
+    options = f"--{resource} N" + (f" --volume-type {of_type}" if of_type else "")
+    return _ERRORS[resource](resource=name, options=options, **counted)
 
 
 def _per_type(found: Sequence[Row[Any]]) -> dict[str, int]:

@@ -135,3 +135,34 @@ async def test_metadata_of_types_is_for_users_alone(tmp_path: Path) -> None:
         assert (await api("GET", path, who="looker")).body == {"metadata": {"replicated": "ceph"}}
         private = await a_type(api, "private", **{"os-volume-type-access:is_public": False})
         assert (await api("GET", path.replace(gold, private))).status == 404
+
+
+async def test_what_a_project_has_of_a_closed_type_stays_as_it_is(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        gold = await a_type(api, "gold", **{"os-volume-type-access:is_public": False})
+        access = {verb: {f"{verb}ProjectAccess": {"project": P1}} for verb in ("add", "remove")}
+        assert (await api("POST", f"/types/{gold}/action", who="root", json=access["add"])).status == 202
+        volume = (await api.volume(volume_type="gold"))["id"]
+        assert (await api("POST", f"/types/{gold}/action", who="root", json=access["remove"])).status == 202
+        assert (await api("GET", f"/volumes/{volume}")).body["volume"]["volume_type"] == "gold"
+        for refused in (
+            await api.act(volume, "os-extend", {"new_size": 2}),
+            await api("POST", "/snapshots", json={"snapshot": {"volume_id": volume}}),
+        ):
+            assert (refused.status, "openstack volume type set --project" in said(refused)) == (413, True), refused.body
+        assert (await api("GET", f"/volumes/{volume}")).body["volume"]["status"] == "available"
+        assert (await api.act(volume, "os-retype", {"new_type": "__DEFAULT__"})).status == 202
+        assert (await api.act(volume, "os-extend", {"new_size": 2})).status == 202
+        await api.settled()
+        assert (await api("DELETE", f"/volumes/{volume}")).status == 202
+        await api.settled()
+
+
+async def test_over_the_limit_of_a_type_the_command_that_raises_it_is_told(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        await a_type(api, "gold")
+        limit = {"quota_set": {"volumes_gold": 0}}
+        assert (await api("PUT", f"/os-quota-sets/{P1}", who="root", json=limit)).status == 200
+        refused = await api("POST", "/volumes", json={"volume": {"size": 1, "volume_type": "gold"}})
+        command = "openstack quota set --volumes N --volume-type gold PROJECT"
+        assert (refused.status, command in said(refused)) == (413, True), refused.body

@@ -22,6 +22,7 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations.completions import Completions
 from coordinator.operations.compute_service import ComputeService
 from coordinator.operations.engine import Engine
+from coordinator.scheduler.placement import Scheduler
 from coordinator.state import operations, types
 from tests.unit.coordinator.api.apitoy import ByName
 from tests.unit.coordinator.operations.support import Site, site
@@ -88,7 +89,14 @@ async def volume_api(
             policy or Policy.builtin(),
             ByName(),
             ApiSettings(response_validation="error", **settings),
-            {Engine: here.engine, KeyStore: here.keys, Completions: here.completions, **used, **(others or {})},
+            {
+                Engine: here.engine,
+                KeyStore: here.keys,
+                Scheduler: Scheduler(),
+                Completions: here.completions,
+                **used,
+                **(others or {}),
+            },
         )
         crashes: list[Any] = []
 
