@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from agent.images.pinning import Pinned, pin
+from agent.images.sending import pieces, stream
 from agent.images.web import Rules, Tell, session_to
 from agent.images.web_errors import (
     ServiceBusy,
@@ -24,7 +24,6 @@ from agent.images.web_errors import (
     UploadRefused,
 )
 
-_SEGMENT = 4 << 20
 _ANSWER_S = 3600.0
 _PATCH = "application/openstack-images-v2.1-json-patch"
 
@@ -46,25 +45,28 @@ class _Talk:
     service: Service
 
 
-async def upload(service: Service, fd: int, size: int, rules: Rules, tell: Tell) -> None:
-    """Send `size` bytes of `fd`; what an earlier run has sent whole is checked and left.
+async def upload(service: Service, fd: int, size: int, rules: Rules, tell: Tell, *, compress: bool = False) -> int:
+    """Send `size` bytes of `fd`, with `compress` packed by gzip; returns how many bytes the image has.
+
+    What an earlier run has sent whole is checked and left.
 
     Raises ServiceBusy, UploadRefused, UploadDiffers, SourceAway, SourceDenied, SourceGone.
     """
     async with _talk(service, rules) as talk:
         state = await _shown(talk)
         if state["status"] == "queued":
-            digest = await _send(talk, fd, size, tell)
+            digest, sent = await _send(talk, fd, size, tell, compress=compress)
             state = await _shown(talk)
         elif state["status"] == "active":
-            digest = await asyncio.to_thread(_digest, fd, size)
+            digest, sent = await asyncio.to_thread(_digest, fd, size, compress)
         else:
             raise ServiceBusy(id=service.image_id, state=str(state["status"])[:32])
         if state["status"] != "active":
             raise ServiceBusy(id=service.image_id, state=str(state["status"])[:32])
         known = state.get("os_hash_algo") == "sha512"
-        if state.get("size") != size or (known and state.get("os_hash_value") != digest):
+        if state.get("size") != sent or (known and state.get("os_hash_value") != digest):
             raise UploadDiffers(id=service.image_id)
+        return sent
 
 
 async def withdraw(service: Service, rules: Rules) -> None:
@@ -106,19 +108,20 @@ async def _shown(talk: _Talk) -> dict[str, Any]:
     return found if isinstance(found, dict) and "status" in found else {"status": "unknown"}
 
 
-async def _send(talk: _Talk, fd: int, size: int, tell: Tell) -> str:
-    digest = hashlib.sha512()
+async def _send(talk: _Talk, fd: int, size: int, tell: Tell, *, compress: bool) -> tuple[str, int]:
+    digest, sent = hashlib.sha512(), 0
 
     async def blocks() -> AsyncIterator[bytes]:
-        done = 0
-        while done < size:
-            block = await asyncio.to_thread(_next, fd, min(_SEGMENT, size - done), done, digest)
+        nonlocal sent
+        async for block in pieces(fd, size, tell, compress=compress):
+            await asyncio.to_thread(digest.update, block)
+            sent += len(block)
             yield block
-            done += len(block)
-            tell(done)
 
     service = talk.service
-    headers = {**service.headers, "Content-Type": "application/octet-stream", "Content-Length": str(size)}
+    headers = {**service.headers, "Content-Type": "application/octet-stream"}
+    if not compress:
+        headers["Content-Length"] = str(size)
     # The answer comes when the service's store has it all.
     limit = aiohttp.ClientTimeout(total=None, connect=10, sock_read=_ANSWER_S)
     address = f"{service.url}/file"
@@ -130,7 +133,7 @@ async def _send(talk: _Talk, fd: int, size: int, tell: Tell) -> str:
             raise ServiceBusy(id=service.image_id, state="conflict")
         if reply.status >= 300:
             raise UploadRefused(id=service.image_id, status_code=reply.status)
-    return digest.hexdigest()
+    return digest.hexdigest(), sent
 
 
 def _refused(talk: _Talk, status: int) -> None:
@@ -142,16 +145,9 @@ def _refused(talk: _Talk, status: int) -> None:
     raise SourceAway(where=where, reason=f"it answered {status}")
 
 
-def _next(fd: int, count: int, offset: int, digest: Any) -> bytes:
-    block = os.pread(fd, count, offset)
-    if not block:
-        raise OSError(f"the volume ended at byte {offset}")
-    digest.update(block)
-    return block
-
-
-def _digest(fd: int, size: int) -> str:
-    digest, offset = hashlib.sha512(), 0
-    while offset < size:
-        offset += len(_next(fd, min(_SEGMENT, size - offset), offset, digest))
-    return digest.hexdigest()
+def _digest(fd: int, size: int, compress: bool) -> tuple[str, int]:
+    digest, length = hashlib.sha512(), 0
+    for _, data in stream(fd, size, compress=compress):
+        digest.update(data)
+        length += len(data)
+    return digest.hexdigest(), length

@@ -126,16 +126,34 @@ class ImageFromVolume(Wire):
     volume_id: UUID
     image_id: UUID
     transfer: TransferRef
+    compress: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _unless_false(plain(self), "compress")
 
 
 class ImageUpload(Wire):
-    """Send the bytes of a volume, as they lie there, into an image of a Glance that waits for them."""
+    """Send the bytes of a volume, as they lie there, into an image of a Glance that waits for them.
+
+    `compress`: packed by gzip, here and in `image.from_volume`.
+    """
 
     kind: Literal["image.upload"] = "image.upload"
     backend: PoolAddress
     volume_id: UUID
     image_id: UUID
     service: ImageService
+    compress: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _unless_false(plain(self), "compress")
+
+
+def _unless_false(told: dict[str, Any], name: str) -> dict[str, Any]:
+    """What is not wanted is not told: the same job posted again must have the same arguments."""
+    return {key: value for key, value in told.items() if key != name or value}
 
 
 class ImageWithdraw(Wire):

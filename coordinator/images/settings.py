@@ -86,6 +86,9 @@ class ImagesSection(Section):
         (), description="Ids of certificates that this site trusts, in the key store or at the key manager."
     )
 
+    compressed_uploads: bool = Field(
+        False, description="Whether volumes can be uploaded in container format `compressed` (packed by gzip)."
+    )
     property_protections: Path | None = Field(
         None,
         description="File that says who may change which image properties of volumes, as Glance's file of that "

@@ -18,7 +18,7 @@ from coordinator.images import info
 from coordinator.keys.store import KeyStore
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.image_source import Login, token_of
-from coordinator.operations.upload_volume import NewImage, inherited
+from coordinator.operations.upload_volume import NewImage, container_of, inherited
 from coordinator.operations.volume_calls import volume_row
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
 from coordinator.state import messages, metadata, types, volumes
@@ -38,6 +38,7 @@ class Registered:
     url: str
     needs_login: bool
     key_id: str | None = None
+    compress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def prepare(conn: Connection, requester: Requester, keys: KeyStore, wanted: NewI
             "visibility": wanted.visibility,
             "protected": wanted.protected,
             "disk_format": "raw",
-            "container_format": "luks" if key_id is not None else "bare",
+            "container_format": container_of(row, wanted),
             "min_disk": row.size,
         },
         key_id,
@@ -92,6 +93,7 @@ def accept_upload(conn: Connection, requester: Requester, volume_id: str, image:
         "needs_login": image.needs_login,
         "key_id": image.key_id,
         "headers": _headers(conn, row),
+        "compress": image.compress,
     }
     return accept(conn, requester, kind="upload_to_service", resource_type="volume", resource_id=volume_id, args=args)
 
@@ -113,11 +115,9 @@ def workflow(keys: KeyStore, login: Login | None = None) -> Workflow:
 
     def send(conn: Connection, operation: Operation) -> JobCall:
         row, args = volume_row(conn, operation), operation.args
+        service, compress = _service(args, args["headers"]), bool(args.get("compress"))
         job = ImageUpload(
-            backend=backend_of(row),
-            volume_id=row.id,
-            image_id=args["image_id"],
-            service=_service(args, args["headers"]),
+            backend=backend_of(row), volume_id=row.id, image_id=args["image_id"], service=service, compress=compress
         )
         return JobCall(row.host_id, job, late=_late(args))
 

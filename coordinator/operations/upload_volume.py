@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from agent.base.errors import BrickyardError
+from agent.base.errors import BrickyardError, Invalid
 from agent.wire.jobs import ImageCommit, ImageDelete, ImageFromVolume, TransferClose, TransferOpen, TransferRef
 from coordinator.images import catalog, info
 from coordinator.images.catalog import Caller
@@ -45,6 +45,16 @@ class NewImage:
     name: str
     visibility: str = "private"
     protected: bool = False
+    compress: bool = False
+
+
+def container_of(row: Row[Any], wanted: NewImage) -> str:
+    """The container format of an image of the volume; raises Invalid."""
+    if row.encryption_key_id is None:
+        return "compressed" if wanted.compress else "bare"
+    if wanted.compress:
+        raise Invalid(reason="Invalid input received: an encrypted volume is sent as it lies there, not compressed.")
+    return "luks"
 
 
 def accept_upload(
@@ -67,7 +77,7 @@ def accept_upload(
         "visibility": wanted.visibility,
         "protected": wanted.protected,
         "disk_format": "raw",
-        "container_format": "luks" if encrypted else "bare",
+        "container_format": container_of(row, wanted),
         "min_disk": row.size,
     }
     image = catalog.create(conn, caller, values).row
@@ -78,10 +88,15 @@ def accept_upload(
         "disk_format": image.disk_format,
         "container_format": image.container_format,
         "encrypted": encrypted,
-        "max_bytes": row.device_bytes,
+        "max_bytes": _most_packed(row.device_bytes) if wanted.compress else row.device_bytes,
     }
     operation = accept(conn, requester, kind="upload_volume", resource_type="volume", resource_id=row.id, args=args)
     return operation, image
+
+
+def _most_packed(size: int) -> int:
+    """What does not pack grows by a little."""
+    return size + size // 1000 + (1 << 20)
 
 
 def inherited(remembered: Mapping[str, str]) -> dict[str, str]:
@@ -158,6 +173,7 @@ def _send(conn: Connection, operation: Operation) -> JobCall:
         volume_id=row.id,
         image_id=operation.args["image_id"],
         transfer=transfer,
+        compress=operation.args.get("container_format") == "compressed",
     )
     return JobCall(row.host_id, job)
 

@@ -38,6 +38,7 @@ from coordinator.identity.policy import Policy
 from coordinator.identity.strategies import authenticator
 from coordinator.images.client import ImageClient
 from coordinator.images.protections import Protections
+from coordinator.images.settings import ImagesSection
 from coordinator.keys.depository import Depository
 from coordinator.keys.store import KeyStore
 from coordinator.operations.cache_keeper import CacheKeeper
@@ -221,8 +222,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
         enrolment, tls, settings.enrolment.listen, settings.enrolment.port, enrolled=poller.enrolled
     )
     identity = LocalIdentity(opened.db, opened.tokens, settings.identity)
-    depository = _depository(settings, opened)
-    prover = authenticator(identity)
+    depository, prover = _depository(settings, opened), authenticator(identity)
     tree = ProjectTree(opened.db, prover) if settings.quota.nested else None
     services = Services(
         db=opened.db,
@@ -245,6 +245,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
             ResourceFilters: _filters(settings),
             Completions: completions,
             Signatures: images.signatures,
+            ImagesSection: settings.images,
             **_perhaps(compute, depository, images.protections, tree),
         },
     )

@@ -208,6 +208,7 @@ async def test_certificates_are_read_with_their_readers_own_rights(cloud: Cloud)
         assert await manager.certificate(hidden, "no token") is None
     finally:
         await manager.close()
+    user = ServiceUser(KeystoneSettings(auth_url=cloud.stone.url, password=SecretStr(PASSWORD), timeout_s=120))
     away = CertificateManager(Place("http://127.0.0.1:1", "internal", None, 5), user)
     with pytest.raises(CertificateAway):
         await away.certificate(hidden, bob)

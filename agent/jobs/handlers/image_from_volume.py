@@ -14,7 +14,7 @@ from agent.wire.results import SentResult
 
 async def run(context: Context, args: ImageFromVolume) -> SentResult:
     """The store starts anew with every ticket, so a run after a restart sends all of it again."""
-    from agent.wire.transfer import file_blocks
+    from agent.images.sending import pieces
 
     backend = context.services.backend(args.backend)
     path = await backend.source_path(CloneSource("volume", args.volume_id))
@@ -22,7 +22,8 @@ async def run(context: Context, args: ImageFromVolume) -> SentResult:
     size = await backend.size(args.volume_id) or 0
     fd = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        sent = await context.services.sender()(args.transfer, file_blocks(fd), size, metered(context, "send", size))
+        blocks = pieces(fd, size, metered(context, "send", size), compress=args.compress)
+        sent = await context.services.sender()(args.transfer, blocks, size, lambda done: None)
     finally:
         await asyncio.to_thread(os.close, fd)
     return SentResult(image_id=args.image_id, size_bytes=sent)

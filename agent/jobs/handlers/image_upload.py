@@ -24,10 +24,10 @@ async def run(context: Context, args: ImageUpload) -> SentResult:
     rules = context.services.conversion_means().config.rules()
     fd = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        await upload(service, fd, size, rules, metered(context, "send", size))
+        sent = await upload(service, fd, size, rules, metered(context, "send", size), compress=args.compress)
     finally:
         await asyncio.to_thread(os.close, fd)
-    return SentResult(image_id=args.image_id, size_bytes=size)
+    return SentResult(image_id=args.image_id, size_bytes=sent)
 
 
 KIND = Kind(

@@ -153,8 +153,12 @@ async def _clear(context: Context, args: FromImage, fd: int) -> AsyncIterator[in
     clear = args.encryption is not None and not args.image.encrypted
     stored = (await asyncio.to_thread(os.fstat, fd)).st_size
     async with room_for(room(stored, limit), clear=clear, disk=means.spool, memory=means.memory) as to:
-        tell = metered(context, "unpack", limit)
-        await asyncio.to_thread(unpack, fd, to, limit, tell, context.cancel.is_set)
+        loop, tell = asyncio.get_running_loop(), metered(context, "unpack", limit)
+
+        def told(done: int) -> None:
+            loop.call_soon_threadsafe(tell, done)
+
+        await asyncio.to_thread(unpack, fd, to, limit, told, context.cancel.is_set)
         yield to
 
 

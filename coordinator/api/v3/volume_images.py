@@ -17,6 +17,7 @@ from coordinator.api.v3.volume_connections import mine
 from coordinator.api.v3.volumes import image_of
 from coordinator.images.catalog import Caller
 from coordinator.images.client import ImageClient
+from coordinator.images.settings import ImagesSection
 from coordinator.keys.store import KeyStore
 from coordinator.operations.engine import Engine
 from coordinator.operations.reimage_volume import accept_reimage
@@ -29,7 +30,10 @@ _ACTIONS = "volume_extension:volume_actions:"
 
 
 class UploadBody(Body):
-    """The data are sent as they are: raw, of an encrypted volume in a LUKS container. `force` changes nothing."""
+    """The data are sent as they are: raw, of an encrypted volume in a LUKS container. `force` changes nothing.
+
+    Container `compressed`, where the site allows it: packed by gzip.
+    """
 
     image_name: RequiredName
     force: Boolean = False
@@ -74,7 +78,7 @@ def answered(row: Row[Any], type_name: str | None, image: Mapping[str, Any]) -> 
     }
 
 
-async def upload_outside(call: Call, body: UploadBody) -> dict[str, Any]:
+async def upload_outside(call: Call, body: UploadBody, *, compress: bool) -> dict[str, Any]:
     """The image is registered by the caller's own authority before anything else is begun."""
     from coordinator.images.glance import Glance
     from coordinator.operations import upload_to_service as service
@@ -82,7 +86,7 @@ async def upload_outside(call: Call, body: UploadBody) -> dict[str, Any]:
     glance, token = call.services.get(ImageClient), call.request.headers.get("X-Auth-Token")
     assert isinstance(glance, Glance)
     keys, db = call.services.get(KeyStore), call.services.db
-    wanted = NewImage(call.params["volume_id"], body.image_name, body.visibility, body.protected)
+    wanted = NewImage(call.params["volume_id"], body.image_name, body.visibility, body.protected, compress)
 
     def prepare(conn: Connection) -> service.Wanted:
         row = mine(conn, call)
@@ -95,7 +99,7 @@ async def upload_outside(call: Call, body: UploadBody) -> dict[str, Any]:
         await db.write(lambda conn: service.forget(conn, keys, prepared))
         raise
     registered = service.Registered(
-        str(image["id"]), glance.address(str(image["id"])), glance.needs_login, prepared.key_id
+        str(image["id"]), glance.address(str(image["id"])), glance.needs_login, prepared.key_id, compress
     )
 
     def accept(conn: Connection) -> tuple[Operation, tuple[Row[Any], str | None]]:
@@ -114,7 +118,9 @@ async def upload_outside(call: Call, body: UploadBody) -> dict[str, Any]:
 
 async def upload(call: Call) -> dict[str, Any]:
     body = call.valid(UploadBody)
-    if body.disk_format != "raw" or body.container_format not in {"bare", "luks"}:
+    section = call.services.find(ImagesSection)
+    compress = body.container_format == "compressed" and section is not None and section.compressed_uploads
+    if body.disk_format != "raw" or (body.container_format not in {"bare", "luks"} and not compress):
         raise BadRequest(
             reason=f"Volumes are uploaded as raw images in container bare, not as {body.disk_format[:32]} in "
             f"{body.container_format[:32]}; convert the image afterwards."
@@ -123,13 +129,13 @@ async def upload(call: Call) -> dict[str, Any]:
         call.require(f"{_ACTIONS}upload_public")
     client = call.services.find(ImageClient)
     if client is not None and client.outside:
-        return await upload_outside(call, body)
+        return await upload_outside(call, body, compress=compress)
     keys = call.services.get(KeyStore)
 
     def accept(conn: Connection) -> tuple[Operation, tuple[Row[Any], Row[Any], str | None]]:
         row = mine(conn, call)
         caller = Caller(row.project_id, call.context.is_admin, may_publish=True)
-        wanted = NewImage(row.id, body.image_name, body.visibility, body.protected)
+        wanted = NewImage(row.id, body.image_name, body.visibility, body.protected, compress)
         operation, image = accept_upload(conn, requester(call, row.project_id), keys, caller, wanted)
         name = volume_lists.type_names(conn, {row.volume_type_id}).get(row.volume_type_id)
         return operation, (row, image, name)
