@@ -90,7 +90,7 @@ volumes = Table(
         for name in ("snapshot_id", "source_volid", "group_id", "migration_status")
     ),
     *(
-        partial(f"ix_volumes_live_{name}", "created_at", "id", where=f"NOT deleted AND {name}")
+        partial(f"ix_volumes_live_{name}", name, "created_at", "id", where=f"NOT deleted AND {name}")
         for name in ("bootable", "multiattach")
     ),
     partial("ix_volumes_live_key", "encryption_key_id", where="NOT deleted AND encryption_key_id IS NOT NULL"),

@@ -149,7 +149,8 @@ HOT = (
     ("/attachments?instance_id=x", "ix_attachments_live_instance"), ("/volumes?status=x", "ix_volumes_live_status"),
     ("/volumes?user_id=x", "ix_volumes_live_user"), ("/volumes?availability_zone=x", "ix_volumes_live_zone"),
     ("/volumes?snapshot_id=x", "ix_volumes_live_snapshot_id"), ("/volumes?group_id=x", "ix_volumes_live_group_id"),
-    ("/volumes?source_volid=x", "ix_volumes_live_source_volid"),
+    ("/volumes?source_volid=x", "ix_volumes_live_source_volid"), ("/volumes?bootable=1", "ix_volumes_live_bootable"),
+    ("/volumes?multiattach=1", "ix_volumes_live_multiattach"),
     ("/volumes?migration_status=x", "ix_volumes_live_migration_status"),
     ("/snapshots?status=x", "ix_snapshots_live_status"), ("/attachments?status=x", "ix_attachments_live_status"),
     # Of several filters, and of filter and project, the one that finds the fewest rows.
