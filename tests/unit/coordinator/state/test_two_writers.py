@@ -114,7 +114,7 @@ async def test_what_both_miss_is_inserted_once(pair: Pair) -> None:
 
 
 async def test_each_operation_is_claimed_by_one(pair: Pair) -> None:
-    known = frozenset({("create_volume", 1)})
+    known = frozenset({("create_volume", 2)})
 
     def accept_many(conn: Connection) -> None:
         limits.put(conn, "p", {"volumes": -1})
