@@ -48,7 +48,7 @@ def test_a_refusal_names_status_rule_and_help(db: Database) -> None:
         db.write_now(lambda conn: move(conn, "volume", volume_id, "delete"))
     assert "has status creating" in str(refused.value)
     assert "available" in str(refused.value)
-    assert "Detach it first" in refused.value.remedy
+    assert "Detach it, or" in refused.value.remedy
 
 
 def test_guards_are_part_of_the_condition(db: Database) -> None:
