@@ -20,7 +20,7 @@ from coordinator.state.locks import hold_name
 
 
 class HierarchyUnknown(Temporary):
-    code = "quota.hierarchy-unknown"
+    code = "identity.hierarchy-unknown"
     status = 503
     sentence = "It is not known which projects project {project} lies below, so its quota can not be told."
     hint = (
