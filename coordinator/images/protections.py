@@ -6,7 +6,6 @@ update and delete. A name that no section fits, and an operation that its sectio
 
 from __future__ import annotations
 
-import configparser
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,6 +38,8 @@ class Protections:
     @classmethod
     def from_file(cls, path: Path, *, by_policy: bool, known: Callable[[str], bool]) -> Protections:
         """Raises ConfigError for a file that can not be read or understood; `known`: whether policy has such a rule."""
+        import configparser
+
         parser = configparser.ConfigParser(strict=True, interpolation=None, default_section="")
         try:
             parser.read_string(path.read_text())

@@ -6,6 +6,7 @@ The condition is the table of `coordinator.scheduler.pool`, checked on the row a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -24,7 +25,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from coordinator.state.tables.fleet import hosts, pools
@@ -53,22 +53,6 @@ _OPEN = exists().where(hosts.c.id == pools.c.host_id, hosts.c.enabled, hosts.c.r
 _CLUSTER = pools.c.cluster_name
 _CLAIM = update(pools).where(*_MINE, *_FITS).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
 _PLACE = update(pools).where(*_MINE, *_FITS, _OPEN).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
-# Of several that are as good, one that nobody is changing just now: waiting for a row costs more than the difference.
-_ANY_OF = bindparam("any_of", type_=ARRAY(String))
-_FREE = (
-    select(pools.c.id)
-    .where(pools.c.id == any_(_ANY_OF), *_USED, *_FITS, _OPEN)
-    .order_by(func.array_position(_ANY_OF, pools.c.id))
-    .limit(1)
-    .with_for_update(skip_locked=True, key_share=True)
-    .scalar_subquery()
-)
-_PLACE_FREE = (
-    update(pools)
-    .where(pools.c.id == _FREE, *_USED, *_FITS)
-    .values(provisioned_bytes=_PROMISED)
-    .returning(pools.c.id, _CLUSTER)
-)
 _CLAIM_ANYHOW = update(pools).where(*_MINE).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
 _PLACE_ANYHOW = update(pools).where(*_MINE, _OPEN).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
 _LESS = {"provisioned_bytes": case((_LEFT > 0, _LEFT), else_=0)}
@@ -79,6 +63,28 @@ _SIBLINGS = (
 )  # fmt: skip
 _CLAIM_THERE = update(pools).where(*_SIBLINGS).values(provisioned_bytes=_PROMISED)
 _RELEASE_THERE = update(pools).where(*_SIBLINGS).values(**_LESS)
+
+
+@cache
+def _place_free() -> ReturningUpdate[Any]:
+    """Of several as good, one that nobody is changing now: waiting for a row costs more than the difference."""
+    from sqlalchemy.dialects.postgresql import ARRAY  # 3 MiB that a site on SQLite does without
+
+    any_of = bindparam("any_of", type_=ARRAY(String))
+    free = (
+        select(pools.c.id)
+        .where(pools.c.id == any_(any_of), *_USED, *_FITS, _OPEN)
+        .order_by(func.array_position(any_of, pools.c.id))
+        .limit(1)
+        .with_for_update(skip_locked=True, key_share=True)
+        .scalar_subquery()
+    )
+    return (
+        update(pools)
+        .where(pools.c.id == free, *_USED, *_FITS)
+        .values(provisioned_bytes=_PROMISED)
+        .returning(pools.c.id, _CLUSTER)
+    )
 
 
 def claim(conn: Connection, pool_id: str, more: int, *, thick: bool = False, limited: bool = True) -> bool:
@@ -96,7 +102,7 @@ def claim_any(conn: Connection, pool_ids: Sequence[str], more: int, *, thick: bo
 
     For a database that has several writers; who gets None may still be let in by `claim_new`, which waits.
     """
-    row = conn.execute(_PLACE_FREE, {"any_of": list(pool_ids), "more": more, "thick": thick}).one_or_none()
+    row = conn.execute(_place_free(), {"any_of": list(pool_ids), "more": more, "thick": thick}).one_or_none()
     if row is None:
         return None
     if row.cluster_name is not None:
