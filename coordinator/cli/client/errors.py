@@ -127,9 +127,6 @@ def refused(status: int, raw: bytes) -> BrickyardError:
 def of_body(body: Mapping[str, Any]) -> BrickyardError:
     """The error that another process has told (`to_body()`), with the exit code of its class."""
     code = str(body.get("code"))
-    kind = (
-        RefusedQuota
-        if code.startswith("quota.")
-        else _BY_CODE.get(code) or _BY_STATUS.get(int(body.get("status") or 500), Refused)
-    )
+    otherwise = RefusedQuota if code.startswith("quota.") else Refused
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(int(body.get("status") or 500), otherwise)
     return kind(body=dict(body))

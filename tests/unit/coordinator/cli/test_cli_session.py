@@ -201,8 +201,10 @@ def test_any_text_is_an_openrc_that_sets_something_or_nothing(text: str) -> None
 def test_codes_end_as_their_own_classes_do() -> None:
     import coordinator.operations.errors
     import coordinator.quota.errors
+    import coordinator.quota.tree
     import coordinator.scheduler.errors  # noqa: F401
 
+    assert of_body({"code": "quota.volumes"}).exit_code == 8
     for code, cls in known_errors().items():
         if code.startswith(("quota.", "scheduler.", "operation.cancelled")):
             assert of_body({"code": code, "status": cls.status}).exit_code == cls.exit_code, code
