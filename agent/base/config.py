@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from agent.base.errors import Invalid
 
 if TYPE_CHECKING:
+    import ssl
+
     from agent.base.configerrors import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -87,6 +89,23 @@ def load(model: type[Model], path: Path | None, sets: Sequence[str] = ()) -> Mod
     except Invalid as failure:
         where = str(path or "--set")
         raise ConfigError(where=where, key="a value", problem=str(failure).rstrip("."), remedy=failure.remedy) from None
+
+
+def trust(ca_file: Path | None, where: str) -> ssl.SSLContext | None:
+    """A client's context that believes `ca_file`, which the table `where` names; None without a file. ConfigError."""
+    if ca_file is None:
+        return None
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            where=where,
+            key="ca_file",
+            problem=f"{ca_file} can not be used: {error.strerror or error}",
+            remedy="Name a file of PEM certificates that the coordinator can read",
+        ) from None
 
 
 def read_secret(name: str, path: Path | None = None) -> bytes:

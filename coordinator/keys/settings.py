@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from agent.base.config import ConfigError, Section, read_secret
+from agent.base.config import Section, read_secret, trust
 
 if TYPE_CHECKING:
     import ssl
@@ -82,19 +82,7 @@ class VaultSettings(Section):
 
     def tls(self) -> ssl.SSLContext | None:
         """The context for `ca_file`; None without it. Raises ConfigError for a file that can not be used."""
-        if self.ca_file is None:
-            return None
-        import ssl
-
-        try:
-            return ssl.create_default_context(cafile=str(self.ca_file))
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                where="[keys.vault]",
-                key="ca_file",
-                problem=f"{self.ca_file} can not be used: {error.strerror or error}",
-                remedy="Name a file of PEM certificates that the coordinator can read",
-            ) from None
+        return trust(self.ca_file, "[keys.vault]")
 
 
 class KeysSection(Section):
