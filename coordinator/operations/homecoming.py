@@ -49,7 +49,7 @@ class Homecoming:
             await asyncio.sleep(_SOON_S / 2)  # Many hosts may come at once.
 
     async def look(self) -> bool:
-        """Look at each host that is back once; True while something is being taken."""
+        """Look at each host that is back once; True while something is being taken, or one did not answer."""
         back, adopting = await self._db.read(lambda conn: (evictions.to_clear(conn), site.adopting(conn)))
         busy = False
         for eviction in back:
@@ -59,6 +59,7 @@ class Homecoming:
             try:
                 busy |= await self._clear(eviction, client)
             except (BrickyardError, TimeoutError) as error:
+                busy = True
                 log.info("a host that came back is not cleared yet", host=eviction.host_id, reason=str(error))
         await self._db.write(returned_host.follow)
         return busy

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -60,10 +62,24 @@ def nginx(folder: Path, ports: list[int]) -> Iterator[str]:
     assert binary is not None
     process = subprocess.Popen([binary, "-p", str(folder), "-c", str(folder / "conf")])
     try:
+        until_it_listens(process, port)
         yield f"http://127.0.0.1:{port}/volume"
     finally:
         process.send_signal(signal.SIGQUIT)
         assert process.wait(20) == 0
+
+
+def until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, f"nginx ended with {process.returncode}"
+        try:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.kill.test_evict import brickyard
 from tests.support.site import Site, running
 
-pytestmark = [pytest.mark.kill, pytest.mark.root]
+pytestmark = [pytest.mark.kill, pytest.mark.root, pytest.mark.timeout(400)]
 
 
 def eventually(found: Callable[[], Any], seconds: float = 60) -> Any:
