@@ -7,18 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import importlib
 import linecache
-import os
-import sys
-from contextlib import suppress
-from types import ModuleType
-from typing import Any
 
-from agent.base import lean_http, undocumented
+from agent.base import lean_http, lean_libraries, undocumented
+from agent.base.put_off import put_off
 
-# Loaded when something of them is used for the first time.
-_SELDOM = ("netaddr", "rfc3986", "dateutil.tz", "dateutil.parser", "stevedore", "zipfile", "idna")
 # What is large: a tenth of what it holds are its docstrings.
 _WORDY = (
     "agent", "coordinator", "sqlalchemy", "aiohttp", "pydantic", "pydantic_core", "asyncio", "email", "click",
@@ -41,11 +34,9 @@ def prepare() -> None:
     gc.disable()
     _one_heap()
     undocumented.load(_WORDY)
-    for name in _SELDOM:
-        _put_off(name)
-    # It would look through every installed distribution for plug-ins.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    put_off()
     lean_http.load()
+    lean_libraries.load()
 
 
 def settled() -> None:
@@ -75,41 +66,3 @@ def _give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
     if trim is not None:
         trim(0)
-
-
-def load_without(name: str, unwanted: str) -> None:
-    """Load a library that would load another merely because that is there; call it before threads run."""
-    modules: dict[str, Any] = sys.modules
-    if name in modules or unwanted in modules:
-        return
-    modules[unwanted] = None
-    try:
-        importlib.import_module(name)
-    finally:
-        del modules[unwanted]
-
-
-class _Later(ModuleType):
-    """Stands for a module until something of it is asked for. (importlib's LazyLoader would load at each `import`.)"""
-
-    def __getattr__(self, name: str) -> Any:
-        own = self.__name__
-        if sys.modules.get(own) is self:
-            del sys.modules[own]
-        real = importlib.import_module(own)
-        self.__dict__.update(real.__dict__)
-        return getattr(real, name)
-
-
-def load_seldom() -> None:
-    """Load now what was put off: it will be out of reach when it is used."""
-    for name in _SELDOM:
-        if isinstance(sys.modules.get(name), _Later):
-            del sys.modules[name]
-            with suppress(ImportError):  # a library that is not installed is missed where it is used
-                importlib.import_module(name)
-
-
-def _put_off(name: str) -> None:
-    if name not in sys.modules:
-        sys.modules[name] = _Later(name)

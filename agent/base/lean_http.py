@@ -6,10 +6,12 @@ import importlib
 import mimetypes
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+
+from agent.base.put_off import called_later
 
 # Of these aiohttp takes functions that we never call: proxies of the environment, a command line of its own.
 _CALLED_SELDOM = ("argparse", "urllib.request")
@@ -26,7 +28,7 @@ def load() -> None:
     _html_without_entities()
     # It would read all certificates twice (70 ms, 2 MiB); each client of ours brings its own context, and one that
     # brought none would trust nobody.
-    with _environment(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull), _called_later(*_CALLED_SELDOM):
+    with _environment(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull), called_later(*_CALLED_SELDOM):
         importlib.import_module("aiohttp.web")
     from asyncio import sslproto
 
@@ -46,31 +48,6 @@ def _environment(**values: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _called_later(*names: str) -> Iterator[None]:
-    """What is imported of these modules meanwhile are functions that load the module when they are called."""
-    away = [name for name in names if name not in sys.modules]
-    for name in away:
-        sys.modules[name] = _Called(name)
-    try:
-        yield
-    finally:
-        for name in away:
-            if isinstance(sys.modules.get(name), _Called):
-                del sys.modules[name]
-
-
-class _Called(ModuleType):
-    def __getattr__(self, attribute: str) -> Callable[..., Any]:
-        if attribute.startswith("__"):
-            raise AttributeError(attribute)
-
-        def call(*args: Any, **options: Any) -> Any:
-            return getattr(importlib.import_module(self.__name__), attribute)(*args, **options)
-
-        return call
 
 
 def _html_without_entities() -> None:

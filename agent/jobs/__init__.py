@@ -1,5 +1,5 @@
 """Durable jobs: the journal, the runner, and one small handler per kind."""
 
-from agent.base import lean
+from agent.base import lean_libraries
 
-lean.load_without("sqlite_utils", "numpy")  # 20 MiB, to store numbers of a kind that no journal has
+lean_libraries.load_journal()

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from agent.base import lean
+from agent.base import put_off
 
 
 def preload(modules: Sequence[str]) -> None:
     """Import what would be out of reach after the drop, when the environment lies below a root-only folder."""
-    lean.load_seldom()
+    put_off.load_seldom()
     for name in modules:
         with suppress(ImportError):  # a library that is not installed is missed where it is used
             __import__(name)

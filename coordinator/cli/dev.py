@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -19,8 +21,11 @@ def dev(state_dir: Path | None, port: int, agents: int, sets: tuple[str, ...]) -
 
     STATE_DIR/openrc holds the exports for the clients. Ctrl-C stops everything.
     """
-    from coordinator.dev.main import run_dev
     from coordinator.dev.site import DevSite, default_folder
 
     site = DevSite(folder=(state_dir or default_folder()).absolute(), port=port, agents=agents)
-    run_dev(site, sets)
+    # Anew, without what reads command lines: what is loaded here stays in memory as long as the site runs.
+    started = [sys.executable, "-I", "-m", "coordinator.dev.main", str(site.folder), str(port), str(agents), *sets]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, started)  # noqa: S606

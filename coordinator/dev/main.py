@@ -95,5 +95,20 @@ def _fork(site: DevSite, name: str, sets: tuple[str, ...], children: list[tuple[
     children.append((name, pid, fd, json.dumps(sets)))
 
 
+def main() -> NoReturn:
+    """Started by the command: argv holds the site and the overrides."""
+    folder, port, agents, *sets = sys.argv[1:]
+    try:
+        run_dev(DevSite(Path(folder), int(port), int(agents)), tuple(sets))
+    except Exception as error:  # noqa: BLE001 - a person at a terminal gets a sentence
+        from agent.base.terminal.entry import told
+
+        sys.exit(told(error))
+
+
 def _table(item: str) -> str:
     return item.partition("=")[0].partition(".")[0]
+
+
+if __name__ == "__main__":
+    main()

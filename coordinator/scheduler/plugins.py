@@ -6,7 +6,7 @@ by Cinder's names; what it does to them is lost. One that raises refuses: nobody
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib import metadata
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,9 @@ GROUP = "cinder.scheduler.filters"
 log = get_logger(__name__)
 
 
-def installed(name: str) -> EntryPoint | None:
+def installed(name: str) -> metadata.EntryPoint | None:
     """The entry point of that name, whatever package brings it."""
-    return next(iter(entry_points(group=GROUP, name=name)), None)
+    return next(iter(metadata.entry_points(group=GROUP, name=name)), None)
 
 
 def rule(name: str) -> Rule:

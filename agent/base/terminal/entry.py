@@ -31,8 +31,6 @@ def outcome(command: click.Command, name: str, arguments: Sequence[str]) -> int:
     as_json, output = wants_json(arguments), sys.stdout
     try:
         result = command.main(list(arguments), prog_name=name, standalone_mode=False)
-    except BrickyardError as error:
-        return _tell(error.to_body(), error.exit_code, as_json)
     except click.UsageError as error:
         return _tell(_body("usage", error.format_message(), _usage_hint(error, name)), USAGE, as_json)
     except click.ClickException as error:
@@ -44,12 +42,19 @@ def outcome(command: click.Command, name: str, arguments: Sequence[str]) -> int:
         if sys.stdout is not output:
             return BROKEN_PIPE
         raise
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - a person at a terminal gets a sentence, not a traceback
+        return told(error, as_json=as_json)
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+
+
+def told(error: Exception, *, as_json: bool = False) -> int:
+    """Tell on stderr what went wrong in a command; its exit code."""
+    if isinstance(error, BrickyardError):
+        return _tell(error.to_body(), error.exit_code, as_json)
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return _tell(_body("os-error", f"{where}{error.strerror or error}."), FAILED, as_json)
-    except Exception as error:  # noqa: BLE001 - a person at a terminal gets a sentence, not a traceback
-        return _tell(_defect(error), DEFECT, as_json)
-    return result if isinstance(result, int) and not isinstance(result, bool) else 0
+    return _tell(_defect(error), DEFECT, as_json)
 
 
 def wants_json(arguments: Sequence[str]) -> bool:

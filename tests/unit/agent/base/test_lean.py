@@ -33,7 +33,9 @@ def test_a_service_loads_nothing_that_it_does_not_use(main: str) -> None:
         "never = ('oslo_', 'cffi', 'pycparser', 'cryptography', 'numpy')\n"
         "print(*(name for name in sorted(loaded) if name.startswith(never)))\n"
         "print(*sorted({'argparse', 'urllib.request', 'http.client', 'html.entities'} & loaded))\n"
-        "print(*(name for name in ['zipfile', 'idna'] if type(sys.modules[name]).__name__ != '_Later'))"
+        "print(*sorted({'click', 'numpy', '_sysconfigdata'} & {name.partition('__')[0] for name in loaded}))\n"
+        "late = ['zipfile', 'idna', 'attr.validators', 'importlib.metadata']\n"
+        "print(*(name for name in late if type(sys.modules[name]).__name__ != '_Later'))"
     )
     assert said.split() == []
 
@@ -48,9 +50,41 @@ def test_what_was_put_off_is_there_when_it_is_used() -> None:
         "      dateutil.parser.parse('2026-01-02').year, stevedore.driver.DriverManager.__name__)\n"
         "import zipfile, io\n"
         "from zipfile import ZipFile\n"
-        "print(zipfile.is_zipfile(io.BytesIO()), ZipFile.__name__)"
+        "print(zipfile.is_zipfile(io.BytesIO()), ZipFile.__name__)\n"
+        "import attr, importlib.metadata\n"
+        "from importlib.metadata import version\n"
+        "print(type(attr.validators.instance_of(int)).__name__, importlib.metadata.distribution('click').name,\n"
+        "      version('click') == importlib.metadata.version('click'))"
     )
-    assert said.split() == ["192.0.2.1", "True", "tzutc()", "2026", "DriverManager", "False", "ZipFile"]
+    assert said.split() == [
+        "192.0.2.1", "True", "tzutc()", "2026", "DriverManager", "False", "ZipFile",
+        "_InstanceOfValidator", "click", "True",
+    ]  # fmt: skip
+
+
+def test_pydantic_works_without_the_fields_of_its_schemas() -> None:
+    said = _run(
+        "from typing_extensions import TypedDict\n"
+        "from pydantic import BaseModel, TypeAdapter, ValidationError\n"
+        "import zoneinfo, sysconfig\n"
+        "class One(TypedDict):\n    a: int\n"
+        "class Two(BaseModel):\n    one: One\n    zone: zoneinfo.ZoneInfo | None = None\n"
+        "print(Two.model_validate_json('{\"one\": {\"a\": 1}}').one, *Two.model_json_schema()['properties'])\n"
+        "try:\n    Two(one={'b': 1})\n"
+        "except ValidationError as error:\n    print(error.error_count())\n"
+        "print(zoneinfo.TZPATH, sysconfig.get_config_var('EXT_SUFFIX').startswith('.'))"
+    )
+    assert said.splitlines() == ["{'a': 1} one zone", "1", "('/usr/share/zoneinfo',) True"]
+
+
+def test_the_journal_comes_without_a_command_line() -> None:
+    said = _run(
+        "import agent.jobs, sqlite_utils, sqlite_utils.utils\n"
+        "print('click' in sys.modules, sys.modules.get('numpy'))\n"
+        "print(sqlite_utils.Database(memory=True)['t'].insert({'id': 1}, pk='id').last_pk)\n"
+        "print(type(sqlite_utils.utils.click.progressbar(length=2)).__name__, 'click' in sys.modules)"
+    )
+    assert said.split() == ["False", "None", "1", "ProgressBar", "True"]
 
 
 def test_the_certificates_of_the_system_are_left_to_others() -> None:
