@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import click
@@ -23,9 +21,4 @@ def dev(state_dir: Path | None, port: int, agents: int, sets: tuple[str, ...]) -
     """
     from coordinator.dev.site import DevSite, default_folder
 
-    site = DevSite(folder=(state_dir or default_folder()).absolute(), port=port, agents=agents)
-    # Anew, without what reads command lines: what is loaded here stays in memory as long as the site runs.
-    started = [sys.executable, "-I", "-m", "coordinator.dev.main", str(site.folder), str(port), str(agents), *sets]
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(sys.executable, started)  # noqa: S606
+    DevSite(folder=(state_dir or default_folder()).absolute(), port=port, agents=agents).run(sets)

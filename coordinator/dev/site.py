@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from agent.base.files import write_whole
 
@@ -46,6 +49,13 @@ class DevSite:
 
     def volumes(self, host: str) -> Path:
         return self.folder / host / "volumes"
+
+    def run(self, sets: Sequence[str]) -> NoReturn:
+        """Become the program of this site, by exec: what is loaded here would stay as long as the site runs."""
+        program = [sys.executable, "-I", "-m", "coordinator.dev.main"]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, [*program, str(self.folder), str(self.port), str(self.agents), *sets])  # noqa: S606
 
     def write(self) -> None:
         """Make folders and configuration. The first host keeps the images; with several, volumes lie on the others."""
