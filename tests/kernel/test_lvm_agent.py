@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -20,11 +21,14 @@ from agent.wire.jobs import (
     LuksFormat,
     SnapshotCreate,
     SnapshotDelete,
+    VolumeAdopt,
     VolumeClone,
     VolumeCreate,
     VolumeDelete,
     VolumeExtend,
     VolumeFromImage,
+    VolumeRecrypt,
+    VolumeRekey,
     VolumeRevert,
     WantedAttachment,
     WantedExport,
@@ -34,7 +38,9 @@ from agent.wire.results import ExportsResult
 from tests.integration.agent.agent_process import AgentProcess, Site, finish, journal_text, persist
 from tests.kernel.lvm_support import GROUP, MIB, POINTS, REPLACING, digest, listed, put, tool, volume_group
 from tests.support.images import content_of, encrypted_qcow2
+from tests.support.luks import opens
 
+FIRST, OTHER, FIXED = (WireSecret.of("symmetric", bytes([one]) * 32) for one in (1, 2, 3))
 SECRET = WireSecret.of("passphrase", b"lvm-canary")
 BACKENDS = f"""
 [backends.thin]
@@ -73,6 +79,11 @@ async def agent(site: Site) -> AsyncIterator[AgentProcess]:
     await made.kill()
 
 
+def phrase(secret: WireSecret) -> bytes:
+    """What opens LUKS: a symmetric key is told in hexadecimal."""
+    return secret.value().hex().encode()
+
+
 class Caller:
     """Posts jobs as a coordinator would; each must succeed."""
 
@@ -93,6 +104,22 @@ class Caller:
             generation=Generation(incarnation=1, sequence=self.count),
             wanted=tuple(WantedAttachment(attachment_id=one) for one in wanted),
         )  # fmt: skip
+
+    async def look(
+        self, volume: str, secret: WireSecret, encryption: LuksFormat, data: bytes, *refused: WireSecret
+    ) -> bytes:
+        """Attached through dm-crypt the volume has these bytes, and its header opens by `secret` alone; raw bytes."""
+        attachment = new_id()
+        result = await self.do(self.apply(volume, attachment, encryption=encryption), volume=secret)
+        below = Path(f"/dev/mapper/brickyard-lv-{attachment}")
+        with device_of(result).open("rb", buffering=0) as seen:
+            assert seen.read(len(data)) == data
+        assert opens(below, phrase(secret))
+        assert not any(opens(below, phrase(one)) for one in refused)
+        raw = below.read_bytes()
+        await self.do(self.apply(volume, encryption=encryption))
+        assert data[:4096] not in raw
+        return raw
 
 
 def device_of(result: dict[str, object]) -> Path:
@@ -168,6 +195,96 @@ async def test_an_encrypted_image_becomes_a_volume_that_dm_crypt_opens(
     await caller.do(caller.apply(volume, encryption=encryption))
     await caller.do(VolumeDelete(backend=backend, volume_id=volume))
     assert "lvm-canary" not in agent.log.read_text() + journal_text(agent)
+
+
+async def encrypted(caller: Caller, encryption: LuksFormat, data: bytes) -> str:
+    """A volume of 8 MiB with these bytes at its beginning, under the key FIRST."""
+    volume = new_id()
+    make = VolumeCreate(backend=caller.backend, volume_id=volume, size_bytes=8 * MIB, encryption=encryption)
+    await caller.do(make, volume=FIRST)
+    put(device_of(await caller.do(caller.apply(volume, new_id(), encryption=encryption), volume=FIRST)), data)
+    await caller.do(caller.apply(volume, encryption=encryption))
+    return volume
+
+
+FORMATS = {"thin": LuksFormat.model_validate({"format": "luks2"}),
+           "thick": LuksFormat.model_validate({"format": "luks1"})}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["thin", "thick"])
+async def test_another_key_another_master_key_and_none(agent: AgentProcess, backend: str) -> None:
+    caller, encryption, data = Caller(agent, backend), FORMATS[backend], os.urandom(MIB)
+    await agent.start()
+    volume = await encrypted(caller, encryption, data)
+    before = await caller.look(volume, FIRST, encryption, data, OTHER)
+    rekey = VolumeRekey(backend=backend, volume_id=volume)
+    await caller.do(rekey, source=FIRST, volume=OTHER)
+    after = await caller.look(volume, OTHER, encryption, data, FIRST)
+    assert after[-8 * MIB :] == before[-8 * MIB :], "the content is not written anew"
+    recrypt = {"backend": backend, "volume_id": volume, "size_bytes": 8 * MIB}
+    await caller.do(VolumeRecrypt(**recrypt, encrypted=True, encryption=encryption), source=OTHER, volume=FIRST)
+    anew = await caller.look(volume, FIRST, encryption, data, OTHER)
+    assert anew[-8 * MIB :][: len(data)] != after[-8 * MIB :][: len(data)], "under another master key"
+    # To an unencrypted volume of the same size, and back to an encrypted one.
+    await caller.do(VolumeRecrypt(**recrypt, encrypted=True), source=FIRST)
+    device = device_of(await caller.do(caller.apply(volume, new_id())))
+    with device.open("rb", buffering=0) as seen:
+        assert seen.read(len(data)) == data
+        assert seen.seek(0, os.SEEK_END) == 8 * MIB
+    await caller.do(caller.apply(volume))
+    await caller.do(VolumeRecrypt(**recrypt, encryption=encryption), volume=OTHER)
+    await caller.look(volume, OTHER, encryption, data, FIRST)
+    await caller.do(VolumeDelete(backend=backend, volume_id=volume))
+
+
+@pytest.mark.parametrize("backend", ["thin", "thick"])
+async def test_what_others_encrypted_with_their_fixed_key_is_adopted_and_rekeyed(
+    agent: AgentProcess, backend: str
+) -> None:
+    caller, encryption, data, volume = Caller(agent, backend), FORMATS[backend], os.urandom(MIB), new_id()
+    place = ["-V", "24M", "--thinpool", "pool"] if backend == "thin" else ["-L", "24M"]
+    tool("lvcreate", "--yes", "-Wn", *place, "-n", "volume-of-old", GROUP)
+    there = f"/dev/{GROUP}/volume-of-old"
+    few = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", "-"]
+    for argv in (["luksFormat", "--batch-mode", "--type", encryption.format, *few, there],
+                 ["open", "--type", "luks", "--key-file", "-", there, "old-clear"]):  # fmt: skip
+        subprocess.run(["cryptsetup", *argv], input=phrase(FIXED), check=True)
+    put(Path("/dev/mapper/old-clear"), data)
+    tool("cryptsetup", "close", "old-clear")
+    await agent.start()
+    adopt = VolumeAdopt(
+        backend=backend, volume_id=volume, source_name="volume-of-old", device_bytes=24 * MIB, encrypted=True
+    )
+    async with agent.client() as client:
+        refused = await finish(client, "wrong/step/1", 1, adopt, volume=OTHER)
+    assert refused.state == "failed"
+    assert "volume-of-old" in listed(), "what its key does not open stays as it was"
+    result = await caller.do(adopt, volume=FIXED)
+    found = LuksFormat.model_validate(result["encryption"])
+    assert found.format == encryption.format
+    await caller.look(volume, FIXED, found, data, OTHER)
+    await caller.do(VolumeRekey(backend=backend, volume_id=volume), source=FIXED, volume=OTHER)
+    await caller.look(volume, OTHER, found, data, FIXED)
+    await caller.do(VolumeDelete(backend=backend, volume_id=volume))
+
+
+@pytest.mark.parametrize("point", ["agent.luks.key-added", "agent.luks.key-dropped", "agent.recrypt.copied",
+                                   "agent.recrypt.decided", REPLACING, "agent.recrypt.replaced"])  # fmt: skip
+async def test_killed_while_the_key_is_changed_one_key_opens_it(agent: AgentProcess, point: str) -> None:
+    caller, encryption, data = Caller(agent, "thin"), FORMATS["thin"], os.urandom(MIB)
+    await agent.start()
+    volume = await encrypted(caller, encryption, data)
+    await agent.kill()
+    if point.startswith("agent.luks"):
+        change: JobArgs = VolumeRekey(backend="thin", volume_id=volume)
+    else:
+        change = VolumeRecrypt(
+            backend="thin", volume_id=volume, size_bytes=8 * MIB, encrypted=True, encryption=encryption
+        )
+    status = await persist(agent, "op-1/key/1", change, [f"testing.fault={point}"], source=FIRST, volume=OTHER)
+    assert status.state == "done", status
+    await caller.look(volume, OTHER, encryption, data, FIRST)
+    await caller.do(VolumeDelete(backend="thin", volume_id=volume))
 
 
 @pytest.mark.parametrize("point", POINTS)
