@@ -14,7 +14,10 @@ COMMANDS = {
     "serve": ("coordinator.cli.service:serve", "Run the coordinator in the foreground."),
     "config": ("coordinator.cli.offline.config:config", "Check the configuration; print its reference."),
     "db": ("coordinator.cli.offline.db:db", "Check, back up, restore, move, purge or upgrade the state database."),
-    "key": ("coordinator.cli.offline.key:key", "Replace the key-encryption key."),
+    "key": (
+        "coordinator.cli.offline.key:key",
+        "Replace the key-encryption key; move keys to another key manager.",
+    ),
     "identity": ("coordinator.cli.offline.identity:identity", "Export and import users, projects and roles."),
     "quota": ("coordinator.cli.offline.quota:quota", "Change how usage is counted; check and renew kept sums."),
     "host": ("coordinator.cli.offline.host:host", "Make join tokens and bundles for hosts."),

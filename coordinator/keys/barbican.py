@@ -9,7 +9,7 @@ from coordinator.keys.errors import ManagerAway, ManagerRefuses
 from coordinator.keys.settings import BarbicanSettings
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientResponse, ClientSession
 
     from coordinator.keys.store import Secret
 
@@ -67,9 +67,18 @@ class Barbican:
         body = {"service": _SERVICE, "resource_type": "volume", "resource_id": volume_id}
         await self._call("POST", f"/secrets/{secret_id}/consumers", json=body, headers=_VERSION)
 
-    async def remove(self, name: str) -> None:
-        """Delete all our secrets of that name, and what we said of their use. None: already so."""
+    async def read(self, secret_id: str) -> bytes | None:
+        """The value; None where there is no such secret."""
+        headers = {"Accept": "application/octet-stream"}
+        answer = await self._call("GET", f"/secrets/{secret_id}/payload", headers=headers, missing={}, raw=True)
+        value: bytes | None = answer.get("raw")
+        return value
+
+    async def remove(self, name: str, kept: str | None = None) -> None:
+        """Delete all our secrets of that name but `kept`, and what we said of their use. None: already so."""
         for secret_id in await self.find(name):
+            if secret_id == kept:
+                continue
             path = f"/secrets/{secret_id}/consumers"
             for one in (await self._call("GET", path, headers=_VERSION, missing={}))["consumers"]:
                 if one["service"] == _SERVICE:
@@ -78,9 +87,12 @@ class Barbican:
             await self._call("DELETE", f"/secrets/{secret_id}", missing={})
 
     async def _call(
-        self, method: str, path: str, *, missing: dict[str, Any] | None = None, **more: Any
+        self, method: str, path: str, *, missing: dict[str, Any] | None = None, raw: bool = False, **more: Any
     ) -> dict[str, Any]:
-        """The JSON of the answer, `missing` where there is no such thing; a token not taken is renewed once."""
+        """The JSON of the answer (`raw`: its bytes, under that word), `missing` where there is no such thing.
+
+        A token not taken is renewed once.
+        """
         import aiohttp
 
         settings = self._settings
@@ -95,7 +107,7 @@ class Barbican:
             )
             try:
                 async with request as answer:
-                    status, body = answer.status, await answer.json(content_type=None) if answer.status < 400 else {}
+                    status, body = answer.status, await _body(answer, raw=raw) if answer.status < 400 else {}
             except (TimeoutError, aiohttp.ClientError, ValueError) as error:
                 raise ManagerAway(url=base, reason=f"{type(error).__name__}.") from None
             if status != 401:
@@ -107,6 +119,10 @@ class Barbican:
         if status >= 400:
             raise ManagerRefuses(what=f"{method} {path}", status=status, remedy=_REMEDY)
         return body or {}
+
+
+async def _body(answer: ClientResponse, *, raw: bool) -> Any:
+    return {"raw": await answer.read()} if raw else await answer.json(content_type=None)
 
 
 def _id_of(ref: str) -> str:

@@ -71,3 +71,17 @@ class NotDeposited(Temporary):
     retry_after = 5.0
     sentence = "The key of volume {volume} is not at the key manager yet, as the volume is worked on."
     hint = "Try again in a moment."
+
+
+class NotTheSame(Permanent):
+    code = "keys.not-the-same"
+    status = 502
+    sentence = "Secret {secret} at the key manager {manager} does not hold the key that was put there."
+    hint = "Look at who writes there, and delete that secret there; until then the key stays where it was."
+
+
+class NoManager(Invalid):
+    code = "keys.no-manager"
+    exit_code = 78
+    sentence = "Keys lie at {manager}, which is not configured."
+    hint = "Keep the table [keys.{manager}] until they have been moved; keys.manager says where they go."

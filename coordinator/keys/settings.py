@@ -93,6 +93,12 @@ class KeysSection(Section):
         description="File (mode 0400) with the key-encryption key; default: the systemd credential "
         "`key-encryption-key` where one is given, else `kek` in the state directory, made at the first start.",
     )
+    manager: Literal["local", "barbican", "vault"] | None = Field(
+        None,
+        description="Which of the tables below gets the keys of volumes; needed while there are both, as keys are "
+        "moved from one to the other. `local`: neither; they stay in the sealed store alone. Default: the one there "
+        "is.",
+    )
     barbican: BarbicanSettings | None = Field(
         None,
         description="A Barbican that gets a copy of each volume's key, called as the user of `[identity.keystone]`.",
@@ -100,7 +106,21 @@ class KeysSection(Section):
     vault: VaultSettings | None = Field(None, description="A Vault that gets a copy of each volume's key.")
 
     @model_validator(mode="after")
-    def _one_manager(self) -> KeysSection:
-        if self.barbican is not None and self.vault is not None:
-            raise ValueError("there can be one of the tables [keys.barbican] and [keys.vault] alone")
+    def _known_manager(self) -> KeysSection:
+        if self.manager is None and self.barbican is not None and self.vault is not None:
+            raise ValueError(
+                "with both tables [keys.barbican] and [keys.vault], one of them must be named: manager = ..."
+            )
+        if self.manager not in {None, "local"} and self.target not in self.tables:
+            raise ValueError(f"manager {self.manager} needs the table [keys.{self.manager}]")
         return self
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The key managers that are configured."""
+        return tuple(name for name in ("barbican", "vault") if getattr(self, name) is not None)
+
+    @property
+    def target(self) -> str:
+        """Where the keys of volumes go: a key manager, or `local`."""
+        return self.manager or next(iter(self.tables), "local")

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row
 from agent.base.ids import new_id
 from coordinator.keys.errors import SecretDamaged, SecretInUse, SecretInvalid, SecretNotFound, WrongKeyEncryptionKey
 from coordinator.keys.kek import Kek
+from coordinator.state import deposits
 from coordinator.state import keys as rows
 
 TYPES = ("passphrase", "symmetric", "opaque", "private", "public", "certificate")
@@ -156,14 +157,26 @@ class KeyStore:
         """Newest first, without values; `project_id` None lists all."""
         return list(rows.listing(conn, project_id, marker=marker, limit=limit))
 
-    def adopt(self, conn: Connection, volume_id: str, key_id: str, new_id: str) -> bool:
+    def adopt(self, conn: Connection, volume_id: str, key_id: str, there: deposits.Deposit) -> bool:
         """Let a volume's key have the id that a key manager gave it; False while the volume is worked on, or has
-        another key by now."""
+        another key by now, or the key is to lie elsewhere."""
         row = rows.get(conn, key_id)
-        if row is None or not rows.exchange(conn, volume_id, key_id, new_id):
+        if row is None or deposits.awaited(row) != there.name:
             return False
-        nonce, sealed = self._kek.seal(self._opened(row), _bound_to(new_id, row.project_id))
-        rows.rename(conn, key_id, id=new_id, external=True, kek_id=self._kek.id, nonce=nonce, sealed=sealed)
+        if not deposits.exchange(conn, volume_id, key_id, there.id):
+            return False
+        nonce, sealed = self._kek.seal(self._opened(row), _bound_to(there.id, row.project_id))
+        facts = deposits.settled(conn, row, there)
+        rows.rename(conn, key_id, id=there.id, kek_id=self._kek.id, nonce=nonce, sealed=sealed, **facts)
+        return True
+
+    def take_home(self, conn: Connection, key_id: str) -> bool:
+        """Let a key lie here alone, once it was opened; whether it was elsewhere. Raises SecretDamaged."""
+        row = rows.get(conn, key_id)
+        if row is None or not row.external or row.moving_to != deposits.LOCAL:
+            return False
+        self._opened(row)
+        rows.rename(conn, key_id, **deposits.home(conn, row))
         return True
 
     def rotate(self, conn: Connection, new_kek: Kek) -> int:

@@ -80,8 +80,19 @@ class Vault:
         body = {"custom_metadata": {"service": "brickyard", "resource_type": "volume", "resource_id": volume_id}}
         await self._call("POST", self._path("metadata", _PREFIX + secret_id), json=body)
 
-    async def remove(self, name: str) -> None:
-        """Destroy all versions of the secret, and what is noted of it. None: already so."""
+    async def read(self, secret_id: str) -> bytes | None:
+        """The value; None where there is no such secret, or it is not in castellan's words."""
+        there = await self._call("GET", self._path("data", _PREFIX + secret_id), also={404})
+        value = _dug(there.body, "data", "data", "value")
+        try:
+            return bytes.fromhex(value) if isinstance(value, str) else None
+        except ValueError:
+            return None
+
+    async def remove(self, name: str, kept: str | None = None) -> None:
+        """Destroy all versions of the secret, unless it is `kept`, and what is noted of it. None: already so."""
+        if _id_of(name) == kept:
+            return
         await self._call("DELETE", self._path("metadata", name), also={404})
 
     def _path(self, part: str, name: str) -> str:

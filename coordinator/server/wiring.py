@@ -39,7 +39,7 @@ from coordinator.identity.strategies import authenticator
 from coordinator.images.client import ImageClient
 from coordinator.images.protections import Protections
 from coordinator.images.settings import ImagesSection
-from coordinator.keys.depository import Depository
+from coordinator.keys.depository import Depository, Manager
 from coordinator.keys.store import KeyStore
 from coordinator.operations.cache_keeper import CacheKeeper
 from coordinator.operations.completions import Completions
@@ -314,19 +314,21 @@ def _compute(settings: CoordinatorSettings) -> Compute | None:
 
 
 def _depository(settings: CoordinatorSettings, opened: Opened) -> Depository | None:
-    vault, section = settings.keys.vault, settings.keys.barbican
-    if vault is not None:
+    section, managers = settings.keys, dict[str, Manager]()
+    if section.vault is not None:
         from coordinator.keys.vault import Vault
 
-        return Depository(opened.db, opened.keys, Vault(vault), vault.interval_s)
-    if section is None:
-        return None
-    from coordinator.identity.service_user import ServiceUser
-    from coordinator.keys.barbican import Barbican
+        managers["vault"] = Vault(section.vault)
+    if section.barbican is not None:
+        from coordinator.identity.service_user import ServiceUser
+        from coordinator.keys.barbican import Barbican
 
-    assert settings.identity.keystone is not None, "the settings see to it"
-    manager = Barbican(section, ServiceUser(settings.identity.keystone))
-    return Depository(opened.db, opened.keys, manager, section.interval_s)
+        assert settings.identity.keystone is not None, "the settings see to it"
+        managers["barbican"] = Barbican(section.barbican, ServiceUser(settings.identity.keystone))
+    if not managers:
+        return None
+    interval = min(one.interval_s for one in (section.vault, section.barbican) if one is not None)
+    return Depository(opened.db, opened.keys, managers, section.target, interval)
 
 
 def _filters(settings: CoordinatorSettings) -> ResourceFilters:

@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, exists, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from coordinator.lifecycle.volume import VOLUME
-from coordinator.state.locks import hold, hold_name
-from coordinator.state.operations import is_active
+from coordinator.state import deposits
+from coordinator.state.locks import hold_name
 from coordinator.state.savepoint import savepoint
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.images import image_properties, images
-from coordinator.state.tables.keys import key_checks, key_removals, secrets, site_secrets
-from coordinator.state.tables.operations import operations
+from coordinator.state.tables.keys import key_checks, secrets, site_secrets
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
 
@@ -67,65 +65,17 @@ SITE = ("00000000-0000-4000-8000-000000000001", "")
 
 def remove(conn: Connection, key_id: str) -> bool:
     """Whether it was there; what was, or may have been, deposited of it is to go, too."""
-    gone = conn.execute(delete(secrets).where(secrets.c.id == key_id).returning(secrets.c.deposit_name)).one_or_none()
-    if gone is not None and gone.deposit_name is not None:
-        conn.execute(insert(key_removals).values(name=gone.deposit_name, created_at=utcnow()))
+    parts = (deposits.MANAGER, secrets.c.deposit_name, secrets.c.moving_to, secrets.c.moving_name)
+    gone = conn.execute(delete(secrets).where(secrets.c.id == key_id).returning(*parts)).one_or_none()
+    if gone is not None:
+        deposits.leave(conn, gone.deposit_name, gone.manager)
+        deposits.leave(conn, gone.moving_name, gone.moving_to)
     return gone is not None
-
-
-def _of_volumes() -> Select[Any]:
-    columns = (volumes.c.id.label("volume_id"), volumes.c.user_id, secrets.c.id.label("key_id"), secrets.c.external)
-    return select(*columns).join(secrets, secrets.c.id == volumes.c.encryption_key_id).where(~volumes.c.deleted)
-
-
-def not_deposited(conn: Connection, limit: int) -> Sequence[Row[Any]]:
-    """Volumes that nothing is done with, whose keys (`key_id`) no key manager has."""
-    query = _of_volumes().where(~secrets.c.external, volumes.c.status.in_(VOLUME.stable))
-    return conn.execute(query.order_by(secrets.c.created_at).limit(limit)).all()
-
-
-def of_volume(conn: Connection, volume_id: str) -> Row[Any] | None:
-    """The key of a volume; None when it has none."""
-    return conn.execute(_of_volumes().where(volumes.c.id == volume_id)).one_or_none()
-
-
-def note_deposit(conn: Connection, key_id: str) -> str | None:
-    """The name under which the key is to be deposited, noted with it; None when the key is gone, or is there."""
-    row = conn.execute(select(secrets).where(secrets.c.id == key_id, ~secrets.c.external)).one_or_none()
-    if row is None:
-        return None
-    name = row.deposit_name or f"brickyard-{key_id}"
-    conn.execute(update(secrets).where(secrets.c.id == key_id).values(deposit_name=name))
-    return name
 
 
 def rename(conn: Connection, key_id: str, **values: Any) -> None:
     """Give a secret another id, under which it is sealed anew."""
     conn.execute(update(secrets).where(secrets.c.id == key_id).values(updated_at=utcnow(), **values))
-
-
-def has_name(conn: Connection, name: str) -> bool:
-    """Whether a secret is, or is to be, deposited under this name."""
-    return conn.execute(select(secrets.c.id).where(secrets.c.deposit_name == name).limit(1)).first() is not None
-
-
-def exchange(conn: Connection, volume_id: str, old: str, new: str) -> bool:
-    """Let a volume that nothing is done with name the secret `new` in the place of `old`; whether it was so."""
-    hold(conn, volumes, volume_id)
-    at_work = exists(select(operations.c.id).where(operations.c.resource_id == volume_id, is_active()))
-    same = (volumes.c.id == volume_id, volumes.c.encryption_key_id == old, volumes.c.status.in_(VOLUME.stable))
-    query = update(volumes).where(*same, ~volumes.c.deleted, ~at_work).values(encryption_key_id=new)
-    return conn.execute(query).rowcount == 1
-
-
-def leaving(conn: Connection, limit: int) -> Sequence[str]:
-    """Names of what has to go from the key manager, oldest first."""
-    return conn.execute(select(key_removals.c.name).order_by(key_removals.c.created_at).limit(limit)).scalars().all()
-
-
-def left(conn: Connection, name: str) -> None:
-    """It is gone from the key manager."""
-    conn.execute(delete(key_removals).where(key_removals.c.name == name))
 
 
 def not_sealed_with(conn: Connection, kek_id: str) -> Sequence[Row[Any]]:

@@ -19,14 +19,14 @@ from coordinator.identity.settings import KeystoneSettings
 from coordinator.images.certificates import CertificateManager, Place
 from coordinator.images.errors import CertificateAway
 from coordinator.keys.barbican import Barbican
-from coordinator.keys.depository import Depository
+from coordinator.keys.depository import Depository, Manager
 from coordinator.keys.errors import ManagerAway, NotDeposited
 from coordinator.keys.kek import Kek
-from coordinator.keys.settings import BarbicanSettings
+from coordinator.keys.settings import BarbicanSettings, VaultSettings
 from coordinator.keys.store import KeyStore
+from coordinator.keys.vault import Vault
 from coordinator.operations.certificates import read
-from coordinator.state import keys as rows
-from coordinator.state import volumes
+from coordinator.state import deposits, volumes
 from coordinator.state.database import Database
 from coordinator.state.schema import prepare
 from coordinator.state.transition import enter, move
@@ -34,6 +34,7 @@ from tests.support.barbican import Barbican as Server
 from tests.support.barbican import barbican
 from tests.support.keystone import Keystone, keystone
 from tests.support.signing import holder
+from tests.support.vault import ROLE, SECRET, vault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PASSWORD = "pass word"
@@ -101,7 +102,7 @@ async def here_at(tmp_path: Path, cloud: Cloud, **more: Any) -> AsyncIterator[He
     keys = KeyStore(Kek(b"k" * 32))
     user = ServiceUser(KeystoneSettings(auth_url=cloud.stone.url, password=SecretStr(PASSWORD), timeout_s=120))
     manager = Barbican(BarbicanSettings(**{"endpoint": cloud.server.url, "timeout_s": 120, **more}), user)
-    depository = Depository(db, keys, manager, 30)
+    depository = Depository(db, keys, {"barbican": manager}, "barbican", 30)
     yield Here(db, keys, depository, manager)
     await depository.close()
     db.close()
@@ -143,14 +144,14 @@ async def test_a_key_is_deposited_readable_by_its_users_and_taken_back(tmp_path:
 async def test_what_a_kill_left_is_found_by_its_name(tmp_path: Path, cloud: Cloud) -> None:
     async with here_at(tmp_path, cloud) as here:
         volume, old = here.volume(cloud.users["ann"])
-        name = here.db.write_now(lambda conn: rows.note_deposit(conn, old))
+        name = here.db.write_now(lambda conn: deposits.note(conn, old, "barbican"))
         assert name is not None
         left = await here.manager.store(name, here.db.read_now(lambda conn: here.keys.get(conn, old)))
         await here.depository.work()
         assert here.key(volume) == left
         # One whose volume went away before it was told.
         _, gone = here.volume(cloud.users["ann"])
-        name = here.db.write_now(lambda conn: rows.note_deposit(conn, gone))
+        name = here.db.write_now(lambda conn: deposits.note(conn, gone, "barbican"))
         assert name is not None
         await here.manager.store(name, here.db.read_now(lambda conn: here.keys.get(conn, gone)))
         here.db.write_now(lambda conn: here.keys.delete(conn, gone))
@@ -169,6 +170,44 @@ async def test_a_volume_that_is_worked_on_keeps_its_key_until_it_is_not(tmp_path
         kept = await here.depository.for_use(volume, cloud.users["ann"])
         assert kept == here.key(volume) != old
         assert await here.manager.find(f"brickyard-{old}") == [kept]
+
+
+async def test_keys_move_between_a_barbican_and_a_vault_and_home(tmp_path: Path, cloud: Cloud) -> None:
+    with vault() as server:
+        async with here_at(tmp_path, cloud) as here:
+            file = tmp_path / "secret-id"
+            file.write_text(SECRET)
+            file.chmod(0o400)
+            other = Vault(VaultSettings(address=server.url, role_id=ROLE, secret_id_file=file, timeout_s=120))
+            managers: dict[str, Manager] = {"barbican": here.manager, "vault": other}
+            ann = cloud.token("ann")
+            made = [here.volume(cloud.users["ann"])[0], here.volume(cloud.users["ann"], b"a passphrase")[0]]
+
+            def value(one: str) -> bytes:
+                return here.db.read_now(lambda conn: here.keys.get(conn, here.key(one))).value
+
+            async def moved(place: str) -> None:
+                here.db.write_now(lambda conn: deposits.move_all(conn, place))
+                await Depository(here.db, here.keys, managers, place, 30).work()
+                assert here.db.read_now(deposits.places) == {place: 2}
+                assert here.db.read_now(deposits.removals) == {}
+                assert {one: value(one) for one in made} == values
+                for one in made if place == "barbican" else ():
+                    assert cloud.server.payload(here.key(one), token=ann) == values[one]
+                told = {name: bytes.fromhex((server.value(name) or {})["value"]) for name in server.entries}
+                assert told == ({here.key(one): values[one] for one in made} if place == "vault" else {})
+
+            values = {one: value(one) for one in made}
+            await here.depository.work()
+            first = [here.key(one) for one in made]
+            for place in ("vault", "barbican", "vault", "local", "barbican", "local"):
+                await moved(place)
+            for key in first:
+                with pytest.raises(urllib.error.HTTPError, match="404"):
+                    cloud.server.payload(key, token=ann)
+            listed = cloud.server.call("GET", "/secrets?limit=100", token=cloud.token("brickyard"))["secrets"]
+            assert not [one["name"] for one in listed if any(one["secret_ref"].endswith(key) for key in first)]
+            await other.close()
 
 
 async def test_a_manager_that_is_away_is_told_later(tmp_path: Path, cloud: Cloud) -> None:

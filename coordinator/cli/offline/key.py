@@ -1,4 +1,4 @@
-"""`key rotate`."""
+"""`key rotate`; `key move` is in `key_move`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from agent.base.config import load
 from agent.base.errors import NotFound
 from agent.base.terminal.config import config_options
+from coordinator.cli.offline.key_move import move
 from coordinator.cli.offline.site import checked, in_its_place
 from coordinator.server.settings import DEFAULT_CONFIG, CoordinatorSettings
 
@@ -22,7 +23,10 @@ class NoKeyFile(NotFound):
 
 @click.group()
 def key() -> None:
-    """The key-encryption key, which seals all secrets in the database."""
+    """The key-encryption key, which seals all secrets in the database, and where keys of volumes lie."""
+
+
+key.add_command(move)
 
 
 @key.command()

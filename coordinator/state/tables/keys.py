@@ -20,19 +20,24 @@ secrets = Table(
     Column("sealed", LargeBinary, nullable=False),
     Column("deposit_name", String(64)),
     Column("external", Boolean, nullable=False, server_default=false(), default=False),
+    Column("manager", String(16)),
+    Column("moving_to", String(16)),
+    Column("moving_name", String(64)),
     *times(),
     Index("ix_secrets_project", "project_id"),
 )
 
-"""`deposit_name`: what the key is, or is about to be, called at a key manager; `external`: its id is the one there."""
+"""`deposit_name`: what the key is, or is about to be, called at the key manager `manager`; `external`: its id is the
+one there. `moving_to`: which other one it is to lie at (or `local`), there as `moving_name`, once that is chosen."""
 
 key_removals = Table(
     "key_removals",
     metadata,
     Column("name", String(64), primary_key=True),
     Column("created_at", DateTime, nullable=False),
+    Column("manager", String(16)),
 )
-"""What has to go from the key manager, by name."""
+"""What has to go from a key manager, by name; one from before there could be two of them has no `manager`."""
 
 key_checks = Table(
     "key_checks",

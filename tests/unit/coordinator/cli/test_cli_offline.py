@@ -234,3 +234,41 @@ def test_counting_differently_is_a_command_while_nobody_serves(
     assert run(settings, "quota", "sync") == 0
     assert run(settings, "quota", "check") == 0
     opened.db.close()
+
+
+def test_keys_are_asked_to_move_and_waiting_for_it_ends(
+    settings: CoordinatorSettings, running: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Nothing lies anywhere: there is nothing to wait for.
+    assert run(settings, "key", "move", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "target": "local", "at_local": 0, "at_barbican": 0, "at_vault": 0, "to_move": 0, "to_remove": 0}  # fmt: skip
+    with sqlite3.connect(settings.database_file) as conn:
+        row = dict.fromkeys((name for _, name, *_ in conn.execute("PRAGMA table_info(volumes)")))
+        row |= {"id": "v1", "project_id": "p", "user_id": "u", "size": 1, "status": "available", "deleted": 0}
+        (key,) = conn.execute(
+            "UPDATE secrets SET external=1, deposit_name='n', manager='vault' RETURNING id"
+        ).fetchone()
+        row["encryption_key_id"] = key
+        needed = {name: "" for _, name, _, notnull, default, _ in conn.execute("PRAGMA table_info(volumes)")
+                  if notnull and default is None}  # fmt: skip
+        values = {**needed, **{name: value for name, value in row.items() if value is not None}}
+        values |= dict.fromkeys(("created_at", "updated_at"), "2026-01-01 00:00:00")
+        marks = ",".join("?" for _ in values)
+        conn.execute(f"INSERT INTO volumes ({','.join(values)}) VALUES ({marks})", tuple(values.values()))
+    assert run(settings, "key", "move", "--json") == 78
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "keys.no-manager"
+    table = ("--set", "keys.vault.address=http://127.0.0.1:1", "--set", "keys.vault.role_id=r")
+    home = (*table, "--set", "keys.manager=local")
+    assert run(settings, "key", "move", "--json", "--dry-run", *home) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["at_vault"], told["to_move"]) == (1, 1)
+    assert run(settings, "key", "move", "--json", "--timeout", "0", *home) != 0
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], "1 keys" in error["message"]) == ("cli.keys-not-moved", True)
+    with sqlite3.connect(settings.database_file) as conn:
+        assert conn.execute("SELECT moving_to FROM secrets WHERE external").fetchall() == [("local",)]
+    # The operator thinks better of it.
+    assert run(settings, "key", "move", *table) == 0
+    with sqlite3.connect(settings.database_file) as conn:
+        assert conn.execute("SELECT moving_to FROM secrets WHERE external").fetchall() == [(None,)]

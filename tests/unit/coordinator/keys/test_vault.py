@@ -21,8 +21,7 @@ from coordinator.keys.kek import Kek
 from coordinator.keys.settings import KeysSection, VaultSettings
 from coordinator.keys.store import KeyStore
 from coordinator.keys.vault import Vault
-from coordinator.state import issues, volumes
-from coordinator.state import keys as rows
+from coordinator.state import deposits, issues, volumes
 from coordinator.state.database import Database
 from coordinator.state.schema import prepare
 from coordinator.state.transition import enter, move
@@ -41,7 +40,7 @@ class Here:
 
     def __init__(self, db: Database, manager: Vault) -> None:
         self.db, self.keys, self.manager = db, KeyStore(Kek(b"k" * 32)), manager
-        self.depository = Depository(db, self.keys, manager, 30)
+        self.depository = Depository(db, self.keys, {"vault": manager}, "vault", 30)
 
     def volume(self, value: bytes | None = None) -> tuple[str, str]:
         """An available encrypted volume and its key."""
@@ -108,7 +107,7 @@ async def test_a_key_is_deposited_under_its_id_and_taken_back(tmp_path: Path, se
 async def test_what_a_kill_or_another_hand_left_is_made_whole(tmp_path: Path, server: Server) -> None:
     async with here_at(tmp_path, server) as here:
         _, key = here.volume()
-        name = here.db.write_now(lambda conn: rows.note_deposit(conn, key))
+        name = here.db.write_now(lambda conn: deposits.note(conn, key, "vault"))
         assert name is not None
         secret = here.db.read_now(lambda conn: here.keys.get(conn, key))
         assert await here.manager.store(name, secret) == key
@@ -186,13 +185,19 @@ async def test_what_the_policy_or_the_log_in_refuses_is_told_with_what_to_do(tmp
     await manager.close()
 
 
-def test_an_address_is_an_address_and_there_is_one_manager(tmp_path: Path, server: Server) -> None:
+def test_an_address_is_an_address_and_one_manager_gets_the_keys(tmp_path: Path, server: Server) -> None:
     for bad in ({"address": "vault.example"}, {"address": "https://u:p@vault"}, {"mount": "a b"}, {"path": "../x"}):
         with pytest.raises(ValidationError):
             settings(tmp_path, server, **bad)
     assert settings(tmp_path, server, address="https://vault:8200/", path="/a/b/", mount="kv/").path == "a/b"
-    with pytest.raises(ValidationError, match="one of"):
-        KeysSection.model_validate({"barbican": {}, "vault": {"address": "http://v", "role_id": "r"}})
+    both = {"barbican": {}, "vault": {"address": "http://v", "role_id": "r"}}
+    with pytest.raises(ValidationError, match="one of them must be named"):
+        KeysSection.model_validate(both)
+    with pytest.raises(ValidationError, match="needs the table"):
+        KeysSection.model_validate({"barbican": {}, "manager": "vault"})
+    for manager in ("vault", "barbican", "local"):
+        assert KeysSection.model_validate({**both, "manager": manager}).target == manager
+    assert (KeysSection().target, KeysSection.model_validate({"barbican": {}}).target) == ("local", "barbican")
 
 
 _READ = """

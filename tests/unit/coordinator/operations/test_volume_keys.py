@@ -21,7 +21,7 @@ from coordinator.operations.rekey_volume import NotEncrypted, accept_rekey
 from coordinator.operations.retype_volume import ChangesEncryption, Means, Wanted, retype
 from coordinator.scheduler.claims import release
 from coordinator.scheduler.placement import Scheduler
-from coordinator.state import keys, messages, operations, types, volumes
+from coordinator.state import deposits, messages, operations, types, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.tables.fleet import pools
 from coordinator.state.tables.keys import secrets
@@ -229,24 +229,26 @@ async def test_a_deposited_key_has_the_managers_id_and_goes_from_there_with_the_
     async with site(tmp_path) as here:
         row = await create(here, volume_type_id=await encrypted_type(here))
         old, new, before = row.encryption_key_id, new_id(), await key_of(here, row)
-        missing = await here.db.read(lambda conn: keys.not_deposited(conn, 10))
+        missing = await here.db.read(lambda conn: deposits.not_deposited(conn, 10))
         assert [(one.volume_id, one.key_id) for one in missing] == [(row.id, old)]
-        name = await here.db.write(lambda conn: keys.note_deposit(conn, old))
-        assert name == await here.db.write(lambda conn: keys.note_deposit(conn, old)) == f"brickyard-{old}"
-        assert await here.db.write(lambda conn: here.keys.adopt(conn, row.id, old, new))
-        assert not await here.db.write(lambda conn: here.keys.adopt(conn, row.id, old, new))
-        assert await here.db.write(lambda conn: keys.note_deposit(conn, new)) is None
-        assert await here.db.read(lambda conn: keys.not_deposited(conn, 10)) == []
+        name = await here.db.write(lambda conn: deposits.note(conn, old, "barbican"))
+        assert name == await here.db.write(lambda conn: deposits.note(conn, old, "barbican")) == f"brickyard-{old}"
+        there = deposits.Deposit("barbican", f"brickyard-{old}", new)
+        assert await here.db.write(lambda conn: here.keys.adopt(conn, row.id, old, there))
+        assert not await here.db.write(lambda conn: here.keys.adopt(conn, row.id, old, there))
+        assert await here.db.write(lambda conn: deposits.note(conn, new, "barbican")) is None
+        assert await here.db.read(lambda conn: deposits.not_deposited(conn, 10)) == []
         row = await here.db.read(lambda conn: volumes.get(conn, row.id))
         assert (row.encryption_key_id, await key_of(here, row), await kept(here)) == (new, before, {new})
         assert opens(file_of(here, row), before)
         copy = await create(here, source_volid=row.id)
         assert opens(file_of(here, copy), await key_of(here, copy))
-        assert await here.db.read(lambda conn: keys.leaving(conn, 10)) == []
+        assert await here.db.read(lambda conn: deposits.leaving(conn, 10, ["barbican"])) == []
         await here.db.write(lambda conn: here.keys.delete(conn, new))
-        assert await here.db.read(lambda conn: keys.leaving(conn, 10)) == [name]
-        await here.db.write(lambda conn: keys.left(conn, name))
-        assert await here.db.read(lambda conn: keys.leaving(conn, 10)) == []
+        (gone,) = await here.db.read(lambda conn: deposits.leaving(conn, 10, ["barbican"]))
+        assert (gone.name, gone.manager) == (name, "barbican")
+        await here.db.write(lambda conn: deposits.left(conn, name))
+        assert await here.db.read(lambda conn: deposits.leaving(conn, 10, ["barbican"])) == []
 
 
 async def rekeyed(here: Site, row: Row[Any], *, master_key: bool = False) -> Row[Any]:
