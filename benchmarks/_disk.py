@@ -14,6 +14,8 @@ from statistics import median
 from typing import Any
 
 MIB = 1 << 20
+SCALES, FREE = 1.6, 1.8
+"""What two workers must bring, and what two processes must on a machine that can tell."""
 _UNLUCKY = "Unable to get accurate CPU usage"
 
 
@@ -130,6 +132,31 @@ def _used() -> float:
 def ratio(theirs: list[Cost], ours: list[Cost], what: str) -> float:
     """How many times less ours takes, of medians."""
     return median(getattr(cost, what) for cost in theirs) / max(median(getattr(cost, what) for cost in ours), 1e-9)
+
+
+def free_cores() -> float:
+    """How many times as much two processes get done as one just now, of a thing that shares nothing but cores."""
+    code = "import hashlib; data = bytes(1 << 20); [hashlib.sha256(data) for _ in range(600)]"
+
+    def took(number: int) -> float:
+        begun = time.monotonic()
+        running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(number)]
+        for one in running:
+            one.wait()
+        return time.monotonic() - begun
+
+    rounds = [(took(1), took(2)) for _ in range(3)]
+    return 2 * median(one for one, _ in rounds) / median(two for _, two in rounds)
+
+
+def scales(name: str, times: float) -> list[tuple[str, bool]]:
+    """The figure of what two workers bring, to be judged; none where no second core is free to show it."""
+    cores = free_cores()
+    print(f"{name}: {times:.2f}x of one; two processes that share nothing: {cores:.2f}x")
+    if cores < FREE:
+        print(f"not judged: two cores are free only where that is >= {FREE}x")
+        return []
+    return [(f"{name} {times:.2f}x", times >= SCALES)]
 
 
 def told(name: str, costs: list[Cost]) -> None:

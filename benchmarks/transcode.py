@@ -15,6 +15,7 @@ import sys
 import uuid
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -166,7 +167,9 @@ def main() -> int:
     with common.folder(options.dir) as folder:
         whole = compare(Images(folder, size, []), rounds, "image as qemu makes it")
         data = compare(Images(folder, size, ["encrypt.iter-time=10"]), rounds, "few iterations")
-    rates = [disk.child(__file__, "stream", threads=count, rounds=100)["rate"] for count in (1, 2)]
+    turns = [[disk.child(__file__, "stream", threads=count, rounds=100)["rate"] for count in (1, 2)]
+             for _ in range(rounds)]  # fmt: skip
+    rates = [median(each) for each in zip(*turns, strict=True)]
     print(f"in memory, decrypt and encrypt: {rates[0]:.2f} GiB/s with one thread, {rates[1]:.2f} with two")
     wall, cpu = goal()
     print(f"few iterations: {data[0]:.1f}x wall, {data[1]:.1f}x CPU; goal >= 3x wall")
@@ -176,9 +179,10 @@ def main() -> int:
             (f"{whole[0]:.1f}x wall", whole[0] >= wall),
             (f"{whole[1]:.1f}x CPU", whole[1] >= cpu),
             (f"few iterations {data[0]:.1f}x wall", data[0] >= 3.0),
+            *disk.scales("two threads", rates[1] / rates[0]),
             (f"peak {max(whole[2], data[2]):.0f} MiB", max(whole[2], data[2]) <= PEAK_MIB),
         ],
-        f">= {wall}x, >= {cpu}x, >= 3x, <= {PEAK_MIB:.0f} MiB",
+        f">= {wall}x, >= {cpu}x, >= 3x, >= {disk.SCALES}x (two cores free), <= {PEAK_MIB:.0f} MiB",
     )
 
 

@@ -117,10 +117,10 @@ def _environment() -> Path:
     with (_HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (_HOME / "made").exists():
-            subprocess.run([sys.executable, "-m", "venv", str(_HOME)], check=True, timeout=120)
+            subprocess.run([sys.executable, "-m", "venv", str(_HOME)], check=True, timeout=900)
             done = subprocess.run(
                 [str(_HOME / "bin" / "pip"), "install", "-q", "--no-input", "--disable-pip-version-check", *PACKAGES],
-                capture_output=True, text=True, check=False, timeout=600,
+                capture_output=True, text=True, check=False, timeout=1800,
             )  # fmt: skip
             if done.returncode:
                 pytest.skip(f"the package of Barbican can not be installed: {done.stderr.strip().splitlines()[-1:]}")
@@ -142,7 +142,7 @@ def barbican(folder: Path, keystone: str, password: str) -> Iterator[Barbican]:
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore", "HOME": str(folder)}
     subprocess.run(
         [str(commands / "barbican-manage"), "db", "upgrade", "--db-url", f"sqlite:///{folder}/barbican.db"],
-        check=True, capture_output=True, timeout=120, env=quiet, cwd=folder,
+        check=True, capture_output=True, timeout=900, env=quiet, cwd=folder,
     )  # fmt: skip
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(

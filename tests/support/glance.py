@@ -94,10 +94,10 @@ def _environment() -> Path:
     with (_HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (_HOME / "made").exists():
-            subprocess.run([sys.executable, "-m", "venv", str(_HOME)], check=True, timeout=120)
+            subprocess.run([sys.executable, "-m", "venv", str(_HOME)], check=True, timeout=900)
             done = subprocess.run(
                 [str(_HOME / "bin" / "pip"), "install", "-q", "--no-input", "--disable-pip-version-check", *PACKAGES],
-                capture_output=True, text=True, check=False, timeout=600,
+                capture_output=True, text=True, check=False, timeout=1800,
             )  # fmt: skip
             if done.returncode:
                 pytest.skip(f"the package of Glance can not be installed: {done.stderr.strip().splitlines()[-1:]}")
@@ -119,7 +119,7 @@ def glance(folder: Path, keystone: str, password: str) -> Iterator[Glance]:
     environment = {**os.environ, "OS_GLANCE_CONFIG_DIR": str(folder), "PYTHONWARNINGS": "ignore"}
     subprocess.run(
         [str(commands / "glance-manage"), "--config-file", str(folder / "glance-api.conf"), "db", "sync"],
-        check=True, capture_output=True, timeout=120, env=environment,
+        check=True, capture_output=True, timeout=900, env=environment,
     )  # fmt: skip
     found = Glance(free_port(), folder)
     words = [

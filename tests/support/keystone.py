@@ -120,10 +120,10 @@ def _environment() -> Path:
     with (_HOME / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (_HOME / "made").exists():
-            subprocess.run([sys.executable, "-m", "venv", str(_HOME)], check=True, timeout=120)
+            subprocess.run([sys.executable, "-m", "venv", str(_HOME)], check=True, timeout=900)
             done = subprocess.run(
                 [str(_HOME / "bin" / "pip"), "install", "-q", "--no-input", "--disable-pip-version-check", PACKAGE],
-                capture_output=True, text=True, check=False, timeout=600,
+                capture_output=True, text=True, check=False, timeout=1800,
             )  # fmt: skip
             if done.returncode:
                 pytest.skip(f"the package of Keystone can not be installed: {done.stderr.strip().splitlines()[-1:]}")
@@ -157,7 +157,7 @@ def keystone(folder: Path, *, admin_project: bool = False) -> Iterator[Keystone]
     ):  # fmt: skip
         subprocess.run(
             [str(commands / "keystone-manage"), "--config-file", str(folder / "keystone.conf"), *arguments],
-            check=True, capture_output=True, timeout=120, env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            check=True, capture_output=True, timeout=900, env={**os.environ, "PYTHONWARNINGS": "ignore"},
         )  # fmt: skip
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(
