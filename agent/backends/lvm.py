@@ -9,40 +9,28 @@ Callers: job handlers, by way of `agent.backends.base`.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from agent.backends import lvm_device
 from agent.backends.base import CloneSource, Held, PoolState, Trouble, Work
 from agent.backends.config import LvmBackendConfig
-from agent.backends.errors import NoSpace, ShrinkRefused, VolumeExists, VolumeNotFound, translated
+from agent.backends.errors import ShrinkRefused, VolumeExists, VolumeNotFound, translated
 from agent.backends.lvm_device import Device
-from agent.backends.lvm_report import parse
-from agent.backends.lvm_space import Space
-from agent.backends.lvm_trouble import Troubles
+from agent.backends.lvm_group import LvmGroup
 from agent.base.errors import BrickyardError
 from agent.base.faults import declare, fault_point
 from agent.base.ids import checked_id
-from agent.base.log import get_logger
 from agent.copying.engine import copy
 from agent.copying.model import Dest, Source
 from agent.host import lvm as names
 from agent.host import sysfs
 from agent.host.lvm import Part
 from agent.privsep import lvm as verbs
-from agent.privsep.client import call
-from agent.privsep.errors import DeviceHeld, GroupFull, LvmFailed, PrivilegeTimeout, VolumeMissing
+from agent.privsep.errors import DeviceHeld, VolumeMissing
 
 declare("backend.lvm.made", "backend.lvm.zeroed", "backend.lvm.grown", "backend.lvm.dying", "backend.lvm.wiped")
-log = get_logger(__name__)
-P = ParamSpec("P")
-R = TypeVar("R")
-_KEEP_S, _KEEP_CHANGED_S = 15.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +53,7 @@ class LvmBackend:
 
     def __init__(self, name: str, config: LvmBackendConfig) -> None:
         self._name, self._config = name, config
-        self._group, self._pool = config.group, config.pool
-        self._space: tuple[float, Space] | None = None
-        self._made_since = self._under_way = 0  # bytes promised since that report, and by commands that go on
-        self._changed = False
-        self._reading = asyncio.Lock()
-        self._policy_set = False
-        self._resume = True  # a command of an earlier life may have left something suspended
-        self._troubles = Troubles()
+        self._group = LvmGroup(name, config)
 
     @property
     def name(self) -> str:
@@ -82,15 +63,15 @@ class LvmBackend:
         return
 
     async def pools(self) -> tuple[PoolState, ...]:
-        return ((await self.space()).state(self._made_since + self._under_way),)
+        return (await self._group.state(),)
 
     async def create(self, volume_id: str, device_bytes: int, work: Work | None = None) -> None:
         name = checked_id(volume_id, "volume")
         if await self._there("volume", name, device_bytes):
             return
-        if self._pool is not None:
-            async with self._promised(device_bytes):
-                await self._verb(verbs.lvm_create, self._group, self._pool, "volume", name, device_bytes)
+        if self._group.pool is not None:
+            async with self._group.promised(device_bytes):
+                await self._group.change(verbs.lvm_create, self._group.pool, "volume", name, device_bytes)
             return
         await self._partial(name, device_bytes, work or Work(), zeroed=True)
         await self.publish(name)
@@ -121,14 +102,14 @@ class LvmBackend:
         found = await self._must(source.kind, checked_id(source.id, source.kind))
         if device_bytes < found.exact:
             raise ShrinkRefused(id=name, have=found.exact, need=device_bytes)
-        if self._pool is None:
+        if self._group.pool is None:
             await self._copy(source, found, name, device_bytes, work or Work())
             await self._publish(name, "volume")
             return
-        async with self._promised(device_bytes):
+        async with self._group.promised(device_bytes):
             # A snapshot of an earlier try may be of another moment, and there is nothing to be saved by keeping it.
             await self._remove(name, "partial")
-            await self._verb(verbs.lvm_snapshot, self._group, (source.kind, source.id), "partial", name, found.exact)
+            await self._group.change(verbs.lvm_snapshot, (source.kind, source.id), "partial", name, found.exact)
             fault_point("backend.lvm.made")
             await self._grow("partial", name, found, device_bytes, Work())
         await self._publish(name, "volume")
@@ -139,8 +120,8 @@ class LvmBackend:
         if device_bytes < have.exact:
             raise ShrinkRefused(id=name, have=have.exact, need=device_bytes)
         if device_bytes > have.size:
-            async with self._promised(device_bytes - have.size):
-                await self._verb(verbs.lvm_extend, self._group, "volume", name, device_bytes)
+            async with self._group.promised(device_bytes - have.size):
+                await self._group.change(verbs.lvm_extend, "volume", name, device_bytes)
             have = replace(have, size=device_bytes)
         await self._grow("volume", name, have, device_bytes, work or Work())
 
@@ -153,12 +134,12 @@ class LvmBackend:
         if have is not None:
             return have.exact
         found = await self._must("volume", checked_id(volume_id, "volume"))
-        if self._pool is None:
+        if self._group.pool is None:
             await self._copy(CloneSource("volume", volume_id), found, name, found.exact, work or Work())
             await self._publish(name, "snapshot")
         else:
-            async with self._promised(found.exact):
-                await self._verb(verbs.lvm_snapshot, self._group, ("volume", volume_id), "snapshot", name, found.exact)
+            async with self._group.promised(found.exact):
+                await self._group.change(verbs.lvm_snapshot, ("volume", volume_id), "snapshot", name, found.exact)
         return found.exact
 
     async def delete_snapshot(self, snapshot_id: str, work: Work | None = None) -> None:
@@ -177,85 +158,17 @@ class LvmBackend:
 
     async def holders(self, volume_id: str, *, writers: bool) -> list[str]:
         name = names.volume_name("volume", checked_id(volume_id, "volume"))
-        found = sysfs.mapper_device(names.mapper_title(self._group, name))
+        found = sysfs.mapper_device(names.mapper_title(self._group.name, name))
         users = () if found is None else sysfs.users_of(found.name)
         return [user for user in users if not (writers and sysfs.is_read_only(user.partition(" ")[0]))]
 
     async def inventory(self) -> list[Held]:
-        return (await self.space(fresh=True)).held()
+        return (await self._group.space(fresh=True)).held()
 
     async def issues(self) -> list[Trouble]:
-        with contextlib.suppress(BrickyardError):  # it is noted
-            space = await self.space()
-            self._troubles.set("backend.pool-full", space.full())
-            self._troubles.set("lvm.group-missing", space.broken())
-        return self._troubles.listed()
-
-    async def space(self, *, fresh: bool = False) -> Space:
-        """What one report of the group tells, some seconds old unless `fresh`; the pool is grown when it is time."""
-        async with self._reading:
-            keep_s = _KEEP_CHANGED_S if self._changed else _KEEP_S
-            if self._space is None or fresh or time.monotonic() - self._space[0] > keep_s:
-                space = await self._read()
-                if await self._tend(space):
-                    space = await self._read()
-                self._space = (time.monotonic(), space)
-            return self._space[1]
+        return await self._group.troubles()
 
     # Steps that several verbs share.
-
-    @contextlib.asynccontextmanager
-    async def _promised(self, more: int) -> AsyncIterator[None]:
-        """Around a command that takes `more` bytes: until it ended they count, whatever a report says."""
-        (await self.space()).admit(more, self._made_since + self._under_way)
-        self._under_way += more
-        try:
-            yield
-            self._made_since += more
-        finally:
-            self._under_way -= more
-
-    async def _read(self) -> Space:
-        await self._wake()
-        self._changed, self._made_since = False, 0
-        text = await self._ask(verbs.lvm_report, self._group)
-        with self._troubles.noting():
-            space = Space(self._name, self._config, await asyncio.to_thread(parse, text, self._group))
-            space.check()
-        return space
-
-    async def _wake(self) -> None:
-        """What a command that was killed left suspended goes on; where that fails it is told, and tried again."""
-        if not self._resume:
-            return
-        try:
-            woken = await self._ask(verbs.lvm_resume, self._group)
-        except LvmFailed as error:
-            log.warning("suspended volumes could not be woken", backend=self._name, reason=str(error))
-            return
-        self._resume = False
-        if woken:
-            log.warning("suspended volumes were woken", backend=self._name, volumes=list(woken))
-
-    async def _tend(self, space: Space) -> bool:
-        """Choose once what a full pool does, grow it at its mark; whether anything was changed."""
-        pool, when_full = space.pool, self._config.when_full
-        if pool is None or self._pool is None:
-            return False
-        changed = False
-        if not self._policy_set and when_full not in {"keep", pool.lv_when_full}:
-            await self._ask(verbs.lvm_pool, self._group, self._pool, when_full)
-            changed = True
-        self._policy_set = True
-        for part, more in space.growth().items():
-            try:
-                await self._ask(verbs.lvm_grow_pool, self._group, self._pool, part, more)
-            except BrickyardError as error:
-                log.warning("thin pool could not be grown", backend=self._name, part=part, reason=str(error))
-                continue
-            log.info("thin pool grown", backend=self._name, part=part, bytes=more)
-            changed = True
-        return changed
 
     async def _partial(self, name: str, device_bytes: int, work: Work, *, zeroed: bool) -> Device:
         """A half-made volume of that size, active; with `zeroed` what was not written since reads as zeros."""
@@ -264,28 +177,28 @@ class LvmBackend:
             await self._remove(name, "partial")
             row = None
         if row is None:
-            async with self._promised(device_bytes):
-                await self._verb(verbs.lvm_create, self._group, self._pool, "partial", name, device_bytes)
+            async with self._group.promised(device_bytes):
+                await self._group.change(verbs.lvm_create, self._group.pool, "partial", name, device_bytes)
             fresh = True
             fault_point("backend.lvm.made")
         device = await self._active("partial", name)
-        if zeroed and self._pool is None and not (row is not None and row.zeroed):
+        if zeroed and self._group.pool is None and not (row is not None and row.zeroed):
             await lvm_device.clear(device, 0, self._limited(work), fresh=fresh)
             fault_point("backend.lvm.zeroed")
             sizes = (device_bytes, device_bytes)
-            await self._ask(verbs.lvm_settle, self._group, "partial", name, sizes, zeroed=True)
+            await self._group.ask(verbs.lvm_settle, "partial", name, sizes, zeroed=True)
         return device
 
     async def _grow(self, part: Part, name: str, row: _Row, device_bytes: int, work: Work) -> None:
         if row.exact == device_bytes:
             return
         if row.size < device_bytes:
-            await self._verb(verbs.lvm_extend, self._group, part, name, device_bytes)
+            await self._group.change(verbs.lvm_extend, part, name, device_bytes)
         fault_point("backend.lvm.grown")
-        if self._pool is None:
+        if self._group.pool is None:
             # Whatever lies behind the old bytes was never shown to anybody, so a repeat may clear it again.
             await lvm_device.clear(await self._active(part, name), row.exact, self._limited(work), fresh=False)
-        await self._verb(verbs.lvm_settle, self._group, part, name, (row.exact, device_bytes), zeroed=row.zeroed)
+        await self._group.change(verbs.lvm_settle, part, name, (row.exact, device_bytes), zeroed=row.zeroed)
 
     async def _copy(self, source: CloneSource, row: _Row, name: str, device_bytes: int, work: Work) -> None:
         kept = await self._row("partial", name) is not None
@@ -304,20 +217,20 @@ class LvmBackend:
 
     async def _publish(self, name: str, part: Part) -> None:
         try:
-            await self._verb(verbs.lvm_rename, self._group, "partial", name, part)
+            await self._group.change(verbs.lvm_rename, "partial", name, part)
         except VolumeMissing:
             raise VolumeNotFound(noun="Half-made volume", id=name, backend=self._name) from None
         await self._let_go(part, name)
 
     async def _delete(self, part: Part, name: str, work: Work) -> None:
-        if self._pool is not None or self._config.wipe == "none":
+        if self._group.pool is not None or self._config.wipe == "none":
             await self._remove(name, "partial", "dying", part)
             return
         await self._remove(name, "partial")
         fresh = await self._row(part, name) is not None
         if fresh:
             await self._let_go(part, name, must=True)
-            await self._verb(verbs.lvm_rename, self._group, part, name, "dying")
+            await self._group.change(verbs.lvm_rename, part, name, "dying")
             fault_point("backend.lvm.dying")
         elif await self._row("dying", name) is None:
             return
@@ -325,7 +238,7 @@ class LvmBackend:
 
     async def _wiped(self, name: str, work: Work, *, fresh: bool) -> None:
         """Remove what is dying, its bytes first where that is wanted."""
-        if self._pool is None and self._config.wipe != "none":
+        if self._group.pool is None and self._config.wipe != "none":
             device = await self._active("dying", name)
             if self._config.wipe == "zero":
                 await lvm_device.clear(device, 0, self._limited(work), fresh=fresh)
@@ -335,11 +248,11 @@ class LvmBackend:
         await self._remove(name, "dying")
 
     async def _remove(self, name: str, *parts: Part) -> None:
-        await self._verb(verbs.lvm_remove, self._group, parts, name)
+        await self._group.change(verbs.lvm_remove, parts, name)
 
     async def _active(self, part: Part, name: str) -> Device:
         try:
-            made = await self._ask(verbs.lvm_activate, self._group, part, name)
+            made = await self._group.ask(verbs.lvm_activate, part, name)
         except VolumeMissing:
             raise self._unknown(part, name) from None
         device = Device(self._name, name, Path(made["device"]), made["uuid"], made["size"])
@@ -349,14 +262,14 @@ class LvmBackend:
 
     async def _let_go(self, part: Part, name: str, *, must: bool = False) -> None:
         try:
-            await self._ask(verbs.lvm_deactivate, self._group, part, name)
+            await self._group.ask(verbs.lvm_deactivate, part, name)
         except (DeviceHeld, VolumeMissing):
             if must:
                 raise
 
     async def _row(self, part: Part, name: str) -> _Row | None:
-        found: dict[str, Any] | None = await self._ask(verbs.lvm_show, self._group, part, name)
-        return None if found is None or found["pool"] != (self._pool or "") else _Row(**found)
+        found: dict[str, Any] | None = await self._group.ask(verbs.lvm_show, part, name)
+        return None if found is None or found["pool"] != (self._group.pool or "") else _Row(**found)
 
     async def _must(self, part: Part, name: str) -> _Row:
         row = await self._row(part, name)
@@ -378,20 +291,3 @@ class LvmBackend:
         if work.options.rate_limit is not None or self._config.rate_limit is None:
             return work
         return replace(work, options=replace(work.options, rate_limit=self._config.rate_limit))
-
-    async def _verb(self, verb: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """A verb that changes the group: what is known of its space is old afterwards."""
-        try:
-            return await self._ask(verb, *args, **kwargs)
-        except GroupFull as full:
-            raise NoSpace(backend=self._name) from full
-        finally:
-            self._changed = True
-
-    async def _ask(self, verb: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            with self._troubles.noting():
-                return await call(verb, *args, **kwargs)
-        except PrivilegeTimeout:
-            self._resume = True
-            raise

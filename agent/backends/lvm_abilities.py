@@ -30,13 +30,11 @@ class WholeLvmBackend(LvmBackend):
         # Killed between the two renames, the volume has its new content already, half-made by name alone.
         if await self._row("volume", name) is not None:
             source = CloneSource("snapshot", snapshot_id)
-            if self._pool is None:
+            if self._group.pool is None:
                 await self._copy(source, snapshot, name, snapshot.exact, work or Work())
             else:
                 await self._remove(name, "partial")
-                await self._verb(
-                    verbs.lvm_snapshot, self._group, ("snapshot", snapshot_id), "partial", name, snapshot.exact
-                )
+                await self._group.change(verbs.lvm_snapshot, ("snapshot", snapshot_id), "partial", name, snapshot.exact)
         await self.replace(name)
         return snapshot.exact
 
@@ -52,14 +50,14 @@ class WholeLvmBackend(LvmBackend):
             if await self._row("volume", name) is not None:
                 await self._remove(name, "dying")
                 await self._let_go("volume", name, must=True)
-                await self._verb(verbs.lvm_rename, self._group, "volume", name, "dying")
+                await self._group.change(verbs.lvm_rename, "volume", name, "dying")
                 fault_point("backend.lvm.replacing")
             await self._publish(name, "volume")
         if await self._row("dying", name) is not None:
             await self._wiped(name, Work(), fresh=True)
 
     async def foreign(self) -> list[Foreign]:
-        return lvm_adopting.listing(await self.space(fresh=True))
+        return lvm_adopting.listing(await self._group.space(fresh=True))
 
     async def adopt(self, kind: Literal["volume", "snapshot"], new_id: str, name: str, device_bytes: int) -> None:
         ident = checked_id(new_id, kind)
@@ -69,7 +67,7 @@ class WholeLvmBackend(LvmBackend):
         if have is None:
             self._fit(name, device_bytes, await self.foreign())
         try:
-            await self._verb(verbs.lvm_adopt, self._group, name, kind, ident, device_bytes)
+            await self._group.change(verbs.lvm_adopt, name, kind, ident, device_bytes)
         except VolumeMissing:
             raise VolumeNotFound(noun="Unmanaged volume", id=name[:64], backend=self.name) from None
         except (DeviceHeld, VerbRefused) as error:
@@ -82,7 +80,7 @@ class WholeLvmBackend(LvmBackend):
         name = name or lvm_adopting.released_name(kind, ident, source)
         await self._let_go(kind, ident)
         try:
-            await self._verb(verbs.lvm_release, self._group, kind, ident, name)
+            await self._group.change(verbs.lvm_release, kind, ident, name)
         except VolumeMissing:
             raise VolumeNotFound(noun=kind.capitalize(), id=ident, backend=self.name) from None
         return name
