@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from agent.images.pinning import Pinned, pin
+from agent.images.qcow2_out import Plan
 from agent.images.sending import pieces, stream
 from agent.images.web import Rules, Tell, session_to
 from agent.images.web_errors import (
@@ -45,8 +46,18 @@ class _Talk:
     service: Service
 
 
-async def upload(service: Service, fd: int, size: int, rules: Rules, tell: Tell, *, compress: bool = False) -> int:
-    """Send `size` bytes of `fd`, with `compress` packed by gzip; returns how many bytes the image has.
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """`size` bytes of `fd`, to be sent as they are or by the plan of a qcow2, with `compress` packed by gzip."""
+
+    fd: int
+    size: int
+    compress: bool = False
+    plan: Plan | None = None
+
+
+async def upload(service: Service, volume: Volume, rules: Rules, tell: Tell) -> int:
+    """Send a volume; returns how many bytes the image has.
 
     What an earlier run has sent whole is checked and left.
 
@@ -55,10 +66,10 @@ async def upload(service: Service, fd: int, size: int, rules: Rules, tell: Tell,
     async with _talk(service, rules) as talk:
         state = await _shown(talk)
         if state["status"] == "queued":
-            digest, sent = await _send(talk, fd, size, tell, compress=compress)
+            digest, sent = await _send(talk, volume, tell)
             state = await _shown(talk)
         elif state["status"] == "active":
-            digest, sent = await asyncio.to_thread(_digest, fd, size, compress)
+            digest, sent = await asyncio.to_thread(_digest, volume)
         else:
             raise ServiceBusy(id=service.image_id, state=str(state["status"])[:32])
         if state["status"] != "active":
@@ -108,20 +119,20 @@ async def _shown(talk: _Talk) -> dict[str, Any]:
     return found if isinstance(found, dict) and "status" in found else {"status": "unknown"}
 
 
-async def _send(talk: _Talk, fd: int, size: int, tell: Tell, *, compress: bool) -> tuple[str, int]:
+async def _send(talk: _Talk, volume: Volume, tell: Tell) -> tuple[str, int]:
     digest, sent = hashlib.sha512(), 0
 
     async def blocks() -> AsyncIterator[bytes]:
         nonlocal sent
-        async for block in pieces(fd, size, tell, compress=compress):
+        async for block in pieces(volume.fd, volume.size, tell, compress=volume.compress, plan=volume.plan):
             await asyncio.to_thread(digest.update, block)
             sent += len(block)
             yield block
 
     service = talk.service
     headers = {**service.headers, "Content-Type": "application/octet-stream"}
-    if not compress:
-        headers["Content-Length"] = str(size)
+    if not volume.compress:
+        headers["Content-Length"] = str(volume.size if volume.plan is None else volume.plan.length)
     # The answer comes when the service's store has it all.
     limit = aiohttp.ClientTimeout(total=None, connect=10, sock_read=_ANSWER_S)
     address = f"{service.url}/file"
@@ -145,9 +156,9 @@ def _refused(talk: _Talk, status: int) -> None:
     raise SourceAway(where=where, reason=f"it answered {status}")
 
 
-def _digest(fd: int, size: int, compress: bool) -> tuple[str, int]:
+def _digest(volume: Volume) -> tuple[str, int]:
     digest, length = hashlib.sha512(), 0
-    for _, data in stream(fd, size, compress=compress):
+    for _, data in stream(volume.fd, volume.size, compress=volume.compress, plan=volume.plan):
         digest.update(data)
         length += len(data)
     return digest.hexdigest(), length

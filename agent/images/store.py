@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +21,7 @@ from agent.images.errors import ImageDiffers, ImageNotFound
 from agent.images.inspect import DEFAULT, Declared, Inspection, Limits, inspect
 
 _CHUNK = 4 << 20
+Tell = Callable[[int], None]
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -88,14 +91,21 @@ class ImageStore:
         """Where an image's bytes lie until they are committed, whether there are any or not."""
         return self._incoming / checked_id(image_id, "image")
 
-    async def commit(self, image_id: str, declared: Declared) -> Committed:
-        """Sync, hash and inspect the bytes that arrived, then keep them.
+    async def commit(self, image_id: str, declared: Declared, tell: Tell = lambda done: None) -> Committed:
+        """Sync, hash and inspect the bytes that arrived, then keep them; `tell` hears how many are hashed.
 
         Kept already with the same bytes: success. Raises ImageNotFound, ImageDiffers, or why it was refused.
         """
         checked_id(image_id, "image")
         async with self._busy.setdefault(image_id, asyncio.Lock()):
-            return await asyncio.to_thread(self._commit, image_id, declared)
+            return await asyncio.to_thread(self._commit, image_id, declared, tell)
+
+    async def arrived(self, image_id: str) -> int:
+        """How many bytes of it wait to be committed."""
+        try:
+            return (await asyncio.to_thread(self.arriving_path(image_id).stat)).st_size
+        except FileNotFoundError:
+            return 0
 
     async def delete(self, image_id: str) -> None:
         """Remove an image and bytes of it that arrived; nothing there is success."""
@@ -108,10 +118,10 @@ class ImageStore:
         """Everything that the store holds."""
         return await asyncio.to_thread(self._inventory)
 
-    def _commit(self, image_id: str, declared: Declared) -> Committed:
+    def _commit(self, image_id: str, declared: Declared, tell: Tell) -> Committed:
         arrived, kept = self._incoming / image_id, self._images / image_id
-        present = _taken(arrived, declared, self._limits)
-        before = _taken(kept, declared, self._limits)
+        present = _taken(arrived, declared, self._limits, tell)
+        before = _taken(kept, declared, self._limits, tell)
         if present is None and before is None:
             raise ImageNotFound(id=image_id)
         if present is None:
@@ -148,7 +158,7 @@ class ImageStore:
         return found
 
 
-def _taken(path: Path, declared: Declared, limits: Limits) -> Committed | None:
+def _taken(path: Path, declared: Declared, limits: Limits, tell: Tell) -> Committed | None:
     try:
         fd = os.open(path, _READ)
     except FileNotFoundError:
@@ -157,10 +167,14 @@ def _taken(path: Path, declared: Declared, limits: Limits) -> Committed | None:
         found = inspect(fd, declared, limits)
         os.fsync(fd)
         md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
-        while chunk := os.pread(fd, _CHUNK, size):
-            md5.update(chunk)
-            sha256.update(chunk)
-            size += len(chunk)
+        # The digests are nearly all of the time that this takes; neither waits for the other.
+        with ThreadPoolExecutor(1, thread_name_prefix="digest") as beside:
+            while chunk := os.pread(fd, _CHUNK, size):
+                other = beside.submit(md5.update, chunk)
+                sha256.update(chunk)
+                other.result()
+                size += len(chunk)
+                tell(size)
         return Committed(size, md5.hexdigest(), sha256.hexdigest(), found)
     finally:
         os.close(fd)

@@ -119,7 +119,7 @@ class ImageFetch(Wire):
 
 
 class ImageFromVolume(Wire):
-    """Send the bytes of a volume, as they lie there, to the store that `transfer` names."""
+    """Send the bytes of a volume, as they lie there or as a qcow2, to the store that `transfer` names."""
 
     kind: Literal["image.from_volume"] = "image.from_volume"
     backend: PoolAddress
@@ -127,14 +127,15 @@ class ImageFromVolume(Wire):
     image_id: UUID
     transfer: TransferRef
     compress: bool = False
+    disk_format: Literal["raw", "qcow2"] = "raw"
 
     @model_serializer(mode="wrap")
     def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _unless_false(plain(self), "compress")
+        return _unless_new(plain(self), {"compress": False, "disk_format": "raw"})
 
 
 class ImageUpload(Wire):
-    """Send the bytes of a volume, as they lie there, into an image of a Glance that waits for them.
+    """Send the bytes of a volume, as they lie there or as a qcow2, into an image of a Glance that waits for them.
 
     `compress`: packed by gzip, here and in `image.from_volume`.
     """
@@ -145,15 +146,16 @@ class ImageUpload(Wire):
     image_id: UUID
     service: ImageService
     compress: bool = False
+    disk_format: Literal["raw", "qcow2"] = "raw"
 
     @model_serializer(mode="wrap")
     def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _unless_false(plain(self), "compress")
+        return _unless_new(plain(self), {"compress": False, "disk_format": "raw"})
 
 
-def _unless_false(told: dict[str, Any], name: str) -> dict[str, Any]:
+def _unless_new(told: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
     """What is not wanted is not told: the same job posted again must have the same arguments."""
-    return {key: value for key, value in told.items() if key != name or value}
+    return {key: value for key, value in told.items() if key not in plain or value != plain[key]}
 
 
 class ImageWithdraw(Wire):

@@ -46,6 +46,7 @@ class SentResult(Wire):
 
     image_id: UUID
     size_bytes: Bytes
+    disk_format: str = "raw"
 
 
 class ReleasedResult(Wire):

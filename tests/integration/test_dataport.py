@@ -109,6 +109,15 @@ async def test_writing(hosts: Hosts, size: int) -> None:
     assert await hosts.port.close_ticket(ref.name) is False
 
 
+async def test_long_runs_of_zeros_are_stored_as_holes(hosts: Hosts) -> None:
+    data = bytes(9 * MIB) + os.urandom(MIB) + bytes(20 * MIB) + b"end" + bytes(5 * MIB)
+    ref = await hosts.write_ticket()
+    assert await push(ref, hosts.b, stream(data), patience_s=10) == len(data)
+    written = hosts.folder / "dest"
+    assert written.read_bytes() == data
+    assert written.stat().st_blocks * 512 < 8 * MIB
+
+
 async def test_only_the_peer_in_its_direction_while_it_is_open(hosts: Hosts) -> None:
     reading, writing = await hosts.read_ticket(b"secret"), await hosts.write_ticket()
     for identity in (hosts.c, hosts.a, hosts.coordinator):
@@ -163,7 +172,7 @@ async def test_a_full_disk_is_said_to_be_one(hosts: Hosts) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, old[1]))
     try:
         with pytest.raises(TransferDenied):
-            await push(ref, hosts.b, stream(bytes(3 * SEGMENT)), patience_s=1)
+            await push(ref, hosts.b, stream(b"x" * 3 * SEGMENT), patience_s=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert not await hosts.port.close_ticket(ref.name)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
+from agent.jobs.handlers.common import metered
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import Checksum, ImageCommit
 from agent.wire.results import ImageResult
@@ -15,7 +19,9 @@ async def run(context: Context, args: ImageCommit) -> ImageResult:
     if port is not None:
         # Bytes that come after the inspection would be bytes that nobody inspected.
         await port.close_writers(store.arriving_path(args.image_id))
-    kept = await store.commit(args.image_id, declared)
+    tell = metered(context, "digest", await store.arrived(args.image_id))
+    loop = asyncio.get_running_loop()
+    kept = await store.commit(args.image_id, declared, lambda done: _from_thread(loop, tell, done))
     return ImageResult(
         image_id=args.image_id,
         size_bytes=kept.size,
@@ -23,6 +29,10 @@ async def run(context: Context, args: ImageCommit) -> ImageResult:
         detected_format=kept.inspection.format,
         virtual_size=kept.inspection.virtual_size,
     )
+
+
+def _from_thread(loop: asyncio.AbstractEventLoop, tell: Callable[[int], None], done: int) -> None:
+    loop.call_soon_threadsafe(tell, done)
 
 
 KIND = Kind("image.commit", run, lambda args: Needs(exclusive=(f"image-{args.image_id}",)), lane="heavy")

@@ -1,4 +1,4 @@
-"""The bytes of a volume, as they lie on its back end, to the host that keeps images."""
+"""The bytes of a volume, as they lie on its back end or as a qcow2, to the host that keeps images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent.wire.results import SentResult
 
 async def run(context: Context, args: ImageFromVolume) -> SentResult:
     """The store starts anew with every ticket, so a run after a restart sends all of it again."""
-    from agent.images.sending import pieces
+    from agent.images.sending import pieces, planned
 
     backend = context.services.backend(args.backend)
     path = await backend.source_path(CloneSource("volume", args.volume_id))
@@ -22,11 +22,12 @@ async def run(context: Context, args: ImageFromVolume) -> SentResult:
     size = await backend.size(args.volume_id) or 0
     fd = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        blocks = pieces(fd, size, metered(context, "send", size), compress=args.compress)
+        plan = await planned(fd, size, args.disk_format)
+        blocks = pieces(fd, size, metered(context, "send", size), compress=args.compress, plan=plan)
         sent = await context.services.sender()(args.transfer, blocks, size, lambda done: None)
     finally:
         await asyncio.to_thread(os.close, fd)
-    return SentResult(image_id=args.image_id, size_bytes=sent)
+    return SentResult(image_id=args.image_id, size_bytes=sent, disk_format=args.disk_format)
 
 
 KIND = Kind(

@@ -1,4 +1,4 @@
-"""The bytes of a volume, as they lie on its back end, into an image of a Glance."""
+"""The bytes of a volume, as they lie on its back end or as a qcow2, into an image of a Glance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from agent.wire.results import SentResult
 
 async def run(context: Context, args: ImageUpload) -> SentResult:
     """A run after a restart sends all of it again, unless the service has it already."""
-    from agent.images.service import Service, upload
+    from agent.images.sending import planned
+    from agent.images.service import Service, Volume, upload
 
     backend = context.services.backend(args.backend)
     path = await backend.source_path(CloneSource("volume", args.volume_id))
@@ -24,10 +25,11 @@ async def run(context: Context, args: ImageUpload) -> SentResult:
     rules = context.services.conversion_means().config.rules()
     fd = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        sent = await upload(service, fd, size, rules, metered(context, "send", size), compress=args.compress)
+        volume = Volume(fd, size, args.compress, await planned(fd, size, args.disk_format))
+        sent = await upload(service, volume, rules, metered(context, "send", size))
     finally:
         await asyncio.to_thread(os.close, fd)
-    return SentResult(image_id=args.image_id, size_bytes=sent)
+    return SentResult(image_id=args.image_id, size_bytes=sent, disk_format=args.disk_format)
 
 
 KIND = Kind(

@@ -46,8 +46,11 @@ async def test_commit_read_delete(store: ImageStore) -> None:
     upload(store, image_id, b"an earlier, longer upload" * 5000)
     upload(store, image_id, DATA)
     assert [(s.kind, s.size) for s in await store.inventory()] == [("leftover", len(DATA))]
-    made = await store.commit(image_id, RAW)
-    assert made.size == len(DATA)
+    told: list[int] = []
+    assert await store.arrived(image_id) == len(DATA)
+    made = await store.commit(image_id, RAW, told.append)
+    assert told[-1] == made.size == len(DATA)
+    assert await store.arrived(image_id) == 0
     assert made.sha256 == hashlib.sha256(DATA).hexdigest()
     assert made.md5 == hashlib.md5(DATA).hexdigest()
     assert await store.commit(image_id, RAW) == made
