@@ -134,6 +134,13 @@ class SignatureNotVerified(Permanent):
     hint = "Upgrade the agent of that host."
 
 
+class FormatNotSent(Permanent):
+    code = "images.format-not-sent"
+    status = 500
+    sentence = "Host {host} did not send the volume as {format}; it runs an older release."
+    hint = "Upgrade the agent of that host, or upload the volume as raw."
+
+
 class PropertyProtected(Permanent):
     code = "images.property-protected"
     status = 403

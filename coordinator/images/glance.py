@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from agent.base.ids import is_id
+from agent.base.log import get_logger
 from coordinator.images import catalog, info
 from coordinator.images.catalog import Caller
 from coordinator.images.client import ImageClient
@@ -20,6 +22,8 @@ from coordinator.state.database import Database
 
 _DIGESTS = frozenset({"sha256", "sha512"})
 _MOST_BYTES = 1 << 22
+_PATCH = "application/openstack-images-v2.1-json-patch"
+log = get_logger(__name__)
 _VOLUME = re.compile(r"cinder://(?:[A-Za-z0-9_.-]+/)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 # What Glance itself says of an image; all else is its owner's properties.
 _OWN = frozenset(
@@ -65,6 +69,14 @@ class Glance(ImageClient):
         described = replace(self.describe(found), backing=await self._backing(found))
         await self._db.read(lambda conn: catalog.check_key(conn, described, caller.project_id))
         return described
+
+    async def version(self, image_id: str) -> str | None:
+        status, found = await self._call("GET", f"/v2/images/{image_id}", await self.login())
+        if status == 404 or (status == 200 and found.get("status") != "active"):
+            return None
+        if status != 200 or found.get("id") != image_id:
+            raise GlanceAway(reason=f"it answered {status}")
+        return self.describe(found).version
 
     async def _backing(self, found: Mapping[str, Any]) -> tuple[str, ...]:
         """Volumes that the image's locations name; users may not see those, this site's own login may."""
@@ -113,6 +125,11 @@ class Glance(ImageClient):
     def needs_login(self) -> bool:
         return self._user is not None
 
+    @property
+    def upload_clones(self) -> bool:
+        """Whether volumes are offered to it as the data of images."""
+        return self._settings.upload_clones
+
     async def create(self, values: Mapping[str, Any], token: str | None) -> dict[str, Any]:
         """Register an image as the caller; returns what Glance says of it. Raises GlanceRefuses, GlanceAway."""
         status, found = await self._call("POST", "/v2/images", token, json=dict(values))
@@ -134,13 +151,47 @@ class Glance(ImageClient):
         if store not in writable:
             raise NoSuchStore(store=store[:255], known=f"; it has {', '.join(writable)}" if writable else "")
 
-    async def _call(self, method: str, path: str, token: str | None, **more: Any) -> tuple[int, dict[str, Any]]:
+    async def add_volume(self, image_id: str, volume_id: str, store: str | None) -> bool:
+        place, token = await self._store_of_volumes(store), await self.login()
+        if place is None:
+            return False
+        url = f"cinder://{place}/{volume_id}" if place else f"cinder://{volume_id}"
+        path = f"/v2/images/{image_id}"
+        _, found = await self._call("GET", path, token)
+        if any(each.get("url") == url for each in found.get("locations") or () if isinstance(each, Mapping)):
+            return True
+        value = {"url": url, "metadata": {"store": place} if place else {}}
+        patch = json.dumps([{"op": "add", "path": "/locations/-", "value": value}])
+        status, said = await self._call("PATCH", path, token, kind=_PATCH, data=patch)
+        if status != 200:
+            log.info("an image is not taken as a volume", image=image_id, status=status, reason=_words(said, status))
+        return status == 200
+
+    async def _store_of_volumes(self, wanted: str | None) -> str | None:
+        """The store that keeps volumes of a block storage service: `wanted`, else the default one, else any.
+
+        Empty for a Glance that has one store alone, None where there is none.
+        """
+        status, found = await self._call("GET", "/v2/info/stores/detail", await self.login())
+        if status == 404 and wanted is None:
+            status, found = await self._call("GET", "/v2/info/stores", await self.login())
+            return "" if status == 404 else None
+        stores = [each for each in found.get("stores") or () if isinstance(each, Mapping)] if status == 200 else []
+        fitting = [each for each in stores if each.get("type") == "cinder" and wanted in (None, each.get("id"))]
+        fitting.sort(key=lambda each: each.get("default") not in (True, "true"))
+        return str(fitting[0].get("id")) if fitting else None
+
+    async def _call(
+        self, method: str, path: str, token: str | None, *, kind: str = "application/json", **more: Any
+    ) -> tuple[int, dict[str, Any]]:
         if self._session is None:
             context = self._settings.tls()
             connector = aiohttp.TCPConnector(ssl=context if context is not None else True)
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
         headers = {"X-Auth-Token": token} if token and self._user is not None else {}
+        if "data" in more:
+            headers["Content-Type"] = kind
         url = f"{self._settings.url}{path}"
         try:
             async with self._session.request(method, url, headers=headers, allow_redirects=False, **more) as answer:

@@ -33,6 +33,18 @@ class GlanceSettings(Section):
         "whose data are a volume of this site, in the same pool and of the image's owner.",
     )
 
+    upload_clones: bool = Field(
+        False,
+        description="Whether a plain volume that is uploaded becomes an image by a clone of it, registered as a "
+        "location in Glance's store of type `cinder`: no data are sent. Needs `direct_url_schemes` with `cinder`, and "
+        "`show_multiple_locations` in Glance; where Glance refuses, the data are sent.",
+    )
+    upload_clones_internal: bool = Field(
+        False,
+        description="Whether those clones belong to `images.internal_project` and count to no quota, instead of to the "
+        "project of the volume.",
+    )
+
     @field_validator("url")
     @classmethod
     def _address(cls, value: str) -> str:
@@ -90,4 +102,8 @@ class ImagesSection(Section):
     def _has_glance(self) -> ImagesSection:
         if self.service == "glance" and self.glance is None:
             raise ValueError("service glance needs the table [images.glance] with url")
+        if self.glance is not None and self.glance.upload_clones and not self.glance.direct_url_schemes:
+            raise ValueError('glance.upload_clones needs glance.direct_url_schemes = ["cinder"]')
+        if self.glance is not None and self.glance.upload_clones_internal and self.internal_project is None:
+            raise ValueError("glance.upload_clones_internal needs internal_project")
         return self

@@ -17,13 +17,17 @@ SAME = "<same>"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`event` moves a resource from one of `sources` to `target`; `remember` keeps the old status for `PREVIOUS`."""
+    """`event` moves a resource from one of `sources` to `target`; `remember` keeps the old status for `PREVIOUS`.
+
+    `alters`: it leads to other data, another size, or another owner; what others are cloned from refuses it.
+    """
 
     event: str
     sources: tuple[str, ...]
     target: str
     help: str = ""
     remember: bool = False
+    alters: bool = False
 
 
 @dataclass(frozen=True, slots=True)

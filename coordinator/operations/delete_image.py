@@ -11,8 +11,9 @@ from coordinator.images.catalog import Caller
 from coordinator.images.info import encryption
 from coordinator.keys.store import KeyStore
 from coordinator.operations.accept import Requester, accept
+from coordinator.operations.image_cache import image_left
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
-from coordinator.state import enrolment, image_cache, messages, operations
+from coordinator.state import enrolment, messages, operations
 from coordinator.state import images as rows
 from coordinator.state import keys as key_rows
 from coordinator.state.errors import TransitionRefused
@@ -44,7 +45,7 @@ def workflow(keys: KeyStore) -> Workflow:
     def finished(conn: Connection, operation: Operation) -> None:
         image_id = operation.resource_id
         row = move_if(conn, "image", image_id, "deleted")
-        image_cache.image_gone(conn, image_id)
+        image_left(conn, operation.request_id, image_id)
         wanted = encryption(rows.properties(conn, [image_id])[image_id])
         if row is None or wanted.key_id is None or not wanted.delete_key:
             return

@@ -67,6 +67,8 @@ def finished(keys: KeyStore) -> Ended:
         if row.encryption_key_id is not None:
             keys.delete(conn, row.encryption_key_id)
         move_if(conn, "volume", row.id, "deleted", terminated_at=utcnow())
+        if not row.use_quota:
+            image_cache.drop(conn, row.id)
 
     return end
 

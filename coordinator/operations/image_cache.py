@@ -8,7 +8,6 @@ neither fill nor use it. An image whose data already are a volume in the same po
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,21 +21,21 @@ from agent.wire.jobs import VolumeDelete, VolumeFromImage
 from coordinator.images.errors import SignatureNotVerified
 from coordinator.operations import sizes
 from coordinator.operations.image_source import Login, image_source, late_login
-from coordinator.operations.volume_calls import volume_row
+from coordinator.operations.volume_calls import PLACE, unmake, volume_row
 from coordinator.operations.workflow import JobCall, Result
 from coordinator.scheduler.claims import claim, release
 from coordinator.state import events, image_cache, metadata, operations, volumes
 from coordinator.state.database import Database
 from coordinator.state.image_cache import Limits
 from coordinator.state.operations import Operation
-from coordinator.state.transition import enter, move, move_if
+from coordinator.state.transition import enter, move
 from coordinator.state.volumes import backend_of
 
 log = get_logger(__name__)
 NOT_KEPT = frozenset({"backend.no-space", "backend.over-subscribed", "image.size"})
 """What keeps an image from being kept, but not from becoming a volume."""
 SOURCE_GONE = frozenset({"backend.not-found"})
-_PATIENCE_S, _LOOK_S = 3600.0, 0.5
+_PATIENCE_S, _LOOK_S = 3600.0, 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,10 @@ class Owner:
 
 
 class ImageCache:
-    """The steps that `create_volume` takes; without an owner nothing is kept. `left` hears that something is to go."""
+    """The steps that `create_volume` takes; without an owner nothing is kept."""
 
     def __init__(self, db: Database | None = None, owner: Owner | None = None) -> None:
         self._db, self.owner = db, owner
-        self.left: Callable[[], None] = lambda: None
         self._warned = False
 
     def offered(self, conn: Connection, operation: Operation, pool_id: str) -> Result | None:
@@ -76,11 +74,13 @@ class ImageCache:
         assert self._db is not None
         place, image = operation.results["place"]["cache"]["place"], operation.args["image"]
         wanted = (place, image["id"], image["version"], operation.id)
-        deadline = time.monotonic() + _PATIENCE_S
+        bell, deadline = self._db.new_in_cache, time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
-            if not await self._db.read(lambda conn: image_cache.is_filled_by_another(conn, *wanted)):
+            rung = bell.count
+            if not await self._db.glance(lambda conn: image_cache.is_filled_by_another(conn, *wanted)):
                 return
-            await asyncio.sleep(_LOOK_S)
+            # One that ends without a word of it, or whose news were lost, is found by looking.
+            await bell.after(rung, _LOOK_S)
 
     def take(self, conn: Connection, operation: Operation) -> Result | None:
         """`{"hit": VOLUME}`, `{"fill": VOLUME}` of what is to be filled first, `{"busy": True}` while others fill it.
@@ -98,7 +98,7 @@ class ImageCache:
         for entry in image_cache.of_place(conn, offer["place"]):
             if entry.image_id != image["id"]:
                 kept.append(entry)
-            elif entry.ready and entry.status in _IN_USE:
+            elif entry.ready and entry.status == "uploading":
                 return None
             elif _fits(entry, image):
                 image_cache.used(conn, entry.volume_id)
@@ -155,7 +155,7 @@ class ImageCache:
         for entry in gone:
             self._leave(conn, operation, entry)
         assert self.owner is not None
-        where = {name: getattr(row, name) for name in _WHERE}
+        where = {name: getattr(row, name) for name in PLACE}
         made = enter(
             conn, "volume", "create", id=new_id(), project_id=self.owner.project_id, user_id=self.owner.user_id,
             name=f"image-{image['id']}", size=size, image_id=image["id"], multiattach=False, bootable=False,
@@ -192,7 +192,7 @@ class ImageCache:
         release(conn, taken["pool_id"], int(taken["claimed"]) - int(filled["device_bytes"]))
         values = {"device_bytes": filled["device_bytes"], "usable_bytes": filled["usable_bytes"]}
         # Where hosts serve it together, another one may have done it.
-        values |= {name: getattr(row, name) for name in _WHERE}
+        values |= {name: getattr(row, name) for name in PLACE}
         move(conn, "volume", taken["fill"], "created", **values)
         image_cache.put(conn, taken["fill"], ready=True, verified=verified)
         return {"ready": True}
@@ -200,19 +200,25 @@ class ImageCache:
     def _leave(self, conn: Connection, operation: Operation, entry: Row[Any]) -> None:
         image_cache.put(conn, entry.volume_id, leaving=True)
         self._tell(conn, operation, "evict", entry.image_id)
-        self.left()
 
     @staticmethod
     def _tell(conn: Connection, operation: Operation, what: str, image_id: str) -> None:
-        row = volume_row(conn, operation)
-        log.info(f"image cache: {what}", image=image_id, pool=row.pool_id)
-        payload = {"image_id": image_id, "host": f"{row.host_id}@{row.backend}#{row.pool}"}
-        events.record(conn, operation, f"image_volume_cache.{what}", payload)
+        _told(conn, operation, what, image_id, volume_row(conn, operation))
 
 
-_IN_USE = frozenset({"in-use", "attaching", "reserved", "detaching"})
-"""An administrator looks into it: it may be written to meanwhile."""
-_WHERE = ("host_id", "backend", "pool", "pool_id", "cluster_name", "availability_zone")
+def image_left(conn: Connection, request_id: str, image_id: str, version: str | None = None) -> None:
+    """No volume is made any more of what is kept of the image, but for that `version` of it."""
+    for entry in image_cache.of_image(conn, image_id):
+        if version is None or entry.version != version:
+            image_cache.put(conn, entry.volume_id, leaving=True)
+            about = events.Change("volume", entry.volume_id, entry.project_id, entry.user_id, request_id)
+            _told(conn, about, "evict", image_id, entry)
+
+
+def _told(conn: Connection, about: events.About, what: str, image_id: str, row: Row[Any]) -> None:
+    host = f"{row.host_id}@{row.backend}#{row.pool}"
+    log.info(f"image cache: {what}", image=image_id, pool=host)
+    events.record(conn, about, f"image_volume_cache.{what}", {"image_id": image_id, "host": host})
 
 
 def _taken(operation: Operation) -> Result:
@@ -302,9 +308,7 @@ def _too_many(kept: list[Row[Any]], size: int, limits: Limits) -> list[Row[Any]]
 
 
 def _forget(conn: Connection, taken: dict[str, Any]) -> None:
-    for event in ("create_failed", "delete", "deleted"):
-        move_if(conn, "volume", taken["fill"], event)
-    release(conn, taken["pool_id"], int(taken["claimed"]))
+    unmake(conn, taken["fill"], taken["pool_id"], int(taken["claimed"]))
     image_cache.drop(conn, taken["fill"])
 
 

@@ -31,6 +31,7 @@ from coordinator.operations.completions import Completions
 from coordinator.operations.image_cache import ImageCache
 from coordinator.operations.image_source import Login
 from coordinator.operations.image_streams import ImageStreams
+from coordinator.operations.image_volume import ImageVolumes
 from coordinator.operations.workflow import Workflows
 from coordinator.scheduler.placement import Scheduler
 
@@ -44,11 +45,13 @@ def workflows(
     completions: Completions | None = None,
     login: Login | None = None,
     cache: ImageCache | None = None,
+    image_volumes: ImageVolumes | None = None,
 ) -> Workflows:
     """Every (kind, version) that can be run here; without `streams` no image is carried by this process.
 
     `compute` hears of volumes that its servers use; `completions` is where an extend waits for one of them; `login` is
-    this site's own at the image service; `cache` knows whose the cached images are.
+    this site's own at the image service; `cache` knows whose the cached images are, `image_volumes` offers
+    clones to the image service.
     """
     scheduler = scheduler or Scheduler()
     carried = () if streams is None else (upload_image.workflow(streams), download_image.workflow(streams))
@@ -78,7 +81,8 @@ def workflows(
             upload_volume.workflow(keys),
             reimage_volume.workflow_v1(keys, login),
             reimage_volume.workflow(keys, compute, login),
-            upload_to_service.workflow(keys, login),
+            upload_to_service.workflow_v1(keys, login),
+            upload_to_service.workflow(keys, login, image_volumes),
             manage_volume.manage_workflow(keys),
             manage_volume.unmanage_workflow(),
             manage_snapshot.manage_workflow(),

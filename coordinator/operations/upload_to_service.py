@@ -7,7 +7,7 @@ not get there it is withdrawn again by the site's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -15,12 +15,16 @@ from sqlalchemy import Connection, Row
 from agent.base.errors import BrickyardError
 from agent.wire.jobs import ImageService, ImageUpload, ImageWithdraw
 from coordinator.images import info
+from coordinator.images.client import ImageClient
+from coordinator.images.errors import FormatNotSent
 from coordinator.keys.store import KeyStore
+from coordinator.operations import image_volume
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.image_source import Login, token_of
+from coordinator.operations.image_volume import ImageVolumes
 from coordinator.operations.upload_volume import NewImage, container_of, inherited
 from coordinator.operations.volume_calls import volume_row
-from coordinator.operations.workflow import JobCall, JobStep, Workflow
+from coordinator.operations.workflow import JobCall, JobStep, LocalStep, WaitStep, Workflow
 from coordinator.state import messages, metadata, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
@@ -32,13 +36,19 @@ STORE = "image_service:store_id"
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The image at the service: its address there, whether hosts need a login, and the clone of the volume's key."""
+    """The image at the service: its address there, whether hosts need a login, and the clone of the volume's key.
+
+    `clone`: it may become one of `owner` that is a clone of the volume.
+    """
 
     id: str
     url: str
     needs_login: bool
     key_id: str | None = None
     compress: bool = False
+    owner: str = ""
+    clone: bool = False
+    disk_format: str = "raw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,7 @@ def prepare(conn: Connection, requester: Requester, keys: KeyStore, wanted: NewI
             "name": wanted.name,
             "visibility": wanted.visibility,
             "protected": wanted.protected,
-            "disk_format": "raw",
+            "disk_format": wanted.disk_format,
             "container_format": container_of(row, wanted),
             "min_disk": row.size,
         },
@@ -94,8 +104,13 @@ def accept_upload(conn: Connection, requester: Requester, volume_id: str, image:
         "key_id": image.key_id,
         "headers": _headers(conn, row),
         "compress": image.compress,
+        "image_owner": image.owner,
+        "clone": image.clone and row.encryption_key_id is None and not image.compress and image.disk_format == "raw",
+        "disk_format": image.disk_format,
     }
-    return accept(conn, requester, kind="upload_to_service", resource_type="volume", resource_id=volume_id, args=args)
+    return accept(
+        conn, requester, kind="upload_to_service", version=2, resource_type="volume", resource_id=volume_id, args=args
+    )
 
 
 def _headers(conn: Connection, row: Row[Any]) -> dict[str, str]:
@@ -110,14 +125,44 @@ def _headers(conn: Connection, row: Row[Any]) -> dict[str, str]:
     return found
 
 
-def workflow(keys: KeyStore, login: Login | None = None) -> Workflow:
+def workflow(keys: KeyStore, login: Login | None = None, image_volumes: ImageVolumes | None = None) -> Workflow:
+    """Version 2 of the workflow: where the service keeps volumes, a clone is the image."""
+    before, kept = workflow_v1(keys, login), image_volumes or ImageVolumes(ImageClient())
+    image, send = before.steps
+    assert isinstance(send, JobStep)
+    send_call = send.call
+
+    def send_unless_taken(conn: Connection, operation: Operation) -> JobCall | None:
+        return None if image_volume.is_taken(operation) else send_call(conn, operation)
+
+    return replace(
+        before,
+        version=2,
+        steps=(
+            LocalStep("volume", kept.make, undo=image_volume.forget_unless_settled),
+            JobStep("clone", image_volume.clone, undo=image_volume.unclone, answers=image_volume.NO_CLONE),
+            image,
+            WaitStep("offer", kept.offer, needed=image_volume.is_cloned),
+            JobStep("drop", image_volume.drop),
+            LocalStep("settle", image_volume.settle),
+            replace(send, call=send_unless_taken),
+            LocalStep("as_asked", _as_asked),
+        ),
+    )
+
+
+def workflow_v1(keys: KeyStore, login: Login | None = None) -> Workflow:
     """Version 1 of the workflow."""
 
     def send(conn: Connection, operation: Operation) -> JobCall:
         row, args = volume_row(conn, operation), operation.args
-        service, compress = _service(args, args["headers"]), bool(args.get("compress"))
         job = ImageUpload(
-            backend=backend_of(row), volume_id=row.id, image_id=args["image_id"], service=service, compress=compress
+            backend=backend_of(row),
+            volume_id=row.id,
+            image_id=args["image_id"],
+            service=_service(args, args["headers"]),
+            compress=bool(args.get("compress")),
+            disk_format=args.get("disk_format", "raw"),
         )
         return JobCall(row.host_id, job, late=_late(args))
 
@@ -143,6 +188,13 @@ def workflow(keys: KeyStore, login: Login | None = None) -> Workflow:
         failed=failed,
         attention=_attention,
     )
+
+
+def _as_asked(conn: Connection, operation: Operation) -> None:
+    """An agent of an older release passes over the format that it is told of."""
+    sent, wanted = operation.results["send"], operation.args["disk_format"]
+    if sent is not None and sent.get("disk_format", "raw") != wanted:
+        raise FormatNotSent(host=volume_row(conn, operation).host_id, format=wanted)
 
 
 def _nothing(conn: Connection, operation: Operation) -> None:

@@ -46,14 +46,17 @@ class NewImage:
     visibility: str = "private"
     protected: bool = False
     compress: bool = False
+    disk_format: str = "raw"
 
 
 def container_of(row: Row[Any], wanted: NewImage) -> str:
     """The container format of an image of the volume; raises Invalid."""
     if row.encryption_key_id is None:
         return "compressed" if wanted.compress else "bare"
-    if wanted.compress:
-        raise Invalid(reason="Invalid input received: an encrypted volume is sent as it lies there, not compressed.")
+    if wanted.compress or wanted.disk_format != "raw":
+        raise Invalid(
+            reason="Invalid input received: an encrypted volume is sent as it lies there, raw and not compressed."
+        )
     return "luks"
 
 
@@ -76,7 +79,7 @@ def accept_upload(
         "name": wanted.name,
         "visibility": wanted.visibility,
         "protected": wanted.protected,
-        "disk_format": "raw",
+        "disk_format": wanted.disk_format,
         "container_format": container_of(row, wanted),
         "min_disk": row.size,
     }
@@ -88,15 +91,17 @@ def accept_upload(
         "disk_format": image.disk_format,
         "container_format": image.container_format,
         "encrypted": encrypted,
-        "max_bytes": _most_packed(row.device_bytes) if wanted.compress else row.device_bytes,
+        "max_bytes": _most(row.device_bytes, wanted),
     }
     operation = accept(conn, requester, kind="upload_volume", resource_type="volume", resource_id=row.id, args=args)
     return operation, image
 
 
-def _most_packed(size: int) -> int:
-    """What does not pack grows by a little."""
-    return size + size // 1000 + (1 << 20)
+def _most(size: int, wanted: NewImage) -> int:
+    """A qcow2 has tables, and what does not pack grows by a little."""
+    if wanted.disk_format == "qcow2":
+        size += size // 4096 + (4 << 20)
+    return size + size // 1000 + (1 << 20) if wanted.compress else size
 
 
 def inherited(remembered: Mapping[str, str]) -> dict[str, str]:
@@ -174,6 +179,7 @@ def _send(conn: Connection, operation: Operation) -> JobCall:
         image_id=operation.args["image_id"],
         transfer=transfer,
         compress=operation.args.get("container_format") == "compressed",
+        disk_format=operation.args["disk_format"],
     )
     return JobCall(row.host_id, job)
 

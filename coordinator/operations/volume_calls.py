@@ -10,12 +10,17 @@ from agent.base.errors import BrickyardError
 from agent.wire.jobs import LuksFormat, VolumeDelete, WireSecret
 from coordinator.keys.store import KeyStore
 from coordinator.operations.workflow import JobCall
+from coordinator.scheduler.claims import release
 from coordinator.state import volumes
 from coordinator.state.operations import Operation
+from coordinator.state.transition import move_if
 from coordinator.state.volumes import backend_of
 
 SWITCH_UNCLEAR = frozenset({"volume.switch-unclear"})
 """Not even the host can say which of two contents a volume has."""
+
+PLACE = ("host_id", "backend", "pool", "pool_id", "cluster_name", "availability_zone")
+"""Where a volume lies: the columns that one in the same place has alike."""
 
 
 def volume_row(conn: Connection, operation: Operation) -> Row[Any]:
@@ -45,6 +50,13 @@ def key_secret(conn: Connection, keys: KeyStore, key_id: str) -> WireSecret:
     """One secret of the key store, as it travels."""
     secret = keys.get(conn, key_id)
     return WireSecret.of(secret.type, secret.value)
+
+
+def unmake(conn: Connection, volume_id: str, pool_id: str, claimed: int) -> None:
+    """Forget a volume that an operation made beside its own, when no data of it are left."""
+    for event in ("create_failed", "delete", "deleted"):
+        move_if(conn, "volume", volume_id, event)
+    release(conn, pool_id, claimed)
 
 
 def delete_call(conn: Connection, operation: Operation) -> JobCall | None:

@@ -11,6 +11,7 @@ from coordinator.images.protections import Protections
 from coordinator.operations.cache_keeper import CacheKeeper
 from coordinator.operations.engine import Engine
 from coordinator.operations.image_cache import ImageCache, Owner
+from coordinator.operations.image_volume import ImageVolumes
 from coordinator.operations.signatures import Signatures
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.start import Opened
@@ -26,15 +27,12 @@ class ImageParts:
     client: ImageClient
     signatures: Signatures
     cache: ImageCache
+    volumes: ImageVolumes
     protections: Protections | None
 
     def keeper(self, engine: Engine) -> CacheKeeper | None:
-        """Who deletes what leaves the cache; nobody where nothing is cached."""
-        if self.cache.owner is None:
-            return None
-        keeper = CacheKeeper(engine, self.cache.owner)
-        self.cache.left = keeper.stir
-        return keeper
+        """Who keeps the cache true; nobody where nothing is cached."""
+        return CacheKeeper(engine, self.cache.owner, self.client) if self.cache.owner is not None else None
 
     async def close(self) -> None:
         await self.client.close()
@@ -43,10 +41,12 @@ class ImageParts:
 
 def image_parts(settings: CoordinatorSettings, opened: Opened, policy: Policy) -> ImageParts:
     """Put it together; raises ConfigError."""
+    client, cache, glance = _images(settings, opened), _cache(settings, opened), settings.images.glance
     return ImageParts(
-        _images(settings, opened),
+        client,
         Signatures(opened.db, opened.keys, settings.images, _certificates(settings)),
-        _cache(settings, opened),
+        cache,
+        ImageVolumes(client, cache.owner if glance is not None and glance.upload_clones_internal else None),
         _protections(settings, policy),
     )
 

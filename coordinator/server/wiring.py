@@ -208,7 +208,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     completions.follow()
     known = workflows(
         opened.keys, streams, scheduler=scheduler, compute=compute, completions=completions,
-        login=images.client.login, cache=images.cache,
+        login=images.client.login, cache=images.cache, image_volumes=images.volumes,
     )  # fmt: skip
     owner = f"{socket.gethostname()[:40]}:{new_id()[:8]}"
     membership = Membership(opened.db, owner, socket.gethostname()[:255], RELEASE)
@@ -222,7 +222,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
         enrolment, tls, settings.enrolment.listen, settings.enrolment.port, enrolled=poller.enrolled
     )
     identity = LocalIdentity(opened.db, opened.tokens, settings.identity)
-    depository, prover = _depository(settings, opened), authenticator(identity)
+    depository, prover, keeper = _depository(settings, opened), authenticator(identity), images.keeper(engine)
     tree = ProjectTree(opened.db, prover) if settings.quota.nested else None
     services = Services(
         db=opened.db,
@@ -246,23 +246,27 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
             Completions: completions,
             Signatures: images.signatures,
             ImagesSection: settings.images,
-            **_perhaps(compute, depository, images.protections, tree),
+            **_perhaps(compute, depository, images.protections, tree, keeper),
         },
     )
     app = make_app(_served(settings), services, Hooks(crashed=_crashed(opened)))
     app[_IMAGES] = images
     return Coordinator(
         settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute,
-        _told(settings, opened, membership), depository, images.keeper(engine),
+        _told(settings, opened, membership), depository, keeper,
     )  # fmt: skip
 
 
 def _perhaps(
-    compute: Compute | None, depository: Depository | None, protections: Protections | None, tree: ProjectTree | None
+    compute: Compute | None,
+    depository: Depository | None,
+    protections: Protections | None,
+    tree: ProjectTree | None,
+    keeper: CacheKeeper | None,
 ) -> dict[type, object]:
     """What not every site has."""
     service = ComputeService(compute) if compute is not None else None
-    return {type(one): one for one in (service, depository, protections, tree) if one is not None}
+    return {type(one): one for one in (service, depository, protections, tree, keeper) if one is not None}
 
 
 def _policy(settings: CoordinatorSettings) -> Policy:

@@ -28,7 +28,7 @@ from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable, NotStor
 from coordinator.state.glance import Glances
 from coordinator.state.kinds import SQLITE, Kind, came_second, collided, not_storable
 from coordinator.state.locks import BESIDE_OTHERS
-from coordinator.state.news import EVENTS, News, Silence
+from coordinator.state.news import CACHED, EVENTS, RINGS, News, Silence
 from coordinator.state.writer import Writer
 
 T = TypeVar("T")
@@ -47,8 +47,10 @@ class Database:
         self.engine = engine
         self.kind = kind
         self.news: News = news or Silence()
-        self.new_events = Bell()
+        self.new_events, self.new_in_cache = Bell(), Bell()
+        self._bells = {EVENTS: self.new_events, CACHED: self.new_in_cache}
         self.news.follow(EVENTS, lambda _: self.new_events.ring())
+        self.news.follow(CACHED, lambda _: self.new_in_cache.ring())
         self._lock_fd = lock_fd
         self._writer: Writer | Crew = Writer(self) if kind.alone else Crew(self, writers)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
@@ -144,7 +146,7 @@ class Database:
             if not self.kind.alone:
                 conn.execution_options(**{BESIDE_OTHERS: True})
             try:
-                conn.info.pop(EVENTS, None)  # of one that failed
+                conn.info.pop(RINGS, None)  # of one that failed
                 result = fn(conn)
                 self._commit(conn)
                 self._committed(conn)
@@ -157,7 +159,7 @@ class Database:
         """Run all in one transaction; each one's result, or the error that undid it alone. Raises when none is kept."""
         with self._told(), self._begun(self.kind.begin_write) as conn:
             try:
-                conn.info.pop(EVENTS, None)
+                conn.info.pop(RINGS, None)
                 outcomes = [self._apart(conn, fn) for fn in fns]
                 self._commit(conn)
                 self._committed(conn)
@@ -205,9 +207,9 @@ class Database:
             raise doubt from error
 
     def _committed(self, conn: Connection) -> None:
-        if conn.info.pop(EVENTS, False):
-            self.new_events.ring()
-            self.news.tell(EVENTS)
+        for topic in conn.info.pop(RINGS, ()):
+            self._bells[topic].ring()
+            self.news.tell(topic)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

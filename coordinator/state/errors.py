@@ -75,6 +75,14 @@ class TransitionRefused(Conflict):
     hint = "{help}"
 
 
+class CachedImage(TransitionRefused):
+    """Clones would carry whatever is done to it."""
+
+    code = "volume.cached-image"
+    sentence = "Invalid volume: volume {id} is kept by the image cache for clones; {event} is refused."
+    hint = "Use a clone of it (openstack volume create --source {id}), or delete it: the next volume fetches the image."
+
+
 class LeaseLost(Conflict):
     """Another coordinator has taken the operation over; this one must not touch it any more."""
 

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, insert
 from coordinator.state import issues, notices
 from coordinator.state.database import Database
 from coordinator.state.issues import Issue
-from coordinator.state.news import EVENTS
+from coordinator.state.news import EVENTS, ring
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.events import event_consumers, event_numbering, events
 
@@ -61,7 +61,7 @@ def record(conn: Connection, about: About, type: str, payload: Mapping[str, Any]
     values = {name: getattr(about, name) for name in ("resource_type", "resource_id", "project_id", "request_id")}
     whole = {"user_id": about.user_id, **facts, **payload}
     conn.execute(_ADD, {**values, "at": utcnow(), "type": type, "payload": whole})
-    conn.info[EVENTS] = True  # who waits is woken when this is committed
+    ring(conn, EVENTS)
 
 
 def waits(conn: Connection) -> bool:

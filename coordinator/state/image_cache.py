@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from coordinator.state.locks import hold_name
+from coordinator.state.news import CACHED, ring
 from coordinator.state.operations import is_active
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.fleet import pools
@@ -72,21 +73,31 @@ def add(conn: Connection, **values: Any) -> None:
 
 
 def put(conn: Connection, volume_id: str, **values: Any) -> None:
-    conn.execute(update(table).where(table.c.volume_id == volume_id).values(**values))
+    """Nothing there is fine."""
+    if conn.execute(update(table).where(table.c.volume_id == volume_id).values(**values)).rowcount:
+        ring(conn, CACHED)
 
 
 def used(conn: Connection, volume_id: str) -> None:
-    put(conn, volume_id, last_used=utcnow())
+    conn.execute(update(table).where(table.c.volume_id == volume_id).values(last_used=utcnow()))
 
 
-def image_gone(conn: Connection, image_id: str) -> None:
-    """No volume will be made of it any more."""
-    conn.execute(update(table).where(table.c.image_id == image_id).values(leaving=True))
+def images(conn: Connection) -> list[str]:
+    """Those that are kept anywhere, or are about to be."""
+    return list(conn.execute(select(table.c.image_id).where(~table.c.leaving).distinct()).scalars())
+
+
+def of_image(conn: Connection, image_id: str) -> list[Row[Any]]:
+    """What is kept of it, or about to be, with where its volume lies and whose that is."""
+    columns = [getattr(volumes.c, name) for name in ("host_id", "backend", "pool", "project_id", "user_id")]
+    query = select(table.c.volume_id, table.c.version, *columns).join(volumes, volumes.c.id == table.c.volume_id)
+    return list(conn.execute(query.where(table.c.image_id == image_id, ~table.c.leaving)))
 
 
 def drop(conn: Connection, volume_id: str) -> None:
     """Forget it; nothing there is fine."""
-    conn.execute(delete(table).where(table.c.volume_id == volume_id))
+    if conn.execute(delete(table).where(table.c.volume_id == volume_id)).rowcount:
+        ring(conn, CACHED)
 
 
 def leaving(conn: Connection, most: int) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from sqlalchemy import Connection
+
 Heard = Callable[[str], object]
 ENDED, CANCELLED, FREED, HOSTS, HOST_UP = "ended", "cancelled", "freed", "hosts", "host-up"
 """Topics: an operation (id) ended or is to be cancelled; operations were let go; hosts joined or left; one answers."""
@@ -17,6 +19,14 @@ EVENTS = "events"
 """Topic: there are new events."""
 COMPLETED = "completed"
 """Topic: a server has enlarged a volume (id), or could not."""
+CACHED = "cached"
+"""Topic: an image cache holds something else than before."""
+RINGS = "rings"
+
+
+def ring(conn: Connection, topic: str) -> None:
+    """Wake who waits for this topic, here and elsewhere, when the transaction is committed."""
+    conn.info.setdefault(RINGS, set()).add(topic)
 
 
 class News(Protocol):

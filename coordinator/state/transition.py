@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, bindparam, exists, insert, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from agent.base.errors import NotFound
@@ -15,10 +15,11 @@ from coordinator.lifecycle.snapshot import SNAPSHOT
 from coordinator.lifecycle.table import NEW, PREVIOUS, SAME, Lifecycle
 from coordinator.lifecycle.volume import VOLUME
 from coordinator.state import usage
-from coordinator.state.errors import TransitionRefused
+from coordinator.state.errors import CachedImage, TransitionRefused
 from coordinator.state.locks import hold
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.image_cache import image_cache
 from coordinator.state.tables.images import images
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
@@ -29,6 +30,7 @@ _NOUNS: dict[str, tuple[Lifecycle, Table, str]] = {
     "attachment": (ATTACHMENT, attachments, "attach_status"),
     "image": (IMAGE, images, "status"),
 }
+_CACHED = exists(select(image_cache.c.volume_id).where(image_cache.c.volume_id == bindparam("wanted")))
 _INSERTS = {noun: insert(table).returning(table) for noun, (_, table, _) in _NOUNS.items()}
 
 
@@ -85,9 +87,11 @@ def _update(noun: str, event: str) -> ReturningUpdate[Any]:
     status = table.c[column]
     target = {PREVIOUS: table.c.previous_status, SAME: status}.get(rule.target, rule.target)
     remembered = {"previous_status": status} if rule.remember else {}
+    # Most volumes count to a quota, and are not looked for in the cache.
+    spared = (or_(volumes.c.use_quota, ~_CACHED),) if rule.alters else ()
     return (
         update(table)
-        .where(table.c.id == bindparam("wanted"), status.in_(rule.sources), ~table.c.deleted)
+        .where(table.c.id == bindparam("wanted"), status.in_(rule.sources), ~table.c.deleted, *spared)
         .values(**{column: target}, **remembered)
         .returning(table)
     )
@@ -108,6 +112,8 @@ def refusal(conn: Connection, noun: str, id: str, event: str) -> NotFound | Tran
     row = conn.execute(select(table.c[column]).where(table.c.id == id, ~table.c.deleted)).one_or_none()
     if row is None:
         return NotFound(noun=noun.capitalize(), id=id)
+    if rule.alters and conn.execute(select(_CACHED), {"wanted": id}).scalar_one():
+        return CachedImage(noun=noun, id=id, status=row[0], event=event, allowed="", help="")
     return TransitionRefused(
         noun=noun, id=id, status=row[0], event=event, allowed=", ".join(rule.sources), help=rule.help
     )

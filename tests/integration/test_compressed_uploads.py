@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,35 @@ def test_there_and_back(site: Site) -> None:
     site.clean()
 
 
+@pytest.mark.parametrize("container", ["bare", "compressed"])
+def test_as_qcow2_there_and_back(site: Site, tmp_path: Path, container: str) -> None:
+    volume_id = written(site)
+    image_id = upload(site, volume_id, disk_format="qcow2", container_format=container)
+    site.api.settle(600)
+    image = site.api.get(f"/image/v2/images/{image_id}")
+    assert (image["status"], image["container_format"], image["disk_format"]) == ("active", container, "qcow2"), image
+    assert image["size"] < 16 * MiB
+    (kept,) = site.layout.folder.rglob(f"images/{image_id}")
+    if container == "compressed":
+        (tmp_path / "unpacked").write_bytes(gzip.decompress(kept.read_bytes()))
+        kept = tmp_path / "unpacked"
+    else:
+        assert image["virtual_size"] == GiB
+    compare = ["qemu-img", "compare", "-f", "qcow2", "-F", "raw", kept, path(site, volume_id)]
+    for words in (["qemu-img", "check", "-f", "qcow2", kept], compare):
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    again = site.api.made("again", imageRef=image_id)
+    assert same(path(site, again), path(site, volume_id))
+    site.clean()
+
+
 def test_an_encrypted_volume_is_not_compressed_and_stays_as_it_is(site: Site) -> None:
     volume_id = site.api.made("secret", volume_type=site.api.encrypted_type())
-    with pytest.raises(Refused, match="not compressed") as refused:
-        upload(site, volume_id)
-    assert refused.value.status == 400
+    for wanted in ({}, {"container_format": "bare", "disk_format": "qcow2"}):
+        with pytest.raises(Refused, match="not compressed") as refused:
+            upload(site, volume_id, **wanted)
+        assert refused.value.status == 400
     assert site.api.volume(volume_id)["status"] == "available"
     site.clean()
 
@@ -83,7 +108,7 @@ def test_where_the_site_does_not_allow_it_nothing_is_begun(site: Site) -> None:
     volume_id = site.api.made("v")
     images = len(site.api.get("/image/v2/images")["images"])
     with pytest.raises(Refused) as refused:
-        upload(site, volume_id, disk_format="qcow2")
+        upload(site, volume_id, disk_format="vmdk")
     assert refused.value.status == 400
     site.coordinator.stop()
     site.restart("coordinator", "images.compressed_uploads=false")

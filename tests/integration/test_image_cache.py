@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.integration.test_signed_images import SIGNER, certificate
-from tests.support.api import AWAY
+from tests.support.api import AWAY, Refused
 from tests.support.signing import holder
 from tests.support.site import Site, started
 
@@ -95,6 +96,30 @@ def test_the_second_volume_is_a_clone_and_nobody_sees_or_pays_for_what_is_kept(s
     assert (hidden["size"], hidden["status"]) == (1, "available")
     assert hidden["id"] not in {volume["id"] for volume in site.api.volumes()}
     assert one["volume_image_metadata"]["signature_verified"] == "False"
+    tidied(site)
+
+
+def test_what_is_kept_is_attached_to_nobody_and_not_changed(site: Site) -> None:
+    safe = image(site, "safe")
+    made(site, "safe", safe)
+    [hidden] = [row["id"] for row in kept(site) if row["image_id"] == safe]
+    actions: tuple[dict[str, Any], ...] = (
+        {"os-attach": {"instance_uuid": str(uuid.uuid4()), "mountpoint": "/dev/vdb", "mode": "rw"}},
+        {"os-reserve": {}}, {"os-extend": {"new_size": 2}}, {"os-reimage": {"image_id": safe}},
+    )  # fmt: skip
+    for action in actions:
+        with pytest.raises(Refused, match="image cache") as refused:
+            site.api.post(f"/v3/volumes/{hidden}/action", action)
+        assert refused.value.status == 400
+    for path, body in (
+        ("/v3/attachments", {"attachment": {"volume_uuid": hidden, "instance_uuid": str(uuid.uuid4())}}),
+        ("/brickyard/v1/attachments", {"volume_id": hidden, "host_id": site.volume_host}),
+    ):
+        with pytest.raises(Refused, match="image cache"):
+            site.api.post(path, body)
+    assert [row["status"] for row in kept(site) if row["id"] == hidden] == ["available"]
+    made(site, "safe", safe)
+    assert told(site, safe) == ["miss", "hit"]
     tidied(site)
 
 

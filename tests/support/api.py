@@ -154,7 +154,7 @@ class Api:
     def made(self, name: str, size: int = 1, **fields: Any) -> str:
         """The id of a new volume once it is available."""
         volume_id = self.create_volume(name, size, **fields)
-        self.settle(60)
+        self.settle(600)
         volume = self.volume(volume_id)
         assert volume["status"] == "available", (volume, self.operations(volume_id))
         return volume_id

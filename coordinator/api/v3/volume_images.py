@@ -30,7 +30,8 @@ _ACTIONS = "volume_extension:volume_actions:"
 
 
 class UploadBody(Body):
-    """The data are sent as they are: raw, of an encrypted volume in a LUKS container. `force` changes nothing.
+    """The data are sent as they are, of an encrypted volume in a LUKS container, or as qcow2, which leaves out what is
+    a hole. `force` changes nothing.
 
     Container `compressed`, where the site allows it: packed by gzip.
     """
@@ -78,7 +79,7 @@ def answered(row: Row[Any], type_name: str | None, image: Mapping[str, Any]) -> 
     }
 
 
-async def upload_outside(call: Call, body: UploadBody, *, compress: bool) -> dict[str, Any]:
+async def upload_outside(call: Call, wanted: NewImage) -> dict[str, Any]:
     """The image is registered by the caller's own authority before anything else is begun."""
     from coordinator.images.glance import Glance
     from coordinator.operations import upload_to_service as service
@@ -86,7 +87,6 @@ async def upload_outside(call: Call, body: UploadBody, *, compress: bool) -> dic
     glance, token = call.services.get(ImageClient), call.request.headers.get("X-Auth-Token")
     assert isinstance(glance, Glance)
     keys, db = call.services.get(KeyStore), call.services.db
-    wanted = NewImage(call.params["volume_id"], body.image_name, body.visibility, body.protected, compress)
 
     def prepare(conn: Connection) -> service.Wanted:
         row = mine(conn, call)
@@ -99,8 +99,9 @@ async def upload_outside(call: Call, body: UploadBody, *, compress: bool) -> dic
         await db.write(lambda conn: service.forget(conn, keys, prepared))
         raise
     registered = service.Registered(
-        str(image["id"]), glance.address(str(image["id"])), glance.needs_login, prepared.key_id, compress
-    )
+        str(image["id"]), glance.address(str(image["id"])), glance.needs_login, prepared.key_id,
+        wanted.compress, str(image.get("owner") or ""), glance.upload_clones, wanted.disk_format,
+    )  # fmt: skip
 
     def accept(conn: Connection) -> tuple[Operation, tuple[Row[Any], str | None]]:
         row = mine(conn, call)
@@ -120,22 +121,22 @@ async def upload(call: Call) -> dict[str, Any]:
     body = call.valid(UploadBody)
     section = call.services.find(ImagesSection)
     compress = body.container_format == "compressed" and section is not None and section.compressed_uploads
-    if body.disk_format != "raw" or (body.container_format not in {"bare", "luks"} and not compress):
+    if body.disk_format not in {"raw", "qcow2"} or (body.container_format not in {"bare", "luks"} and not compress):
         raise BadRequest(
-            reason=f"Volumes are uploaded as raw images in container bare, not as {body.disk_format[:32]} in "
+            reason=f"Volumes are uploaded as raw or qcow2 images in container bare, not as {body.disk_format[:32]} in "
             f"{body.container_format[:32]}; convert the image afterwards."
         )
     if body.visibility == "public":
         call.require(f"{_ACTIONS}upload_public")
-    client = call.services.find(ImageClient)
+    client, shown = call.services.find(ImageClient), (body.visibility, body.protected)
+    wanted = NewImage(call.params["volume_id"], body.image_name, *shown, compress, body.disk_format)
     if client is not None and client.outside:
-        return await upload_outside(call, body, compress=compress)
+        return await upload_outside(call, wanted)
     keys = call.services.get(KeyStore)
 
     def accept(conn: Connection) -> tuple[Operation, tuple[Row[Any], Row[Any], str | None]]:
         row = mine(conn, call)
         caller = Caller(row.project_id, call.context.is_admin, may_publish=True)
-        wanted = NewImage(row.id, body.image_name, body.visibility, body.protected, compress)
         operation, image = accept_upload(conn, requester(call, row.project_id), keys, caller, wanted)
         name = volume_lists.type_names(conn, {row.volume_type_id}).get(row.volume_type_id)
         return operation, (row, image, name)

@@ -33,9 +33,11 @@ from coordinator.api.v3.volume_filters import VOLUMES
 from coordinator.api.v3.volume_view import Link, VolumeAnswer, VolumeSummary, detailed, summarized, viewer
 from coordinator.images.catalog import Caller
 from coordinator.images.client import ImageClient, LocalImages
+from coordinator.images.errors import NoSuchImage
 from coordinator.images.info import ImageInfo
 from coordinator.keys.store import KeyStore
 from coordinator.operations import hints
+from coordinator.operations.cache_keeper import CacheKeeper
 from coordinator.operations.delete_cascade import accept_cascade
 from coordinator.operations.delete_volume import accept_delete
 from coordinator.operations.engine import Engine
@@ -176,11 +178,24 @@ async def image_of(call: Call, reference: str | None, trusted: tuple[str, ...] |
     caller = Caller(call.context.project_id, call.context.is_admin)
     client = call.services.find(ImageClient) or LocalImages(call.services.db)
     token = call.request.headers.get("X-Auth-Token")
-    found = await client.for_volume(image_id, caller, token)
+    try:
+        found = await client.for_volume(image_id, caller, token)
+    except NoSuchImage:
+        _doubt(call, image_id)
+        raise
+    if found.status != "active":
+        _doubt(call, image_id)
     signatures = call.services.find(Signatures)
     if signatures is None:
         return found
     return await signatures.asked(found, Asker(call.context.project_id, token, trusted))
+
+
+def _doubt(call: Call, image_id: str) -> None:
+    """It may be gone for everybody: nothing of it is to stay in a cache then."""
+    keeper = call.services.find(CacheKeeper)
+    if keeper is not None:
+        keeper.doubt(image_id)
 
 
 def _type(conn: Connection, wanted: NewVolume, name: str | None, default: str, project_id: str) -> Row[Any] | None:

@@ -1,0 +1,117 @@
+"""A volume of the site as the data of an image in a Glance: in which store, and what is done once stays so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pydantic import ValidationError
+
+from coordinator.images.glance import Glance
+from coordinator.images.settings import GlanceSettings, ImagesSection
+from tests.support import databases
+
+IMAGE, VOLUME = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
+
+
+@dataclass
+class Service:
+    """A small one that speaks the words of Glance which are asked for."""
+
+    stores: Any = None
+    refuses: int = 0
+    image: dict[str, Any] = field(default_factory=lambda: {"id": IMAGE, "status": "queued", "locations": []})
+
+    async def show(self, request: web.Request) -> web.Response:
+        return web.json_response(self.image)
+
+    async def change(self, request: web.Request) -> web.Response:
+        assert request.content_type == "application/openstack-images-v2.1-json-patch"
+        [change] = json.loads(await request.text())
+        if self.refuses:
+            return web.json_response({"message": "no"}, status=self.refuses)
+        self.image["locations"].append(change["value"])
+        return web.json_response({**self.image, "status": "active"})
+
+    async def listing(self, request: web.Request) -> web.Response:
+        if self.stores is None:
+            return web.json_response({}, status=404)
+        return web.json_response({"stores": self.stores})
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+async def added(service: Service, folder: Path, store: str | None = None, times: int = 1) -> tuple[bool, list[Any]]:
+    app = web.Application()
+    app.router.add_get("/v2/images/{id}", service.show)
+    app.router.add_patch("/v2/images/{id}", service.change)
+    app.router.add_get("/v2/info/{rest:.*}", service.listing)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    db = databases.fresh(folder / "state.db")
+    glance = Glance(GlanceSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}", auth="none"), db)
+    try:
+        for _ in range(times):
+            taken = await glance.add_volume(IMAGE, VOLUME, store)
+    finally:
+        await glance.close()
+        db.close()
+        await runner.cleanup()
+    return taken, service.image["locations"]
+
+
+FILES, BLOCK = {"id": "files", "type": "file", "default": True}, {"id": "block", "type": "cinder"}
+OTHER = {"id": "other", "type": "cinder", "default": "true"}
+
+
+@pytest.mark.parametrize(
+    ("stores", "wanted", "chosen"),
+    [
+        (None, None, ""),
+        (None, "block", None),
+        ([FILES], None, None),
+        ([FILES, BLOCK], None, "block"),
+        ([FILES, BLOCK], "block", "block"),
+        ([FILES, BLOCK], "files", None),
+        ([BLOCK, OTHER], None, "other"),
+        ([BLOCK, OTHER], "nosuch", None),
+    ],
+)
+async def test_the_store_of_the_type_wins_else_one_of_volumes(
+    service: Service, tmp_path: Path, stores: Any, wanted: str | None, chosen: str | None
+) -> None:
+    service.stores = stores
+    taken, places = await added(service, tmp_path, wanted)
+    assert taken == (chosen is not None)
+    if chosen is None:
+        assert places == []
+    elif chosen:
+        assert places == [{"url": f"cinder://{chosen}/{VOLUME}", "metadata": {"store": chosen}}]
+    else:
+        assert places == [{"url": f"cinder://{VOLUME}", "metadata": {}}]
+
+
+async def test_asked_again_it_is_there_once_and_a_refusal_is_an_answer(service: Service, tmp_path: Path) -> None:
+    service.stores = [BLOCK]
+    taken, places = await added(service, tmp_path, times=2)
+    assert (taken, len(places)) == (True, 1)
+    service.image["locations"], service.refuses = [], 403
+    assert await added(service, tmp_path) == (False, [])
+
+
+def test_settings_that_do_not_fit_together_are_refused() -> None:
+    glance = {"url": "http://g", "auth": "none", "upload_clones": True}
+    with pytest.raises(ValidationError, match="direct_url_schemes"):
+        ImagesSection.model_validate({"service": "glance", "glance": glance})
+    glance |= {"direct_url_schemes": ["cinder"], "upload_clones_internal": True}
+    with pytest.raises(ValidationError, match="internal_project"):
+        ImagesSection.model_validate({"service": "glance", "glance": glance})
+    ImagesSection.model_validate({"service": "glance", "glance": glance, "internal_project": "p"})
