@@ -1,7 +1,7 @@
 """The iSCSI connector: sessions made without discovery, one LUN looked at, nothing waited for but events.
 
 With several portals and a multipath daemon every portal becomes a path of one map; else the portals are tried in their
-order. A portal that is down costs a healthy one nothing: it goes on trying by itself, until the detach.
+order. A portal that is down costs a healthy one nothing: it goes on trying by itself, and is tried again by `mend`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from agent.base.errors import BrickyardError, Temporary
 from agent.base.log import get_logger
 from agent.connectors import iscsi_paths as paths
 from agent.connectors import scsi_disks as disks
-from agent.connectors.base import DEADLINE, RemoteDevice
+from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoPath, NotAttached, PathDown
+from agent.connectors.probing import answering, place
 from agent.connectors.waiting import patiently
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
 from agent.privsep import multipath
 from agent.privsep.client import call
 from agent.privsep.errors import DeviceHeld, LoginRefused
-from agent.wire.jobs import Connection
+from agent.wire.jobs import Connection, Portal
 
 log = get_logger(__name__)
 _LATE_S = 90.0
@@ -80,8 +81,61 @@ class IscsiConnector:
         found = [one.disk(connection.lun or 0) for one in scsi.sessions(connection.target, sys)]
         return disks.gathered(connection, [disk for disk in found if disk is not None], sys)
 
+    async def look(self, connection: Connection, *, afresh: bool = False) -> Look:
+        async with self._lock(connection):
+            if afresh:
+                here = [one for one in scsi.sessions(connection.target) if one.healthy]
+                known = [disk for one in here if (disk := one.disk(connection.lun or 0)) is not None]
+                await disks.asked(call(verbs.scsi_rescan, disk.address) for disk in known)
+            return await asyncio.to_thread(self.seen, connection)
+
+    async def mend(self, connection: Connection) -> int:
+        wanted = await asyncio.to_thread(self._missing, connection)
+        # Another transport than TCP can not be asked in this way.
+        ready = wanted if connection.transport == "iser" else await answering(wanted)
+        end, made = asyncio.get_running_loop().time() + DEADLINE, 0
+        async with self._lock(connection):
+            for portal in set(ready) & set(self._missing(connection)):
+                disk = await paths.rejoin(connection, portal, end)
+                async with udev.subscribed() as events:
+                    await disks.filled(connection, lambda: self.present(connection), events, end)
+                over = scsi.multipath_map(connection.identity)
+                if over is not None and disk.name not in over.below:
+                    await call(multipath.multipath_add, f"/dev/{disk.name}")
+                made += 1
+        return made
+
+    def seen(self, connection: Connection, sys: Path = sysfs.SYS) -> Look:
+        """What sysfs shows of it. Blocking reads, no effects."""
+        sessions = scsi.sessions(connection.target, sys)
+        found = [(one, disk) for one in sessions if (disk := one.disk(connection.lun or 0)) is not None]
+        device = self.present(connection, sys)
+        down = [
+            f"the session at {one.address}:{one.port} is {one.state.lower()}" for one in sessions if not one.healthy
+        ]
+        down += [f"/dev/{disk.name} is {disk.state}" for one, disk in found if one.healthy and disk.state != "running"]
+        return Look(
+            paths=(*(disk.name for _, disk in found), *((device.name,) if device is not None else ())),
+            size=device.size if device is not None else 0,
+            wrong=disks.wrong(connection, [disk for _, disk in found], sys),
+            down=tuple(down) if found else (),
+            missing=tuple(f"there is no session at {one.address}:{one.port}" for one in self._missing(connection, sys)),
+        )
+
+    def _missing(self, connection: Connection, sys: Path = sysfs.SYS) -> tuple[Portal, ...]:
+        """Portals without a path, where several gather to a map; not those at which a log-in goes on."""
+        if scsi.multipath_map(connection.identity, sys) is None or self._late.get(connection.target):
+            return ()
+        there = [
+            one for one in scsi.sessions(connection.target, sys) if one.disk(connection.lun or 0) or not one.healthy
+        ]
+        known = {(one.address, one.port) for one in there}
+        return tuple(one for one in connection.portals if known and place(one) not in known)
+
     async def _by_one(self, connection: Connection, secret: bytes | None, end: float) -> RemoteDevice:
         reasons = []
+        if len(connection.portals) > 1:
+            log.warning("one portal of several is used: multipathd does not run", target=connection.target)
         async with udev.subscribed() as events:
             for portal in connection.portals:
                 try:

@@ -38,10 +38,21 @@ async def reach(connection: Connection, portal: Portal, secret: bytes | None, mu
             multipath=multipath,
             interface="iser" if connection.transport == "iser" else "default",
         )
-        session = session_at(connection, portal)
-        if session is None:
-            raise NoPath(target=connection.target, reason="the session ended at once")
-        return await _appear(connection, session, events, end)
+        return await _joined(connection, portal, events, end)
+
+
+async def rejoin(connection: Connection, portal: Portal, end: float) -> scsi.Disk:
+    """The same by the record that was written at the attach, whose secret nobody else has kept."""
+    async with udev.subscribed() as events:
+        await call(verbs.iscsi_login_again, connection.target, portal.address, portal.port)
+        return await _joined(connection, portal, events, end)
+
+
+async def _joined(connection: Connection, portal: Portal, events: udev.Events, end: float) -> scsi.Disk:
+    session = session_at(connection, portal)
+    if session is None:
+        raise NoPath(target=connection.target, reason="the session ended at once")
+    return await _appear(connection, session, events, end)
 
 
 async def _appear(connection: Connection, session: scsi.Session, events: udev.Events, end: float) -> scsi.Disk:

@@ -1,8 +1,8 @@
 """The NVMe/TCP connector: a controller at every portal, one disk that the kernel makes of them, nothing waited for but
 events.
 
-A portal that is down costs a healthy one nothing: it is tried again in the background until it answers or the volume
-is detached. Without the kernel's own multipath, one portal is used: the first that answers.
+A portal that is down costs a healthy one nothing: the attach does not wait for it, and `mend` tries it again. Without
+the kernel's own multipath, one portal is used: the first that answers.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from agent.base.errors import BrickyardError, Temporary
 from agent.base.log import get_logger
-from agent.connectors.base import DEADLINE, RemoteDevice
+from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NoPath, NotAttached, PathDown
+from agent.connectors.probing import answering, place
 from agent.connectors.waiting import patiently, until
 from agent.host import nvme, sysfs, udev
 from agent.privsep import nvme as verbs
@@ -25,18 +26,8 @@ from agent.privsep.client import call
 from agent.wire.jobs import Connection, Portal
 
 log = get_logger(__name__)
-_RETRY_S, _SLOWEST_RETRY_S = 5.0, 60.0
-_STALE_S = 5.0
+_STALE_S, _ANSWER_S = 5.0, 10.0
 _SUBSYSTEMS = ("block", "nvme")
-
-
-@dataclass(slots=True)
-class _Trying:
-    """What goes on in the background for one target: log-ins under way, and portals that are tried again."""
-
-    tasks: set[asyncio.Task[bool]] = field(default_factory=set)
-    rest: asyncio.Task[None] | None = None
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class NvmeConnector:
@@ -47,7 +38,7 @@ class NvmeConnector:
     def __init__(self, fail_io_s: int = 600) -> None:
         self._fail_io_s = fail_io_s
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._trying: dict[str, _Trying] = {}
+        self._trying: dict[str, dict[asyncio.Task[bool], Portal]] = {}
 
     async def attach(
         self, connection: Connection, *, secret: bytes | None = None, deadline: float = DEADLINE
@@ -105,12 +96,50 @@ class NvmeConnector:
             return None
         return _device(found, space)
 
+    async def look(self, connection: Connection, *, afresh: bool = False) -> Look:
+        async with self._lock(connection):
+            found = nvme.subsystem(connection.target)
+            if afresh and found is not None and found.live:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_ANSWER_S):
+                        await call(verbs.nvme_rescan, connection.target)
+            return await asyncio.to_thread(self.seen, connection)
+
+    async def mend(self, connection: Connection) -> int:
+        ready = await answering(await asyncio.to_thread(self._missing, connection))
+        async with self._lock(connection):
+            still = set(ready) & set(self._missing(connection))
+            return sum([await self._connect(connection, portal) for portal in still])
+
+    def seen(self, connection: Connection, sys: Path = sysfs.SYS) -> Look:
+        """What sysfs shows of it. Blocking reads, no effects."""
+        found = nvme.subsystem(connection.target, sys)
+        space = _space(connection, found)
+        if found is None:
+            return Look()
+        told = claim(connection, space) if space is not None else "the target has no such disk any more"
+        down = tuple(
+            f"the path by {one.address}:{one.port} is {one.state}" for one in found.controllers if not one.live
+        )
+        names = (*((space.name,) if space is not None else ()), *(one.name for one in found.controllers))
+        missing = tuple(f"there is no path by {one.address}:{one.port}" for one in self._missing(connection, sys))
+        return Look(names, space.size if space is not None else 0, (told,) if told else (), down, missing)
+
+    def _missing(self, connection: Connection, sys: Path = sysfs.SYS) -> tuple[Portal, ...]:
+        """Portals without a controller, where the kernel gathers several; not those at which a log-in goes on."""
+        found = nvme.subsystem(connection.target, sys)
+        if found is None or not nvme.gathers_paths(sys):
+            return ()
+        known = {(one.address, one.port) for one in found.controllers}
+        trying = self._trying.get(connection.target, {}).values()
+        return tuple(one for one in connection.portals if place(one) not in known and one not in trying)
+
     async def _by_all(self, connection: Connection) -> None:
-        """One controller is there when this ends; the other portals go on by themselves."""
-        trying = self._trying.setdefault(connection.target, _Trying())
+        """One controller is there when this ends; log-ins at the other portals go on to their end by themselves."""
         tasks = {asyncio.create_task(self._connect(connection, portal)): portal for portal in connection.portals}
-        trying.tasks.update(tasks)
-        trying.rest = asyncio.create_task(self._rest(connection, tasks, trying.stop))
+        self._trying.setdefault(connection.target, {}).update(tasks)
+        for task in tasks:
+            task.add_done_callback(partial(self._tried, connection.target))
         left = set(tasks)
         while left:
             done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
@@ -201,33 +230,15 @@ class NvmeConnector:
     async def _connect(self, connection: Connection, portal: Portal) -> bool:
         return await call(verbs.nvme_connect, connection.target, portal.address, portal.port, self._fail_io_s)
 
-    async def _rest(self, connection: Connection, first: dict[asyncio.Task[bool], Portal], stop: asyncio.Event) -> None:
-        """Try again, ever more slowly, what did not answer, until it does or is not wanted any more."""
-        await asyncio.wait(first)
-        left = {portal: str(error) for task, portal in first.items() if (error := task.exception()) is not None}
-        retry_s = _RETRY_S
-        while left:
-            log.warning("portals do not answer", target=connection.target, reasons=list(left.values()))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(retry_s):
-                    await stop.wait()
-            if stop.is_set() or nvme.subsystem(connection.target) is None:
-                return
-            retry_s = min(_SLOWEST_RETRY_S, retry_s * 2)
-            for portal in tuple(left):
-                try:
-                    await self._connect(connection, portal)
-                except BrickyardError as error:
-                    left[portal] = str(error)
-                else:
-                    del left[portal]
+    def _tried(self, target: str, task: asyncio.Task[bool]) -> None:
+        portal = self._trying.get(target, {}).pop(task, None)
+        if portal is not None and not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("a portal does not answer", target=target, reason=str(error))
 
     async def _quiet(self, connection: Connection) -> None:
         """Nothing goes on in the background any more: a log-in under way can not be taken back, and is waited for."""
-        trying = self._trying.pop(connection.target, None)
-        if trying is not None:
-            trying.stop.set()
-            await asyncio.wait([*trying.tasks, *([trying.rest] if trying.rest is not None else [])])
+        if trying := self._trying.pop(connection.target, None):
+            await asyncio.wait(trying)
 
     def _lock(self, connection: Connection) -> asyncio.Lock:
         found = self._locks.get(connection.target)

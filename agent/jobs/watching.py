@@ -93,7 +93,8 @@ class Watching:
                 path += self._known(row, "path")
                 continue
             changed += (*look.wrong, *self._shrunk(row, each, look))
-            path += (*look.down, *look.missing)
+            if each.target == row.identifiers["connection"]["target"]:  # replicas of a mirror are told by its healing
+                path += (*look.down, *look.missing)
             mends.append(self._mend(f"{row.attachment_id} {each.target}", one, each, look))
         await asyncio.gather(*mends)
         volumes = {row.attachment_id: row.volume_id for row in used}
@@ -191,7 +192,12 @@ async def _quiet(events: Events) -> list[Event]:
 
 
 def _watched(connection: Connection) -> Iterator[tuple[Watched, Connection]]:
-    """The connector, where its devices can be watched."""
+    """The parts of a connection that can be watched: itself, or the replicas of a mirror."""
+    if connection.replicas:
+        from agent.connectors.nvme import LEGS
+
+        yield from ((LEGS, one) for one in connection.replicas)
+        return
     found = connector(connection.protocol)
     if isinstance(found, Watched):
         yield found, connection

@@ -49,6 +49,22 @@ def iscsi_login(
     if secret is not None:
         login = replace(login, username=_plain(username, "CHAP user"), secret=_chap(secret))
     noderecord.keep(node, login)
+    return _log_in(node)
+
+
+@privileged(net)
+def iscsi_login_again(target: str, address: str, port: int) -> bool:
+    """Log in by the record that an earlier `iscsi_login` wrote; False when there was a session already.
+
+    KernelRefused without a record; else as `iscsi_login`.
+    """
+    node = noderecord.Node(_target(target), *_portal(address, port))
+    if not node.file.exists():
+        raise KernelRefused(action="log in again to", device=node.target, reason=f"{node.file} is gone")
+    return _log_in(node)
+
+
+def _log_in(node: noderecord.Node) -> bool:
     ended = _iscsiadm("-m", "node", "-T", node.target, "-p", node.portal, "--login", timeout=_LOGIN_S)
     if ended.code == _EXISTS:
         return False

@@ -12,8 +12,8 @@ import pytest
 from agent.base.ids import new_id
 from agent.diagnostics import live
 from agent.host import lio, scsi, sysfs
-from agent.privsep import block, client, start
 from agent.privsep import lio as verbs
+from agent.wire.client import AgentClient
 from agent.wire.jobs import (
     AttachmentResize,
     Connection,
@@ -27,7 +27,6 @@ from tests.kernel.support import initiator
 from tests.kernel.support.pair import CHAP, KEY, MIB, SIZE, Pair, Transport, good, pair_of
 
 SECOND = "10.9.9.1"
-IQN = "InitiatorName="
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +53,8 @@ def target_of(connection: Connection) -> tuple[scsi.Session, ...]:
 
 @pytest.fixture(scope="module")
 def hosts(site: Site) -> Iterator[Pair]:
-    iqn = next(
-        line.removeprefix(IQN)
-        for line in Path("/etc/iscsi/initiatorname.iscsi").read_text().split()
-        if line.startswith(IQN)
-    )
-    with pair_of(site, Transport("iscsi", iqn, f'[targets.lio]\nportals = ["127.0.0.1", "{SECOND}"]', "chap")) as made:
+    table = f'[targets.lio]\nportals = ["127.0.0.1", "{SECOND}"]'
+    with pair_of(site, Transport("iscsi", initiator.iqn(), table, verbs.lio_remove, "chap")) as made:
         yield made
 
 
@@ -118,7 +113,7 @@ async def test_read_only(pair: Pair) -> None:
 
 
 async def test_a_path_is_lost_and_comes_back(pair: Pair) -> None:
-    async with pair.attached() as (_, connection, device):
+    async with pair.attached() as (volume, connection, device):
         await two_paths(connection)
         content = os.urandom(MIB)
         initiator.sh(f"ip addr del {SECOND}/24 dev brickyard0")
@@ -126,11 +121,59 @@ async def test_a_path_is_lost_and_comes_back(pair: Pair) -> None:
             down = lambda: any(not one.healthy for one in target_of(connection))  # noqa: E731
             await asyncio.to_thread(initiator.until, down, 240, "the session is not seen as lost")
             await asyncio.to_thread(initiator.write, Path(device["device"]), content)
+            async with pair.away.client() as told:
+                follow = AttachmentResize(volume_id=volume, size_bytes=SIZE)
+                refused = await finish(told, pair.key("follow"), 1, follow)
+            assert refused.error is not None
+            assert refused.error.code == "attachment.path-down"
+            assert f"{SECOND}:3260" in refused.error.message
         finally:
             initiator.sh(f"ip addr add {SECOND}/24 dev brickyard0")
         up = lambda: all(one.healthy for one in target_of(connection)) and len(target_of(connection)) == 2  # noqa: E731
         await asyncio.to_thread(initiator.until, up, 240, "the session does not come back")
         assert await asyncio.to_thread(initiator.read, Path(device["device"]), MIB) == content
+
+
+async def test_a_portal_that_was_down_at_the_attach_joins_also_after_a_restart(pair: Pair) -> None:
+    volume, attachment = await pair.made(), new_id()
+    connection = (await pair.export(volume, attachment))[attachment]
+    initiator.sh(f"ip addr del {SECOND}/24 dev brickyard0")
+    try:
+        device = good(await pair.attach(volume, connection, attachment))["attached"][0]
+        await pair.away.kill()
+        assert len(target_of(connection)) == 1
+        await pair.away.start()
+        async with pair.away.client() as told:
+            await until_issue(told, "attachment.path", f"{SECOND}:3260")
+    finally:
+        initiator.sh(f"ip addr add {SECOND}/24 dev brickyard0")
+    await two_paths(connection)
+    async with pair.away.client() as told:
+        await until_issue(told, "attachment.path", "", there=False)
+    initiator.write(Path(device["device"]), os.urandom(4096))
+    good(await pair.detach(volume))
+    await pair.delete(volume)
+
+
+async def test_a_volume_that_has_become_smaller_is_told(pair: Pair) -> None:
+    async with pair.attached() as (volume, connection, _):
+        await two_paths(connection)
+        loop = initiator.sh(f"losetup -n -O NAME -j {pair.file(volume)}").strip()
+        try:
+            initiator.sh(f"truncate -s {SIZE // 2} {pair.file(volume)} && losetup -c {loop}")
+            await pair.away.kill()
+            await pair.away.start()  # asks every device anew
+            async with pair.away.client() as told:
+                await until_issue(told, "attachment.changed", "promised are")
+        finally:
+            initiator.sh(f"truncate -s {SIZE} {pair.file(volume)} && losetup -c {loop}")
+
+
+async def until_issue(told: AgentClient, code: str, text: str, *, there: bool = True) -> None:
+    """Wait until an issue of this code that says this is there, or is not."""
+    async with asyncio.timeout(180):
+        while any(one.code == code and text in one.message for one in await told.issues()) != there:
+            await asyncio.sleep(0.5)
 
 
 async def test_a_dead_portal_does_not_keep_the_others_away(pair: Pair) -> None:
@@ -194,34 +237,15 @@ async def test_a_device_in_use_stays_and_names_its_user(pair: Pair) -> None:
 
 
 async def test_exports_come_back_after_a_reboot_and_io_goes_on(pair: Pair, tmp_path: Path) -> None:
-    async with pair.attached() as (volume, connection, device):
+    async with pair.attached() as (_, connection, device):
         content = os.urandom(MIB)
         initiator.write(Path(device["device"]), content)
-        await pair.home.kill()
-        start.start_direct(roots=[pair.home.volumes])
-        try:
-            client.invoke(verbs.lio_remove, volume)
-            for loop in client.invoke(block.loop_list, "export"):
-                client.invoke(block.loop_detach, loop["number"], loop["diskseq"], volume, "export")
-        finally:
-            client.set_mode("none")
+        await pair.power_lost()
         assert not lio.targets()
-        (tmp_path / "boot").write_text(new_id() + "\n")
-        initiator.sh(f"mount --bind {tmp_path}/boot /proc/sys/kernel/random/boot_id")
-        try:
-            await pair.home.start()
-            async with pair.home.client() as told:
-                for _ in range(2400):
-                    (export,) = await told.exports()
-                    if export.state == "exported":
-                        break
-                    await asyncio.sleep(0.1)
-                assert (export.state, export.reason) == ("exported", "")
+        async with pair.booted(tmp_path):
             up = lambda: all(one.healthy for one in target_of(connection))  # noqa: E731
             await asyncio.to_thread(initiator.until, up, 240, "the initiator does not come back")
             assert await asyncio.to_thread(initiator.read, Path(device["device"]), MIB) == content
-        finally:
-            initiator.sh("umount /proc/sys/kernel/random/boot_id")
 
 
 @pytest.mark.parametrize("point", ["agent.export.decided", "agent.export.applied"])
@@ -244,13 +268,9 @@ async def test_killed_while_attaching(pair: Pair, point: str) -> None:
     pair.encryption = LuksFormat()
     volume, attachment = await pair.made(), new_id()
     connection = (await pair.export(volume, attachment))[attachment]
-    await pair.away.kill()
-    args = pair.attach_args(volume, connection, attachment)
-    status = await persist(pair.away, pair.key("attach"), args, [f"testing.fault={point}"], **pair.secrets)
-    assert good(status)["attached"][0]["device"] == f"/dev/mapper/brickyard-{attachment}"
-    await pair.away.kill()
-    fault = "testing.fault=agent.attachment.detached"
-    good(await persist(pair.away, pair.key("detach"), pair.attach_args(volume, None), [fault]))
+    result = await pair.killed(volume, connection, attachment, point)
+    assert result["attached"][0]["device"] == f"/dev/mapper/brickyard-{attachment}"
+    await pair.killed_detaching(volume)
     await pair.delete(volume)
 
 

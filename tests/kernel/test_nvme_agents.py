@@ -33,7 +33,7 @@ def hosts() -> Iterator[Pair]:
         site = Site()
         name = nvme.host_nqn()
         assert name is not None
-        with pair_of(site, Transport("nvme-tcp", name, TABLE)) as made:
+        with pair_of(site, Transport("nvme-tcp", name, TABLE, verbs.nvmet_remove)) as made:
             yield made
         site.remove()
 
@@ -120,6 +120,22 @@ async def test_a_dead_portal_keeps_nobody_waiting_and_joins_when_it_answers(pair
     try:
         device = good(await pair.attach(volume, connection, attachment))["attached"][0]
         initiator.write(Path(device["device"]), os.urandom(4096))
+    finally:
+        fabric.add(f"{SECOND}/24")
+    await all_paths(connection)
+    good(await pair.detach(volume))
+    await pair.delete(volume)
+
+
+async def test_a_portal_that_was_down_at_the_attach_joins_also_after_a_restart(pair: Pair) -> None:
+    volume, attachment = await pair.made(), new_id()
+    connection = (await pair.export(volume, attachment))[attachment]
+    fabric.drop(f"{SECOND}/24")
+    try:
+        good(await pair.attach(volume, connection, attachment))
+        await pair.away.kill()
+        assert fabric.live(connection.target) == PATHS - 1
+        await pair.away.start()
     finally:
         fabric.add(f"{SECOND}/24")
     await all_paths(connection)
@@ -232,37 +248,18 @@ async def test_a_device_in_use_stays_and_names_its_user(pair: Pair) -> None:
 
 
 async def test_exports_come_back_after_a_reboot_and_io_goes_on(pair: Pair, tmp_path: Path) -> None:
-    async with pair.attached() as (volume, connection, device):
+    async with pair.attached() as (_, connection, device):
         content = os.urandom(MIB)
         initiator.write(Path(device["device"]), content)
         await all_paths(connection)
-        await pair.home.kill()
-        start.start_direct(roots=[pair.home.volumes])
-        try:
-            client.invoke(verbs.nvmet_remove, volume)
-            for loop in client.invoke(block.loop_list, "export"):
-                client.invoke(block.loop_detach, loop["number"], loop["diskseq"], volume, "export")
-        finally:
-            client.set_mode("none")
+        await pair.power_lost()
         assert not nvmet.subsystems()
         lost = lambda: fabric.live(connection.target) == 0  # noqa: E731
         await asyncio.to_thread(initiator.until, lost, 240, "the controllers go on without a target")
         waiting = asyncio.create_task(asyncio.to_thread(initiator.read, Path(device["device"]), MIB))
-        (tmp_path / "boot").write_text(new_id() + "\n")
-        initiator.sh(f"mount --bind {tmp_path}/boot /proc/sys/kernel/random/boot_id")
-        try:
-            await pair.home.start()
-            async with pair.home.client() as told:
-                for _ in range(2400):
-                    (export,) = await told.exports()
-                    if export.state == "exported":
-                        break
-                    await asyncio.sleep(0.1)
-                assert (export.state, export.reason) == ("exported", "")
+        async with pair.booted(tmp_path):
             await all_paths(connection)
             assert await waiting == content
-        finally:
-            initiator.sh("umount /proc/sys/kernel/random/boot_id")
 
 
 @pytest.mark.parametrize("point", ["agent.export.decided", "agent.export.applied"])
@@ -284,13 +281,9 @@ async def test_killed_while_attaching(pair: Pair, point: str) -> None:
     pair.encryption = LuksFormat()
     volume, attachment = await pair.made(), new_id()
     connection = (await pair.export(volume, attachment))[attachment]
-    await pair.away.kill()
-    args = pair.attach_args(volume, connection, attachment)
-    status = await persist(pair.away, pair.key("attach"), args, [f"testing.fault={point}"], **pair.secrets)
-    assert good(status)["attached"][0]["device"] == f"/dev/mapper/brickyard-{attachment}"
-    await pair.away.kill()
-    fault = "testing.fault=agent.attachment.detached"
-    good(await persist(pair.away, pair.key("detach"), pair.attach_args(volume, None), [fault]))
+    result = await pair.killed(volume, connection, attachment, point)
+    assert result["attached"][0]["device"] == f"/dev/mapper/brickyard-{attachment}"
+    await pair.killed_detaching(volume)
     await pair.delete(volume)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from agent.base.ids import new_id
 from agent.host import md, nvme
+from agent.privsep import nvmet
 from agent.wire.jobs import AttachmentResize, Connection, JobStatus, VolumeExtend
 from tests.integration.agent.agent_process import Site, finish
 from tests.kernel.support import fabric, initiator
@@ -27,7 +28,9 @@ def hosts() -> Iterator[Pair]:
         site = Site()
         name = nvme.host_nqn()
         assert name is not None
-        with pair_of(site, Transport("nvme-tcp", name, '[targets.nvmet]\nportals = ["127.0.0.1"]')) as made:
+        with pair_of(
+            site, Transport("nvme-tcp", name, '[targets.nvmet]\nportals = ["127.0.0.1"]', nvmet.nvmet_remove)
+        ) as made:
             yield made
         site.remove()
 

@@ -36,6 +36,7 @@ BODY = """
     roots = settings.roots if settings.privsep.limits_file == DEFAULT_FILE else None
     return run_agent(settings, roots=roots, dev=True, on_ready=lambda: os.write(ready, b"r"))
 """
+_LATE = 10  # answers that a busy machine may owe
 
 
 @cache
@@ -138,10 +139,19 @@ class AgentProcess:
 
 
 async def finish(client: AgentClient, key: str, epoch: int, args: JobArgs, **secrets: WireSecret) -> JobStatus:
-    """Post a job and follow it to its end."""
-    status = await client.post_job(request_for(key, epoch, args, secrets), wait_s=10)
-    while not status.terminal:
-        status = await client.get_job(key, 10, status.seq)
+    """Post a job and follow it to its end; an answer that comes too late is asked for again, as a coordinator would."""
+    status: JobStatus | None = None
+    late = 0
+    while status is None or not status.terminal:
+        try:
+            if status is None:
+                status = await client.post_job(request_for(key, epoch, args, secrets), wait_s=10)
+            else:
+                status = await client.get_job(key, 10, status.seq)
+        except (OutcomeUnknown, Undelivered):
+            late += 1
+            if late == _LATE:
+                raise
     return status
 
 

@@ -31,6 +31,12 @@ def until(true: Callable[[], bool], seconds: float = 60, what: str = "") -> None
         time.sleep(0.1)
 
 
+def iqn() -> str:
+    """This host's name as an initiator."""
+    text = Path("/etc/iscsi/initiatorname.iscsi").read_text()
+    return next(line.removeprefix("InitiatorName=") for line in text.split() if line.startswith("InitiatorName="))
+
+
 @contextmanager
 def ready(*addresses: str, multipath: bool = False) -> Iterator[None]:
     """iscsid runs, these addresses are this host's, and multipathd runs where it is asked for."""

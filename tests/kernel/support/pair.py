@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.base.ids import new_id
+from agent.privsep import block, client, start
 from agent.wire.jobs import (
     AttachmentApply,
     Connection,
@@ -23,7 +24,8 @@ from agent.wire.jobs import (
     WantedExport,
     WireSecret,
 )
-from tests.integration.agent.agent_process import AgentProcess, Site, finish
+from tests.integration.agent.agent_process import AgentProcess, Site, finish, persist
+from tests.kernel.support.initiator import sh
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -33,11 +35,15 @@ KEY = WireSecret.of("passphrase", b"luks-canary")
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """`table` is the target's in the configuration of the volume's host; `auth` none or chap."""
+    """`table` is the target's in the configuration of the volume's host; `auth` none or chap.
+
+    `remove` is the privileged verb that takes everything of one volume away from the target.
+    """
 
     protocol: str
     initiator: str
     table: str
+    remove: Callable[[str], object]
     auth: str = "none"
 
 
@@ -55,6 +61,8 @@ def pair_of(site: Site, transport: Transport) -> Iterator[Pair]:
 
 class Pair:
     """The host that has the volume, the host that uses it, and one volume with its exports and attachments."""
+
+    backend = "files"
 
     def __init__(self, site: Site, transport: Transport) -> None:
         self.home, self.away = AgentProcess(site, "home"), AgentProcess(site, "away")
@@ -74,7 +82,7 @@ class Pair:
 
     def export_args(self, volume: str, *attachments: str, mode: str = "rw") -> ExportApply:
         return ExportApply.model_validate({
-            "backend": "files", "volume_id": volume, "generation": self.generation(),
+            "backend": self.backend, "volume_id": volume, "generation": self.generation(),
             "encrypted": self.encryption is not None,
             "wanted": [
                 WantedExport.model_validate({
@@ -87,7 +95,7 @@ class Pair:
 
     def attach_args(self, volume: str, connection: Connection | None, *attachments: str) -> AttachmentApply:
         return AttachmentApply(
-            backend="files", volume_id=volume, generation=self.generation(), connection=connection,
+            backend=self.backend, volume_id=volume, generation=self.generation(), connection=connection,
             encryption=self.encryption, wanted=tuple(WantedAttachment(attachment_id=one) for one in attachments),
         )  # fmt: skip
 
@@ -109,7 +117,7 @@ class Pair:
 
     async def made(self) -> str:
         volume = new_id()
-        args = VolumeCreate(backend="files", volume_id=volume, size_bytes=SIZE, encryption=self.encryption)
+        args = VolumeCreate(backend=self.backend, volume_id=volume, size_bytes=SIZE, encryption=self.encryption)
         async with self.home.client() as told:
             good(await finish(told, self.key("make"), 1, args, **({"volume": KEY} if self.encryption else {})))
         return volume
@@ -133,7 +141,7 @@ class Pair:
     async def delete(self, volume: str) -> None:
         await self.export(volume)
         async with self.home.client() as told:
-            good(await finish(told, self.key("delete"), 1, VolumeDelete(backend="files", volume_id=volume)))
+            good(await finish(told, self.key("delete"), 1, VolumeDelete(backend=self.backend, volume_id=volume)))
 
     @asynccontextmanager
     async def attached(self, mode: str = "rw") -> AsyncIterator[tuple[str, Connection, dict[str, Any]]]:
@@ -143,6 +151,44 @@ class Pair:
         yield volume, connection, good(await self.attach(volume, connection, attachment))["attached"][0]
         good(await self.detach(volume))
         await self.delete(volume)
+
+    async def killed(self, volume: str, connection: Connection, attachment: str, point: str) -> dict[str, Any]:
+        """Attached by an agent that was killed at this point of it, and then started anew."""
+        await self.away.kill()
+        args = self.attach_args(volume, connection, attachment)
+        return good(await persist(self.away, self.key("attach"), args, [f"testing.fault={point}"], **self.secrets))
+
+    async def killed_detaching(self, volume: str) -> None:
+        await self.away.kill()
+        fault = "testing.fault=agent.attachment.detached"
+        good(await persist(self.away, self.key("detach"), self.attach_args(volume, None), [fault]))
+
+    async def power_lost(self) -> None:
+        """The first host ends without a word: its agent, its targets, and what these stood on."""
+        await self.home.kill()
+        start.start_direct(roots=[self.home.volumes])
+        try:
+            for loop in client.invoke(block.loop_list, "export"):
+                volume = loop["attachment_id"]
+                client.invoke(self.transport.remove, volume)
+                client.invoke(block.loop_detach, loop["number"], loop["diskseq"], volume, "export")
+        finally:
+            client.set_mode("none")
+
+    @asynccontextmanager
+    async def booted(self, folder: Path) -> AsyncIterator[None]:
+        """It is there again, as after a boot, with all that it had offered; no coordinator has told it anything."""
+        (folder / "boot").write_text(new_id() + "\n")
+        sh(f"mount --bind {folder}/boot /proc/sys/kernel/random/boot_id")
+        try:
+            await self.home.start()
+            async with self.home.client() as told, asyncio.timeout(300):
+                while any(one.state != "exported" for one in await told.exports()):
+                    await asyncio.sleep(0.1)
+                assert [one.reason for one in await told.exports() if one.reason] == []
+            yield
+        finally:
+            sh("umount /proc/sys/kernel/random/boot_id")
 
     def file(self, volume: str) -> Path:
         return self.home.volumes / "volumes" / volume

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.connectors import registry
+from agent.connectors.base import Look
 from agent.connectors.errors import NoConnector
+from agent.connectors.iscsi import IscsiConnector
 from agent.connectors.iscsi_paths import claim
 from agent.host import scsi
 from agent.wire.jobs import Connection, Portal
@@ -17,7 +19,7 @@ CONNECTION = Connection(
     protocol="iscsi", target=TARGET, portals=(Portal(address="10.0.0.1", port=3260),), lun=0, identity=IDENTITY,
     serial=SERIAL, size_bytes=1 << 20,
 )  # fmt: skip
-CONNECTOR = registry.connector("iscsi")
+CONNECTOR = IscsiConnector()
 
 
 def test_one_path(tmp_path: Path) -> None:
@@ -48,3 +50,40 @@ def test_another_volume_at_the_address_is_not_there(tmp_path: Path) -> None:
 def test_an_unknown_protocol_is_named() -> None:
     with pytest.raises(NoConnector, match="no connector for nvme-of; it has: local, eckd, fc, iscsi"):
         registry.connector("nvme-of")
+
+
+def three(sys: Path) -> Connection:
+    """Two portals have a session and one has none."""
+    session(sys, 1)
+    session(sys, 2, host=4, address="10.1.0.1", name="sdb")
+    multipath(sys, "dm-3", ("sda", "sdb"), "mpath-3" + IDENTITY.removeprefix("naa."))
+    portals = tuple(Portal(address=address, port=3260) for address in ("10.0.0.1", "10.1.0.1", "10.2.0.1"))
+    return CONNECTION.model_copy(update={"portals": portals})
+
+
+def test_in_use_a_portal_without_a_session_is_missing(tmp_path: Path) -> None:
+    look = CONNECTOR.seen(three(tmp_path), tmp_path)
+    assert (look.paths, look.size, look.wrong, look.down) == (("sda", "sdb", "dm-3"), 1 << 20, (), ())
+    assert look.missing == ("there is no session at 10.2.0.1:3260",)
+
+
+def test_in_use_a_lost_session_is_down_and_the_kernels_to_bring_back(tmp_path: Path) -> None:
+    connection = three(tmp_path)
+    (tmp_path / "class/iscsi_session/session2/state").write_text("FAILED\n")
+    look = CONNECTOR.seen(connection, tmp_path)
+    assert look.down == ("the session at 10.1.0.1:3260 is failed",)
+    assert look.missing == ("there is no session at 10.2.0.1:3260",)
+
+
+def test_in_use_another_volume_on_one_path_is_told(tmp_path: Path) -> None:
+    connection = three(tmp_path)
+    (tmp_path / "class/scsi_device/4:0:0:0/device/wwid").write_text("naa.60014059999999999999999999999999\n")
+    (told,) = CONNECTOR.seen(connection, tmp_path).wrong
+    assert told.startswith("/dev/sdb: ")
+
+
+def test_what_is_not_attached_misses_nothing(tmp_path: Path) -> None:
+    assert CONNECTOR.seen(CONNECTION, tmp_path) == Look()
+    session(tmp_path, 1)
+    single = CONNECTION.model_copy(update={"portals": (*CONNECTION.portals, Portal(address="10.2.0.1", port=3260))})
+    assert CONNECTOR.seen(single, tmp_path).missing == (), "without a map one path is all there is to be"
