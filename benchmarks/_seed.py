@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 from coordinator.identity.bootstrap import ADMIN_PROJECT_ID, ADMIN_USER_ID
 from coordinator.server.settings import CoordinatorSettings
 from coordinator.server.start import open_state
+from coordinator.state import usage
 
 # How the databases differ: the numbers 1 to :count, an id of such a number, a time.
 _SQLITE = {
@@ -71,7 +72,12 @@ def main(state_dir: Path, count: int, url: str | None = None) -> None:
             statement = _in_words(template, words)
             conn.execute(text(statement), {name: value for name, value in values.items() if f":{name}" in statement})
 
-    opened.db.write_now(fill)
+    def fill_and_count(conn: Connection) -> None:
+        fill(conn)
+        if usage.rules(conn).kept:
+            usage.recount(conn)
+
+    opened.db.write_now(fill_and_count)
     if not opened.db.alone:
         opened.db.write_now(lambda conn: conn.execute(text("ANALYZE")).rowcount)
     opened.db.close()

@@ -11,6 +11,7 @@ def all_resources() -> tuple[Resource, ...]:
     from coordinator.api.brickyard import (
         events,
         evictions,
+        features,
         forgetting,
         handing_over,
         hosts,
@@ -40,6 +41,7 @@ def all_resources() -> tuple[Resource, ...]:
         forgetting.resource(),
         states.resource(),
         type_metadata.resource(),
+        features.resource(),
         handing_over.resource(),
         keys(),
         registered_images(),

@@ -8,13 +8,14 @@ from agent.base.errors import Permanent
 from coordinator.quota import limits, tree
 from coordinator.quota.settings import QuotaSettings
 from coordinator.state import site, usage
-from coordinator.state.locks import hold_name
+from coordinator.state.locks import beside_others, hold_name
 from coordinator.state.tables.volumes import volumes
 from coordinator.state.usage import Rules
 
 DRIVER, NO_SNAPSHOTS, NESTED = "quota_driver", "no_snapshot_gb_quota", "quota_nested"
 _NOTED = ((DRIVER, "driver"), (NO_SNAPSHOTS, "no_snapshot_gb_quota"), (NESTED, "nested"))
-_SHIPPED = QuotaSettings()
+_FIRST = "dynamic"
+"""How sites counted before it was noted."""
 
 
 class RulesDiffer(Permanent):
@@ -34,22 +35,27 @@ def rules_of(settings: QuotaSettings) -> Rules:
 
 
 def noted(conn: Connection) -> QuotaSettings:
-    """How the site counts, as its state says; before anything is noted, as shipped."""
+    """How the site counts, as its state says; `driver` is never None."""
     driver, without, nested = (site.value(conn, name) for name, _ in _NOTED)
-    said = {"driver": driver or _SHIPPED.driver, "no_snapshot_gb_quota": without == "true", "nested": nested == "true"}
+    said = {"driver": driver or _FIRST, "no_snapshot_gb_quota": without == "true", "nested": nested == "true"}
     return QuotaSettings.model_validate(said)
 
 
-def check(conn: Connection, settings: QuotaSettings) -> None:
-    """Raise RulesDiffer unless the state says the same. A new site takes what its first coordinator has configured."""
+def check(conn: Connection, settings: QuotaSettings) -> QuotaSettings:
+    """How the site counts. Raise RulesDiffer unless it is what is configured, where something is.
+
+    A new site takes what its first coordinator has configured.
+    """
     hold_name(conn, "quota-rules")
     if site.value(conn, DRIVER) is None and conn.execute(select(volumes.c.id).limit(1)).first() is None:
-        change(conn, settings)
-        return
+        fresh = "dynamic" if beside_others(conn) else "stored"
+        change(conn, settings.model_copy(update={"driver": settings.driver or fresh}))
+        return noted(conn)
     present = noted(conn)
     for _, key in _NOTED:
-        if getattr(settings, key) != getattr(present, key):
+        if getattr(settings, key) not in {None, getattr(present, key)}:
             raise RulesDiffer(key=key, configured=_word(getattr(settings, key)), noted=_word(getattr(present, key)))
+    return present
 
 
 def change(conn: Connection, settings: QuotaSettings) -> list[str]:
@@ -59,6 +65,7 @@ def change(conn: Connection, settings: QuotaSettings) -> list[str]:
     """
     hold_name(conn, "quota-rules")
     present, told = noted(conn), []
+    settings = settings.model_copy(update={"driver": settings.driver or present.driver})
     for name, key in _NOTED:
         was, now = _word(getattr(present, key)), _word(getattr(settings, key))
         if site.value(conn, name) != now:

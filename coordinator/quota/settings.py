@@ -12,11 +12,13 @@ from agent.base.config import Section
 class QuotaSettings(Section):
     """`[quota]`"""
 
-    driver: Literal["dynamic", "stored"] = Field(
-        "dynamic",
+    driver: Literal["dynamic", "stored"] | None = Field(
+        None,
         description="`dynamic` counts what a project uses from its volumes and snapshots at each check; `stored` keeps "
-        "the sums beside them, in the same transaction: for projects of ten thousand volumes and more. The same on "
-        "all coordinators; after a change: `brickyard-coordinator quota change`.",
+        "the sums beside them, in the same transaction: for projects of ten thousand volumes and more. Unset: as the "
+        "site counts already; a new one keeps sums on SQLite, and counts on PostgreSQL, where a sum would make the "
+        "creates of one project wait for each other. The same on all coordinators; after a change: "
+        "`brickyard-coordinator quota change`.",
     )
     no_snapshot_gb_quota: bool = Field(
         False,

@@ -19,6 +19,7 @@ from coordinator.keys import kek
 from coordinator.keys.errors import KeyEncryptionKeyMissing
 from coordinator.keys.store import KeyStore
 from coordinator.quota import guard
+from coordinator.quota.settings import QuotaSettings
 from coordinator.server.roots import SharedCaStore, SharedTokenKeys
 from coordinator.server.settings import CoordinatorSettings, StateSection
 from coordinator.state import identity as state
@@ -49,7 +50,8 @@ def open_state(settings: CoordinatorSettings) -> Opened:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     db = open_database(settings)
     try:
-        db.write_now(lambda conn: _schema(conn, settings))
+        rules = guard.rules_of(db.write_now(lambda conn: _schema(conn, settings)))
+        db.engine.update_execution_options(**{RULES: rules})
         keys = key_store(settings, db)
         db.write_now(keys.check)
         _first_admin(settings, db)
@@ -63,9 +65,9 @@ def open_state(settings: CoordinatorSettings) -> Opened:
     return Opened(db, keys, authority, tokens)
 
 
-def _schema(conn: Connection, settings: CoordinatorSettings) -> None:
+def _schema(conn: Connection, settings: CoordinatorSettings) -> QuotaSettings:
     prepare(conn)
-    guard.check(conn, settings.quota)
+    return guard.check(conn, settings.quota)
 
 
 def open_database(settings: CoordinatorSettings) -> Database:
@@ -75,7 +77,6 @@ def open_database(settings: CoordinatorSettings) -> Database:
         db = Database.sqlite(settings.database_file)
     else:
         db = Database.postgresql(section.url, password=_password(section), writers=section.connections)
-    db.engine.update_execution_options(**{RULES: guard.rules_of(settings.quota)})
     return db
 
 

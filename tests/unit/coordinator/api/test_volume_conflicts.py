@@ -50,6 +50,10 @@ async def attachment(api: Api, volume: str, number: int) -> Answered:
     return await api("POST", "/attachments", who="root", json=wanted)
 
 
+async def transfer(api: Api, volume: str, number: int) -> Answered:
+    return await api("POST", "/volume-transfers", who="root", json={"transfer": {"volume_id": volume}})
+
+
 def connector(api: Api, volume: str) -> Any:
     return {"connector": {"host": "host-a", "initiator": f"iqn.2026-01.org.example:{next(_numbers)}"}}
 
@@ -67,6 +71,7 @@ TAKING: dict[str, Act] = {
     "DELETE": delete,
     "DELETE cascade": cascade,
     "POST attachments": attachment,
+    "POST volume-transfers": transfer,
 }
 # What changes no status, or goes by rules of its own that other tests hold.
 OTHERS = {

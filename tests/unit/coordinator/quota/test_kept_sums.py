@@ -173,7 +173,7 @@ def test_wrong_sums_are_found_and_renewed(db: Database) -> None:
 
 def test_who_counts_differently_does_not_start(db: Database) -> None:
     stored, without = QuotaSettings(driver="stored"), QuotaSettings(no_snapshot_gb_quota=True)
-    db.write_now(lambda conn: guard.check(conn, QuotaSettings()))
+    db.write_now(lambda conn: guard.check(conn, QuotaSettings(driver="dynamic")))
     db.write_now(lambda conn: a_volume(conn, 2))
     for wanted, word in ((stored, "quota.driver is stored"), (without, "quota.no_snapshot_gb_quota is true")):
         with pytest.raises(guard.RulesDiffer, match=word):
@@ -183,6 +183,23 @@ def test_who_counts_differently_does_not_start(db: Database) -> None:
     assert db.write_now(counting.differences) == []
     db.write_now(lambda conn: guard.check(conn, stored))
     assert db.write_now(lambda conn: guard.change(conn, stored)) == []
+
+
+def test_a_new_site_keeps_sums_where_writers_do_not_wait_for_each_other(db: Database) -> None:
+    """On SQLite there is one writer anyway."""
+    found = db.write_now(lambda conn: guard.check(conn, QuotaSettings()))
+    assert found.driver == ("stored" if db.alone else "dynamic")
+    db.write_now(lambda conn: a_volume(conn, 2))
+    assert db.write_now(lambda conn: guard.check(conn, QuotaSettings())) == found
+    other = QuotaSettings(driver="dynamic" if db.alone else "stored")
+    with pytest.raises(guard.RulesDiffer):
+        db.write_now(lambda conn: guard.check(conn, other))
+    assert db.write_now(lambda conn: guard.change(conn, QuotaSettings())) == []
+
+
+def test_a_site_from_before_counts_on_as_it_did(db: Database) -> None:
+    db.write_now(lambda conn: a_volume(conn, 2))
+    assert db.write_now(lambda conn: guard.check(conn, QuotaSettings())).driver == "dynamic"
 
 
 def test_limits_go_with_the_name_of_a_type_and_end_with_it(db: Database) -> None:
