@@ -239,8 +239,8 @@ class Engine:
                 async with conversation.slot.given_up():
                     await self._show_wait(operation, error)
                     await asyncio.sleep(pause_s)
+                    fresh = await self._reread(operation, error)
                 pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
-                fresh = await self._reread(operation)
                 if fresh is None:
                     return None
             operation = fresh
@@ -249,9 +249,9 @@ class Engine:
         """Ours still, but a host knows of a higher epoch (the database was restored): raise ours. None: not ours."""
         try:
             return await self.db.write(lambda conn: operations.raise_epoch(conn, operation, more))
-        except DatabaseUnavailable:
+        except DatabaseUnavailable as error:
             log.exception("the database can not be written")
-            return operation
+            return await self._reread(operation, error)
 
     async def _show_wait(self, operation: Operation, error: Exception) -> None:
         """Best effort: what keeps it from going on may be the database itself."""
@@ -259,13 +259,20 @@ class Engine:
         with suppress(Exception):
             await self.waiting(operation, f"it is tried again after {why}")
 
-    async def _reread(self, operation: Operation) -> Operation | None:
-        """The row as it is now, while it is still ours to work on; what we have in hand when it can not be read."""
-        try:
-            row = await self.db.read(lambda conn: operations.get(conn, operation.id))
-        except Exception:
-            log.exception("the database can not be read")
-            return operation
+    async def _reread(self, operation: Operation, error: Exception) -> Operation | None:
+        """The row as it is now, while it is still ours to work on.
+
+        Until it can be read nothing is done: what we have in hand may be older, and a step would be done twice.
+        """
+        while True:
+            try:
+                if isinstance(error, CommitInDoubt):  # it may be under way still
+                    await was_kept(self.db, error, lambda conn: True)
+                row = await self.db.read(lambda conn: operations.get(conn, operation.id))
+                break
+            except Exception:
+                log.exception("the database can not be read")
+                await asyncio.sleep(_FIRST_PAUSE_S)
         ours = row is not None and row.state in operations.ACTIVE and row.epoch == operation.epoch
         return row if ours else None
 

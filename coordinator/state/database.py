@@ -188,11 +188,10 @@ class Database:
             except DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
-                # The server was started anew since this connection was last used; nothing was asked of it yet.
-                with self.engine.connect() as fresh:
-                    fresh.exec_driver_sql(begin)
-                    yield fresh
-                    return
+                # The server was started anew since this connection was last used; nothing was asked of it yet. The
+                # place in the pool is kept: if all threads asked for a second one at once, some would get none.
+                conn.rollback()
+                conn.exec_driver_sql(begin)
             yield conn
 
     def _commit(self, conn: Connection) -> None:

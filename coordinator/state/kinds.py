@@ -46,7 +46,8 @@ def _postgresql_open(connection: Any) -> bool:
 
 def _postgresql_unavailable(error: DBAPIError) -> bool:
     state = sqlstate(error)
-    if state is None:
+    if state is None or error.connection_invalidated:
+        # Also when the server itself ended a session that stood still: its state then says nothing of the statement.
         return error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
     return state.startswith(_AWAY) or state in _AGAIN
 

@@ -14,8 +14,8 @@ from agent.base.errors import Temporary
 from coordinator.operations.advance import give_up_undo
 from coordinator.operations.attach_host import accept_attach, accept_detach
 from coordinator.operations.new_volume import NewVolume, accept_volume
-from coordinator.state import attachments, issues, operations, volumes
-from coordinator.state.errors import DatabaseUnavailable
+from coordinator.state import attachments, fleet, issues, operations, volumes
+from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable
 from coordinator.state.operations import Operation
 from tests.unit.coordinator.operations.support import REQUESTER, Site, site
 
@@ -76,6 +76,37 @@ async def test_a_database_that_fails_while_a_host_is_away_makes_no_second_job(tm
         wire.held.set()
         assert (await ended(here, operation)).state == "done"
         assert {request.key for request in wire.posted} == {f"{operation.id}/make/1"}
+
+
+async def test_a_step_whose_commit_was_not_heard_of_is_not_done_twice(tmp_path: Path) -> None:
+    """The database dies as it commits that a place was found, and is away for a while."""
+    async with site(tmp_path) as here:
+        write, read, looks = here.db.write, here.db.read, [0, 0]
+
+        async def unheard(fn: Any, **more: Any) -> Any:
+            value = await write(fn, **more)
+            if not looks[0] and isinstance(value, tuple) and "place" in value[0].results:
+                looks[0] = 1
+                raise CommitInDoubt(reason="server closed the connection unexpectedly")
+            return value
+
+        async def away(fn: Any) -> Any:
+            if looks[0] and looks[1] < 3:
+                looks[1] += 1
+                raise DatabaseUnavailable(reason="the server is starting up")
+            return await read(fn)
+
+        operation = await accepted(here)
+        here.db.write, here.db.read = unheard, away  # type: ignore[method-assign]
+        here.engine.start(operation)
+        async with asyncio.timeout(120):  # it must look until it can
+            while looks[1] < 3:
+                await asyncio.sleep(0.01)
+        here.db.read = read  # type: ignore[method-assign]
+        assert (await ended(here, operation)).state == "done"
+        row = await here.db.read(lambda conn: volumes.get(conn, operation.resource_id))
+        promised = await here.db.read(lambda conn: {one.id: one.provisioned_bytes for one in fleet.pools_of(conn)})
+        assert {name: size for name, size in promised.items() if size} == {row.pool_id: row.device_bytes}
 
 
 async def test_two_who_wait_both_hear_of_the_end(tmp_path: Path) -> None:

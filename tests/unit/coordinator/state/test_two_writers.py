@@ -34,7 +34,7 @@ from coordinator.state.tables.fleet import issues as issue_rows
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes as rows
 from coordinator.state.transition import enter, move
-from tests.support import databases
+from tests.support import databases, postgres
 
 pytestmark = pytest.mark.only("postgresql")
 REQUESTER = Requester("p", "u", "req-1", "me")
@@ -141,6 +141,41 @@ async def test_a_session_that_is_killed_is_told_and_the_next_call_is_served(pair
         await pair[0].write(dies)
     for _ in range(12):
         await pair[0].write(volume)
+
+
+async def test_a_session_that_stood_still_for_too_long_is_no_defect(pair: Pair) -> None:
+    """The server ends it, in a state of its own; what it was to do is tried again by whoever wanted it."""
+
+    def stands_still(conn: Connection) -> None:
+        ended = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+        pid = conn.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10ms'"))
+        while pair[1].read_now(lambda other: other.execute(ended, {"pid": pid}).scalar_one()):
+            pass
+        conn.execute(text("SELECT 1"))
+
+    for each in (pair[0].write_now, pair[0].read_now):
+        with pytest.raises(DatabaseUnavailable, match="idle-in-transaction"):
+            await asyncio.to_thread(each, stands_still)
+    await pair[0].write(volume)
+
+
+async def test_who_finds_the_server_started_anew_takes_no_second_place_in_the_pool(pair: Pair) -> None:
+    db, most = pair[0], 6
+    meet, taken = threading.Barrier(most), []
+
+    def together(conn: Connection) -> None:
+        conn.execute(text("SELECT 1"))
+        meet.wait(60)
+        taken.append(db.engine.pool.checkedout())  # type: ignore[attr-defined]
+        meet.wait(60)
+
+    await asyncio.gather(*(db.write(together) for _ in range(most)))
+    postgres.cluster().run(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{db.engine.url.database}'"
+    )
+    await asyncio.gather(*(db.write(together) for _ in range(most)))
+    assert taken == [most] * (2 * most)
 
 
 async def test_what_no_column_holds_is_said_so(pair: Pair) -> None:
