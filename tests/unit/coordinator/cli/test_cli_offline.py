@@ -210,6 +210,8 @@ def test_users_are_exported_but_not_imported_beside_a_running_coordinator(
 def test_counting_differently_is_a_command_while_nobody_serves(
     settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert run(settings, "quota", "change", "--set", "quota.driver=dynamic") == 0, "a new site keeps sums"
+    assert "quota.driver: stored -> dynamic" in capsys.readouterr().out
     settings = settings.model_copy(update={"quota": QuotaSettings(driver="dynamic")})
     opened = open_state(settings)
     values = {"id": "v", "project_id": "p", "user_id": "u", "size": 2}
