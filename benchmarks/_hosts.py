@@ -122,7 +122,8 @@ class Fleet:
         gaps = sorted(max(gap, now - last) for gap, last in zip(self.gaps, self.last, strict=True))
         return {
             "polls": self.polls, "handshakes": self.handshakes, "connections": self.connections,
-            "fewest": min(self.times), "worst": gaps[-1], "p99": gaps[int(len(gaps) * 0.99)],
+            "fewest": min(self.times), "unheard": sum(last < self.measured for last in self.last), "worst": gaps[-1],
+            "p99": gaps[int(len(gaps) * 0.99)],
             "median": gaps[len(gaps) // 2], "cpu": time.process_time(),
         }  # fmt: skip
 

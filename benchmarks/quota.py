@@ -38,6 +38,7 @@ async def creators(databases: list[Database], limit: int) -> tuple[float, int, i
     accepted = refused = 0
     others: list[BaseException] = []
     reached = 0.0
+    wanted = NewVolume(size=1, name="bench")
     left = iter(range(limit + limit // 4))
     begun = time.monotonic()
 
@@ -47,7 +48,7 @@ async def creators(databases: list[Database], limit: int) -> tuple[float, int, i
         requester = Requester("p", "u", "req-bench", f"c{number % len(databases)}")
         for _ in left:
             try:
-                await db.write(lambda conn: accept_volume(conn, requester, keys, NewVolume(size=1, name="bench")))
+                await db.write(lambda conn: accept_volume(conn, requester, keys, wanted), together=wanted.company("p"))
             except OverQuota:
                 refused += 1
             except Exception as error:  # noqa: BLE001 - counted, and shown

@@ -147,16 +147,37 @@ def by_api(count: int) -> float:
                 pass
             pair.enrol(HOSTS, port)
             fleet = Simulator(at / "hosts", HOSTS, port, 30.0)
-            with pair.start(), closing(psycopg.connect(url, autocommit=True)) as db:
+            with pair.start() as site, closing(psycopg.connect(url, autocommit=True)) as db:
                 _until(db, f"SELECT count(*) >= {POOLS} FROM pools JOIN hosts h ON h.id = host_id AND reachable")
-                return asyncio.run(_created(pair, db, count))
+                assert cluster.process is not None
+                return asyncio.run(_created(pair, db, count, Parts(site, cluster.process.pid, fleet.process.pid)))
     finally:
         if fleet is not None:
             fleet.close()
         cluster.close()
 
 
-async def _created(pair: Pair, db: psycopg.Connection[Any], count: int) -> float:
+class Parts:
+    """Whose CPU time is whose: a busy machine says less by rates than by what each volume costs."""
+
+    def __init__(self, site: common.Site, database: int, hosts: int) -> None:
+        self._site, self._database, self._hosts = site, database, hosts
+        self._before = self._now()
+
+    def _now(self) -> dict[str, float]:
+        pids = {"coordinators": self._site.pids, "PostgreSQL": common.tree(self._database), "hosts": [self._hosts]}
+        return {name: common.cpu_seconds(found) for name, found in {**pids, "callers": [os.getpid()]}.items()}
+
+    def begin(self) -> None:
+        self._before = self._now()
+
+    def told(self, count: int) -> str:
+        each = {name: (now - self._before[name]) * 1e3 / count for name, now in self._now().items()}
+        shares = ", ".join(f"{name} {spent:.1f}" for name, spent in each.items())
+        return f"{sum(each.values()):.1f} ms of CPU for each volume ({shares})"
+
+
+async def _created(pair: Pair, db: psycopg.Connection[Any], count: int, parts: Parts) -> float:
     clients = pair.clients()
     for client in clients:
         await client.login(pair.password())
@@ -166,6 +187,7 @@ async def _created(pair: Pair, db: psycopg.Connection[Any], count: int) -> float
     for client in clients:
         await client.call("POST", "/volumes", {"volume": {"size": 1}})
     _until(db, "SELECT count(*) = 2 FROM volumes WHERE status = 'available'")
+    parts.begin()
     begun = time.monotonic()
 
     async def caller(number: int) -> None:
@@ -180,6 +202,7 @@ async def _created(pair: Pair, db: psycopg.Connection[Any], count: int) -> float
     _until(db, f"SELECT count(*) = {count + 2} FROM volumes WHERE status = 'available'")
     made = time.monotonic() - begun
     print(f"by API: {count / accepted:.0f} accepted/s, {count / placed:.0f} placed/s, {count / made:.0f} available/s")
+    print(f"by API: {parts.told(count)}")
     over = db.execute("SELECT count(*) FROM pools WHERE provisioned_bytes > total_bytes * max_over_subscription")
     sums = db.execute(
         "SELECT (SELECT sum(provisioned_bytes) FROM pools) = (SELECT sum(device_bytes) FROM volumes),"
