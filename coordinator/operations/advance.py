@@ -71,7 +71,7 @@ def _pinned(operation: Operation, step: JobStep, name: str, call: JobCall) -> tu
 
 
 def _store(conn: Connection, operation: Operation, **values: Any) -> Operation:
-    return operations.fenced(
+    return operations.moved_on(
         conn, operation, steps=operation.steps, step=operation.step, waiting=None, waiting_since=None, **values
     )
 

@@ -150,7 +150,12 @@ def workflow_v1(keys: KeyStore, scheduler: Scheduler, login: Login | None = None
         finished=finished,
         failed=failed,
         attention=needs_attention,
+        together=_from_nothing,
     )
+
+
+def _from_nothing(operation: Operation) -> bool:
+    return not operation.args.keys() & {"image", "origin_id"}
 
 
 def _admit(conn: Connection, operation: Operation) -> None:
@@ -233,7 +238,7 @@ def _settle_keys(conn: Connection, keys: KeyStore, operation: Operation) -> None
 
 def _finished(conn: Connection, operation: Operation) -> None:
     made = operation.results.get("clone") or operation.results["make"]
-    row = volume_row(conn, operation)
+    volume_id = operation.resource_id
     placed = operation.results["place"]
     release(conn, placed["pool_id"], int(placed["claimed"]) - int(made["device_bytes"]))
     image = operation.args.get("image")
@@ -241,10 +246,10 @@ def _finished(conn: Connection, operation: Operation) -> None:
     origin = operation.args.get("origin_id")
     if image is not None:
         said = verdict(image, verified=verified(operation))
-        volumes.put_image_metadata(conn, row.id, {**image["properties"], **said})
+        volumes.put_image_metadata(conn, volume_id, {**image["properties"], **said})
         values["bootable"] = True
     elif origin is not None:
-        volumes.copy_image_metadata(conn, origin, row.id)
+        volumes.copy_image_metadata(conn, origin, volume_id)
         parent = volumes.with_any_state(conn, origin)
         values["bootable"] = bool(parent is not None and parent.bootable)
-    move(conn, "volume", row.id, "created", attention=None, launched_at=utcnow(), **values)
+    move(conn, "volume", volume_id, "created", attention=None, launched_at=utcnow(), **values)

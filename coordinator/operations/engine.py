@@ -94,8 +94,10 @@ class Engine:
         await self._leases.close()
         await self._acknowledger.flush()
 
-    async def submit(self, fn: Callable[[Connection], tuple[Operation, T]]) -> tuple[Operation, T]:
-        """Run an accepting transaction; when it has committed, its operation starts."""
+    async def submit(
+        self, fn: Callable[[Connection], tuple[Operation, T]], *, together: str | None = None
+    ) -> tuple[Operation, T]:
+        """Run an accepting transaction; when it has committed, its operation starts (`together`: `Database.write`)."""
         made: list[tuple[Operation, T]] = []
 
         def remembered(conn: Connection) -> tuple[Operation, T]:
@@ -103,7 +105,7 @@ class Engine:
             return made[0]
 
         try:
-            operation, value = await self.db.write(remembered)
+            operation, value = await self.db.write(remembered, together=together)
         except CommitInDoubt as doubt:
             operation, value = made[0]
             known = operation.id

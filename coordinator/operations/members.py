@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from coordinator.operations.workflow import JobCall
 from coordinator.scheduler.placement import Placement
-from coordinator.state import clusters
+from coordinator.state import clusters, together
 from coordinator.state.operations import Operation
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
@@ -64,5 +64,8 @@ def _of_source(conn: Connection, row: Any) -> str | None:
 
 
 def _volume(conn: Connection, operation: Operation) -> Any:
+    known = together.known(conn, (operation.resource_type, operation.resource_id))
+    if known is not None:
+        return known
     query = {"volume": _OF_VOLUME, "snapshot": _OF_SNAPSHOT}.get(operation.resource_type)
     return None if query is None else conn.execute(query, {"wanted": operation.resource_id}).one_or_none()

@@ -53,6 +53,11 @@ class NewVolume:
     metadata: Mapping[str, str] = field(default_factory=dict)
     hints: Mapping[str, Any] = field(default_factory=dict)
 
+    def company(self, project_id: str) -> str | None:
+        """With whom its accepting may share a transaction: what is made from nothing, with others of the project."""
+        made_from = (self.snapshot_id, self.source_volid, self.image)
+        return f"new volumes of {project_id}" if all(source is None for source in made_from) else None
+
 
 @dataclass(frozen=True, slots=True)
 class _Source:

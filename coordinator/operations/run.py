@@ -89,8 +89,11 @@ class Run:
 
     async def _advance(self, operation: Operation, done: Done | None = None) -> Moved:
         workflow = self._workflow
+        company = f"{workflow.kind} after {operation.step}" if workflow.together(operation) else None
         try:
-            return await self._write(operation, lambda conn: advance(conn, workflow, operation, done, hopeful=True))
+            return await self._write(
+                operation, lambda conn: advance(conn, workflow, operation, done, hopeful=True), together=company
+            )
         except StepRefused:
             return await self._write(operation, lambda conn: advance(conn, workflow, operation, done))
 
@@ -277,10 +280,12 @@ class Run:
             except TimeoutError:
                 return
 
-    async def _write(self, operation: Operation, fn: Callable[[Connection], Moved]) -> Moved:
+    async def _write(
+        self, operation: Operation, fn: Callable[[Connection], Moved], *, together: str | None = None
+    ) -> Moved:
         """One fenced transaction; a defect in a step fails the operation instead of leaving it stuck."""
         try:
-            return await self._db.write(fn, patient=True)
+            return await self._db.write(fn, patient=True, together=together)
         except (LeaseLost, DatabaseUnavailable, StepRefused):
             raise
         except Exception as error:

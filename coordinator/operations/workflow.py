@@ -99,7 +99,11 @@ Step = LocalStep | JobStep | WaitStep
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """`finished` runs in the transaction of the last step; `failed` in the one that ends the undo."""
+    """`finished` runs in the transaction of the last step; `failed` in the one that ends the undo.
+
+    `together`: an operation's ways forward hold nothing but what is its own and the pool that it claims, and may share
+    transactions with those of others.
+    """
 
     kind: str
     version: int
@@ -107,6 +111,7 @@ class Workflow:
     finished: Ended
     failed: Failed
     attention: Callable[[Connection, Operation, str], None] | None = None
+    together: Callable[[Operation], bool] = lambda operation: False
 
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)

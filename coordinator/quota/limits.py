@@ -15,6 +15,7 @@ from coordinator.quota.usage import used
 from coordinator.state import hierarchy, types
 from coordinator.state.locks import hold_name
 from coordinator.state.tables.quotas import quota_limits
+from coordinator.state.together import once
 from coordinator.state.types import PER_TYPE
 from coordinator.state.usage import rules
 
@@ -83,7 +84,7 @@ def check(
     gigabytes: int = 0, snapshot_gigabytes: int = 0, volume_size: int | None = None
 ) -> None:  # fmt: skip
     """Raise the error of the first limit that these additions would pass; call it in the spending transaction."""
-    allowed = own(conn, project_id)
+    allowed = dict(once(conn, ("limits", project_id), lambda: own(conn, project_id)))
     largest = allowed["per_volume_gigabytes"]
     if volume_size is not None and 0 <= largest < volume_size:
         raise VolumeSizeLimit(resource="per_volume_gigabytes", requested=volume_size, limit=largest, used=0)
@@ -124,7 +125,7 @@ def _afford(
     ]
     if not limited:
         return
-    hold_name(conn, f"quota:{project_id}")
+    once(conn, ("quota", project_id), lambda: hold_name(conn, f"quota:{project_id}"))
     usage = used(conn, project_id)
     for resource, name, more in limited:
         now = usage.get(name, 0)

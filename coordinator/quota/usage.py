@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, select
 
 from coordinator.state.tables.types import volume_types
+from coordinator.state.together import once
 from coordinator.state.usage import Amounts, by_type, rules
 
 
@@ -56,4 +57,5 @@ def _names(conn: Connection, ids: list[str]) -> dict[str, str]:
     if not ids:
         return {}
     query = select(volume_types.c.id, volume_types.c.name).where(volume_types.c.id.in_(ids))
-    return {row.id: row.name for row in conn.execute(query)}
+    rows = once(conn, ("type-names", *sorted(ids)), lambda: conn.execute(query).all())
+    return {row.id: row.name for row in rows}

@@ -19,7 +19,7 @@ from coordinator.scheduler.settings import SchedulerSettings
 from coordinator.state.locks import beside_others
 
 _MAX_NAMED = 20
-_SPREAD = 16
+_SPREAD = 8
 _CAPACITY = "CapacityFilter"
 _NO_HINTS = Hints()
 
@@ -107,8 +107,9 @@ class Scheduler:
     def _claimed(self, conn: Connection, proposed: Sequence[Pool], request: Request) -> Pool | None:
         """The pool that has room for it, of these; where all are being changed one of them is waited for."""
         if len(proposed) > 1:
-            thick = proposed[0].thick_for(request.wants_thick)
-            alike = {pool.id: pool for pool in proposed if pool.thick_for(request.wants_thick) == thick}
+            asked = request.wants_thick
+            thick = proposed[0].thick_for(asked)
+            alike = {pool.id: pool for pool in proposed if pool.thick_for(asked) == thick}
             won = claim_any(conn, list(alike), request.device_bytes, thick=thick)
             if won is not None:
                 return alike[won]
@@ -129,7 +130,8 @@ class Scheduler:
                 key=key,
                 count=count,
             )
-            return [pool for pool in best if pool.room(request.wants_thick) >= request.device_bytes]
+            thick = request.wants_thick
+            return [pool for pool in best if pool.room(thick) >= request.device_bytes]
         asked = self.board.pools if request.pool_id is None else self.board.only(request.pool_id)
         fitting = [pool for pool in asked if self._refusal(pool, request) is None]
         drawn = weighers.drawn(fitting, request, self._weights, self._dice) if self._lottery else None

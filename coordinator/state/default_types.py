@@ -11,6 +11,7 @@ from agent.base.errors import Invalid, NotFound
 from coordinator.state import types
 from coordinator.state.tables.types import default_types as table
 from coordinator.state.tables.types import volume_types
+from coordinator.state.together import once
 
 _EFFECTIVE = select(volume_types).where(
     volume_types.c.id == table.c.volume_type_id, table.c.project_id == bindparam("project"), ~volume_types.c.deleted
@@ -44,7 +45,7 @@ def effective(conn: Connection, project_id: str, site: str) -> Row[Any] | None:
 
 def needed(conn: Connection, project_id: str, site: str) -> Row[Any]:
     """Like `effective`; raises DefaultMissing where there is none."""
-    found = effective(conn, project_id, site)
+    found = once(conn, ("type-default", project_id, site), lambda: effective(conn, project_id, site))
     if found is None:
         raise DefaultMissing(name=site)
     return found

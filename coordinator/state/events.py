@@ -20,10 +20,11 @@ from coordinator.state.issues import Issue
 from coordinator.state.news import EVENTS, ring
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.events import event_consumers, event_numbering, events
+from coordinator.state.together import later
 
 AT_ONCE = 1000
 NOT_DELIVERED, GIVEN_UP = "notifications.not-delivered", "notifications.given-up"
-_ADD = insert(events)
+_ADD = insert(events).inline()  # nobody asks for its number
 _PLACE = update(events).where(events.c.seq == bindparam("number")).values(position=bindparam("place"))
 _NEW = select(events.c.seq).where(events.c.position.is_(None)).order_by(events.c.seq).limit(AT_ONCE)
 _NEXT = update(event_numbering).where(event_numbering.c.id == 1).returning(event_numbering.c.last)
@@ -60,8 +61,13 @@ def record(conn: Connection, about: About, type: str, payload: Mapping[str, Any]
     facts = notices.facts(conn, about.resource_type, about.resource_id)
     values = {name: getattr(about, name) for name in ("resource_type", "resource_id", "project_id", "request_id")}
     whole = {"user_id": about.user_id, **facts, **payload}
-    conn.execute(_ADD, {**values, "at": utcnow(), "type": type, "payload": whole})
+    later(conn, _insert, {**values, "at": utcnow(), "type": type, "payload": whole})
     ring(conn, EVENTS)
+
+
+def _insert(conn: Connection, rows: list[dict[str, Any]]) -> None:
+    notices.complete(conn, [row["payload"] for row in rows])
+    conn.execute(_ADD, rows if len(rows) > 1 else rows[0])
 
 
 def waits(conn: Connection) -> bool:

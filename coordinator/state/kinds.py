@@ -23,6 +23,10 @@ class Kind:
     alone: bool
     begin_read: str
     begin_write: str
+    begin_together: str
+    hurry: str | None
+    """How several calls begin that share a transaction, and what is said after the first of them: who holds rows for
+    others waits for nobody for long, and the one that has to is done alone."""
     in_transaction: Callable[[Any], bool]
     unavailable: Callable[[DBAPIError], bool]
 
@@ -78,6 +82,8 @@ SQLITE = Kind(
     alone=True,
     begin_read="BEGIN",
     begin_write="BEGIN IMMEDIATE",
+    begin_together="BEGIN IMMEDIATE",
+    hurry=None,
     in_transaction=lambda connection: bool(getattr(connection, "in_transaction", True)),
     unavailable=_sqlite_unavailable,
 )
@@ -86,6 +92,8 @@ POSTGRESQL = Kind(
     alone=False,
     begin_read="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     begin_write="BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+    begin_together="BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '2s'",
+    hurry="SET LOCAL lock_timeout = '100ms'",
     in_transaction=_postgresql_open,
     unavailable=_postgresql_unavailable,
 )

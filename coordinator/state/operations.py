@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, literal_column, or_, select, update
@@ -15,6 +16,7 @@ from coordinator.state.errors import LeaseLost
 from coordinator.state.locks import beside_others
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.operations import operations
+from coordinator.state.together import later
 
 LEASE_S = 10.0
 _CLAIMED_AT_ONCE = 200
@@ -70,16 +72,14 @@ def is_active() -> ColumnElement[bool]:
     return operations.c.state.in_([literal_column(f"'{state}'") for state in ACTIVE])
 
 
-_FENCED = (
-    update(operations)
-    .where(
-        operations.c.id == bindparam("our_id"),
-        operations.c.owner == bindparam("our_owner"),
-        operations.c.epoch == bindparam("our_epoch"),
-        is_active(),
-    )
-    .returning(*_COLUMNS)
+_OURS = update(operations).where(
+    operations.c.id == bindparam("our_id"),
+    operations.c.owner == bindparam("our_owner"),
+    operations.c.epoch == bindparam("our_epoch"),
+    is_active(),
 )
+_FENCED = _OURS.returning(*_COLUMNS)
+_MOVED = _OURS.returning(operations.c.cancel_requested, operations.c.progress)
 
 
 def _of(row: Row[Any]) -> Operation:
@@ -89,7 +89,11 @@ def _of(row: Row[Any]) -> Operation:
 def add(conn: Connection, operation: Operation) -> None:
     """Insert a new operation, owned from the start by the coordinator that accepted it."""
     values = {name: getattr(operation, name) for name in _INSERTED}
-    conn.execute(_ADD, {**values, "state": OPERATION.rule("accept").target})
+    later(conn, _insert, {**values, "state": OPERATION.rule("accept").target})
+
+
+def _insert(conn: Connection, rows: list[dict[str, Any]]) -> None:
+    conn.execute(_ADD, rows if len(rows) > 1 else rows[0])
 
 
 def get(conn: Connection, id: str) -> Operation | None:
@@ -165,11 +169,16 @@ def raise_epoch(conn: Connection, operation: Operation, more: int) -> Operation 
 
 
 def renew(conn: Connection, owner: str, ids: Collection[str] | None = None) -> list[str]:
-    """Renew the leases of this owner (on these operations alone, if given); returns those that are to be cancelled."""
-    query = update(operations).where(operations.c.owner == owner, is_active())
+    """Renew the leases of this owner (on these operations alone, if given); returns those that are to be cancelled.
+
+    One that is being moved on just now is left for the next time: who moves several may be waiting for this.
+    """
+    mine = select(operations.c.id).where(operations.c.owner == owner, is_active())
     if ids is not None:
-        query = query.where(operations.c.id.in_(ids))
-    query = query.values(lease_until=database_now() + LEASE_S)
+        mine = mine.where(operations.c.id.in_(ids))
+    if beside_others(conn):
+        mine = mine.with_for_update(skip_locked=True, key_share=True)
+    query = update(operations).where(operations.c.id.in_(mine)).values(lease_until=database_now() + LEASE_S)
     renewed = conn.execute(query.returning(operations.c.id, operations.c.cancel_requested))
     return [row.id for row in renewed if row.cancel_requested]
 
@@ -188,6 +197,22 @@ def fenced(conn: Connection, operation: Operation, **values: Any) -> Operation:
     if row is None:
         raise LeaseLost(id=operation.id, epoch=operation.epoch)
     return _of(row)
+
+
+def moved_on(conn: Connection, operation: Operation, **values: Any) -> Operation:
+    """Like `fenced`, for who has the row as it is: only what others may have changed is read back."""
+    ours = {"our_id": operation.id, "our_owner": operation.owner, "our_epoch": operation.epoch}
+    now = utcnow()
+    row = conn.execute(_MOVED, {**ours, "updated_at": now, **values}).one_or_none()
+    if row is None:
+        raise LeaseLost(id=operation.id, epoch=operation.epoch)
+    said = {name: _stored(value) for name, value in values.items() if name in Operation.__dataclass_fields__}
+    return replace(operation, **{**said, "updated_at": now, **row._mapping})
+
+
+def _stored(value: Any) -> Any:
+    """As it would be read back."""
+    return json.loads(json.dumps(value)) if isinstance(value, dict) else value
 
 
 def note_progress(conn: Connection, owner: str, told: Collection[tuple[str, int, dict[str, Any]]]) -> None:

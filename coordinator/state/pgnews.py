@@ -101,6 +101,7 @@ class PgNews:
                     heard(key)
 
     def _tell(self, conn: Any) -> None:
+        conn.execute("SET synchronous_commit = off")  # hints need not wait for the disk
         while True:
             with self._filled:
                 self._filled.wait_for(lambda: bool(self._waiting) or self._closed.is_set())

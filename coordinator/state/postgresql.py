@@ -60,9 +60,11 @@ def opened(cls: type[Database], url: str, *, password: str | None, writers: int,
 
     where = address(url, password)
     try:
+        from coordinator.state.pgcursor import LeanCursor
+
         engine = create_engine(
             where, isolation_level="AUTOCOMMIT", pool_size=writers + readers + 1, max_overflow=2, pool_timeout=10,
-            pool_recycle=3600, connect_args=_CONNECT, hide_parameters=True,
+            pool_recycle=3600, connect_args={**_CONNECT, "cursor_factory": LeanCursor}, hide_parameters=True,
         )  # fmt: skip
     except ImportError as error:
         raise DriverMissing(package="psycopg", url=shown(where)) from error

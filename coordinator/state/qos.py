@@ -16,6 +16,7 @@ from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.qos import qos_spec_values as values_table
 from coordinator.state.tables.qos import qos_specs as table
 from coordinator.state.tables.types import volume_types
+from coordinator.state.together import once
 
 _WHOLE = select(table, pairs_column(values_table, "qos_specs_id", table.c.id).label("specs"))
 _ONE = _WHOLE.where(table.c.id == bindparam("wanted"))
@@ -70,7 +71,9 @@ def get(conn: Connection, qos_id: str) -> QosSpecs:
 
 def of_type(conn: Connection, type_id: str | None) -> QosSpecs | None:
     """The specs that a volume type carries; None when it carries none."""
-    row = conn.execute(_OF_TYPE, {"type": type_id}).one_or_none() if type_id is not None else None
+    if type_id is None:
+        return None
+    row = once(conn, ("type-qos", type_id), lambda: conn.execute(_OF_TYPE, {"type": type_id}).one_or_none())
     return _made(row) if row is not None else None
 
 

@@ -7,10 +7,13 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
+from coordinator.state.together import mark, undone
+
 
 @contextmanager
 def savepoint(conn: Connection, name: str = "step") -> Iterator[None]:
     """Undo what was written inside when it raises. Not to be nested under the same name."""
+    due = mark(conn)
     conn.exec_driver_sql(f"SAVEPOINT {name}")
     try:
         yield
@@ -18,5 +21,6 @@ def savepoint(conn: Connection, name: str = "step") -> Iterator[None]:
         if not conn.invalidated and getattr(conn.connection.dbapi_connection, "in_transaction", True):
             conn.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {name}")
             conn.exec_driver_sql(f"RELEASE SAVEPOINT {name}")
+            undone(conn, due)
         raise
     conn.exec_driver_sql(f"RELEASE SAVEPOINT {name}")

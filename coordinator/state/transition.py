@@ -23,6 +23,7 @@ from coordinator.state.tables.image_cache import image_cache
 from coordinator.state.tables.images import images
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
+from coordinator.state.together import note
 
 _NOUNS: dict[str, tuple[Lifecycle, Table, str]] = {
     "volume": (VOLUME, volumes, "status"),
@@ -40,6 +41,7 @@ def enter(conn: Connection, noun: str, event: str, **values: Any) -> Row[Any]:
     rule = lifecycle.rule(event)
     assert rule.sources == (NEW,), f"{noun}: {event} does not make a new row"
     row = conn.execute(_INSERTS[noun], {column: rule.target, **values}).one()
+    note(conn, (noun, row.id), row)
     if usage.is_counted(_NOUNS[noun][1]):
         usage.changed(conn, None, row)
     return row
@@ -74,6 +76,7 @@ def move(
     row = conn.execute(statement, {"wanted": id, "updated_at": now, **plain}).one_or_none()
     if row is None:
         raise refusal(conn, noun, id, event)
+    note(conn, (noun, id), row)
     if was is not None:
         usage.changed(conn, was, row)
     return row

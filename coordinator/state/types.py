@@ -27,6 +27,7 @@ from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.quotas import quota_limits
 from coordinator.state.tables.types import type_access, type_encryption, type_extra_specs, volume_types
 from coordinator.state.tables.volumes import volumes
+from coordinator.state.together import once
 
 DEFAULT_NAME = "__DEFAULT__"
 PER_TYPE = ("volumes", "gigabytes", "snapshots")
@@ -81,7 +82,8 @@ def _visible(project_id: str | None) -> Select[Any]:
 def get(conn: Connection, type_id: str, project_id: str | None = None) -> Row[Any]:
     """A live type that the project may see; raises NotFound."""
     query = shared(conn, _VISIBLE_ONE if project_id else _ONE)
-    row = conn.execute(query, {"type": type_id, "project": project_id}).one_or_none()
+    asked = {"type": type_id, "project": project_id}
+    row = once(conn, ("type", type_id, project_id or ""), lambda: conn.execute(query, asked).one_or_none())
     if row is None:
         raise NotFound(noun="Volume type", id=type_id)
     return row
@@ -98,7 +100,8 @@ def find(conn: Connection, name_or_id: str, project_id: str | None = None) -> Ro
 
 def is_hidden(conn: Connection, name: str, project_id: str) -> bool:
     """Whether there is a type of this name that the project may not see."""
-    return conn.execute(_HIDDEN, {"name": name, "project": project_id}).first() is not None
+    asked = {"name": name, "project": project_id}
+    return once(conn, ("type-hidden", name, project_id), lambda: conn.execute(_HIDDEN, asked).first() is not None)
 
 
 def listing(conn: Connection, project_id: str | None = None) -> Sequence[Row[Any]]:
@@ -172,7 +175,7 @@ def _limits_of(name: str) -> list[str]:
 
 
 def extra_specs(conn: Connection, type_id: str) -> dict[str, str]:
-    rows = conn.execute(_SPECS, {"type": type_id}).all()
+    rows = once(conn, ("type-specs", type_id), lambda: conn.execute(_SPECS, {"type": type_id}).all())
     return {row.key: row.value for row in rows}
 
 
@@ -195,7 +198,7 @@ def encryption(conn: Connection, type_id: str | None) -> Row[Any] | None:
     """The encryption of a type; None when it has none."""
     if type_id is None:
         return None
-    return conn.execute(_ENCRYPTION, {"type": type_id}).one_or_none()
+    return once(conn, ("type-encryption", type_id), lambda: conn.execute(_ENCRYPTION, {"type": type_id}).one_or_none())
 
 
 def put_encryption(conn: Connection, type_id: str, values: dict[str, Any]) -> Row[Any]:

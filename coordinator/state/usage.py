@@ -16,6 +16,7 @@ from coordinator.state.locks import beside_others, held
 from coordinator.state.tables.quotas import quota_usages
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
+from coordinator.state.together import known, once, shared
 
 RULES = "brickyard_usage_rules"
 _COLUMNS = frozenset({"project_id", "size", "reserved_size", "volume_type_id", "use_quota", "volume_size", "deleted"})
@@ -75,7 +76,7 @@ def by_type(conn: Connection, project_id: str) -> dict[str, Amounts]:
     if rules(conn).kept:
         found = conn.execute(_KEPT, {"project": project_id})
         return {row.volume_type_id: _of(row) for row in found}
-    return counted(conn, project_id)
+    return once(conn, ("usage", project_id), lambda: counted(conn, project_id))
 
 
 def counted(conn: Connection, project_id: str) -> dict[str, Amounts]:
@@ -97,8 +98,9 @@ def before(conn: Connection, table: Table, wanted: str, values: Iterable[str]) -
 
 
 def changed(conn: Connection, was: Row[Any] | None, now: Row[Any] | None) -> None:
-    """Book what a counted row has become; `was` None: it is new (or nothing is kept, then nothing is done)."""
-    if not rules(conn).kept:
+    """Book what a counted row has become; `was` None: it is new. Where no sums are kept only who has counted hears."""
+    kept = rules(conn).kept
+    if not kept and shared(conn) is None:
         return
     changes: dict[Key, Amounts] = {}
     for row, sign in ((was, -1), (now, 1)):
@@ -106,8 +108,10 @@ def changed(conn: Connection, was: Row[Any] | None, now: Row[Any] | None) -> Non
             key = (row.project_id, row.volume_type_id or "")
             changes[key] = changes.get(key, NOTHING).plus(_share(row), sign)
     for key, amounts in sorted(changes.items()):  # in one order, lest two writers wait for each other
-        if amounts != NOTHING:
+        if amounts != NOTHING and kept:
             _book(conn, key, amounts)
+        elif (mine := known(conn, ("usage", key[0]))) is not None:
+            mine[key[1]] = mine.get(key[1], NOTHING).plus(amounts)
 
 
 def is_counted(table: Table) -> bool:

@@ -21,17 +21,19 @@ from sqlalchemy import (
 from agent.base.errors import NotFound
 from agent.wire.results import pool_address
 from coordinator.state import usage
-from coordinator.state.locks import held
+from coordinator.state.locks import Holding
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volume_admin_metadata, volume_image_metadata, volume_metadata, volumes
+from coordinator.state.together import note, once, shared
 
 GIB = 1 << 30
 # Built once: putting a statement together costs more than running it, and these run in every operation.
-_ANY = select(volumes).where(volumes.c.id == bindparam("wanted"))
-_LIVE = _ANY.where(~volumes.c.deleted)
+_ANY = Holding(select(volumes).where(volumes.c.id == bindparam("wanted")))
+_LIVE = Holding(_ANY.plain.where(~volumes.c.deleted))
 _SET = update(volumes).where(volumes.c.id == bindparam("wanted"))
+_SET_AND_READ = _SET.returning(volumes)
 
 
 def backend_of(row: Row[Any]) -> str:
@@ -41,7 +43,7 @@ def backend_of(row: Row[Any]) -> str:
 
 def get(conn: Connection, volume_id: str, project_id: str | None = None) -> Row[Any]:
     """A live volume; `project_id` None sees all. Raises NotFound, also for a foreign project's volume."""
-    row = conn.execute(held(conn, _LIVE), {"wanted": volume_id}).one_or_none()
+    row = conn.execute(_LIVE.of(conn), {"wanted": volume_id}).one_or_none()
     if row is None or (project_id is not None and row.project_id != project_id):
         raise NotFound(noun="Volume", id=volume_id)
     return row
@@ -49,14 +51,19 @@ def get(conn: Connection, volume_id: str, project_id: str | None = None) -> Row[
 
 def with_any_state(conn: Connection, volume_id: str) -> Row[Any] | None:
     """A volume row whether deleted or not, for the end of operations."""
-    return conn.execute(held(conn, _ANY), {"wanted": volume_id}).one_or_none()
+    asked = {"wanted": volume_id}
+    return once(conn, ("volume", volume_id), lambda: conn.execute(_ANY.of(conn), asked).one_or_none())
 
 
 def set_values(conn: Connection, volume_id: str, **values: Any) -> None:
     """Set columns other than the status."""
     assert not {"status", "deleted"} & values.keys(), "a status moves only along its table"
     was = usage.before(conn, volumes, volume_id, values)
-    conn.execute(_SET, {"wanted": volume_id, "updated_at": utcnow(), **values})
+    wanted = {"wanted": volume_id, "updated_at": utcnow(), **values}
+    if shared(conn) is None:
+        conn.execute(_SET, wanted)
+    else:
+        note(conn, ("volume", volume_id), conn.execute(_SET_AND_READ, wanted).one_or_none())
     if was is not None:
         usage.changed(conn, was, with_any_state(conn, volume_id))
 
@@ -64,6 +71,8 @@ def set_values(conn: Connection, volume_id: str, **values: Any) -> None:
 def put_metadata(conn: Connection, volume_id: str, values: dict[str, str], *, admin: bool = False) -> None:
     """Add metadata rows of a new volume."""
     table = volume_admin_metadata if admin else volume_metadata
+    if not admin:
+        note(conn, ("volume-metadata", volume_id), values)
     if values:
         rows = [{"volume_id": volume_id, "key": key, "value": value} for key, value in values.items()]
         conn.execute(insert(table), rows)

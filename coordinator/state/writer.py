@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from coordinator.state.errors import CommitInDoubt
 
 T = TypeVar("T")
 Write = Callable[[Connection], Any]
@@ -55,8 +58,11 @@ class Writer:
         self._working = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="db-write")
 
-    async def write(self, fn: Callable[[Connection], T], *, patient: bool = False) -> T:
-        """What `fn` returned, once it is on disk. A caller that is cancelled leaves the write to be done."""
+    async def write(self, fn: Callable[[Connection], T], *, patient: bool = False, together: str | None = None) -> T:
+        """What `fn` returned, once it is on disk. A caller that is cancelled leaves the write to be done.
+
+        All go together here.
+        """
         loop = asyncio.get_running_loop()
         call = Call(fn, loop, loop.create_future())
         with self._lock:
@@ -79,25 +85,37 @@ class Writer:
                 if not batch:
                     self._working = False
                     return
-            self._run(batch)
+            for call in together(self._target, batch) if len(batch) > 1 else batch:
+                alone(self._target, call)
             with suppress(RuntimeError):  # the loop may be gone when the process ends in a hurry
                 batch[0].loop.call_soon_threadsafe(deliver, batch)
 
-    def _run(self, batch: list[Call]) -> None:
-        if len(batch) > 1:
-            try:
-                outcomes = self._target.write_together([call.fn for call in batch])
-            except Exception:  # noqa: BLE001 - each is tried alone, and gets the error that is its own
-                outcomes = []
-            for call, (value, error) in zip(batch, outcomes, strict=False):
-                call.value, call.error = value, error
-            if outcomes:
-                return
+
+def together(target: Target, batch: list[Call]) -> list[Call]:
+    """Do them in one transaction; returns those for which that was no answer, and which are to be tried alone."""
+    try:
+        outcomes = target.write_together([call.fn for call in batch])
+    except CommitInDoubt as doubt:
         for call in batch:
-            try:
-                call.value = self._target.write_now(call.fn)
-            except BaseException as error:  # noqa: BLE001 - it belongs to the caller
-                call.error = error
+            call.error = doubt
+        return []
+    except Exception:  # noqa: BLE001 - nothing was kept; each gets the error that is its own
+        return batch
+    left = []
+    for call, (value, error) in zip(batch, outcomes, strict=True):
+        if isinstance(error, DBAPIError):
+            left.append(call)
+        else:
+            call.value, call.error = value, error
+    return left
+
+
+def alone(target: Target, call: Call) -> None:
+    """Do it in a transaction of its own."""
+    try:
+        call.value = target.write_now(call.fn)
+    except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+        call.error = error
 
 
 def deliver(batch: list[Call]) -> None:

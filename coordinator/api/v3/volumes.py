@@ -138,7 +138,8 @@ async def create(call: Call) -> dict[str, Any]:
         names = volume_lists.type_names(conn, {row.volume_type_id})
         return operation, Detail(row, names.get(row.volume_type_id), wanted.metadata)
 
-    _, made = await call.services.get(Engine).submit(accept)
+    company = wanted.company(who.project_id)
+    _, made = await call.services.get(Engine).submit(accept, together=company)
     return detailed(call, made)
 
 

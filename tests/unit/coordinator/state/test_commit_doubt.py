@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -131,6 +132,27 @@ async def test_an_accepted_operation_is_accepted_once_or_not_at_all(
         assert not isinstance(refused.value, CommitInDoubt)
     assert relay.cuts == 1
     assert count(db) == ((1, 1) if kept else (0, 0))
+    await engine.close(0.2)
+
+
+@pytest.mark.parametrize(("cut", "kept"), [("answer", 6), ("call", 0)])
+async def test_each_of_a_company_is_accepted_once_or_not_at_all(
+    relay: Relay, db: Database, cut: str, kept: int
+) -> None:
+    engine = new_engine(db, Hosts(), KEYS)
+    relay.cut = cut
+    new = NewVolume(size=1)
+    asked = [
+        engine.submit(lambda conn: accept_volume(conn, REQUESTER, KEYS, new), together=new.company("p1"))
+        for _ in range(6)
+    ]
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    accepted = sum(isinstance(outcome, tuple) for outcome in outcomes)
+    refused = sum(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes)
+    assert accepted + refused == 6
+    assert accepted >= kept
+    assert relay.cuts == 1
+    assert count(db) == (accepted, accepted)
     await engine.close(0.2)
 
 
