@@ -190,8 +190,15 @@ def test_a_volume_becomes_an_image_and_an_image_a_volume(site: LiveSite) -> None
     copy = made(site, "copy", imageRef=image["id"])
     assert copy.bootable == "true"
     assert next(site.folder.rglob(f"volumes/{copy.id}")).read_bytes() == path.read_bytes()
-    refused = site.run("cinder", "upload-to-image", "--disk-format", "qcow2", "source", "third", who="rita", fails=True)
-    assert "raw images" in refused
+    site.run("cinder", "upload-to-image", "--disk-format", "qcow2", "source", "small", who="rita")
+    site.settled("rita")
+    small = image_of(site, "small")
+    assert (small["status"], small["disk_format"], small["virtual_size"]) == ("active", "qcow2", 1 << 30), small
+    assert small["size"] < 8 << 20
+    again = made(site, "again", imageRef=small["id"])
+    assert next(site.folder.rglob(f"volumes/{again.id}")).read_bytes() == path.read_bytes()
+    refused = site.run("cinder", "upload-to-image", "--disk-format", "vdi", "source", "third", who="rita", fails=True)
+    assert "raw or qcow2 images" in refused
     public = site.run("cinder", "upload-to-image", "--visibility", "public", "source", "x", who="rita", fails=True,
                       version="3.1")  # fmt: skip
     assert "403" in public
