@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 from agent.base.errors import BrickyardError
 from agent.connectors.errors import DeviceMismatch, DeviceNotReady, NoPath
+from agent.connectors.probing import place
 from agent.connectors.scsi_disks import claim
 from agent.connectors.waiting import until
 from agent.host import scsi, sysfs, udev
@@ -16,10 +18,10 @@ from agent.privsep.multipath import multipath_drop
 from agent.wire.jobs import Connection, Portal
 
 
-def session_at(connection: Connection, portal: Portal) -> scsi.Session | None:
+def session_at(connection: Connection, portal: Portal, sys: Path = sysfs.SYS) -> scsi.Session | None:
     """The session of this target at one portal, whatever its state."""
-    found = scsi.sessions(connection.target)
-    return next((one for one in found if (one.address, one.port) == (portal.address, portal.port)), None)
+    found = scsi.sessions(connection.target, sys)
+    return next((one for one in found if (one.address, one.port) == place(portal)), None)
 
 
 async def reach(connection: Connection, portal: Portal, secret: bytes | None, multipath: bool, end: float) -> scsi.Disk:
@@ -83,7 +85,7 @@ async def _appear(connection: Connection, session: scsi.Session, events: udev.Ev
         if event.action != "remove":
             told.add((event.name, event.diskseq))
 
-    disk = await until(ready, events, end, heard)
+    disk = await until(ready, events, end, heard, lambda event: f"/{address}/" in event.path)
     if disk is None:
         seen = scsi.disk(address)
         what = "udev sent no event of it" if seen.name else "the kernel found no disk there"

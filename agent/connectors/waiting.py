@@ -19,13 +19,17 @@ async def until(
     events: udev.Events,
     end: float,
     heard: Callable[[udev.Event], None] = lambda event: None,
+    concerns: Callable[[udev.Event], bool] = lambda event: True,
 ) -> _Found | None:
-    """What `ready` finds, asked again after events until `end`; without udevd, for two seconds at most."""
+    """What `ready` finds, asked again after events that concern it, until `end`; without udevd for two seconds at most.
+
+    Among many who wait for devices of their own, each would else look at sysfs for the events of all.
+    """
     clock = asyncio.get_running_loop().time
     if not events.udevd:
         end = min(end, clock() + _KERNEL_DEADLINE)
     while (found := ready()) is None:
-        event = await events.wait(lambda _: True, max(0.0, end - clock()))
+        event = await events.wait(lambda one: one is udev.LOST or concerns(one), max(0.0, end - clock()))
         if event is None:
             return ready()
         for one in (event, *events.taken()):

@@ -102,7 +102,7 @@ class SimulatedKernel(Kernel):
 
     @asynccontextmanager
     async def _subscribed(self, subsystems: frozenset[str]) -> AsyncIterator[udev.Events]:
-        listener = _Listener(udev.Events(None, udevd=True), asyncio.get_running_loop(), subsystems)
+        listener = _Listener(udev.Events(udevd=True), asyncio.get_running_loop(), subsystems)
         self._listeners.append(listener)
         try:
             yield listener.events

@@ -36,19 +36,9 @@ class Event:
 class Events:
     """Events since the subscription, in order. Made by `subscribed()`."""
 
-    def __init__(self, monitor: Any, udevd: bool) -> None:
-        self._monitor = monitor
+    def __init__(self, udevd: bool) -> None:
         self._waiting: asyncio.Queue[Event] = asyncio.Queue()
         self.udevd = udevd
-
-    def receive(self) -> None:
-        """Move what the socket holds into the queue; never blocks."""
-        try:
-            while (device := self._monitor.poll(timeout=0)) is not None:
-                self.put(Event.of(device.action or "", dict(device.properties)))
-        except OSError:
-            # More events than the socket could hold: what was lost is made up for by the caller's look at sysfs.
-            return
 
     def put(self, event: Event) -> None:
         self._waiting.put_nowait(event)
@@ -72,6 +62,34 @@ class Events:
             return None
 
 
+class Source:
+    """A socket and all who listen to it: an event is read once, however many wait for theirs."""
+
+    def __init__(self, monitor: Any) -> None:
+        self._monitor = monitor
+        self.listeners: list[Events] = []
+
+    def receive(self) -> None:
+        """Hand out what the socket holds; never blocks."""
+        try:
+            while (device := self._monitor.poll(timeout=0)) is not None:
+                self._hand_out(Event.of(device.action or "", device.properties))
+        except OSError:
+            # More events than the socket could hold: what was lost is made up for by a look at sysfs.
+            self._hand_out(LOST)
+
+    def fileno(self) -> int:
+        return int(self._monitor.fileno())
+
+    def _hand_out(self, event: Event) -> None:
+        for one in self.listeners:
+            one.put(event)
+
+
+LOST = Event("", "", None)
+_sources: dict[tuple[asyncio.AbstractEventLoop, bool, tuple[str, ...]], Source] = {}
+
+
 def udevd_runs(control: Path = CONTROL) -> bool:
     return control.exists()
 
@@ -79,20 +97,33 @@ def udevd_runs(control: Path = CONTROL) -> bool:
 @asynccontextmanager
 async def subscribed(control: Path = CONTROL, *, subsystems: Sequence[str] = ("block",)) -> AsyncIterator[Events]:
     """Listen to events of these subsystems from now on: subscribe first, then do what causes them."""
+    loop, udevd = asyncio.get_running_loop(), udevd_runs(control)
+    key = (loop, udevd, tuple(subsystems))
+    source = _sources.get(key)
+    if source is None:
+        source = _sources[key] = _opened(udevd, subsystems)
+        loop.add_reader(source.fileno(), source.receive)
+    else:
+        source.receive()  # what came until now is not for the new one
+    events = Events(udevd)
+    source.listeners.append(events)
+    try:
+        yield events
+    finally:
+        source.listeners.remove(events)
+        if not source.listeners:
+            del _sources[key]
+            loop.remove_reader(source.fileno())
+
+
+def _opened(udevd: bool, subsystems: Sequence[str]) -> Source:
     import pyudev
 
-    udevd = udevd_runs(control)
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev" if udevd else "kernel")
     for subsystem in subsystems:
         monitor.filter_by(subsystem)
     monitor.start()
-    events = Events(monitor, udevd)
-    loop = asyncio.get_running_loop()
-    loop.add_reader(monitor.fileno(), events.receive)
-    try:
-        yield events
-    finally:
-        loop.remove_reader(monitor.fileno())
+    return Source(monitor)
 
 
 def claimed_by_multipath(name: str) -> bool:

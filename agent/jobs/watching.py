@@ -18,6 +18,7 @@ from agent.base.log import get_logger
 from agent.connectors.base import Look, Watched
 from agent.connectors.registry import connector
 from agent.host.kernel import current
+from agent.host.udev import LOST
 from agent.jobs import desired
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Watching:
     def _concerns(self, event: Event) -> bool:
         if event.subsystem == "scsi":
             return event.action == "change"
-        return event.subsystem == "nvme" or event.name in self._names
+        return event is LOST or event.name in self._names
 
     async def _looked_at(self, one: Watched, connection: Connection, afresh: bool) -> Look | None:
         try:

@@ -10,7 +10,7 @@ from agent.connectors import registry
 from agent.connectors.base import Look
 from agent.connectors.errors import NoConnector
 from agent.connectors.iscsi import IscsiConnector
-from agent.connectors.iscsi_paths import claim
+from agent.connectors.iscsi_paths import claim, session_at
 from agent.host import scsi
 from agent.wire.jobs import Connection, Portal
 from tests.unit.agent.host.test_scsi import IDENTITY, SERIAL, TARGET, multipath, session
@@ -87,3 +87,11 @@ def test_what_is_not_attached_misses_nothing(tmp_path: Path) -> None:
     session(tmp_path, 1)
     single = CONNECTION.model_copy(update={"portals": (*CONNECTION.portals, Portal(address="10.2.0.1", port=3260))})
     assert CONNECTOR.seen(single, tmp_path).missing == (), "without a map one path is all there is to be"
+
+
+def test_the_session_at_a_portal_is_found_however_its_address_is_written(tmp_path: Path) -> None:
+    session(tmp_path, 1)
+    session(tmp_path, 2, host=4, address="fd00::1", name="sdb")
+    found = session_at(CONNECTION, Portal(address="FD00:0:0::0001", port=3260), tmp_path)
+    assert found is not None
+    assert found.number == 2
