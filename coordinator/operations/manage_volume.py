@@ -89,7 +89,7 @@ def accept_manage(conn: Connection, requester: Requester, means: Means, wanted: 
     if unfit is not None:
         raise NotManageable(noun="volume", name=found.name, where=pool.id, reason=f"its pool {unfit}")
     limits.check(conn, requester.project_id, kind.name, volumes=1, gigabytes=size, volume_size=size)
-    if not claim(conn, pool.id, found.size_bytes, limited=False):
+    if not claim(conn, pool.id, found.size_bytes, by=None):
         raise NoPool(reasons=f"{pool.id} is disabled, or its host does not tell of it")
     key_id = _own_key(conn, requester, means.keys, str(wanted.key_id)) if encrypted else None
     row = enter(

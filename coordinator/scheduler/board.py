@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
-from coordinator.scheduler.pool import Pool, of_row
+from coordinator.scheduler.pool import Calculation, Pool, of_row
 from coordinator.state.tables.fleet import hosts, pools
 from coordinator.state.tables.volumes import volumes
 
@@ -38,10 +38,10 @@ _COUNTS = (
 )
 
 
-def read_pool(conn: Connection, pool_id: str) -> Pool | None:
+def read_pool(conn: Connection, pool_id: str, calculation: Calculation = "both") -> Pool | None:
     """One pool as the database has it now."""
     row = conn.execute(_WHOLE.where(pools.c.id == pool_id)).one_or_none()
-    return None if row is None else of_row(row)
+    return None if row is None else of_row(row, calculation)
 
 
 @dataclass(slots=True)
@@ -99,8 +99,11 @@ class _Queue:
 class Board:
     """Not safe for several threads at once: the scheduler holds its lock around it."""
 
-    def __init__(self, *, counts_volumes: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        self._counts_volumes = counts_volumes
+    def __init__(
+        self, *, counts_volumes: bool = False, calculation: Calculation = "both",
+        clock: Callable[[], float] = time.monotonic
+    ) -> None:  # fmt: skip
+        self._counts_volumes, self._calculation = counts_volumes, calculation
         self._clock = clock
         self._next_read = float("-inf")
         self._pools: dict[str, Pool] = {}
@@ -125,7 +128,7 @@ class Board:
         changed = self._read_light(conn.execute(_LIGHT).all())
         for start in range(0, len(changed), _CHUNK):
             for row in conn.execute(_WHOLE.where(pools.c.id.in_(changed[start : start + _CHUNK]))):
-                self._pools[row.id] = of_row(row)
+                self._pools[row.id] = of_row(row, self._calculation)
         if self._counts_volumes:
             counts = {row[0]: row[1] for row in conn.execute(_COUNTS)}
             for pool in self.pools:

@@ -22,11 +22,13 @@ from sqlalchemy import (
     exists,
     func,
     not_,
+    or_,
     select,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from coordinator.scheduler.pool import Calculation
 from coordinator.state.tables.fleet import hosts, pools
 
 # Built once: putting a statement together costs more than running it, and these run in every create.
@@ -43,9 +45,16 @@ def _by_kind(thin: ColumnElement[Any], thick: ColumnElement[Any]) -> ColumnEleme
 _MORE = bindparam("more", type_=BigInteger)
 _PROMISED = pools.c.provisioned_bytes + _MORE
 _LEFT = pools.c.provisioned_bytes - bindparam("less", type_=BigInteger)
+
+
+def _unless(name: str, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """For thin promises an operator may pass over one of the conditions."""
+    return or_(and_(_JUDGED_THIN, bindparam(name, type_=Boolean)), condition)
+
+
 _FITS = (
-    _by_kind(_USABLE * pools.c.max_over_subscription, _USABLE) >= _PROMISED,
-    _by_kind(_PHYSICAL * pools.c.max_over_subscription, _PHYSICAL) >= _MORE,
+    _unless("by_free", _by_kind(_USABLE * pools.c.max_over_subscription, _USABLE) >= _PROMISED),
+    _unless("by_promises", _by_kind(_PHYSICAL * pools.c.max_over_subscription, _PHYSICAL) >= _MORE),
 )
 _USED = (pools.c.present, not_(pools.c.disabled))
 _MINE = (pools.c.id == bindparam("wanted"), *_USED)
@@ -87,22 +96,33 @@ def _place_free() -> ReturningUpdate[Any]:
     )
 
 
-def claim(conn: Connection, pool_id: str, more: int, *, thick: bool = False, limited: bool = True) -> bool:
-    """Promise `more` bytes to what lies in the pool already; False when they do not fit, if that is `limited`."""
-    return _claimed(conn, _CLAIM if limited else _CLAIM_ANYHOW, pool_id, more, thick)
+def claim(
+    conn: Connection, pool_id: str, more: int, *, thick: bool = False, by: Calculation | None = "both"
+) -> bool:  # fmt: skip
+    """Promise `more` bytes to what lies in the pool already; False when they do not fit. By None all does."""
+    if by is None:
+        return _claimed(conn, _CLAIM_ANYHOW, pool_id, {"more": more})
+    return _claimed(conn, _CLAIM, pool_id, {"more": more, "thick": thick, **_looked_at(by)})
 
 
-def claim_new(conn: Connection, pool_id: str, more: int, *, thick: bool = False, limited: bool = True) -> bool:
+def claim_new(
+    conn: Connection, pool_id: str, more: int, *, thick: bool = False, by: Calculation | None = "both"
+) -> bool:  # fmt: skip
     """Promise `more` bytes to something new: the host must also answer and take new volumes."""
-    return _claimed(conn, _PLACE if limited else _PLACE_ANYHOW, pool_id, more, thick)
+    if by is None:
+        return _claimed(conn, _PLACE_ANYHOW, pool_id, {"more": more})
+    return _claimed(conn, _PLACE, pool_id, {"more": more, "thick": thick, **_looked_at(by)})
 
 
-def claim_any(conn: Connection, pool_ids: Sequence[str], more: int, *, thick: bool = False) -> str | None:
+def claim_any(
+    conn: Connection, pool_ids: Sequence[str], more: int, *, thick: bool = False, by: Calculation = "both"
+) -> str | None:  # fmt: skip
     """`claim_new` in the first of these pools that nobody else is claiming from now; None when there is none.
 
     For a database that has several writers; who gets None may still be let in by `claim_new`, which waits.
     """
-    row = conn.execute(_place_free(), {"any_of": list(pool_ids), "more": more, "thick": thick}).one_or_none()
+    asked = {"any_of": list(pool_ids), "more": more, "thick": thick, **_looked_at(by)}
+    row = conn.execute(_place_free(), asked).one_or_none()
     if row is None:
         return None
     if row.cluster_name is not None:
@@ -110,10 +130,14 @@ def claim_any(conn: Connection, pool_ids: Sequence[str], more: int, *, thick: bo
     return str(row.id)
 
 
-def _claimed(conn: Connection, statement: ReturningUpdate[Any], pool_id: str, more: int, thick: bool) -> bool:
-    row = conn.execute(statement, {"wanted": pool_id, "more": more, "thick": thick}).one_or_none()
+def _looked_at(by: Calculation) -> dict[str, bool]:
+    return {"by_promises": by == "standard", "by_free": by == "cinder"}
+
+
+def _claimed(conn: Connection, statement: ReturningUpdate[Any], pool_id: str, asked: dict[str, Any]) -> bool:
+    row = conn.execute(statement, {"wanted": pool_id, **asked}).one_or_none()
     if row is not None and row.cluster_name is not None:
-        conn.execute(_CLAIM_THERE, {**_shared(row.cluster_name, pool_id), "more": more})
+        conn.execute(_CLAIM_THERE, {**_shared(row.cluster_name, pool_id), "more": asked["more"]})
     return row is not None
 
 

@@ -42,10 +42,11 @@ class Scheduler:
         self._rules = {name: filters.FILTERS.get(name) or plugins.rule(name) for name in settings.filters}
         self._has_plugins = bool(self._rules.keys() - filters.FILTERS.keys())
         self._weights = settings.weights()
+        self.calculation = settings.over_provisioning_calculation
         self._lottery = settings.choice == "lottery"
         self._dice = random.Random(seed)  # noqa: S311 - spreading, not secrecy
         self._lock = threading.Lock()
-        self.board = Board(counts_volumes="VolumeNumberWeigher" in self._weights)
+        self.board = Board(counts_volumes="VolumeNumberWeigher" in self._weights, calculation=self.calculation)
 
     def place(self, conn: Connection, request: Request) -> Placement:
         """Claim the best pool; raises NoPool that names for each pool the first rule it failed.
@@ -84,16 +85,17 @@ class Scheduler:
 
         It is asked by the same rules as what is new; only whether the host takes new volumes does not matter.
         """
-        pool = read_pool(conn, request.pool_id or "")
+        pool = read_pool(conn, request.pool_id or "", self.calculation)
         return "is not known any more" if pool is None else self._against(pool, request)
 
     def claim_there(self, conn: Connection, request: Request) -> None:
         """Claim space in pool `request.pool_id` for what lies there already; raises NoPool with the filter's name."""
-        pool = read_pool(conn, request.pool_id or "")
+        pool = read_pool(conn, request.pool_id or "", self.calculation)
         reason = "is not known any more" if pool is None else self._against(pool, request)
         if pool is not None and reason is None:
             thick, limited = pool.thick_for(request.wants_thick), _CAPACITY in self._rules
-            if claim(conn, pool.id, request.device_bytes, thick=thick, limited=limited):
+            way = self.calculation if limited else None
+            if claim(conn, pool.id, request.device_bytes, thick=thick, by=way):
                 return
             reason = self.unfit(conn, request) or pool.refusal or "was taken by others meanwhile"
         raise NoPool(reasons=f"{request.pool_id} {reason}")
@@ -110,7 +112,7 @@ class Scheduler:
             asked = request.wants_thick
             thick = proposed[0].thick_for(asked)
             alike = {pool.id: pool for pool in proposed if pool.thick_for(asked) == thick}
-            won = claim_any(conn, list(alike), request.device_bytes, thick=thick)
+            won = claim_any(conn, list(alike), request.device_bytes, thick=thick, by=self.calculation)
             if won is not None:
                 return alike[won]
             proposed = [self._dice.choice(proposed)]
@@ -118,7 +120,8 @@ class Scheduler:
 
     def _claims(self, conn: Connection, pool: Pool, request: Request) -> bool:
         thick = pool.thick_for(request.wants_thick)
-        return claim_new(conn, pool.id, request.device_bytes, thick=thick, limited=_CAPACITY in self._rules)
+        way = self.calculation if _CAPACITY in self._rules else None
+        return claim_new(conn, pool.id, request.device_bytes, thick=thick, by=way)
 
     def _candidates(self, request: Request, count: int | None) -> list[Pool]:
         """Best first: all that fit, or the best one, which up to `count` that are nearly as good may come behind."""

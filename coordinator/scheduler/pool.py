@@ -8,13 +8,15 @@ is reserved is a share of the total, taken off before anything else.
 |---|---|---|
 | thick | total - reserved | free - reserved >= what is new |
 | thin  | (total - reserved) * ratio | (free - reserved) * ratio >= what is new: a full thin pool breaks every volume |
+
+Of thin promises an operator may look at one of the two alone: at the first (`standard`) or at the second (`cinder`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from sys import intern
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from coordinator.scheduler.told import Told, shared
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
 GIB = 1 << 30
+Calculation = Literal["both", "standard", "cinder"]
+"""What decides whether a thin promise fits."""
 
 
 @dataclass(slots=True)
@@ -47,6 +51,7 @@ class Pool:
     away: bool = False
     volumes: int = 0
     cluster: str | None = None
+    calculation: Calculation = "both"
 
     @property
     def capabilities(self) -> dict[str, Any]:
@@ -89,8 +94,7 @@ class Pool:
     def room(self, wants_thick: bool = False) -> int:
         """Bytes that may still be promised; below zero when too much was promised already."""
         thick = self.thick_for(wants_thick)
-        physical = max(self.free - self.reserved, 0)
-        return min(self.limit(thick) - self.provisioned, physical if thick else int(physical * self.ratio))
+        return self._least(thick, self._measured(thick))
 
     def spare(self, wants_thick: bool = False) -> int:
         """What is left by `room` when all that was promised is written: by this pools are compared.
@@ -98,22 +102,31 @@ class Pool:
         Thin volumes take no space until they are written; by `room` alone all would go to one pool.
         """
         thick = self.thick_for(wants_thick)
+        return self._least(thick, self._measured(thick) - max(self.ours - self.allocated, 0))
+
+    def _measured(self, thick: bool) -> int:
+        """What the free space allows, whatever was promised."""
         physical = max(self.free - self.reserved, 0)
-        unwritten = max(self.ours - self.allocated, 0)
-        left = (physical if thick else int(physical * self.ratio)) - unwritten
-        return min(self.limit(thick) - self.provisioned, left)
+        return physical if thick else int(physical * self.ratio)
+
+    def _least(self, thick: bool, measured: int) -> int:
+        promisable = self.limit(thick) - self.provisioned
+        if thick or self.calculation == "both":
+            return min(promisable, measured)
+        return promisable if self.calculation == "standard" else measured
 
     def why_full(self, size: int, wants_thick: bool = False) -> str | None:
         """Why `size` more bytes do not fit, in words; None when they do."""
         if size <= self.room(wants_thick):
             return None
-        limit = self.limit(self.thick_for(wants_thick))
-        if self.provisioned + size > limit:
+        thick = self.thick_for(wants_thick)
+        limit = self.limit(thick)
+        if self.provisioned + size > limit and (thick or self.calculation != "cinder"):
             return f"would be over-committed ({_gib(self.provisioned)} of {_gib(limit)} promised)"
         return f"has {_gib(self.free)} free" + (f", {_gib(self.reserved)} of it reserved" if self.reserved else "")
 
 
-def of_row(row: Row[Any]) -> Pool:
+def of_row(row: Row[Any], calculation: Calculation = "both") -> Pool:
     """From a row of pools joined with its host."""
     reported = row.reported or {}
     thick = bool(reported.get("thick", not row.thin))
@@ -135,6 +148,7 @@ def of_row(row: Row[Any]) -> Pool:
         told=shared(reported, thin=bool(row.thin), thick=thick),
         refusal=_refusal(row),
         cluster=row.cluster_name,
+        calculation=calculation,
         away=bool(row.enabled and not row.disabled and not (row.reachable and row.present)),
     )
 

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from agent.base.config import Section
 from coordinator.scheduler.filters import FILTERS
 from coordinator.scheduler.plugins import installed
+from coordinator.scheduler.pool import Calculation
 from coordinator.scheduler.weighers import MULTIPLIERS, WEIGHERS
 
 
@@ -30,6 +31,12 @@ class SchedulerSettings(Section):
     )
     choice: Literal["best", "lottery"] = Field(
         "best", description="`best` takes the best pool; in a `lottery` a pool's chance is in proportion to its weight."
+    )
+    over_provisioning_calculation: Calculation = Field(
+        "both",
+        description="What decides whether a thin volume fits: `standard` looks at what was promised, "
+        "(total - reserved) * ratio; `cinder` at the free space, (free - reserved) * ratio; `both` at both. The same "
+        "on all coordinators.",
     )
 
     @field_validator("filters")

@@ -14,6 +14,7 @@ from coordinator.api.paging import flag
 from coordinator.api.resource_filters import ResourceFilters
 from coordinator.api.route import Resource, get
 from coordinator.scheduler.factors import factors
+from coordinator.scheduler.placement import Scheduler
 from coordinator.scheduler.pool import of_row
 from coordinator.scheduler.specs import lacking
 from coordinator.state import fleet, services, types
@@ -65,11 +66,11 @@ async def _pools(call: Call) -> dict[str, Any]:
         return specs, fleet.pools_of(conn)
 
     specs, rows = await call.services.db.read(read)
-    found = []
+    found, calculation = [], call.services.get(Scheduler).calculation
     for row in rows:
         if not row.present or wanted.get("name", row.id) != row.id:
             continue
-        pool = of_row(row)
+        pool = of_row(row, calculation)
         told = pool.capabilities
         if lacking(told, specs) is None:
             found.append(_pool(row, told) if detail else {"name": row.id})

@@ -48,9 +48,9 @@ def host(db: Database, name: str, total: int = 100, **pool: Any) -> str:
     return f"{name}@files#files"
 
 
-def why(db: Database, request: Request) -> str:
+def why(db: Database, request: Request, scheduler: Scheduler | None = None) -> str:
     with pytest.raises(NoPool) as refused:
-        put(db, request)
+        put(db, request, scheduler)
     return str(refused.value)
 
 

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import Connection, update
 
 from agent.wire.results import ratio_in_force
 from coordinator.scheduler import specs
+from coordinator.scheduler.board import read_pool
+from coordinator.scheduler.claims import claim
 from coordinator.scheduler.errors import NoPool
 from coordinator.scheduler.factors import factors
 from coordinator.scheduler.placement import Scheduler
@@ -25,6 +29,7 @@ from coordinator.state import fleet
 from coordinator.state.database import Database
 from coordinator.state.schema import prepare
 from coordinator.state.tables.fleet import hosts
+from tests.support import databases
 from tests.unit.coordinator.scheduler.test_placement import host, put, why
 
 
@@ -106,6 +111,55 @@ def test_exactly_as_many_as_the_table_says(db: Database) -> None:
     for _ in range(20):
         put(db, Request(GIB), scheduler)
     assert "over-committed (20 GiB of 20 GiB promised)" in why(db, Request(GIB))
+
+
+@pytest.mark.parametrize(("calculation", "room", "word"), [
+    ("both", 300, "over-committed (1500 GiB of 1800 GiB promised)"),
+    ("standard", 300, "over-committed (1500 GiB of 1800 GiB promised)"), ("cinder", 600, "has 400 GiB free"),
+])  # fmt: skip
+def test_what_an_operator_lets_decide_about_thin_promises(
+    db: Database, calculation: str, room: int, word: str
+) -> None:  # fmt: skip
+    figures = {"thin": True, "max_over_subscription": 2.0, "reserved_percent": 10, "foreign_bytes": 1500 * GIB}
+    host(db, "one", 1000, free_bytes=400 * GIB, **figures)
+    scheduler = Scheduler(SchedulerSettings.model_validate({"over_provisioning_calculation": calculation}))
+    refused = why(db, Request((room + 1) * GIB), scheduler)
+    assert word in refused
+    assert put(db, Request(room * GIB), scheduler).host_id == "one"
+    stay = Request((room + 1) * GIB, pool_id="one@files#files")
+    with pytest.raises(NoPool, match="CapacityFilter"):
+        db.write_now(lambda conn: scheduler.claim_there(conn, stay))
+
+
+FIGURES = st.fixed_dictionaries({
+    "total": st.integers(0, 50), "free": st.integers(0, 50), "promised": st.integers(0, 120),
+    "percent": st.integers(0, 100), "ratio": st.sampled_from([1.0, 1.5, 20.0]), "size": st.integers(1, 150),
+    "thin": st.booleans(), "thick": st.booleans(), "wants_thick": st.booleans(),
+})  # fmt: skip
+
+
+@pytest.mark.parametrize("calculation", ["both", "standard", "cinder"])
+def test_claims_and_the_table_agree(tmp_path: Path, calculation: Any) -> None:
+    """What the board says and what the database decides is one rule."""
+    database = databases.fresh(tmp_path / "shared.db")
+
+    @settings(max_examples=40)
+    @given(FIGURES)
+    def agree(drawn: dict[str, Any]) -> None:
+        total, size, thin = drawn["total"], drawn["size"] * GIB, drawn["thin"]
+        figures = {"free_bytes": min(drawn["free"], total) * GIB, "foreign_bytes": drawn["promised"] * GIB}
+        kind = {"thin": thin, "thick": drawn["thick"] or not thin, "max_over_subscription": drawn["ratio"]}
+        name = host(database, "one", total, reserved_percent=drawn["percent"], **figures, **kind)
+        one = database.read_now(lambda conn: read_pool(conn, name, calculation))
+        assert one is not None
+        judged = one.thick_for(drawn["wants_thick"])
+        fits = one.why_full(size, drawn["wants_thick"]) is None
+        assert database.write_now(lambda conn: claim(conn, name, size, thick=judged, by=calculation)) == fits
+
+    try:
+        agree()
+    finally:
+        database.close()
 
 
 def test_a_thick_type_is_judged_by_physical_space(db: Database) -> None:

@@ -80,7 +80,7 @@ def test_a_thick_volume_of_a_pool_that_can_do_both_grows_by_what_is_there(db: Da
 
 def test_what_takes_no_space_may_stay_where_too_much_is_promised(db: Database) -> None:
     host(db, "a", 10)
-    db.write_now(lambda conn: claim(conn, POOL, 50 * GIB, limited=False))
+    db.write_now(lambda conn: claim(conn, POOL, 50 * GIB, by=None))
     retype = Request(0, pool_id=POOL, purpose="retype_volume")
     assert db.read_now(lambda conn: Scheduler().unfit(conn, retype)) is None
     assert "CapacityFilter" in refused(db, 1)
