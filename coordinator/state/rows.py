@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, delete, func, insert, select, text
 
 from agent.base.errors import Permanent
+from agent.base.faults import declare, fault_point
 from coordinator.state.tables import load_all
 
 _AT_ONCE = 500
+declare("rows.carried")
 
 
 class RowsDiffer(Permanent):
@@ -45,6 +47,7 @@ def carry(source: Connection, target: Connection) -> dict[str, int]:
             target.execute(insert(table), [dict(row._mapping) for row in some])
             counts[table.name] = counts.get(table.name, 0) + len(some)
         _set_sequence(target, table)
+        fault_point("rows.carried")
     for table in tables():
         there, here = digests(source, table), digests(target, table)
         if there != here:

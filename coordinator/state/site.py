@@ -12,6 +12,7 @@ import datetime
 from sqlalchemy import Connection, delete, insert, select, update
 
 from agent.base.errors import Conflict
+from agent.base.ids import new_id
 from coordinator.lifecycle.operation import OPERATION
 from coordinator.state.locks import hold_name
 from coordinator.state.tables.attachments import generations
@@ -21,7 +22,7 @@ from coordinator.state.tables.operations import operations
 from coordinator.state.tables.site import site_values
 
 _LONG_AGO = datetime.datetime(2026, 1, 1)
-_INCARNATION, _ADOPTING = "incarnation", "adopting"
+_INCARNATION, _ADOPTING, _MOVING = "incarnation", "adopting", "moving"
 WHILE_ADOPTING = frozenset({"create_volume", "create_snapshot", "upload_image", "download_image"})
 """Kinds of work that add to what there is; all other kinds wait until the site is adopted."""
 
@@ -84,6 +85,23 @@ _INTERRUPTED = {
     "context": {},
     "retry_after": None,
 }
+
+
+def begin_move(conn: Connection) -> str:
+    """A mark that is carried along with the rows of a move, and so tells one that was killed from another state."""
+    mark = value(conn, _MOVING) or new_id()
+    put(conn, _MOVING, mark)
+    return mark
+
+
+def is_moved(conn: Connection, mark: str) -> bool:
+    """Whether all rows of this move are here already."""
+    return value(conn, _MOVING) == mark
+
+
+def end_move(conn: Connection) -> None:
+    """The old state was put away."""
+    conn.execute(delete(site_values).where(site_values.c.key == _MOVING))
 
 
 def value(conn: Connection, key: str) -> str | None:

@@ -26,18 +26,29 @@ def upgrade(conn: Connection) -> tuple[str | None, str]:
     from alembic import command
 
     hold_name(conn, "schema")
+    found = schema.version(conn)
     if beside_others(conn):
         # A change of a table waits for all who use it, and all others wait behind it: rather again than long.
         conn.execute(text(f"SET LOCAL lock_timeout = '{_MOST_WAIT_S}s'"))
-    found = schema.version(conn)
-    if found is not None and found not in schema.RELEASED:
-        schema.check(found)
     config = _config(conn)
-    check_pending(conn, config, found)
+    _check(conn, config, found)
     config.attributes["applied"] = lambda **_: fault_point("upgrade.step")
     command.upgrade(config, "head")
     fault_point("upgrade.done")
     return found, schema.HEAD
+
+
+def outlook(conn: Connection) -> tuple[str | None, tuple[str, ...]]:
+    """The database's version and those that `upgrade` would bring it to, one by one; raises what `upgrade` would."""
+    found = schema.version(conn)
+    _check(conn, _config(conn), found)
+    return found, schema.RELEASED if found is None else schema.RELEASED[schema.RELEASED.index(found) + 1 :]
+
+
+def _check(conn: Connection, config: Any, found: str | None) -> None:
+    if found is not None and found not in schema.RELEASED:
+        schema.check(found)
+    check_pending(conn, config, found)
 
 
 def check_pending(conn: Connection, config: Any, found: str | None) -> None:

@@ -108,18 +108,26 @@ def archive(
 
 
 @click.command()
+@click.option("--check", "only_check", is_flag=True, help="Change nothing; say what would be done or is in the way.")
 @config_options(DEFAULT_CONFIG)
-def upgrade(config: Path | None, sets: tuple[str, ...]) -> None:
+def upgrade(*, only_check: bool, config: Path | None, sets: tuple[str, ...]) -> None:
     """Bring the database to this release's schema; make a backup first.
 
     On SQLite the coordinator must be stopped. On PostgreSQL those of the release before may work on meanwhile, and are
-    then replaced one by one; one that is started anew must be of this release.
+    then replaced one by one; one that is started anew must be of this release. With --check coordinators may be running
+    on SQLite, too; exit code 6 where something is in the way: data that were not moved, a newer schema, or agents that
+    would get no work, as they are older than the release before this one.
     """
+    from coordinator.cli.offline.outlook import look
     from coordinator.state.upgrade import upgrade as apply
 
     settings = load(CoordinatorSettings, config, sets)
     settings.testing.apply()
     checked(settings)
+    if only_check:
+        for line in look(settings):
+            click.echo(line)
+        return
     become_owner(settings)
     with in_its_place(settings, rolling=True) as database:
         before, after = database.write_now(apply)

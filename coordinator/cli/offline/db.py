@@ -73,6 +73,7 @@ def backup(file: Path, config: Path | None, sets: tuple[str, ...]) -> None:
     Secrets in it stay sealed: keep a copy of the key-encryption key, apart from this one.
     """
     settings = load(CoordinatorSettings, config, sets)
+    settings.testing.apply()
     checked(settings)
     if file.exists():
         raise BackupExists(path=str(file))

@@ -11,6 +11,7 @@ import click
 
 from agent.base.config import load
 from agent.base.errors import Conflict, NotFound, Permanent
+from agent.base.faults import declare, fault_point
 from agent.base.files import sync_folder
 from agent.base.terminal.config import config_options
 from coordinator.cli.offline.site import become_owner, beside, in_its_place
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from coordinator.state.database import Database
+
+declare("move.carried", "move.shared", "move.put-away")
 
 
 class NotABackup(Permanent):
@@ -64,6 +67,7 @@ def restore(file: Path, *, replace: bool, config: Path | None, sets: tuple[str, 
     from coordinator.state.site import begin_anew, incarnation
 
     settings = load(CoordinatorSettings, config, sets)
+    settings.testing.apply()
     if not file.is_file():
         raise NotABackup(path=str(file), reason="there is no such file")
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,7 +98,7 @@ def move(config: Path | None, sets: tuple[str, ...]) -> None:
     """Carry the state from SQLite into the empty PostgreSQL database of state.url, compared row by row.
 
     Stop the coordinator first. The CA and the token keys go along, sealed. Afterwards the old file is called
-    coordinator.db.moved, so that it can not be used by mistake.
+    coordinator.db.moved, so that it can not be used by mistake. Killed at any moment, run it again.
     """
     from sqlalchemy import Connection
 
@@ -102,9 +106,10 @@ def move(config: Path | None, sets: tuple[str, ...]) -> None:
     from coordinator.state.database import Database
     from coordinator.state.rows import carry, is_empty
     from coordinator.state.schema import check, prepare, version
-    from coordinator.state.site import begin_anew
+    from coordinator.state.site import begin_anew, begin_move, end_move, is_moved
 
     settings = load(CoordinatorSettings, config, sets)
+    settings.testing.apply()
     path = settings.database_file
     if settings.state.url is None:
         raise NoTarget
@@ -113,9 +118,12 @@ def move(config: Path | None, sets: tuple[str, ...]) -> None:
     become_owner(settings)
     with closing(Database.sqlite(path)) as old, closing(open_database(settings)) as new:
         old.read_now(lambda conn: check(version(conn) or "none"))
+        mark = old.write_now(begin_move)
 
         def into(target: Connection) -> dict[str, int]:
             prepare(target)
+            if is_moved(target, mark):
+                return {}
             if not is_empty(target):
                 raise StateThere(where=settings.state.url or "")
             counts = old.read_now(lambda source: carry(source, target))
@@ -123,12 +131,17 @@ def move(config: Path | None, sets: tuple[str, ...]) -> None:
             return counts
 
         counts = new.write_now(into)
+        fault_point("move.carried")
         _share_roots(settings, new)
+        fault_point("move.shared")
         with closing(sqlite3.connect(path)) as last:
             last.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         path.rename(path.with_name(path.name + ".moved"))
         sync_folder(path.parent)
-    click.echo(f"Moved {sum(counts.values())} rows in {len(counts)} tables, each compared. Start the coordinator.")
+        fault_point("move.put-away")
+        new.write_now(end_move)
+    told = f"Moved {sum(counts.values())} rows in {len(counts)} tables, each compared." if counts else "Moved before."
+    click.echo(f"{told} Start the coordinator.")
 
 
 @click.command()

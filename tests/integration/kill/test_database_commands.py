@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, delete, func, insert, select, text
 
 from agent.base.ids import new_id
+from coordinator.server.settings import CoordinatorSection, CoordinatorSettings
+from coordinator.server.start import open_state
 from coordinator.state.database import Database
 from coordinator.state.migrations import versions
 from coordinator.state.moves import MOVES, NotMoved
@@ -147,6 +149,55 @@ def counts(place: Place) -> tuple[int, int]:
 
     with closing(place.open()) as db:
         return db.read_now(read)
+
+
+def _state(folder: Path, count: int) -> None:
+    """A site on SQLite, as a coordinator leaves it, with so many volumes."""
+    settings = CoordinatorSettings(coordinator=CoordinatorSection(state_dir=folder, listen="127.0.0.1"))
+    with closing(open_state(settings).db) as db:
+        same = {"project_id": "p", "user_id": "u", "size": 1, "status": "available", "created_at": utcnow()}
+        db.write_now(lambda conn: conn.execute(insert(volumes), [{"id": new_id(), **same} for _ in range(count)]))
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("fault", ["rows.carried@4", "move.carried", "move.shared", "move.put-away"])
+def test_a_killed_move_is_done_by_another(tmp_path: Path, fault: str) -> None:
+    place = Place(tmp_path / "state", postgres.cluster().database())
+    _state(place.folder, 600)
+    old, away = place.folder / "coordinator.db", place.folder / "coordinator.db.moved"
+    code, told = place.run("db", "move", fault=fault)
+    assert code == -signal.SIGKILL, told
+    assert (old.exists(), away.exists()) == ((False, True) if fault == "move.put-away" else (True, False))
+    code, told = place.run("db", "move")
+    if fault == "move.put-away":
+        assert "no " in told
+    else:
+        assert code == 0, told
+        assert ("Moved before." in told) == fault.startswith("move.")
+    assert away.exists()
+    assert counts(place) == (600, 0)
+    assert place.run("db", "check")[0] == 0
+
+
+def test_a_killed_restore_leaves_the_old_state_or_the_new_one(place: Place, tmp_path: Path) -> None:
+    _state(place.folder, 600)
+    if place.url is not None:
+        assert place.run("db", "move")[0] == 0
+    copy = tmp_path / "copy"
+    if place.url is not None:
+        assert place.run("db", "backup", str(copy), fault="rows.carried@4")[0] == -signal.SIGKILL
+        assert not copy.exists()
+    assert place.run("db", "backup", str(copy))[0] == 0
+    with closing(place.open()) as db:
+        db.write_now(lambda conn: conn.execute(delete(volumes).where(volumes.c.id > "8")).rowcount)
+    left = counts(place)
+    assert left[0] < 600
+    code, told = place.run("db", "restore", str(copy), "--replace", fault="rows.carried@4")
+    assert code == -signal.SIGKILL, told
+    assert counts(place) == left
+    assert place.run("db", "check")[0] == 0
+    assert place.run("db", "restore", str(copy), "--replace")[0] == 0
+    assert counts(place) == (600, 0)
 
 
 def _temporary(place: Place, count: int) -> None:

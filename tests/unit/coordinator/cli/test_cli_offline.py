@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
+from sqlalchemy import insert, text
 
 from agent.base.terminal.entry import outcome
 from agent.wire.joining import HostBundle, JoinToken
@@ -18,7 +20,11 @@ from coordinator.quota.settings import QuotaSettings
 from coordinator.quota.usage import used
 from coordinator.server.settings import CoordinatorSection, CoordinatorSettings
 from coordinator.server.start import open_state
+from coordinator.state.database import Database
+from coordinator.state.schema import HEAD, version
+from coordinator.state.tables.fleet import hosts
 from coordinator.state.transition import enter
+from coordinator.state.upgrade import _config
 from coordinator.state.usage import forget
 
 
@@ -275,3 +281,51 @@ def test_keys_are_asked_to_move_and_waiting_for_it_ends(
     assert run(settings, "key", "move", *table) == 0
     with sqlite3.connect(settings.database_file) as conn:
         assert conn.execute("SELECT moving_to FROM secrets WHERE external").fetchall() == [(None,)]
+
+
+@pytest.mark.usefixtures("running")
+def test_what_an_upgrade_would_do_is_told_beside_a_coordinator(
+    settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(settings, "db", "upgrade", "--check") == 0
+    assert capsys.readouterr().out == f"Schema {HEAD} already.\nNothing is in the way.\n"
+
+
+def test_agents_that_would_get_no_work_are_in_the_way_of_an_upgrade(
+    settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = open_state(settings)
+    told = [{"id": "old", "facts": {"version": "0.0.9"}}, {"id": "new", "facts": {"version": "0.1.0"}}, {"id": "mute"}]
+    opened.db.write_now(lambda conn: [conn.execute(insert(hosts).values(**one)) for one in told])
+    opened.db.close()
+    assert run(settings, "db", "upgrade", "--check") == 6
+    assert "older than release 0.1 would get no work from this one: old (0.0.9)." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "word"), [("0012", 0, f"Schema 0012: {int(HEAD) - 12} steps"), ("9999", 6, "9999")]
+)
+def test_an_older_or_newer_schema_is_only_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], found: str, code: int, word: str
+) -> None:
+    made = CoordinatorSettings(coordinator=CoordinatorSection(state_dir=tmp_path / "state", listen="127.0.0.1"))
+    made.state_dir.mkdir(mode=0o700)
+    db = Database.sqlite(made.database_file)
+    db.write_now(lambda conn: command.upgrade(_config(conn), "0012"))
+    db.write_now(lambda conn: conn.execute(text(f"UPDATE alembic_version SET version_num = '{found}'")).rowcount)
+    assert run(made, "db", "upgrade", "--check") == code
+    told = capsys.readouterr()
+    assert word in told.out + told.err
+    assert db.read_now(version) == found
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://me@db/cinder", "mysql+pymysql://me@db/cinder", "mariadb://me@db/x", "db2://x/y"]
+)
+def test_a_database_of_another_kind_is_refused_by_name(
+    settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    where = ["--set", f"coordinator.state_dir={settings.state_dir}", "--set", f"state.url={url}"]
+    assert outcome(service, "brickyard-coordinator", ["db", "check", *where]) == 78
+    assert "does not begin with postgresql://" in capsys.readouterr().err
