@@ -6,10 +6,8 @@ driven, family by family.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from tests.clients.livesite import LiveSite
+from tests.clients.places import PLACES
 
 CINDER = """
 version-list
@@ -140,44 +138,6 @@ volume type delete gold
 """
 
 
-_SERVER = "11111111-1111-4111-8111-111111111111"
-
-
-def _first(path: str, key: str, **equal: str) -> Callable[[LiveSite], str]:
-    def find(site: LiveSite) -> str:
-        rows: list[dict[str, Any]] = site.call("GET", path)[1][key]
-        for row in rows:
-            if all(row.get(name) == value for name, value in equal.items()):
-                return str(row["id"])
-        raise LookupError(key)
-
-    return find
-
-
-def _backend(site: LiveSite) -> str:
-    return str(site.call("GET", "/v3/scheduler-stats/get_pools")[1]["pools"][0]["name"]).partition("#")[0]
-
-
-def _attachment(site: LiveSite) -> str:
-    """One that is there; `openstack volume attachment create` itself asks a compute service for the server."""
-    if not site.call("GET", "/v3/attachments")[1]["attachments"]:
-        volume = _first("/v3/volumes", "volumes", name="second")(site)
-        body = {"attachment": {"volume_uuid": volume, "instance_uuid": _SERVER}}
-        assert site.call("POST", "/v3/attachments", json=body)[0] == 200
-    return _first("/v3/attachments", "attachments")(site)
-
-
-PLACES: dict[str, Callable[[LiveSite], str]] = {
-    "backend": _backend,
-    "project": lambda site: str(site.session().get_project_id()),
-    "instance": lambda site: _SERVER,
-    "qos": _first("/v3/qos-specs", "qos_specs", name="fast"),
-    "gold": _first("/v3/types", "volume_types", name="gold"),
-    "attachment": _attachment,
-    "transfer": _first("/v3/volume-transfers", "transfers", name="gift"),
-}
-
-
 def lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line]
 
@@ -187,11 +147,9 @@ def filled(site: LiveSite, line: str) -> list[str]:
     return [PLACES[word[1:-1]](site) if word.startswith("{") else word for word in line.split()]
 
 
-def name(tool: str, line: str, known: set[str]) -> str:
-    """Which command of the client a line is."""
+def name(line: str, known: set[str]) -> str:
+    """Which command of `openstack` a line is."""
     words = line.split()
-    if tool == "cinder":
-        return words[0]
     return next(" ".join(words[:count]) for count in range(len(words), 0, -1) if " ".join(words[:count]) in known)
 
 

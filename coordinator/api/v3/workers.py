@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, Integer, RequiredName, Uuid
-from coordinator.api.route import Resource, post
+from coordinator.api.route import Resource, post, put
 from coordinator.api.v3.clusters import BINARY
 from coordinator.operations.engine import Engine
 from coordinator.state import clusters, operations, services, snapshots, volumes
@@ -109,12 +109,15 @@ def _view(row: Row[Any]) -> dict[str, Any]:
 
 
 def resource() -> Resource:
-    """The route."""
+    """The routes."""
     return Resource(
         "workers",
         "Work that dead services have left.",
         (
             post("/workers/cleanup", cleanup, "workers:cleanup", "See at once to what dead services have left.",
                  since=24, status=202, body=CleanupBody, answer=CleanupAnswer),
+            # The way of openstacksdk, and so of `openstack block storage cleanup`.
+            put("/workers/cleanup", cleanup, "workers:cleanup", "The same.", since=24, status=202, body=CleanupBody,
+                answer=CleanupAnswer),
         ),
     )  # fmt: skip

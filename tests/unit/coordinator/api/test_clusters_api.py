@@ -90,6 +90,9 @@ async def test_cleaning_up_after_dead_services(tmp_path: Path) -> None:
         assert again == [one]
         everything = (await api("POST", path, who="root", json={})).body["cleaning"]
         assert len(everything) == 2
+        nulls = dict.fromkeys(("binary", "cluster_name", "disabled", "host", "is_up", "resource_id", "service_id"))
+        by_sdk = await api("PUT", path, who="root", json=nulls)
+        assert (by_sdk.status, by_sdk.body["cleaning"]) == (202, everything)
         await down(api, *NAMES)
         gone = (await api("POST", path, who="root", json={"cluster_name": "c1@files"})).body
         assert (gone["cleaning"], len(gone["unavailable"])) == ([], 2)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, event, select
 
 from agent.base.ids import new_id
 from coordinator.keys.kek import Kek
@@ -195,6 +195,18 @@ def test_a_new_site_keeps_sums_where_writers_do_not_wait_for_each_other(db: Data
     with pytest.raises(guard.RulesDiffer):
         db.write_now(lambda conn: guard.check(conn, other))
     assert db.write_now(lambda conn: guard.change(conn, QuotaSettings())) == []
+
+
+def test_kept_sums_are_told_without_a_look_at_volumes(db: Database) -> None:
+    """What `limits` and a quota with its usage ask: a few rows, however many volumes there are."""
+    db.write_now(lambda conn: a_snapshot(conn, a_volume(conn, 2)))
+    asked: list[str] = []
+    event.listen(db.engine, "before_cursor_execute", lambda _conn, _cursor, statement, *_rest: asked.append(statement))
+    found = db.read_now(lambda conn: (limits.limits(conn, "p"), usage(conn, "p"), used(conn, "p")))
+    assert found[2] == {"volumes": 1, "gigabytes": 4, "snapshots": 1}
+    assert any("FROM quota_usages" in " ".join(statement.split()) for statement in asked)
+    wrong = [statement for statement in asked if "FROM volumes" in statement or "FROM snapshots" in statement]
+    assert wrong == []
 
 
 def test_a_site_from_before_counts_on_as_it_did(db: Database) -> None:
