@@ -18,7 +18,7 @@ from agent.connectors import iscsi_paths as paths
 from agent.connectors import scsi_disks as disks
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoPath, NotAttached, PathDown
-from agent.connectors.probing import answering, place
+from agent.connectors.probing import answering, each, place
 from agent.connectors.waiting import patiently
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
@@ -93,17 +93,19 @@ class IscsiConnector:
         wanted = await asyncio.to_thread(self._missing, connection)
         # Another transport than TCP can not be asked in this way.
         ready = wanted if connection.transport == "iser" else await answering(wanted)
-        end, made = asyncio.get_running_loop().time() + DEADLINE, 0
+        end = asyncio.get_running_loop().time() + DEADLINE
+
+        async def join(portal: Portal) -> bool:
+            disk = await paths.rejoin(connection, portal, end)
+            async with udev.subscribed() as events:
+                await disks.filled(connection, lambda: self.present(connection), events, end)
+            over = scsi.multipath_map(connection.identity)
+            if over is not None and disk.name not in over.below:
+                await call(multipath.multipath_add, f"/dev/{disk.name}")
+            return True
+
         async with self._lock(connection):
-            for portal in set(ready) & set(self._missing(connection)):
-                disk = await paths.rejoin(connection, portal, end)
-                async with udev.subscribed() as events:
-                    await disks.filled(connection, lambda: self.present(connection), events, end)
-                over = scsi.multipath_map(connection.identity)
-                if over is not None and disk.name not in over.below:
-                    await call(multipath.multipath_add, f"/dev/{disk.name}")
-                made += 1
-        return made
+            return await each(set(ready) & set(self._missing(connection)), join)
 
     def seen(self, connection: Connection, sys: Path = sysfs.SYS) -> Look:
         """What sysfs shows of it. Blocking reads, no effects."""

@@ -18,7 +18,7 @@ from agent.base.errors import BrickyardError, Temporary
 from agent.base.log import get_logger
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NoPath, NotAttached, PathDown
-from agent.connectors.probing import answering, place
+from agent.connectors.probing import answering, each, place
 from agent.connectors.waiting import patiently, until
 from agent.host import nvme, sysfs, udev
 from agent.privsep import nvme as verbs
@@ -109,7 +109,7 @@ class NvmeConnector:
         ready = await answering(await asyncio.to_thread(self._missing, connection))
         async with self._lock(connection):
             still = set(ready) & set(self._missing(connection))
-            return sum([await self._connect(connection, portal) for portal in still])
+            return await each(still, partial(self._connect, connection))
 
     def seen(self, connection: Connection, sys: Path = sysfs.SYS) -> Look:
         """What sysfs shows of it. Blocking reads, no effects."""

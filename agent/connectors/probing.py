@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
+from agent.base.errors import BrickyardError
 from agent.wire.jobs import Portal
 
 _SECONDS = 3.0
@@ -24,6 +25,19 @@ async def answering(portals: Iterable[Portal]) -> tuple[Portal, ...]:
     asked = tuple(portals)
     told = await asyncio.gather(*(_answers(one) for one in asked))
     return tuple(one for one, there in zip(asked, told, strict=True) if there)
+
+
+async def each(portals: Iterable[Portal], join: Callable[[Portal], Awaitable[bool]]) -> int:
+    """Join one after the other; how many were joined. The error of one is raised only after all were tried."""
+    made, failed = 0, None
+    for portal in portals:
+        try:
+            made += await join(portal)
+        except BrickyardError as error:
+            failed = error
+    if failed is not None:
+        raise failed
+    return made
 
 
 async def _answers(portal: Portal) -> bool:
