@@ -139,7 +139,17 @@ def left(conn: Connection, name: str) -> None:
 
 
 def move_all(conn: Connection, target: str) -> None:
-    """Let every deposited key move to that manager, or `local`; what was on its way elsewhere turns round."""
+    """Let every deposited key move to that manager, or `local`; what was on its way elsewhere turns round.
+
+    A first deposit that was begun elsewhere and not ended is taken back, too: only a kill leaves such.
+    """
+    of_before = secrets.c.manager.is_(None) & (secrets.c.deposit_name == "brickyard-" + secrets.c.id)
+    begun = (secrets.c.manager != target) | of_before
+    half = select(secrets.c.id, secrets.c.deposit_name, secrets.c.manager).where(~secrets.c.external, begun)
+    for row in conn.execute(half).all():
+        leave(conn, row.deposit_name, row.manager)
+        anew = {"deposit_name": f"brickyard-{new_id()}", "manager": None}
+        conn.execute(update(secrets).where(secrets.c.id == row.id).values(**anew))
     lies: ColumnElement[str] = _KNOWN
     query = select(secrets.c.moving_name, secrets.c.moving_to).where(
         secrets.c.moving_name.is_not(None), secrets.c.moving_to != target

@@ -23,7 +23,7 @@ from tests.support.vault import Vault as Server
 pytestmark = [
     pytest.mark.root,
     pytest.mark.kill,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup"),
 ]
 

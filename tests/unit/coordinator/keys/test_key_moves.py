@@ -256,6 +256,23 @@ async def test_rows_of_the_release_before_say_where_they_lie_by_their_names(tmp_
         assert found == {in_vault: "vault", in_barbican: "barbican"}
 
 
+@pytest.mark.parametrize("target", ["local", "barbican"])
+async def test_a_first_deposit_that_a_kill_cut_short_is_taken_back(
+    tmp_path: Path, servers: Servers, target: str
+) -> None:
+    async with here_at(tmp_path, servers) as here:
+        volume = here.volume()
+        key = here.key(volume)
+        with pytest.raises(Killed):
+            await here.at("vault", dies=3).work()
+        assert set(servers["vault"].entries) == {key}
+        here.asked(target)
+        here.asked(target)
+        await here.at(target).work()
+        only(here, target, [volume])
+        assert (here.key(volume) == key) == (target == "local")
+
+
 async def test_two_coordinators_at_once_leave_one_secret(tmp_path: Path, servers: Servers) -> None:
     import asyncio
 
