@@ -160,7 +160,7 @@ def barbican(folder: Path, keystone: str, password: str) -> Iterator[Barbican]:
 
 
 def _answers(found: Barbican, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         try:
             urllib.request.urlopen(found.url, timeout=10).close()

@@ -147,7 +147,7 @@ def glance(folder: Path, keystone: str, password: str) -> Iterator[Glance]:
 
 
 def _answers(found: Glance, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError):
             try:

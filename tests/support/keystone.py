@@ -174,7 +174,7 @@ def keystone(folder: Path, *, admin_project: bool = False) -> Iterator[Keystone]
 
 
 def _answers(found: Keystone, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError, urllib.error.URLError):
             urllib.request.urlopen(found.url, timeout=10).close()
