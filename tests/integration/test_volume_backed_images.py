@@ -278,7 +278,7 @@ def test_where_the_service_takes_no_volume_or_there_is_no_quota_the_data_are_sen
 
 
 KILLS = [
-    *(("coordinator", f"coordinator.step.committed@{n}") for n in range(1, 5)),
+    *(("coordinator", f"coordinator.step.committed@{n}") for n in range(1, 3)),
     *(("coordinator", f"coordinator.job.{point}") for point in ("before-post", "result-in-hand")),
     *(("host-a", f"agent.job.{point}") for point in ("started", "effect-done", "finished")),
 ]
