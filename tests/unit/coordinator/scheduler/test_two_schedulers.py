@@ -91,17 +91,18 @@ async def test_where_all_are_being_claimed_one_is_waited_for(pair: Pair) -> None
     scheduler, held, go = Scheduler(), threading.Event(), threading.Event()
 
     def holds(conn: Connection) -> None:
+        conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a slow machine needs longer
         conn.execute(update(pools).values(provisioned_bytes=9 * GIB))
         held.set()
-        assert go.wait(30)
+        assert go.wait(110)
 
     first = asyncio.create_task(pair[0].write(holds))
-    assert await asyncio.to_thread(held.wait, 30)
+    assert await asyncio.to_thread(held.wait, 100)
     second = asyncio.create_task(pair[1].write(lambda conn: scheduler.place(conn, Request(2 * GIB))))
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while not await pair[0].read(lambda conn: conn.execute(waiting).scalar_one()):
             await asyncio.sleep(0.01)
     go.set()
