@@ -132,7 +132,25 @@ volume transfer request create second --name gift
 volume transfer request list
 volume transfer request show gift
 volume transfer request delete {transfer}
+volume transfer request accept {offer} --auth-key {offer_key}
 volume message list
+volume message show {message}
+volume message delete {message}
+volume attachment set {attachment} --host {host} --initiator iqn.2004-10.org.example:h
+volume attachment complete {attachment}
+volume attachment delete {attachment}
+volume snapshot create --volume second snap
+volume revert snap
+block storage snapshot manageable list {pool}
+volume snapshot delete snap
+block storage volume manageable list {pool}
+block storage resource filter list
+block storage resource filter show volume
+block storage log level list --service cinder-volume
+block storage log level set INFO --service cinder-volume
+block storage cluster list
+volume host set --disable {backend}
+volume host set --enable {backend}
 volume delete second
 volume type delete gold
 """
