@@ -116,7 +116,7 @@ def resource() -> Resource:
         (
             post("/workers/cleanup", cleanup, "workers:cleanup", "See at once to what dead services have left.",
                  since=24, status=202, body=CleanupBody, answer=CleanupAnswer),
-            # The way of openstacksdk, and so of `openstack block storage cleanup`.
+            # The way of openstacksdk.
             put("/workers/cleanup", cleanup, "workers:cleanup", "The same.", since=24, status=202, body=CleanupBody,
                 answer=CleanupAnswer),
         ),
