@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,6 +78,59 @@ def test_a_key_comes_and_goes_with_its_volume(place: tuple[Site, Server]) -> Non
     until(lambda: server.value(other) and key not in server.entries)
     assert opens(file_of(site, volume), str(server.value(other)["value"]).encode())  # type: ignore[index]
     site.api.delete(f"/v3/volumes/{volume['id']}")
+    site.api.settle()
+    until(lambda: not server.entries)
+
+
+def test_keys_go_home_and_back_by_a_command_whatever_is_killed(place: tuple[Site, Server]) -> None:
+    site, server = place
+    site.api.encrypted_type()
+    made_here = [made(site, name)["id"] for name in ("m1", "m2")]
+
+    def keys() -> set[str]:
+        return {f"volumes/{site.api.volume(one)['encryption_key_id']}" for one in made_here}
+
+    def moved(place: str, *more: str) -> dict[str, Any]:
+        given = (*site.coordinator.sets, f"keys.manager={place}")
+        words = [Path(sys.executable).parent / "brickyard-coordinator", "key", "move", "--json", *more,
+                 "--config", site.coordinator.config, *(f"--set={one}" for one in given)]  # fmt: skip
+        done = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False)
+        assert done.returncode == 0, (done.stderr, server.calls[-8:], site.coordinator.log.read_text()[-3000:])
+        return dict(json.loads(done.stdout))
+
+    def dies_at(number: int) -> None:
+        """The coordinator is killed at that call of the Vault from now on, before it takes effect."""
+        left = [number]
+
+        def before(call: str) -> None:
+            if "auth/" in call:
+                return
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(site.coordinator.pid, signal.SIGKILL)
+
+        server.before = before
+
+    until(lambda: set(server.entries) == keys())
+    # Home: two removals. There again: looked for, looked for, put, read, noted.
+    for target, deaths in (("local", (1, 2)), ("vault", (1, 3, 4, 5))):
+        site.coordinator.kill()
+        dies_at(deaths[0])
+        site.restart("coordinator", f"keys.manager={target}")
+        moved(target, "--no-wait")
+        for number in (*deaths[1:], 0):
+            site.coordinator.died(120)
+            dies_at(number)
+            site.restart("coordinator", f"keys.manager={target}")
+        told = moved(target, "--timeout", "200")
+        assert (told["target"], told[f"at_{target}"], told["to_move"], told["to_remove"]) == (target, 2, 0, 0)
+        assert set(server.entries) == (keys() if target == "vault" else set())
+    assert moved("vault", "--dry-run")["at_vault"] == 2
+    for one in made_here:
+        volume = site.api.volume(one)
+        value = server.value(f"volumes/{volume['encryption_key_id']}")
+        assert opens(file_of(site, volume), str(value["value"]).encode())  # type: ignore[index]
+        site.api.delete(f"/v3/volumes/{one}")
     site.api.settle()
     until(lambda: not server.entries)
 

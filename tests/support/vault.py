@@ -10,7 +10,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,12 +39,16 @@ class Entry:
 
 @dataclass
 class Vault:
-    """`denied` are (method, beginning of a path) that the policy does not allow; `life_s` is a token's."""
+    """`denied` are (method, beginning of a path) that the policy does not allow; `life_s` is a token's.
+
+    `before` is told of each call before it takes effect.
+    """
 
     port: int = 0
     sealed: bool = False
     life_s: float = 3600
     renewable: bool = True
+    before: Callable[[str], None] = lambda call: None
     denied: set[tuple[str, str]] = field(default_factory=set)
     entries: dict[str, Entry] = field(default_factory=dict)
     tokens: dict[str, float] = field(default_factory=dict)
@@ -62,6 +66,7 @@ class Vault:
         return entry.versions[-1].data if entry and entry.versions and not entry.versions[-1].deleted else None
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: Json) -> tuple[int, Json | None]:
+        self.before(f"{method} {path}")
         with self._lock:
             self.calls.append(f"{method} {path}")
             self.asked.append(headers)
