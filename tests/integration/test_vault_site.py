@@ -40,6 +40,7 @@ def place() -> Iterator[tuple[Site, Server]]:
             with started(site):
                 owner = site.layout.coordinator_state.stat()
                 os.chown(secret, owner.st_uid, owner.st_gid)
+                site.api.encrypted_type()
                 yield site, server
         finally:
             secret.unlink()
@@ -66,7 +67,6 @@ def issues(site: Site) -> list[str]:
 
 def test_a_key_comes_and_goes_with_its_volume(place: tuple[Site, Server]) -> None:
     site, server = place
-    site.api.encrypted_type()
     volume = made(site, "one")
     key = f"volumes/{volume['encryption_key_id']}"
     until(lambda: server.value(key))
@@ -84,7 +84,6 @@ def test_a_key_comes_and_goes_with_its_volume(place: tuple[Site, Server]) -> Non
 
 def test_keys_go_home_and_back_by_a_command_whatever_is_killed(place: tuple[Site, Server]) -> None:
     site, server = place
-    site.api.encrypted_type()
     made_here = [made(site, name)["id"] for name in ("m1", "m2")]
 
     def keys() -> set[str]:

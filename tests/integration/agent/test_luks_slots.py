@@ -117,10 +117,10 @@ async def test_slots_of_their_containers(volume: int, path: Path, kind: str, cip
         "hash-alg=sha1",
         "ivgen-alg=plain",
         "cipher-alg=aes-192,ivgen-alg=plain,hash-alg=sha224",
-        "cipher-alg=aes-192,cipher-mode=cbc,ivgen-alg=plain",
-        "cipher-alg=aes-192,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256,hash-alg=sha384",
         "cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256",
         "cipher-mode=cbc,ivgen-alg=plain64",
+        "cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256,hash-alg=sha384",
+        # With 192 bits and CBC qemu can make none: its key material is no whole number of sectors, which it asserts.
     ],
 )
 async def test_slots_of_qemus_containers(path: Path, options: str) -> None:
