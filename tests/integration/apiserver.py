@@ -23,6 +23,7 @@ from coordinator.identity.local import LocalIdentity
 from coordinator.identity.policy import Policy
 from coordinator.identity.settings import IdentitySettings
 from coordinator.identity.strategies import authenticator
+from coordinator.scheduler.placement import Scheduler
 from coordinator.state.database import Database
 from coordinator.state.tables import load_all
 
@@ -65,7 +66,7 @@ def running(tmp_path: Path, *, others: Mapping[type, Any] | None = None, **ident
         Policy.builtin(),
         authenticator(local),
         ApiSettings(response_validation="error"),
-        {LocalIdentity: local, **(others or {})},
+        {LocalIdentity: local, Scheduler: Scheduler(), **(others or {})},
     )
     crashes: list[Any] = []
 
