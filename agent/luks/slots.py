@@ -201,8 +201,7 @@ def _free(volume: _Volume) -> tuple[int, int] | None:
     size, like = volume.header.details.key_bytes, volume.header.slots
     used = {slot.index for slot in like}
     if volume.metadata is None:
-        free = next((index for index in range(luks1.SLOTS) if index not in used), None)
-        return None if free is None else (free, luks1.place(volume.window, free))
+        return _free_luks1(volume, [index for index in range(luks1.SLOTS) if index not in used])
     every = luks2.slots_of(volume.metadata)
     length = write2.area_bytes(size, keyslot.STRIPES)
     end = luks2.area_end(volume.metadata)
@@ -214,6 +213,19 @@ def _free(volume: _Volume) -> tuple[int, int] | None:
         place = max(place, stop)
     number = next(index for index in range(luks2.MAX_SLOTS + 1) if index not in {slot.index for slot in every})
     return (number, place) if number < luks2.MAX_SLOTS and place + length <= end else None
+
+
+def _free_luks1(volume: _Volume, unused: list[int]) -> tuple[int, int] | None:
+    """Its slots have fixed places. One that lies upon a slot in use would be destroyed with that: KeyArea."""
+    length = keyslot.STRIPES * volume.header.details.key_bytes
+    taken = [(slot.material, slot.material + slot.stripes * slot.key_bytes) for slot in volume.header.slots]
+    for index in unused:
+        start = luks1.place(volume.window, index)
+        if all(start + length <= first or last <= start for first, last in taken):
+            return index, start
+    if unused:
+        raise KeyArea
+    return None
 
 
 def _add(volume: _Volume, opened: Opened, new: Secret, iterations: int) -> KeySlot:
