@@ -10,7 +10,7 @@ import pytest
 from agent.luks import luks1, slots
 from agent.luks.container import create, reveal
 from agent.luks.errors import KeyArea
-from agent.luks.model import MiB, Secret
+from agent.luks.model import Format, MiB, Secret
 
 OLD, NEW = Secret("passphrase", b"the old key"), Secret("passphrase", b"the new key")
 
@@ -19,8 +19,8 @@ OLD, NEW = Secret("passphrase", b"the old key"), Secret("passphrase", b"the new 
 def volume() -> Iterator[int]:
     fd = os.memfd_create("volume")
     os.ftruncate(fd, 17 * MiB)
-    create(fd, "luks1", OLD, iterations=1000)
-    reveal(fd, "luks1")
+    create(fd, Format("luks1"), OLD, iterations=1000)
+    reveal(fd, Format("luks1"))
     yield fd
     os.close(fd)
 
