@@ -46,6 +46,7 @@ def change(config: Path | None, sets: tuple[str, ...]) -> None:
     """
     from coordinator.quota import guard
     from coordinator.state.schema import prepare
+    from coordinator.state.usage import RULES
 
     settings = load(CoordinatorSettings, config, sets)
     checked(settings)
@@ -56,6 +57,7 @@ def change(config: Path | None, sets: tuple[str, ...]) -> None:
 
     with in_its_place(settings) as database:
         database.write_now(prepare)
+        database.engine.update_execution_options(**{RULES: guard.rules_of(settings.quota)})
         if settings.quota.nested:
             _learn(settings, database)
         told = database.write_now(write)
