@@ -209,8 +209,7 @@ class IscsiConnector:
         others = [one for one in session.disks if one.lun != (connection.lun or 0)]
         if disk is not None:
             if session.healthy:
-                address = disk.address
-                await patiently(lambda: call(verbs.scsi_delete, address, True), end)
+                await patiently(lambda: _cut(connection, disk), end)
             else:
                 if users := sysfs.users_of(disk.name):
                     raise DeviceHeld(device=f"/dev/{disk.name}", holders=", ".join(users))
@@ -226,6 +225,13 @@ class IscsiConnector:
         if found is None:
             found = self._locks[connection.target] = asyncio.Lock()
         return found
+
+
+async def _cut(connection: Connection, disk: scsi.Disk) -> bool:
+    """Remove a disk from the kernel. The multipath daemon may have made a map of one that is not the promised one."""
+    if disks.claim(connection, disk):
+        await call(multipath.multipath_drop, f"/dev/{disk.name}")
+    return await call(verbs.scsi_delete, disk.address, True)
 
 
 def _noted(task: Reach) -> None:
