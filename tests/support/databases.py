@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from coordinator.state.database import Database
 from coordinator.state.schema import prepare
 from tests.support import postgres
 
+Pair = tuple[Database, Database]
 WANTED = tuple(os.environ.get("BRICKYARD_TEST_DATABASES", "sqlite,postgresql").split(","))
 _current = ["sqlite"]
 
@@ -51,6 +55,17 @@ def fresh(path: Path) -> Database:
         made.write_now(prepare)
         return made
     return Database.postgresql(_url(path, _template()), writers=6)
+
+
+@asynccontextmanager
+async def two(path: Path) -> AsyncIterator[Pair]:
+    """The same database, opened as by two coordinators; closed at the end."""
+    made = fresh(path), fresh(path)
+    try:
+        yield made
+    finally:
+        for each in made:
+            await asyncio.to_thread(each.close)
 
 
 @cache

@@ -24,15 +24,13 @@ from tests.support import databases
 
 pytestmark = pytest.mark.only("postgresql")
 GIB = 1 << 30
-Pair = tuple[Database, Database]
+Pair = databases.Pair
 
 
 @pytest.fixture
 async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    made = databases.fresh(tmp_path / "db"), databases.fresh(tmp_path / "db")
-    yield made
-    for each in made:
-        await asyncio.to_thread(each.close)
+    async with databases.two(tmp_path / "db") as made:
+        yield made
 
 
 def hosts(conn: Connection, sizes: dict[str, int]) -> None:

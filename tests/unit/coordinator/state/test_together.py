@@ -22,7 +22,6 @@ from coordinator.quota import limits
 from coordinator.quota.errors import VolumeLimit
 from coordinator.scheduler.placement import Scheduler
 from coordinator.state import operations, usage, volumes
-from coordinator.state.database import Database
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.events import events
@@ -35,15 +34,13 @@ from tests.support import databases
 pytestmark = pytest.mark.only("postgresql")
 KEYS = KeyStore(Kek(b"k" * 32))
 GIB = 1 << 30
-Pair = tuple[Database, Database]
+Pair = databases.Pair
 
 
 @pytest.fixture
 async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    made = databases.fresh(tmp_path / "db"), databases.fresh(tmp_path / "db")
-    yield made
-    for each in made:
-        await asyncio.to_thread(each.close)
+    async with databases.two(tmp_path / "db") as made:
+        yield made
 
 
 def accepting(number: int, **more: Any) -> Any:

@@ -25,7 +25,6 @@ from coordinator.scheduler.claims import claim, release
 from coordinator.scheduler.placement import Scheduler
 from coordinator.scheduler.request import Request
 from coordinator.state import enrolment, fleet, issues, operations, volumes
-from coordinator.state.database import Database
 from coordinator.state.enrolment import EnrolledHost
 from coordinator.state.errors import DatabaseUnavailable, NotStorable
 from coordinator.state.issues import Issue
@@ -39,15 +38,13 @@ from tests.support import databases, postgres
 pytestmark = pytest.mark.only("postgresql")
 REQUESTER = Requester("p", "u", "req-1", "me")
 KEYS = KeyStore(Kek(b"k" * 32))
-Pair = tuple[Database, Database]
+Pair = databases.Pair
 
 
 @pytest.fixture
 async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    made = databases.fresh(tmp_path / "db"), databases.fresh(tmp_path / "db")
-    yield made
-    for each in made:
-        await asyncio.to_thread(each.close)
+    async with databases.two(tmp_path / "db") as made:
+        yield made
 
 
 def volume(conn: Connection) -> str:
