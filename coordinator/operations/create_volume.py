@@ -151,6 +151,7 @@ def workflow_v1(keys: KeyStore, scheduler: Scheduler, login: Login | None = None
         failed=failed,
         attention=needs_attention,
         together=_from_nothing,
+        at_once=lambda operation: _from_nothing(operation) and scheduler.is_ready(),
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -15,6 +16,7 @@ from agent.base.faults import declare, fault_point
 from agent.base.log import bound, get_logger
 from coordinator.operations import waits
 from coordinator.operations.acknowledge import Acknowledger
+from coordinator.operations.advance import Next, StepRefused, advance
 from coordinator.operations.errors import NotCancellable, NotRetryable
 from coordinator.operations.jobs import AWAY_DEADLINE_S, MEMBER_LEASE_S, Agents, Conversation
 from coordinator.operations.leases import Leases
@@ -29,6 +31,7 @@ from coordinator.state.doubt import was_kept
 from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
+from coordinator.state.together import hopeful
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -97,22 +100,32 @@ class Engine:
     async def submit(
         self, fn: Callable[[Connection], tuple[Operation, T]], *, together: str | None = None
     ) -> tuple[Operation, T]:
-        """Run an accepting transaction; when it has committed, its operation starts (`together`: `Database.write`)."""
-        made: list[tuple[Operation, T]] = []
+        """Run an accepting transaction; when it has committed, its operation starts (`together`: `Database.write`).
 
-        def remembered(conn: Connection) -> tuple[Operation, T]:
-            made[:] = [fn(conn)]
+        What can be done of it at once is done in the same transaction; where that is refused, it is only accepted.
+        """
+        made: list[tuple[Operation, T, Next | None]] = []
+
+        def remembered(conn: Connection, *, only: bool = False) -> tuple[Operation, T, Next | None]:
+            operation, value = fn(conn)
+            begun = None
+            if not only and hopeful(conn) and (workflow := self.workflows.of(operation)).at_once(operation):
+                operation, begun = advance(conn, workflow, operation, hopeful=True)
+            made[:] = [(operation, value, begun)]
             return made[0]
 
         try:
-            operation, value = await self.db.write(remembered, together=together)
+            try:
+                operation, value, begun = await self.db.write(remembered, together=together)
+            except StepRefused:
+                operation, value, begun = await self.db.write(partial(remembered, only=True))
         except CommitInDoubt as doubt:
-            operation, value = made[0]
+            operation, value, begun = made[0]
             known = operation.id
             if not await was_kept(self.db, doubt, lambda conn: operations.get(conn, known) is not None):
                 raise DatabaseUnavailable(reason=str(doubt.context["reason"])) from doubt
         fault_point("coordinator.accepted")
-        self.start(operation)
+        self.start(operation, begun)
         return operation, value
 
     async def submit_perhaps(self, fn: Callable[[Connection], Operation | None]) -> None:
@@ -122,8 +135,8 @@ class Engine:
             fault_point("coordinator.accepted")
             self.start(operation)
 
-    def start(self, operation: Operation) -> None:
-        """Run an operation that this coordinator owns."""
+    def start(self, operation: Operation, begun: Next | None = None) -> None:
+        """Run an operation that this coordinator owns; `begun` is what comes next, where that is known."""
         running = self._tasks.get(operation.id)
         if running is not None:
             if self._epochs.get(operation.id, 0) < operation.epoch:
@@ -132,7 +145,7 @@ class Engine:
         cancel = self._cancels[operation.id] = asyncio.Event()
         if operation.cancel_requested:
             cancel.set()
-        task = asyncio.create_task(self._run(operation, cancel), name=f"operation-{operation.id}")
+        task = asyncio.create_task(self._run(operation, begun, cancel), name=f"operation-{operation.id}")
         self._tasks[operation.id] = task
         self._epochs[operation.id] = operation.epoch
         self._leases.busy.set()
@@ -215,21 +228,23 @@ class Engine:
         self.watchers.end(operation)
         self.db.news.tell(news.ENDED, operation.id)
 
-    async def _run(self, operation: Operation, cancel: asyncio.Event) -> None:
+    async def _run(self, operation: Operation, begun: Next | None, cancel: asyncio.Event) -> None:
         workflow = self.workflows.of(operation)
         async with Slot(self._slots) as slot:
             with bound(operation=operation.id, request_id=operation.request_id, resource=operation.resource_id):
                 conversation = Conversation(
                     self.agents, self, cancel, slot, self._away_deadline_s, self._member_lease_s
                 )
-                await self._run_on(operation, workflow, conversation)
+                await self._run_on(operation, begun, workflow, conversation)
 
-    async def _run_on(self, operation: Operation, workflow: Workflow, conversation: Conversation) -> None:
+    async def _run_on(
+        self, operation: Operation, begun: Next | None, workflow: Workflow, conversation: Conversation
+    ) -> None:
         """Run it to its end, however often the database or a defect gets in the way."""
         pause_s, more = _FIRST_PAUSE_S, 1
         while True:
             try:
-                return await Run(self.db, workflow, conversation, self).go(operation)
+                return await Run(self.db, workflow, conversation, self).go(operation, begun)
             except LeaseLost:
                 fresh = await self._taken_back(operation, more)
                 more *= 2
@@ -245,7 +260,7 @@ class Engine:
                 pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
                 if fresh is None:
                     return None
-            operation = fresh
+            operation, begun = fresh, None
 
     async def _taken_back(self, operation: Operation, more: int) -> Operation | None:
         """Ours still, but a host knows of a higher epoch (the database was restored): raise ours. None: not ours."""

@@ -31,7 +31,7 @@ from coordinator.operations.errors import Cancelled, UnknownHost, WaitedTooLong
 from coordinator.operations.jobs import Conversation, MemberLost, NotDelivered
 from coordinator.operations.step_log import tell
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, WaitStep, Workflow
-from coordinator.state import enrolment
+from coordinator.state import enrolment, volumes
 from coordinator.state.database import Database
 from coordinator.state.errors import DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
@@ -66,11 +66,14 @@ class Run:
         self._resumed = False
         self._lost_since: float | None = None
 
-    async def go(self, operation: Operation) -> None:
-        """Run to the end; raises LeaseLost when another coordinator has taken over."""
+    async def go(self, operation: Operation, begun: Next | None = None) -> None:
+        """Run to the end; raises LeaseLost when another coordinator has taken over.
+
+        `begun`: what is to be done next, where its first steps were done already.
+        """
         self._resumed = operation.epoch > 1
         fault_point("coordinator.step.begin")
-        moved = await self._first(operation)
+        moved = (operation, begun) if begun is not None else await self._first(operation)
         tell(None, moved[0])
         while (todo := moved[1]) is not None:
             before = moved[0]
@@ -285,7 +288,10 @@ class Run:
     ) -> Moved:
         """One fenced transaction; a defect in a step fails the operation instead of leaving it stuck."""
         try:
-            return await self._db.write(fn, patient=True, together=together)
+            need = None
+            if together is not None and operation.resource_type == "volume":
+                need = (volumes.know_all, operation.resource_id)
+            return await self._db.write(fn, patient=True, together=together, need=need)
         except (LeaseLost, DatabaseUnavailable, StepRefused):
             raise
         except Exception as error:

@@ -102,7 +102,7 @@ class Workflow:
     """`finished` runs in the transaction of the last step; `failed` in the one that ends the undo.
 
     `together`: an operation's ways forward hold nothing but what is its own and the pool that it claims, and may share
-    transactions with those of others.
+    transactions with those of others. `at_once`: its first steps may be done in the very transaction that accepts it.
     """
 
     kind: str
@@ -112,6 +112,7 @@ class Workflow:
     failed: Failed
     attention: Callable[[Connection, Operation, str], None] | None = None
     together: Callable[[Operation], bool] = lambda operation: False
+    at_once: Callable[[Operation], bool] = lambda operation: False
 
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)

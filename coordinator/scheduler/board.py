@@ -67,8 +67,8 @@ class _Queue:
         if len(self.heap) > 2 * len(self.members) + _CHUNK:
             self.fill(list(self.members.values()))
 
-    def best(self, count: int) -> list[Pool]:
-        """The first one, and up to `count` in all that have nearly as much to spare."""
+    def best(self, count: int, prefer: Iterable[str] = ()) -> list[Pool]:
+        """The first one, and up to `count` in all that have nearly as much to spare; of these `prefer` first."""
         found: list[Pool] = []
         taken: list[tuple[int, str]] = []
         while len(found) < count and (pool := self._top()) is not None:
@@ -80,6 +80,12 @@ class _Queue:
                 taken.append(heapq.heappop(self.heap))
         for entry in taken:
             heapq.heappush(self.heap, entry)
+        if prefer and found:
+            least = found[0].spare(self.thick) * _NEARLY
+            known = [self.members[pool_id] for pool_id in prefer if pool_id in self.members]
+            liked = [pool for pool in known if pool.spare(self.thick) >= least]
+            liked.sort(key=lambda pool: pool.spare(self.thick), reverse=True)
+            found = [*liked, *(pool for pool in found if pool not in liked)]
         return found
 
     def _top(self) -> Pool | None:
@@ -149,10 +155,12 @@ class Board:
         for queue in self._queues.values():
             queue.judge(pool)
 
-    def roomiest(self, allowed: Callable[[Pool], bool], *, thick: bool, key: object, count: int = 1) -> list[Pool]:
+    def roomiest(
+        self, allowed: Callable[[Pool], bool], *, thick: bool, key: object, count: int = 1, prefer: Iterable[str] = ()
+    ) -> list[Pool]:  # fmt: skip
         """The allowed pool with most to spare, in the time of a heap; `key` names the set of allowed pools.
 
-        Behind it up to `count` in all that are nearly as good.
+        Behind it up to `count` in all that are nearly as good; those that the caller would `prefer` come first.
         """
         queue = self._queues.get(key)
         if queue is None:
@@ -160,7 +168,11 @@ class Board:
                 self._queues.clear()
             queue = self._queues[key] = _Queue(allowed, thick)
             queue.fill(self.pools)
-        return queue.best(count)
+        return queue.best(count, prefer)
+
+    def is_fresh(self) -> bool:
+        """Whether nothing is to be read before the next proposal."""
+        return self._clock() < self._next_read
 
     def _read_light(self, rows: Sequence[Row[Any]]) -> list[str]:
         """Take over what was promised; the pools of which more must be read."""

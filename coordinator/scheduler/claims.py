@@ -5,9 +5,9 @@ The condition is the table of `coordinator.scheduler.pool`, checked on the row a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -30,6 +30,10 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from coordinator.scheduler.pool import Calculation
 from coordinator.state.tables.fleet import hosts, pools
+from coordinator.state.together import hopeful
+
+if TYPE_CHECKING:
+    from coordinator.scheduler.held import Held
 
 # Built once: putting a statement together costs more than running it, and these run in every create.
 _RESERVED = pools.c.total_bytes * pools.c.reserved_percent // 100
@@ -52,13 +56,19 @@ def _unless(name: str, condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return or_(and_(_JUDGED_THIN, bindparam(name, type_=Boolean)), condition)
 
 
-_FITS = (
-    _unless("by_free", _by_kind(_USABLE * pools.c.max_over_subscription, _USABLE) >= _PROMISED),
-    _unless("by_promises", _by_kind(_PHYSICAL * pools.c.max_over_subscription, _PHYSICAL) >= _MORE),
+_PROMISABLE = _by_kind(_USABLE * pools.c.max_over_subscription, _USABLE)
+_MEASURED = _by_kind(_PHYSICAL * pools.c.max_over_subscription, _PHYSICAL)
+_FITS = (_unless("by_free", _PROMISABLE >= _PROMISED), _unless("by_promises", _MEASURED >= _MORE))
+LEFT = (
+    _JUDGED_THIN.label("judged_thin"),
+    (_PROMISABLE - pools.c.provisioned_bytes).label("promisable"),
+    _MEASURED.label("physical"),
 )
+"""What the same conditions leave, for who holds the row."""
 _USED = (pools.c.present, not_(pools.c.disabled))
 _MINE = (pools.c.id == bindparam("wanted"), *_USED)
 _OPEN = exists().where(hosts.c.id == pools.c.host_id, hosts.c.enabled, hosts.c.reachable)
+OPEN = (*_USED, _OPEN)
 _CLUSTER = pools.c.cluster_name
 _CLAIM = update(pools).where(*_MINE, *_FITS).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
 _PLACE = update(pools).where(*_MINE, *_FITS, _OPEN).values(provisioned_bytes=_PROMISED).returning(_CLUSTER)
@@ -109,6 +119,9 @@ def claim_new(
     conn: Connection, pool_id: str, more: int, *, thick: bool = False, by: Calculation | None = "both"
 ) -> bool:  # fmt: skip
     """Promise `more` bytes to something new: the host must also answer and take new volumes."""
+    mine = _held(conn)
+    if mine is not None and by is not None and mine.has(pool_id, thick):
+        return mine.take(conn, pool_id, more, thick=thick, by=by)
     if by is None:
         return _claimed(conn, _PLACE_ANYHOW, pool_id, {"more": more})
     return _claimed(conn, _PLACE, pool_id, {"more": more, "thick": thick, **_looked_at(by)})
@@ -121,13 +134,35 @@ def claim_any(
 
     For a database that has several writers; who gets None may still be let in by `claim_new`, which waits.
     """
+    mine = _held(conn)
+    if mine is not None:
+        return mine.take_any(conn, pool_ids, more, thick=thick, by=by)
     asked = {"any_of": list(pool_ids), "more": more, "thick": thick, **_looked_at(by)}
     row = conn.execute(_place_free(), asked).one_or_none()
     if row is None:
         return None
     if row.cluster_name is not None:
-        conn.execute(_CLAIM_THERE, {**_shared(row.cluster_name, row.id), "more": more})
+        claim_there(conn, row.cluster_name, row.id, more)
     return str(row.id)
+
+
+def _held(conn: Connection) -> Held | None:
+    if not hopeful(conn):
+        return None
+    from coordinator.scheduler.held import held
+
+    return held(conn)
+
+
+def held_already(conn: Connection) -> Collection[str]:
+    """The pools that the caller's transaction has claimed from, where these are held until its end."""
+    mine = _held(conn)
+    return () if mine is None else mine.left.keys()
+
+
+def claim_there(conn: Connection, cluster: str, pool_id: str, more: int) -> None:
+    """Promise to the other hosts of a cluster what was promised to one."""
+    conn.execute(_CLAIM_THERE, {**_shared(cluster, pool_id), "more": more})
 
 
 def _looked_at(by: Calculation) -> dict[str, bool]:
@@ -137,7 +172,7 @@ def _looked_at(by: Calculation) -> dict[str, bool]:
 def _claimed(conn: Connection, statement: ReturningUpdate[Any], pool_id: str, asked: dict[str, Any]) -> bool:
     row = conn.execute(statement, {"wanted": pool_id, **asked}).one_or_none()
     if row is not None and row.cluster_name is not None:
-        conn.execute(_CLAIM_THERE, {**_shared(row.cluster_name, pool_id), "more": asked["more"]})
+        claim_there(conn, row.cluster_name, pool_id, asked["more"])
     return row is not None
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from coordinator.scheduler import filters, plugins, weighers
 from coordinator.scheduler.board import Board, read_pool
-from coordinator.scheduler.claims import claim, claim_any, claim_new
+from coordinator.scheduler.claims import claim, claim_any, claim_new, held_already
 from coordinator.scheduler.errors import NoPool, PoolsAway
 from coordinator.scheduler.pool import Pool
 from coordinator.scheduler.request import Hints, Request
 from coordinator.scheduler.settings import SchedulerSettings
 from coordinator.state.locks import beside_others
+from coordinator.state.together import hopeful
 
 _MAX_NAMED = 20
 _SPREAD = 8
@@ -55,7 +56,7 @@ class Scheduler:
         """
         with self._lock:
             self.board.refresh(conn)
-            proposed = self._candidates(request, _SPREAD if beside_others(conn) else 1)
+            proposed = self._candidates(request, _SPREAD if beside_others(conn) else 1, held_already(conn))
             if proposed:
                 self.board.took(proposed[0], request.device_bytes)
         # Outside of the lock: the claim waits for whoever has the pool's row, who may be waiting for the lock.
@@ -79,6 +80,10 @@ class Scheduler:
                 return _placed(pool)
         with self._lock:
             raise self._refused(request)
+
+    def is_ready(self) -> bool:
+        """Whether `place` would read nothing but what it claims."""
+        return self.board.is_fresh()
 
     def unfit(self, conn: Connection, request: Request) -> str | None:
         """Why work can not stay in pool `request.pool_id`, with the name of the filter; None when it can.
@@ -108,7 +113,7 @@ class Scheduler:
 
     def _claimed(self, conn: Connection, proposed: Sequence[Pool], request: Request) -> Pool | None:
         """The pool that has room for it, of these; where all are being changed one of them is waited for."""
-        if len(proposed) > 1:
+        if len(proposed) > 1 or (proposed and _CAPACITY in self._rules and hopeful(conn)):
             asked = request.wants_thick
             thick = proposed[0].thick_for(asked)
             alike = {pool.id: pool for pool in proposed if pool.thick_for(asked) == thick}
@@ -123,7 +128,7 @@ class Scheduler:
         way = self.calculation if _CAPACITY in self._rules else None
         return claim_new(conn, pool.id, request.device_bytes, thick=thick, by=way)
 
-    def _candidates(self, request: Request, count: int | None) -> list[Pool]:
+    def _candidates(self, request: Request, count: int | None, prefer: Collection[str] = ()) -> list[Pool]:
         """Best first: all that fit, or the best one, which up to `count` that are nearly as good may come behind."""
         if count is not None and self._is_plain(request):
             key = (request.availability_zone, request.wants_thick, tuple(sorted(request.extra_specs.items())))
@@ -132,6 +137,7 @@ class Scheduler:
                 thick=request.wants_thick,
                 key=key,
                 count=count,
+                prefer=prefer,
             )
             thick = request.wants_thick
             return [pool for pool in best if pool.room(thick) >= request.device_bytes]

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from coordinator.state.together import Need
 from coordinator.state.writer import Call, Target, alone, deliver, together
 
 T = TypeVar("T")
@@ -50,10 +51,13 @@ class Crew:
         self._working = self._at_patient = self._turn = 0
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="db-write")
 
-    async def write(self, fn: Callable[[Connection], T], *, patient: bool = False, together: str | None = None) -> T:
+    async def write(
+        self, fn: Callable[[Connection], T], *, patient: bool = False, together: str | None = None,
+        need: Need | None = None
+    ) -> T:  # fmt: skip
         """What `fn` returned, once it is on disk. A caller that is cancelled leaves the write to be done."""
         loop = asyncio.get_running_loop()
-        call = Call(fn, loop, loop.create_future())
+        call = Call(fn, loop, loop.create_future(), need)
         with self._lock:
             more = self._more(self._joined(call, patient, together))
         self._start(more)

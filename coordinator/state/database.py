@@ -13,7 +13,7 @@ import asyncio
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +29,7 @@ from coordinator.state.glance import Glances
 from coordinator.state.kinds import SQLITE, Kind, came_second, collided, not_storable
 from coordinator.state.locks import BESIDE_OTHERS
 from coordinator.state.news import CACHED, EVENTS, RINGS, News, Silence
-from coordinator.state.together import TOGETHER, Shared, mark, undone
+from coordinator.state.together import TOGETHER, HopeLost, Need, Shared, mark, undone
 from coordinator.state.writer import Writer
 
 T = TypeVar("T")
@@ -87,14 +87,17 @@ class Database:
         """Like `read`, for what ends in a millisecond: those that wait at the same time share thread and snapshot."""
         return await self._glances.read(fn)
 
-    async def write(self, fn: Callable[[Connection], T], *, patient: bool = False, together: str | None = None) -> T:
+    async def write(
+        self, fn: Callable[[Connection], T], *, patient: bool = False, together: str | None = None,
+        need: Need | None = None
+    ) -> T:  # fmt: skip
         """Run `fn` in a write transaction: on disk when this returns, nothing of it when it raises.
 
         On SQLite calls that wait for the disk together share one transaction, each in a savepoint; on PostgreSQL those
         that say the same `together`: they hold rows of their own, and what all of them hold (see
-        `coordinator.state.together` for what they may read). A `patient` one lets others go first.
+        `coordinator.state.together` for what they may read, and for `need`). A `patient` one lets others go first.
         """
-        return await self._writer.write(fn, patient=patient, together=together)
+        return await self._writer.write(fn, patient=patient, together=together, need=need)
 
     def read_now(self, fn: Callable[[Connection], T]) -> T:
         """The blocking form of `read`, for commands and start-up."""
@@ -157,31 +160,35 @@ class Database:
                 raise
             return result
 
-    def write_together(self, fns: list[Callable[[Connection], Any]]) -> list[tuple[Any, Exception | None]]:
+    def write_together(
+        self, fns: list[Callable[[Connection], Any]], needs: list[Need]
+    ) -> list[tuple[Any, Exception | None]]:
         """Run all in one transaction; each one's result, or the error that undid it alone. Raises when none is kept.
 
         On PostgreSQL first in the hope that none fails: a savepoint for each costs a tenth of all.
         """
         if not self.kind.alone:
             try:
-                return self._written_together(fns, hopeful=True)
-            except CommitInDoubt:
-                raise
+                return self._written_together(fns, needs, hopeful=True)
+            except (CommitInDoubt, HopeLost) as error:
+                if isinstance(error, CommitInDoubt):
+                    raise
             except Exception as error:  # noqa: BLE001 - of several it comes again, with its savepoint
                 if len(fns) == 1:
                     return [(None, error)]
         return self._written_together(fns)
 
     def _written_together(
-        self, fns: list[Callable[[Connection], Any]], *, hopeful: bool = False
+        self, fns: list[Callable[[Connection], Any]], needs: Iterable[Need] = (), *, hopeful: bool = False
     ) -> list[tuple[Any, Exception | None]]:
         with self._told(), self._begun(self.kind.begin_together) as conn:
-            sharing = Shared()
+            sharing = Shared(hopeful)
             if not self.kind.alone:
                 conn.execution_options(**{BESIDE_OTHERS: True, TOGETHER: sharing})
             outcomes: list[tuple[Any, Exception | None]] = []
             try:
                 conn.info.pop(RINGS, None)
+                sharing.begin(conn, needs)
                 for fn in fns:
                     if len(outcomes) == 1 and self.kind.hurry:
                         conn.exec_driver_sql(self.kind.hurry)

@@ -20,7 +20,7 @@ from coordinator.state.issues import Issue
 from coordinator.state.news import EVENTS, ring
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.events import event_consumers, event_numbering, events
-from coordinator.state.together import later
+from coordinator.state.together import hopeful, later
 
 AT_ONCE = 1000
 NOT_DELIVERED, GIVEN_UP = "notifications.not-delivered", "notifications.given-up"
@@ -67,7 +67,12 @@ def record(conn: Connection, about: About, type: str, payload: Mapping[str, Any]
 
 def _insert(conn: Connection, rows: list[dict[str, Any]]) -> None:
     notices.complete(conn, [row["payload"] for row in rows])
-    conn.execute(_ADD, rows if len(rows) > 1 else rows[0])
+    if hopeful(conn):
+        from coordinator.state import combined
+
+        combined.inserting(events)(conn, [combined.whole(events, row) for row in rows])
+    else:
+        conn.execute(_ADD, rows if len(rows) > 1 else rows[0])
 
 
 def waits(conn: Connection) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from coordinator.state.errors import LeaseLost
 from coordinator.state.locks import beside_others
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.operations import operations
-from coordinator.state.together import later
+from coordinator.state.together import amend, hopeful, later
 
 LEASE_S = 10.0
 _CLAIMED_AT_ONCE = 200
@@ -89,7 +89,15 @@ def _of(row: Row[Any]) -> Operation:
 def add(conn: Connection, operation: Operation) -> None:
     """Insert a new operation, owned from the start by the coordinator that accepted it."""
     values = {name: getattr(operation, name) for name in _INSERTED}
-    later(conn, _insert, {**values, "state": OPERATION.rule("accept").target})
+    values["state"] = OPERATION.rule("accept").target
+    if not hopeful(conn):
+        later(conn, _insert, values)
+        return
+    from coordinator.state import combined
+
+    leased = ("lease_until", f"extract(epoch from clock_timestamp()) + {LEASE_S}")
+    row = combined.whole(operations, values)
+    later(conn, combined.inserting(operations, (leased,)), row, ("operation", operation.id))
 
 
 def _insert(conn: Connection, rows: list[dict[str, Any]]) -> None:
@@ -200,14 +208,34 @@ def fenced(conn: Connection, operation: Operation, **values: Any) -> Operation:
 
 
 def moved_on(conn: Connection, operation: Operation, **values: Any) -> Operation:
-    """Like `fenced`, for who has the row as it is: only what others may have changed is read back."""
+    """Like `fenced`, for who has the row as it is: only what others may have changed is read back.
+
+    In a hopeful transaction not even that: a cancellation is told by the row's leases, too.
+    """
     ours = {"our_id": operation.id, "our_owner": operation.owner, "our_epoch": operation.epoch}
     now = utcnow()
+    if hopeful(conn):
+        _move_later(conn, operation, {"updated_at": now, **values})
+        return _moved(operation, values, {"updated_at": now})
     row = conn.execute(_MOVED, {**ours, "updated_at": now, **values}).one_or_none()
     if row is None:
         raise LeaseLost(id=operation.id, epoch=operation.epoch)
+    return _moved(operation, values, {"updated_at": now, **row._mapping})
+
+
+def _moved(operation: Operation, values: Mapping[str, Any], more: Mapping[str, Any]) -> Operation:
     said = {name: _stored(value) for name, value in values.items() if name in Operation.__dataclass_fields__}
-    return replace(operation, **{**said, "updated_at": now, **row._mapping})
+    return replace(operation, **{**said, **more})
+
+
+def _move_later(conn: Connection, operation: Operation, values: dict[str, Any]) -> None:
+    if amend(conn, ("operation", operation.id), values):
+        return
+    from coordinator.state import combined
+
+    ours = {"id": operation.id, "owner": operation.owner, "epoch": operation.epoch}
+    active = " OR ".join(f"operations.state = '{state}'" for state in ACTIVE)
+    later(conn, combined.updating(operations, tuple(sorted(values)), tuple(ours), f"({active})"), {**ours, **values})
 
 
 def _stored(value: Any) -> Any:

@@ -23,7 +23,8 @@ from coordinator.state.tables.image_cache import image_cache
 from coordinator.state.tables.images import images
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
-from coordinator.state.together import note
+from coordinator.state.together import hopeful, later, note
+from coordinator.state.volumes import foreseen, with_any_state
 
 _NOUNS: dict[str, tuple[Lifecycle, Table, str]] = {
     "volume": (VOLUME, volumes, "status"),
@@ -40,11 +41,22 @@ def enter(conn: Connection, noun: str, event: str, **values: Any) -> Row[Any]:
     lifecycle, _, column = _NOUNS[noun]
     rule = lifecycle.rule(event)
     assert rule.sources == (NEW,), f"{noun}: {event} does not make a new row"
-    row = conn.execute(_INSERTS[noun], {column: rule.target, **values}).one()
+    row = _entered(conn, noun, {column: rule.target, **values})
     note(conn, (noun, row.id), row)
     if usage.is_counted(_NOUNS[noun][1]):
         usage.changed(conn, None, row)
     return row
+
+
+def _entered(conn: Connection, noun: str, values: dict[str, Any]) -> Row[Any]:
+    if not hopeful(conn):
+        return conn.execute(_INSERTS[noun], values).one()
+    from coordinator.state import combined
+
+    table = _NOUNS[noun][1]
+    made = combined.whole(table, values)
+    later(conn, combined.inserting(table), made, (noun, made["id"]))
+    return combined.row_of(table, made)
 
 
 def move(
@@ -72,6 +84,10 @@ def move(
         hold(conn, _NOUNS[noun][1], id)
     if guards or expressions:
         statement = statement.where(*guards).values(**expressions)
+    elif was is None and noun == "volume" and hopeful(conn):
+        reckoned = _reckoned(conn, id, event, {"updated_at": now, **values})
+        if reckoned is not None:
+            return reckoned
     plain = {name: value for name, value in values.items() if name not in expressions}
     row = conn.execute(statement, {"wanted": id, "updated_at": now, **plain}).one_or_none()
     if row is None:
@@ -80,6 +96,18 @@ def move(
     if was is not None:
         usage.changed(conn, was, row)
     return row
+
+
+def _reckoned(conn: Connection, id: str, event: str, values: dict[str, Any]) -> Row[Any] | None:
+    """The volume's row as it will be moved at the end of a hopeful transaction; None where that is not sure."""
+    rule, row = VOLUME.rule(event), with_any_state(conn, id)
+    if row is None or row.deleted or row.status not in rule.sources or (rule.alters and not row.use_quota):
+        return None
+    target = {PREVIOUS: row.previous_status, SAME: row.status}.get(rule.target, rule.target)
+    remembered = {"previous_status": row.status} if rule.remember else {}
+    sources = " OR ".join(f"volumes.status = '{status}'" for status in rule.sources)
+    where = f"({sources}) AND NOT volumes.deleted" + (" AND volumes.use_quota" if rule.alters else "")
+    return foreseen(conn, row, {"status": target, **remembered, **values}, where)
 
 
 @cache

@@ -8,6 +8,9 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    String,
+    Table,
+    any_,
     bindparam,
     delete,
     exists,
@@ -21,12 +24,12 @@ from sqlalchemy import (
 from agent.base.errors import NotFound
 from agent.wire.results import pool_address
 from coordinator.state import usage
-from coordinator.state.locks import Holding
+from coordinator.state.locks import Holding, held
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volume_admin_metadata, volume_image_metadata, volume_metadata, volumes
-from coordinator.state.together import note, once, shared
+from coordinator.state.together import Act, amend, hopeful, later, note, once, shared
 
 GIB = 1 << 30
 # Built once: putting a statement together costs more than running it, and these run in every operation.
@@ -34,6 +37,13 @@ _ANY = Holding(select(volumes).where(volumes.c.id == bindparam("wanted")))
 _LIVE = Holding(_ANY.plain.where(~volumes.c.deleted))
 _SET = update(volumes).where(volumes.c.id == bindparam("wanted"))
 _SET_AND_READ = _SET.returning(volumes)
+
+
+def _adding(table: Table) -> Act:
+    return lambda conn, rows: conn.execute(insert(table), rows)
+
+
+_ADD_PAIRS, _ADD_ADMIN_PAIRS = _adding(volume_metadata), _adding(volume_admin_metadata)
 
 
 def backend_of(row: Row[Any]) -> str:
@@ -55,10 +65,34 @@ def with_any_state(conn: Connection, volume_id: str) -> Row[Any] | None:
     return once(conn, ("volume", volume_id), lambda: conn.execute(_ANY.of(conn), asked).one_or_none())
 
 
+def know_all(conn: Connection, ids: list[str]) -> None:
+    """Hold and note the rows that calls of one company will ask for by `with_any_state`."""
+    from sqlalchemy.dialects.postgresql import ARRAY
+
+    rows = select(volumes).where(volumes.c.id == any_(bindparam("ids", type_=ARRAY(String))))
+    for row in conn.execute(held(conn, rows), {"ids": ids}):
+        note(conn, ("volume", row.id), row)
+
+
+def foreseen(conn: Connection, row: Row[Any], values: dict[str, Any], where: str = "true") -> Row[Any]:
+    """In a hopeful transaction: what the row will be, when `values` are set (and `where` holds) at its end."""
+    from coordinator.state import combined
+
+    if not amend(conn, ("volume", row.id), values):
+        later(conn, combined.updating(volumes, tuple(sorted(values)), where=where), {"id": row.id, **values})
+    now = combined.altered(volumes, row, values)
+    note(conn, ("volume", row.id), now)
+    return now
+
+
 def set_values(conn: Connection, volume_id: str, **values: Any) -> None:
     """Set columns other than the status."""
     assert not {"status", "deleted"} & values.keys(), "a status moves only along its table"
     was = usage.before(conn, volumes, volume_id, values)
+    known = with_any_state(conn, volume_id) if was is None and hopeful(conn) else None
+    if known is not None:
+        foreseen(conn, known, {"updated_at": utcnow(), **values})
+        return
     wanted = {"wanted": volume_id, "updated_at": utcnow(), **values}
     if shared(conn) is None:
         conn.execute(_SET, wanted)
@@ -75,7 +109,11 @@ def put_metadata(conn: Connection, volume_id: str, values: dict[str, str], *, ad
         note(conn, ("volume-metadata", volume_id), values)
     if values:
         rows = [{"volume_id": volume_id, "key": key, "value": value} for key, value in values.items()]
-        conn.execute(insert(table), rows)
+        if not hopeful(conn):
+            conn.execute(insert(table), rows)
+            return
+        for row in rows:  # behind the volume, which may be still to be inserted
+            later(conn, _ADD_ADMIN_PAIRS if admin else _ADD_PAIRS, row)
 
 
 def put_image_metadata(conn: Connection, volume_id: str, values: dict[str, str]) -> None:

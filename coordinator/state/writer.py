@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from coordinator.state.errors import CommitInDoubt
+from coordinator.state.together import Need
 
 T = TypeVar("T")
 Write = Callable[[Connection], Any]
@@ -33,7 +34,7 @@ class Target(Protocol):
     """Where it is written to, blocking."""
 
     def write_now(self, fn: Callable[[Connection], T]) -> T: ...
-    def write_together(self, fns: list[Write]) -> list[tuple[Any, Exception | None]]: ...
+    def write_together(self, fns: list[Write], needs: list[Need]) -> list[tuple[Any, Exception | None]]: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +44,7 @@ class Call:
     fn: Write
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    need: Need | None = None
     value: Any = None
     error: BaseException | None = None
 
@@ -58,7 +60,10 @@ class Writer:
         self._working = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="db-write")
 
-    async def write(self, fn: Callable[[Connection], T], *, patient: bool = False, together: str | None = None) -> T:
+    async def write(
+        self, fn: Callable[[Connection], T], *, patient: bool = False, together: str | None = None,
+        need: Need | None = None
+    ) -> T:  # fmt: skip
         """What `fn` returned, once it is on disk. A caller that is cancelled leaves the write to be done.
 
         All go together here.
@@ -94,7 +99,8 @@ class Writer:
 def together(target: Target, batch: list[Call]) -> list[Call]:
     """Do them in one transaction; returns those for which that was no answer, and which are to be tried alone."""
     try:
-        outcomes = target.write_together([call.fn for call in batch])
+        needs = [call.need for call in batch if call.need is not None]
+        outcomes = target.write_together([call.fn for call in batch], needs)
     except CommitInDoubt as doubt:
         for call in batch:
             call.error = doubt
