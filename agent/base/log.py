@@ -92,6 +92,11 @@ def has_steps_file() -> bool:
     return bool(logging.getLogger(STEPS).handlers)
 
 
+def steps_are_told() -> bool:
+    """Whether anybody reads the lines of steps, there or here."""
+    return logging.getLogger(STEPS).isEnabledFor(logging.DEBUG) or has_steps_file()
+
+
 def _apart(steps_file: Path | None, as_json: bool) -> bool:
     steps = logging.getLogger(STEPS)
     for old in steps.handlers[:]:

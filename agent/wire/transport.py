@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import time
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -18,6 +20,8 @@ from agent.wire.errors import BadAnswer, OutcomeUnknown, Undelivered
 from agent.wire.tls import TlsIdentity, server_name
 
 CONNECT_S = 5.0
+_PATIENCE_S = 0.1
+_BRIEF_S = 1.0
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -66,6 +70,44 @@ class _Pool:
     generation: int
     calls: int = 0
     retired: bool = False
+    brief: int = 0
+    took_s: float = 0.0
+    idle: int = 0
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    async def begin(self) -> None:
+        """Wait a moment for the connection of a call that is about to end: a new one costs a handshake on both sides.
+
+        `idle` is a guess: one that the peer has closed meanwhile is opened anew. Where calls take longer than that of
+        late (`took_s`), nobody waits.
+        """
+        if self.idle:
+            self.idle -= 1
+        elif self.brief and self.took_s < _PATIENCE_S:
+            turn = asyncio.get_running_loop().create_future()
+            self.waiting.append(turn)
+            timer = turn.get_loop().call_later(_PATIENCE_S, _settle, turn)
+            try:
+                await turn
+            finally:
+                timer.cancel()
+
+    def end(self, brief_s: float | None) -> None:
+        """Hand the connection on."""
+        if brief_s is not None:
+            self.brief -= 1
+            self.took_s += (brief_s - self.took_s) / 4
+        while self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.idle += 1
+
+
+def _settle(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
 
 
 class HttpTransport:
@@ -121,6 +163,15 @@ class HttpTransport:
         )
         pool = self._current()
         pool.calls += 1
+        # What waits for something to happen keeps its connection for long.
+        brief = float((query or {}).get("wait", 0)) <= _BRIEF_S
+        try:
+            await pool.begin()
+        except BaseException:
+            self._ended(pool)
+            raise
+        pool.brief += brief
+        begun = time.monotonic()
         try:
             try:
                 return await self._try(pool, request)
@@ -134,9 +185,13 @@ class HttpTransport:
                 raise
             raise self._failure(request, error) from error
         finally:
-            pool.calls -= 1
-            if pool.retired and not pool.calls:
-                self._dispose(pool)
+            pool.end(time.monotonic() - begun if brief else None)
+            self._ended(pool)
+
+    def _ended(self, pool: _Pool) -> None:
+        pool.calls -= 1
+        if pool.retired and not pool.calls:
+            self._dispose(pool)
 
     def _base(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address

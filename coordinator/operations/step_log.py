@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.base.log import STEPS, get_logger, has_steps_file
+from agent.base.log import STEPS, get_logger, has_steps_file, steps_are_told
 from coordinator.state.operations import Operation
 
 _log = get_logger(STEPS)
@@ -13,6 +13,8 @@ def tell(before: Operation | None, now: Operation) -> None:
 
     Results are those that the rows hold, which have no secrets.
     """
+    if not steps_are_told():
+        return
     say = _log.info if has_steps_file() else _log.debug
     known = before.steps if before is not None else {}
     # What one transaction has undone was undone from the last to the first.

@@ -24,6 +24,7 @@ _SHARE = 20  # reading takes at most this part of the time
 _MOST_QUEUES, _MOST_ENTRIES = 256, 400_000
 _CHUNK = 500
 _NEARLY = 0.9
+_BEHIND = 2
 _FROM = pools.join(hosts, hosts.c.id == pools.c.host_id)
 _OF_HOST: tuple[ColumnElement[Any], ...] = (
     hosts.c.reachable, hosts.c.enabled, hosts.c.availability_zone, hosts.c.disabled_reason,
@@ -69,7 +70,10 @@ class _Queue:
 
     def best(self, count: int, prefer: Iterable[str] = ()) -> list[Pool]:
         """The first one, and up to `count` in all that have nearly as much to spare; of these `prefer` first."""
-        found: list[Pool] = []
+        found = self._liked(prefer)
+        if found:
+            return [*found, *(pool for pool in self.best(_BEHIND) if pool not in found)]
+
         taken: list[tuple[int, str]] = []
         while len(found) < count and (pool := self._top()) is not None:
             if found and -self.heap[0][0] < -taken[0][0] * _NEARLY:
@@ -80,13 +84,16 @@ class _Queue:
                 taken.append(heapq.heappop(self.heap))
         for entry in taken:
             heapq.heappush(self.heap, entry)
-        if prefer and found:
-            least = found[0].spare(self.thick) * _NEARLY
-            known = [self.members[pool_id] for pool_id in prefer if pool_id in self.members]
-            liked = [pool for pool in known if pool.spare(self.thick) >= least]
-            liked.sort(key=lambda pool: pool.spare(self.thick), reverse=True)
-            found = [*liked, *(pool for pool in found if pool not in liked)]
         return found
+
+    def _liked(self, prefer: Iterable[str]) -> list[Pool]:
+        top = self._top() if prefer else None
+        if top is None:
+            return []
+        least = top.spare(self.thick) * _NEARLY
+        known = (self.members[pool_id] for pool_id in prefer if pool_id in self.members)
+        liked = [(spare, pool.id, pool) for pool in known if (spare := pool.spare(self.thick)) >= least]
+        return [pool for _, _, pool in sorted(liked, reverse=True)]
 
     def _top(self) -> Pool | None:
         while self.heap:

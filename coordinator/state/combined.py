@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Column, Connection, Row, Table
+from sqlalchemy.dialects.postgresql import dialect
 from sqlalchemy.engine.result import result_tuple
 
 from coordinator.state.together import Act, HopeLost
@@ -24,9 +25,10 @@ def inserting(table: Table, computed: tuple[tuple[str, str], ...] = ()) -> Act:
     given = [column for column in _written(table) if column.name not in dict(computed)]
     names = ", ".join([*(column.name for column in given), *dict(computed)])
     values = ", ".join([*(f"v.{column.name}" for column in given), *dict(computed).values()])
+    sql = f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {_rows(given)}"  # noqa: S608
 
     def act(conn: Connection, items: Items) -> None:
-        _run(conn, f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {_rows(conn, given)}", items)  # noqa: S608
+        _run(conn, sql, items)
 
     return act
 
@@ -43,17 +45,17 @@ def updating(
     alike = " AND ".join(f"{table.name}.{name} = v.{name}" for name in same)
     given = [table.c[name] for name in (*same, *names)]
 
+    sql = f"UPDATE {table.name} SET {sets} FROM {_rows(given)} WHERE {alike} AND {where}"  # noqa: S608
+
     def act(conn: Connection, items: Items) -> None:
-        source = _rows(conn, given)
-        sql = f"UPDATE {table.name} SET {sets} FROM {source} WHERE {alike} AND {where}"  # noqa: S608
         if _run(conn, sql, items) != len(items):
             raise HopeLost
 
     return act
 
 
-def _rows(conn: Connection, given: Iterable[Column[Any]]) -> str:
-    shape = ", ".join(f"{column.name} {column.type.compile(dialect=conn.dialect)}" for column in given)
+def _rows(given: Iterable[Column[Any]]) -> str:
+    shape = ", ".join(f"{column.name} {column.type.compile(dialect=dialect())}" for column in given)
     return f"json_to_recordset(CAST(%(rows)s AS json)) AS v({shape})"
 
 

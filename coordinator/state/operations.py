@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, literal_column, or_, select, update
 
 from coordinator.lifecycle.operation import OPERATION
@@ -240,7 +240,7 @@ def _move_later(conn: Connection, operation: Operation, values: dict[str, Any]) 
 
 def _stored(value: Any) -> Any:
     """As it would be read back."""
-    return json.loads(json.dumps(value)) if isinstance(value, dict) else value
+    return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)) if isinstance(value, dict) else value
 
 
 def note_progress(conn: Connection, owner: str, told: Collection[tuple[str, int, dict[str, Any]]]) -> None:
