@@ -17,6 +17,7 @@ from sqlalchemy.engine.result import result_tuple
 from coordinator.state.together import Act, HopeLost
 
 Items = list[dict[str, Any]]
+_DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 
 @cache
@@ -55,7 +56,7 @@ def updating(
 
 
 def _rows(given: Iterable[Column[Any]]) -> str:
-    shape = ", ".join(f"{column.name} {column.type.compile(dialect=dialect())}" for column in given)
+    shape = ", ".join(f"{column.name} {column.type.compile(dialect=_DIALECT)}" for column in given)
     return f"json_to_recordset(CAST(%(rows)s AS json)) AS v({shape})"
 
 
