@@ -87,6 +87,8 @@ LATE_MODULES = (
     "agent.luks.slots",
     "agent.luks.xts",
     "agent.luks.cbc",
+    "agent.luks.serpent",
+    "agent.luks.twofish",
     "zstandard",
     "cryptography.hazmat.primitives.kdf.argon2",
     "cryptography.hazmat.primitives.ciphers.modes",

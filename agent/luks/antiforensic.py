@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+
+from agent.luks import hashes
 
 
 def split(key: bytes, stripes: int, name: str) -> bytes:
@@ -31,9 +32,9 @@ def _xor(left: bytes, right: bytes) -> bytes:
 
 
 def _diffuse(block: bytes, name: str) -> bytes:
-    width = hashlib.new(name).digest_size
+    width = hashes.new(name, b"").digest_size
     parts = [
-        hashlib.new(name, number.to_bytes(4, "big") + block[at : at + width]).digest()[: len(block) - at]
+        hashes.digest(name, number.to_bytes(4, "big") + block[at : at + width])[: len(block) - at]
         for number, at in enumerate(range(0, len(block), width))
     ]
     return b"".join(parts)

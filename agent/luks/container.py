@@ -14,13 +14,14 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
+from agent.base import ciphers
 from agent.copying.errors import translated
 from agent.luks import header, keyslot, write1, write2
 from agent.luks.details import KeySlot
 from agent.luks.errors import FormatRefused, HeaderRefused, TargetInUse, WrongSecret
 from agent.luks.luks2 import Metadata
 from agent.luks.model import Format, MiB, Secret, header_bytes, passphrase
-from agent.luks.sectors import SECTOR, spec
+from agent.luks.sectors import SECTOR
 from agent.luks.stored import Put, put
 from agent.luks.unlock import Opened, unlock
 from agent.luks.window import Window, whole_file
@@ -30,14 +31,9 @@ _MAGIC_BYTES = len(header.MAGIC)
 
 def check_format(fmt: Format) -> None:
     """Refuse a volume type's encryption that could not be read back by our own rules."""
-    try:
-        cipher = spec(fmt.cipher)
-    except HeaderRefused:
-        raise FormatRefused(reason=f"the cipher {fmt.cipher} is not known") from None
-    try:
-        cipher.check_key(fmt.key_size // 8)
-    except HeaderRefused:
-        raise FormatRefused(reason=f"{fmt.cipher} has no keys of {fmt.key_size} bits") from None
+    reason = ciphers.refusal(fmt.cipher, fmt.key_size, version=1 if fmt.format == "luks1" else 2)
+    if reason is not None:
+        raise FormatRefused(reason=reason)
 
 
 def create(fd: int, fmt: Format, secret: Secret, *, iterations: int, master: bytes | None = None) -> Opened:

@@ -46,8 +46,12 @@ class NullCipher(HeaderRefused):
 class CipherRefused(HeaderRefused):
     code = "image.luks-cipher"
     sentence = (
-        "The LUKS header names a cipher or hash outside of the supported set "
-        "(aes-xts and aes-cbc with plain64, plain or essiv:sha256; sha1, sha224, sha256, sha384, sha512)."
+        "The LUKS header names a cipher, key size or hash that is not known, or that the libraries here lack "
+        "(known are xts, cbc, ctr and ecb of aes, serpent, twofish, camellia, sm4, and cbc and ecb of cast5)."
+    )
+    hint = (
+        "Where it opens, encrypt it anew: cryptsetup reencrypt --cipher aes-xts-plain64, or qemu-img convert -O luks; "
+        "a damaged header comes back from its backup."
     )
 
 
@@ -140,4 +144,4 @@ class TargetInUse(Permanent):
 class FormatRefused(Invalid):
     code = "luks.format-unsupported"
     sentence = "This encryption can not be made: {reason}."
-    hint = "Use a volume type with provider luks or luks2, cipher aes-xts-plain64 and a key size of 256 or 512."
+    hint = "Use a volume type with provider luks or luks2; aes-xts-plain64 with a key size of 512 is the usual one."

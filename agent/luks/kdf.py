@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 
+from agent.luks import hashes
 from agent.luks.details import Kdf
 from agent.luks.errors import CipherRefused
 from agent.luks.native import native
@@ -19,7 +19,7 @@ def derive(kdf: Kdf, key: bytes, size: int) -> bytes:
         library = native()
         if library is not None and library.serves_pbkdf2(kdf.hash, size):
             return library.pbkdf2(key, kdf.salt, kdf.iterations, size)
-        return hashlib.pbkdf2_hmac(kdf.hash, key, kdf.salt, kdf.iterations, size)
+        return hashes.stretched(kdf.hash, key, kdf.salt, kdf.iterations, size)
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from agent.luks import hashes
 from agent.luks.details import Details, Digest, Header, Kdf, KeySlot, Slot
 from agent.luks.errors import (
     CipherRefused,
@@ -13,7 +14,7 @@ from agent.luks.errors import (
     KeyArea,
 )
 from agent.luks.model import DEFAULT_LIMITS, KdfLimits
-from agent.luks.sectors import SECTOR, spec
+from agent.luks.sectors import SECTOR, check
 from agent.luks.window import Window
 
 HEADER_BYTES = 592
@@ -23,7 +24,6 @@ ACTIVE = 0x00AC71F3
 UNUSED = 0x0000DEAD
 MAX_STRIPES = 4000
 SLOTS = 8
-HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512")
 
 
 def parse(window: Window, limits: KdfLimits = DEFAULT_LIMITS, *, data_elsewhere: bool = False) -> Header:
@@ -31,9 +31,8 @@ def parse(window: Window, limits: KdfLimits = DEFAULT_LIMITS, *, data_elsewhere:
     raw = window.exact(0, HEADER_BYTES)
     _, _, name, mode, hash_name, payload, key_bytes, digest, salt, digest_iterations, uuid = HEAD.unpack_from(raw)
     cipher, hash_text = f"{_text(name)}-{_text(mode)}", _text(hash_name)
-    spec(cipher).check_key(key_bytes)
-    if hash_text not in HASHES:
-        raise CipherRefused
+    check(cipher, key_bytes)
+    hashes.check(hash_text)
     payload_offset = payload * SECTOR
     if payload_offset == 0 and not data_elsewhere:
         raise DetachedHeader

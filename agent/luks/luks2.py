@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.luks import hashes
 from agent.luks.details import Details, Digest, Header, Kdf, KeySlot, Slot
 from agent.luks.errors import (
-    CipherRefused,
     DataSegment,
     DetachedHeader,
     Integrity,
@@ -23,9 +23,9 @@ from agent.luks.errors import (
     Requirements,
     Tokens,
 )
-from agent.luks.luks1 import HASHES, MAX_STRIPES
+from agent.luks.luks1 import MAX_STRIPES
 from agent.luks.model import DEFAULT_LIMITS, KdfLimits
-from agent.luks.sectors import SECTOR_SIZES, spec
+from agent.luks.sectors import SECTOR_SIZES, check
 from agent.luks.window import Window
 
 BINARY_BYTES = 4096
@@ -67,7 +67,7 @@ def checked(found: Metadata, file_bytes: int, limits: KdfLimits = DEFAULT_LIMITS
     if not slots or len({slot.key_bytes for slot in slots}) != 1:
         raise KeyArea
     _check_costs(slots, digest, limits)
-    spec(cipher).check_key(slots[0].key_bytes)
+    check(cipher, slots[0].key_bytes)
     told = tuple(Slot(slot.index, slot.kdf.kind, slot.kdf.iterations, slot.kdf.memory) for slot in slots)
     details = Details(2, cipher, slots[0].key_bytes, slots[0].hash, offset, length, sector, told)
     return Header(details, slots, digest, found.uuid)
@@ -155,12 +155,11 @@ def _slots(tree: Mapping[str, Any], area_start: int, area_end: int, limits: KdfL
         if area.get("type") != "raw" or start < area_start or length == 0 or start + length > area_end:
             raise KeyArea
         cipher, key_bytes, area_key = str(area.get("encryption")), _number(entry, "key_size"), _number(area, "key_size")
-        spec(cipher).check_key(area_key)
+        check(cipher, area_key)
         stripes, name = _number(split, "stripes"), str(split.get("hash"))
         if not 16 <= key_bytes <= 64 or not 1 <= stripes <= MAX_STRIPES or stripes * key_bytes > length:
             raise KeyArea
-        if name not in HASHES:
-            raise CipherRefused
+        hashes.check(name)
         slots.append(KeySlot(index, _kdf(kdf, limits), start, stripes, key_bytes, name, cipher, area_key))
     if not 0 < len(slots) <= MAX_SLOTS:
         raise KeyArea
@@ -171,8 +170,7 @@ def _kdf(tree: Mapping[str, Any], limits: KdfLimits) -> Kdf:
     kind, salt = tree.get("type"), _bytes(tree, "salt")
     if kind == "pbkdf2":
         name, iterations = str(tree.get("hash")), _number(tree, "iterations")
-        if name not in HASHES:
-            raise CipherRefused
+        hashes.check(name)
         if iterations > limits.slot_iterations:
             raise KdfLimit
         if iterations < 1:
@@ -210,7 +208,7 @@ def _segment(tree: Mapping[str, Any], area_end: int, file_bytes: int) -> tuple[i
     if kind != "crypt" or segment.get("flags") or _number(segment, "iv_tweak"):
         raise DataSegment
     cipher = str(segment.get("encryption"))
-    spec(cipher)
+    check(cipher)
     offset, sector = _number(segment, "offset"), _number(segment, "sector_size")
     if offset == 0:
         raise DetachedHeader
@@ -227,8 +225,9 @@ def _digest(tree: Mapping[str, Any], segment: int, limits: KdfLimits) -> tuple[D
     """The one digest of the segment's master key, and the slots that hold that key."""
     found: list[tuple[Digest, frozenset[int]]] = []
     for _, entry in _entries(tree):
-        if entry.get("type") != "pbkdf2" or str(entry.get("hash")) not in HASHES:
+        if entry.get("type") != "pbkdf2":
             raise Requirements
+        hashes.check(str(entry.get("hash")))
         iterations, value = _number(entry, "iterations"), _bytes(entry, "digest")
         if iterations > limits.slot_iterations:
             raise KdfLimit

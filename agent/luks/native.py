@@ -63,13 +63,17 @@ class Native:
         return not self._able & _XTS or self._xts_is_right()
 
     def _xts_is_right(self) -> bool:
+        from agent.base.ciphers import DEFAULT, parse
         from agent.luks.xts import Portable
+
+        spec = parse(DEFAULT)
+        assert spec is not None
 
         for key in (bytes(range(32)), bytes(range(64))):
             for size in (512, 4096):
                 ours, theirs = bytearray(b"known" * 2048)[:8192], bytearray(b"known" * 2048)[:8192]
                 self.xts(memoryview(ours), _LOW - 3, key=key, size=size, short=False, encrypt=True)
-                Portable(key, size, short=False).encrypt(memoryview(theirs), _LOW - 3)
+                Portable(spec, key, size).encrypt(memoryview(theirs), _LOW - 3)
                 if ours != theirs:
                     return False
                 self.xts(memoryview(ours), _LOW - 3, key=key, size=size, short=False, encrypt=False)

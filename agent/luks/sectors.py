@@ -1,4 +1,4 @@
-"""AES over many sectors at once, in place: the modes that LUKS headers name, behind one small interface.
+"""Disk ciphers over many sectors at once, in place: what LUKS headers name, behind one small interface.
 
 The number of a sector counts 512 bytes whatever the sector's size is, as dm-crypt counts. One instance may be used
 by many threads.
@@ -6,10 +6,10 @@ by many threads.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from agent.base import ciphers
 from agent.luks.errors import CipherRefused, NullCipher
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 SECTOR = 512
 SECTOR_SIZES = (512, 1024, 2048, 4096)
-_XTS_KEYS, _CBC_KEYS = (32, 48, 64), (16, 24, 32)
 
 
 class Sectors(Protocol):
@@ -28,59 +27,42 @@ class Sectors(Protocol):
     def decrypt(self, view: memoryview, first: int) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """A cipher as a header names it: `mode` is xts or cbc, `iv` is plain, plain64 or essiv:sha256."""
-
-    mode: str
-    iv: str
-
-    def check_key(self, key_bytes: int) -> None:
-        """Raises CipherRefused when the mode can not have a key of that size."""
-        if key_bytes not in (_XTS_KEYS if self.mode == "xts" else _CBC_KEYS):
-            raise CipherRefused
-
-
-_SPECS = {
-    f"aes-{mode}-{iv}": Spec(mode, iv)
-    for mode, ivs in (("xts", ("plain64", "plain")), ("cbc", ("plain64", "plain", "essiv:sha256")))
-    for iv in ivs
-}
-
-
-def spec(text: str) -> Spec:
-    """What `aes-xts-plain64` and its kin mean; raises NullCipher, CipherRefused."""
-    if "null" in text:
+def check(text: str, key_bytes: int | None = None) -> ciphers.Spec:
+    """What `aes-xts-plain64` and its kin mean; raises NullCipher, and CipherRefused, also for a key of a wrong size."""
+    if "null-" in text or text == "null":
         raise NullCipher
-    found = _SPECS.get(text)
-    if found is None:
+    found = ciphers.parse(text)
+    if found is None or (key_bytes is not None and key_bytes not in found.key_sizes):
         raise CipherRefused
     return found
 
 
 def sectors(text: str, key: bytes, size: int = SECTOR) -> Sectors:
     """The cipher `text` with its key, for sectors of `size` bytes; raises NullCipher, CipherRefused."""
-    found = spec(text)
-    found.check_key(len(key))
+    spec = check(text, len(key))
     if size not in SECTOR_SIZES:
         raise CipherRefused
-    if found.mode == "xts":
-        return _xts(key, size, short=found.iv == "plain")
-    from agent.luks.cbc import Cbc
+    if spec.mode == "xts":
+        return _xts(spec, key, size)
+    from agent.luks import cbc
+    from agent.luks.blocks import block
+    from agent.luks.ivs import Ivs
 
-    essiv = hashlib.sha256(key).digest() if found.iv == "essiv:sha256" else None
-    return Cbc(key, size, short=found.iv == "plain", essiv=essiv)
+    cipher, ivs = block(spec.algorithm, key), Ivs(spec, key, size)
+    if spec.mode == "cbc":
+        return cbc.Cbc(cipher, ivs, size=size, block=spec.block)
+    return cbc.Ctr(cipher, ivs, size=size) if spec.mode == "ctr" else cbc.Ecb(cipher, size)
 
 
-def _xts(key: bytes, size: int, *, short: bool) -> Sectors:
+def _xts(spec: ciphers.Spec, key: bytes, size: int) -> Sectors:
     from agent.luks.native import native
 
     library = native()
-    if library is not None and library.serves_xts(len(key)):
-        return _Compiled(library, key, size, short)
+    if spec.algorithm == "aes" and spec.iv in ("plain", "plain64") and library and library.serves_xts(len(key)):
+        return _Compiled(library, key, size, spec.iv == "plain")
     from agent.luks.xts import Portable
 
-    return Portable(key, size, short=short)
+    return Portable(spec, key, size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""AES-XTS over thousands of sectors with two calls of AES: one for the tweaks' seeds, one for the data.
+"""XTS over thousands of sectors with two calls of the cipher: one for the tweaks' seeds, one for the data.
 
 Within a sector the tweak of block j is its seed times x^j in GF(2^128). That product is a shift and the
 reduction of the bits that fall out, so numpy makes the tweaks of all sectors side by side, 32 at a time.
@@ -7,9 +7,10 @@ reduction of the bits that fall out, so numpy makes the tweaks of all sectors si
 from __future__ import annotations
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import CipherContext
 
-from agent.luks.blocks import ROUND_BYTES, WORD, Scratch, Words, decryptor, encryptor, numbers, rounds, words
+from agent.base.ciphers import Spec
+from agent.luks.blocks import ROUND_BYTES, WORD, Scratch, Turn, Words, block, rounds, turned, words
+from agent.luks.ivs import Ivs
 
 _STRIDE = 32
 _ONE, _FIVE = WORD.type(1), WORD.type(5)
@@ -19,37 +20,38 @@ _DOWN = (63 - _UP).astype(WORD)
 
 
 class Portable:
-    """See `sectors.Sectors`. `short` is the IV `plain`: 32 bits of the number."""
+    """See `sectors.Sectors`."""
 
-    def __init__(self, key: bytes, size: int, *, short: bool) -> None:
+    def __init__(self, spec: Spec, key: bytes, size: int) -> None:
         half = len(key) // 2
-        self._data, self._tweak, self._size, self._short = key[:half], key[half:], size, short
+        self._data, self._tweak = block(spec.algorithm, key[:half]), block(spec.algorithm, key[half:])
+        self._ivs, self._size = Ivs(spec, key, size), size
 
     def encrypt(self, view: memoryview, first: int) -> None:
-        self._pass(encryptor(self._data), view, first)
+        self._pass(self._data.encryptor(), view, first)
 
     def decrypt(self, view: memoryview, first: int) -> None:
-        self._pass(decryptor(self._data), view, first)
+        self._pass(self._data.decryptor(), view, first)
 
-    def _pass(self, aes: CipherContext, view: memoryview, first: int) -> None:
-        room = min(view.nbytes, ROUND_BYTES) // 8
-        scratch, tweaks = Scratch(room), _Tweaks(encryptor(self._tweak), self._size, room)
+    def _pass(self, turn: Turn, view: memoryview, first: int) -> None:
+        room, tweak = min(view.nbytes, ROUND_BYTES) // 8, self._tweak.encryptor()
+        scratch, tweaks = Scratch(room), _Tweaks(self._size, room)
         for data, number in rounds(view, self._size, first):
-            mask = tweaks.of(number, data.size * 8 // self._size, short=self._short)
+            mask = tweaks.of(turned(tweak, self._ivs.of(number, data.nbytes // self._size)))
             np.bitwise_xor(data, mask, out=scratch.plain[: data.size])
-            np.bitwise_xor(scratch.turn(aes, data.size), mask, out=data)
+            np.bitwise_xor(scratch.turn(turn, data.size), mask, out=data)
 
 
 class _Tweaks:
     """Makes the tweaks of a round; its arrays are used again for the next one."""
 
-    def __init__(self, aes: CipherContext, size: int, room: int) -> None:
-        self._aes, self._step, self._seeds = aes, size // 512, size // 16 // _STRIDE
+    def __init__(self, size: int, room: int) -> None:
+        self._seeds = size // 16 // _STRIDE
         self._mask, self._low, self._carry = words(room), words(room // 2), words(room // 2)
 
-    def of(self, first: int, count: int, *, short: bool) -> Words:
-        """The tweaks of `count` sectors as one row of words, two for each block."""
-        seeds = numbers(self._aes, first, count, self._step, short=short)
+    def of(self, seeds: Words) -> Words:
+        """The tweaks of the sectors with these seeds as one row of words, two for each block."""
+        count = len(seeds)
         lows, highs = words(count * self._seeds), words(count * self._seeds)
         low, high = seeds[:, 0], seeds[:, 1]
         for index in range(self._seeds):

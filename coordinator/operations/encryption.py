@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from agent.base import ciphers
 from agent.base.errors import Invalid
 from coordinator.state import types
 
@@ -24,12 +25,19 @@ def of_type(conn: Connection, type_id: str | None, name: str | None) -> dict[str
     row = types.encryption(conn, type_id)
     if row is None:
         return None
-    luks = _FORMATS.get(row.provider)
+    return columns(row.provider, row.cipher, row.key_size, f"Volume type {name}")
+
+
+def columns(provider: str, cipher: str | None, key_size: int | None, whose: str) -> dict[str, Any]:
+    """The columns of a volume encrypted so, with what is usual for what is None. Invalid: no volume is made so."""
+    luks = _FORMATS.get(provider)
     if luks is None:
-        raise Invalid(reason=f"Volume type {name} has encryption provider {row.provider!r}, which is not known; "
+        raise Invalid(reason=f"{whose} has encryption provider {provider!r}, which is not known; "
                              f"known are luks and luks2.")  # fmt: skip
-    return {
-        "encryption_format": luks,
-        "encryption_cipher": row.cipher or "aes-xts-plain64",
-        "encryption_key_size": row.key_size or 512,
-    }
+    cipher = cipher or ciphers.DEFAULT
+    key_size = key_size or ciphers.usual_key_size(cipher)
+    why = ciphers.refusal(cipher, key_size, version=2 if luks == "luks2" else 1)
+    if why is not None:
+        raise Invalid(reason=f"{whose} asks for an encryption that no volume is made with: {why}. "
+                             f"Usual is {ciphers.DEFAULT} with 512 bits.")  # fmt: skip
+    return {"encryption_format": luks, "encryption_cipher": cipher, "encryption_key_size": key_size}

@@ -173,6 +173,15 @@ async def test_encryption(api):
     assert await api("admin", "GET", path) == (200, {})
     assert (await api("alice", "GET", path))[0] == 403
     assert (await api("admin", "POST", path, {"encryption": {"provider": "rot13"}}))[0] == 400
+    for cipher, bits, why in (
+        ("rot13", 128, "is not known"), ("aes-xts-plain64", 128, "it has 256, 384, 512"),
+        ("aes-ecb", 256, "parts of a disk are equal"), ("aes-cbc-plain64", 192, "qemu can not open"),
+        ("cast5-cbc-plain64", 256, "it has 128"),
+    ):  # fmt: skip
+        wrong = {"provider": "luks", "cipher": cipher, "key_size": bits}
+        status, body = await api("admin", "POST", path, {"encryption": wrong})
+        assert (status, why in body["badRequest"]["message"]) == (400, True), body
+    assert await api("admin", "GET", path) == (200, {})
     wanted = {"provider": "luks", "cipher": "aes-xts-plain64", "key_size": "256", "control_location": "front-end"}
     status, body = await api("admin", "POST", path, {"encryption": wanted})
     assert (status, body["encryption"]["key_size"]) == (200, 256)
@@ -181,6 +190,11 @@ async def test_encryption(api):
     assert (await api("admin", "GET", f"{path}/cipher"))[1] == {"cipher": "aes-xts-plain64"}
     assert (await api("admin", "PUT", one, {"encryption": {"key_size": 512}}))[1] == {"encryption": {"key_size": 512}}
     assert (await api("admin", "PUT", one, {"encryption": {}}))[0] == 400
+    status, body = await api("admin", "PUT", one, {"encryption": {"cipher": "aes-cbc-plain64"}})
+    assert (status, "has no keys of 512 bits" in body["badRequest"]["message"]) == (400, True)
+    other = {"cipher": "serpent-cbc-essiv:sha256", "key_size": None}
+    assert (await api("admin", "PUT", one, {"encryption": other}))[0] == 200
+    assert (await api("admin", "PUT", one, {"encryption": {"cipher": None, "key_size": 512}}))[0] == 200
     assert (await api("admin", "GET", path))[1]["key_size"] == 512
     assert (await api("admin", "DELETE", f"{path}/other"))[0] == 404
     assert (await api("admin", "DELETE", one))[0] == 202

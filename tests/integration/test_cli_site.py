@@ -247,6 +247,10 @@ def test_types_with_encryption(site: Site) -> None:
     wrong = site.run("type", "create", "half", "--encryption-provider", "luks", "--encryption-cipher", "x" * 300)
     assert wrong.code == 2
     assert "half" not in site.ok("type", "list")
+    other = site.ok("type", "create", "fish", "--encryption-provider", "luks2", "--encryption-cipher",
+                    "twofish-cbc-essiv:sha256", "--json")  # fmt: skip
+    assert json.loads(other)["encryption"]["key_size"] == 256
+    site.ok("type", "delete", "fish", "--yes")
 
 
 def test_images_go_up_and_come_back(site: Site, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -14,6 +15,7 @@ from coordinator.api.fields import Answer, Body, Integer, RequiredName, Text, Ti
 from coordinator.api.route import Resource, action, delete, get, post, put
 from coordinator.api.v3.types import Specs, shown_specs, visible_to
 from coordinator.images.client import ImageClient
+from coordinator.operations.encryption import columns
 from coordinator.operations.upload_to_service import STORE
 from coordinator.state import default_types
 from coordinator.state import types as state
@@ -239,6 +241,8 @@ def _unused(conn: Connection, type_id: str, verb: str) -> None:
 async def _encrypt(call: Call) -> dict[str, Any]:
     values = call.valid(NewEncryption).model_dump(exclude={"encryption_id"})
 
+    _made_so(values)
+
     def create(conn: Connection) -> Row[Any]:
         state.get(conn, _type_id(call))
         if state.encryption(conn, _type_id(call)) is not None:
@@ -249,11 +253,16 @@ async def _encrypt(call: Call) -> dict[str, Any]:
     return _view(await call.services.db.write(create))
 
 
-def _named(conn: Connection, call: Call) -> None:
+def _made_so(values: Mapping[str, Any]) -> None:
+    columns(values["provider"], values["cipher"], values["key_size"], "The encryption")
+
+
+def _named(conn: Connection, call: Call) -> Row[Any]:
     """The encryption of the path must be the one of the type; python-cinderclient says `provider` instead of an id."""
     row = state.encryption(conn, _type_id(call))
     if row is None or call.params["encryption_id"] not in {row.encryption_id, "provider"}:
         raise NotFound(noun="Volume type encryption", id=call.params["encryption_id"][:64])
+    return row
 
 
 async def _change_encryption(call: Call) -> dict[str, Any]:
@@ -261,7 +270,8 @@ async def _change_encryption(call: Call) -> dict[str, Any]:
 
     def change(conn: Connection) -> None:
         state.get(conn, _type_id(call))
-        _named(conn, call)
+        row = _named(conn, call)
+        _made_so({**row._mapping, **values})
         _unused(conn, _type_id(call), "update")
         state.change_encryption(conn, _type_id(call), values)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from agent.base import ciphers
 from agent.base.terminal.output import Record, Table, shown
 from coordinator.cli.client.context import confirm, connected, destructive, found, pairs, planned
 from coordinator.cli.client.session import Session
@@ -55,8 +56,9 @@ def show(session: Session, name: str) -> Record:
 @click.option("--property", "properties", multiple=True, metavar="KEY=VALUE", help="Extra spec; may be given often.")
 @click.option("--private", is_flag=True, help="Only projects that are let in may use it.")
 @click.option("--encryption-provider", type=click.Choice(PROVIDERS), help="Encrypt its volumes with LUKS.")
-@click.option("--encryption-cipher", help="Default: aes-xts-plain64.")
-@click.option("--encryption-key-size", type=click.Choice(["128", "256", "512"]), help="Bits; default: 512.")
+@click.option("--encryption-cipher", help="Default: aes-xts-plain64; others see the how-to on types.")
+@click.option("--encryption-key-size", type=click.Choice(["128", "192", "256", "384", "512"]),
+              help="Bits; default: the most that the cipher has.")  # fmt: skip
 @shown
 @connected
 def create(
@@ -78,8 +80,8 @@ def create(
 def _encrypt(session: Session, type_id: str, provider: str, cipher: str | None, key_size: str | None) -> None:
     """A type that can not be made encrypted must not be left behind unencrypted."""
     values = {
-        "provider": provider, "control_location": "front-end", "cipher": cipher or "aes-xts-plain64",
-        "key_size": int(key_size or 512),
+        "provider": provider, "control_location": "front-end", "cipher": cipher or ciphers.DEFAULT,
+        "key_size": int(key_size or ciphers.usual_key_size(cipher or ciphers.DEFAULT)),
     }  # fmt: skip
     try:
         session.call("POST", f"{PATH}/{type_id}/encryption", {"encryption": values})

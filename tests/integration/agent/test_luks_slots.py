@@ -29,9 +29,25 @@ BOTH = pytest.mark.parametrize("kind", ["luks1", "luks2"])
 CIPHERS = [("aes-xts-plain64", 256), ("aes-xts-plain64", 512), ("aes-xts-plain", 512), ("aes-cbc-essiv:sha256", 128),
            ("aes-cbc-essiv:sha256", 256), ("aes-cbc-plain64", 192)]  # fmt: skip
 # Every other one that cryptsetup makes without a kernel that knows it (XTS of 384 bits it does not).
-CIPHERS += [pytest.param(f"aes-{mode}", bits, marks=pytest.mark.slow) for mode, sizes in (
-    ("xts-plain", (256,)), ("cbc-essiv:sha256", (192,)), ("cbc-plain64", (128, 256)),
-    ("cbc-plain", (128, 192, 256))) for bits in sizes]  # fmt: skip
+CIPHERS += [
+    pytest.param(f"aes-{mode}", bits, marks=pytest.mark.slow)
+    for mode, sizes in (
+        ("xts-plain", (256,)),
+        ("cbc-essiv:sha256", (192,)),
+        ("cbc-plain64", (128, 256)),
+        ("cbc-plain", (128, 192, 256)),
+        ("cbc-plain64be", (256,)),
+        ("cbc-benbi", (256,)),
+        ("cbc-null", (256,)),
+        ("ecb", (256,)),
+        ("ctr-plain64", (128,)),
+        ("cbc-essiv:md5", (128,)),
+        ("cbc-essiv:sha3-256", (256,)),
+    )
+    for bits in sizes
+]
+CIPHERS.append(("camellia-cbc-plain64", 256))
+HASHES = ["ripemd160", "blake2b-512", "blake2s-256", "sha3-256", "sha3-512", "sm3"]  # fmt: skip
 
 
 def cryptsetup(*argv: Any, key: Secret, more: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -120,6 +136,20 @@ async def test_slots_of_their_containers(volume: int, path: Path, kind: str, cip
         "cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256",
         "cipher-mode=cbc,ivgen-alg=plain64",
         "cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256,hash-alg=sha384",
+        "cipher-alg=serpent-256",
+        "cipher-alg=serpent-192",
+        "cipher-alg=serpent-128,cipher-mode=cbc,ivgen-alg=plain64",
+        "cipher-alg=serpent-256,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256",
+        "cipher-alg=twofish-256",
+        "cipher-alg=twofish-192,ivgen-alg=plain",
+        "cipher-alg=twofish-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256",
+        "cipher-alg=cast5-128,cipher-mode=cbc,ivgen-alg=plain64",
+        "cipher-alg=cast5-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=md5",
+        "cipher-mode=ecb",
+        "cipher-mode=ctr",
+        "ivgen-alg=essiv,ivgen-hash-alg=sha256",
+        "cipher-mode=cbc,ivgen-alg=plain64,hash-alg=ripemd160",
+        "cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=md5,hash-alg=md5",
         # With 192 bits and CBC qemu can make none: its key material is no whole number of sectors, which it asserts.
     ],
 )
@@ -147,6 +177,46 @@ async def test_slots_of_qemus_containers(path: Path, options: str) -> None:
     opened = unlock(window, found, passphrase(NEW))
     assert opened.decrypt(window.exact(found.details.payload_offset, 4 * MiB), 0) == out.read_bytes()
     os.close(volume)
+
+
+@BOTH
+@pytest.mark.parametrize("name", HASHES)
+async def test_hashes_of_their_containers(volume: int, path: Path, kind: str, name: str) -> None:
+    theirs(path, kind, "aes-xts-plain64", 512, "--hash", name)
+    slots.rekey(volume, OLD, NEW, **FEW)
+    await verify_opens(path, NEW)
+
+
+WRITTEN = [
+    ("serpent-xts-plain64", 512), ("serpent-xts-plain", 256), ("serpent-cbc-essiv:sha256", 256),
+    ("serpent-cbc-plain64", 128), ("twofish-xts-plain64", 512), ("twofish-xts-plain64", 384),
+    ("twofish-cbc-plain", 256), ("twofish-cbc-essiv:sha256", 256), ("cast5-cbc-plain64", 128),
+    ("cast5-cbc-essiv:md5", 128),
+    ("aes-cbc-essiv:sha256", 256), ("aes-cbc-plain64", 128), ("aes-xts-plain", 512), ("aes-xts-plain64", 384),
+    ("aes-xts-essiv:sha256", 512),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cipher", "bits"), WRITTEN)
+async def test_qemu_reads_what_we_write_and_writes_what_we_read(path: Path, cipher: str, bits: int) -> None:
+    fmt, clear, key = Format("luks1", cipher, bits), os.urandom(2 * MiB), path.with_name("key")
+    path.touch()
+    await make_blank(path, 2 * MiB, fmt, OLD, **FEW)
+    with path.open("r+b") as file:
+        window = whole_file(file.fileno())
+        opened = unlock(window, header.read(window), passphrase(OLD))
+        data = bytearray(clear)
+        opened.cipher().encrypt(memoryview(data), 0)
+        os.pwrite(file.fileno(), data, opened.header.details.payload_offset)
+        key.write_bytes(passphrase(OLD))
+        out, more = path.with_name("clear"), path.with_name("more")
+        qemu = ["qemu-img", "convert", "--object", f"secret,id=s,file={key}"]
+        node = f"driver=luks,file.filename={path},key-secret=s"
+        subprocess.run([*qemu, "--image-opts", node, "-O", "raw", out], check=True, timeout=120)
+        assert out.read_bytes() == clear
+        more.write_bytes(clear[::-1])
+        subprocess.run([*qemu, "-n", "--target-image-opts", "-f", "raw", more, node], check=True, timeout=120)
+        assert opened.decrypt(window.exact(opened.header.details.payload_offset, 2 * MiB), 0) == clear[::-1]
 
 
 @BOTH
