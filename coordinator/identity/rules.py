@@ -212,6 +212,7 @@ _ADMIN = [
     "brickyard:issues:update",
     "brickyard:operations:get_all_projects",
     "brickyard:volumes:repair",
+    "brickyard:keys:volumes",
     "brickyard:events:get_all",
     "brickyard:images:publish",
     "identity:list_users",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,6 +145,19 @@ class KeyStore:
         """(noun, id) of something live that needs the secret; None when nothing does."""
         return rows.used_by(conn, key_id)
 
+    def opened_by(
+        self, conn: Connection, key_id: str, *, marker: str | None, limit: int
+    ) -> tuple[list[Row[Any]], str | None]:
+        """Which of the next `limit` encrypted volumes, in the order of their ids, have a key of the same value; and the
+        last one looked at, None at the end. Raises SecretNotFound, SecretDamaged."""
+        wanted = _passphrase(self.get(conn, key_id))
+        looked, found = rows.users_after(conn, marker, limit), []
+        for row in looked:
+            with suppress(SecretNotFound):
+                if hmac.compare_digest(_passphrase(self.get(conn, row.key_id)), wanted):
+                    found.append(row)
+        return found, looked[-1].id if len(looked) == limit else None
+
     def show(self, conn: Connection, key_id: str, *, project_id: str | None = None) -> Row[Any]:
         """What is known of a secret without its value; raises SecretNotFound."""
         row = rows.show(conn, key_id)
@@ -229,6 +243,11 @@ class KeyStore:
         if value is None:
             raise SecretDamaged(id=row.id)
         return value
+
+
+def _passphrase(secret: Secret) -> bytes:
+    """What opens a LUKS header."""
+    return secret.value if secret.type == "passphrase" else secret.value.hex().encode()
 
 
 def _bound_to(key_id: str, project_id: str) -> bytes:

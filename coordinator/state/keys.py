@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from coordinator.state import deposits
@@ -102,6 +102,16 @@ def used_by(conn: Connection, key_id: str) -> tuple[str, str] | None:
     )
     found = conn.execute(query.limit(1)).scalar_one_or_none()
     return None if found is None else ("image", str(found))
+
+
+def users_after(conn: Connection, marker: str | None, limit: int) -> Sequence[Row[Any]]:
+    """Live encrypted volumes in the order of their ids, and how many live snapshots each has."""
+    of_it = select(func.count()).where(snapshots.c.volume_id == volumes.c.id, ~snapshots.c.deleted).scalar_subquery()
+    columns = (volumes.c.id, volumes.c.name, volumes.c.project_id, volumes.c.status, of_it.label("snapshots"))
+    chosen = (*columns, volumes.c.encryption_key_id.label("key_id"))
+    query: Select[Any] = select(*chosen).order_by(volumes.c.id).limit(limit)
+    query = query.where(volumes.c.encryption_key_id.is_not(None), ~volumes.c.deleted)
+    return conn.execute(query if marker is None else query.where(volumes.c.id > marker)).all()
 
 
 def checks(conn: Connection) -> Sequence[Row[Any]]:

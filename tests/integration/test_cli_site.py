@@ -220,14 +220,22 @@ def test_an_encrypted_volume_is_adopted_and_gets_another_key(site: Site) -> None
     done = subprocess.run(command, env=site.environment, check=False, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     until_available(site, "two")
-    site.ok("volume", "delete", "two", "--yes", "--wait")
-    site.ok("key", "delete", "fixed", "--yes")
     volume = site.run("volume", "show", "one", "--json").json
     assert (volume["status"], volume["encrypted"], volume["size"]) == ("available", True, 1)
     held = folder.parent / "volumes" / volume["id"]
     assert opens(held, fixed.encode())
-    site.ok("volume", "rekey", "one", "--wait")
+    site.ok("snapshot", "create", "two", "--name", "kept", "--wait")
+    planned = site.run("key", "replace", "fixed", "--dry-run", "--json").json
+    assert {one["name"]: one["refused"] is None for one in planned} == {"one": True, "two": False}
+    first = site.run("key", "replace", "fixed", "--yes", "--json")
+    assert (first.code, first.json["replaced"], first.json["left"]) == (1, 1, 1)
     assert not opens(held, fixed.encode())
+    site.ok("snapshot", "delete", "kept", "--yes", "--wait")
+    second = site.run("key", "replace", "fixed", "--yes", "--json")
+    assert (second.code, second.json["replaced"], [one["name"] for one in second.json["volumes"]]) == (0, 1, ["two"])
+    assert site.run("key", "replace", "fixed", "--json").json == {"replaced": 0, "left": 0, "volumes": []}
+    site.ok("volume", "delete", "two", "--yes", "--wait")
+    site.ok("key", "delete", "fixed", "--yes")
     site.ok("volume", "rekey", "one", "--master-key", "--wait")
     assert site.run("volume", "show", "one", "--json").json["status"] == "available"
     site.ok("volume", "delete", "one", "--yes", "--wait")

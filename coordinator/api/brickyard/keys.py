@@ -48,6 +48,19 @@ class KeysAnswer(Answer):
     next_marker: str | None
 
 
+class OpenedVolume(Answer):
+    id: str
+    name: str | None
+    project_id: str
+    status: str
+    snapshots: int
+
+
+class OpenedAnswer(Answer):
+    volumes: list[OpenedVolume]
+    next_marker: str | None
+
+
 def keys() -> Resource:
     """The resource table."""
     look = "brickyard:keys:get"
@@ -60,6 +73,9 @@ def keys() -> Resource:
                  body_key="key", answer=KeyAnswer, answer_key="key", status=201),
             get("", _list, look, "List the project's secrets.", answer=KeysAnswer, query=("limit", "marker")),
             get("/{key_id}", _show, look, "Show what is known of a secret.", answer=KeyAnswer, answer_key="key"),
+            get("/{key_id}/volumes", _volumes, "brickyard:keys:volumes", "List volumes, of all projects, with a key "
+                "of the same value; a page may be shorter than its limit.", answer=OpenedAnswer,
+                query=("limit", "marker")),
             delete("/{key_id}", _delete, "brickyard:keys:delete", "Delete a secret that nothing uses.", status=204),
         ),
     )  # fmt: skip
@@ -100,16 +116,28 @@ async def _create(call: Call) -> dict[str, Any]:
 
 async def _list(call: Call) -> dict[str, Any]:
     store, project_id = call.services.get(KeyStore), call.context.project_id
-    text = call.query.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10):
-        raise ImageInvalid(reason="limit must be a whole number")
-    limit = max(1, min(int(text), call.services.settings.max_limit))
-    marker = call.query.get("marker")
+    limit, marker = _limit(call), call.query.get("marker")
     rows = await call.services.db.read(
         lambda conn: store.listing(conn, project_id, marker=marker, limit=limit + 1)
     )  # fmt: skip
     more = len(rows) > limit
     return {"keys": [key_view(row) for row in rows[:limit]], "next_marker": rows[limit - 1].id if more else None}
+
+
+def _limit(call: Call) -> int:
+    text = call.query.get("limit", str(DEFAULT_LIMIT))
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10):
+        raise ImageInvalid(reason="limit must be a whole number")
+    return max(1, min(int(text), call.services.settings.max_limit))
+
+
+async def _volumes(call: Call) -> dict[str, Any]:
+    store, key_id, limit = call.services.get(KeyStore), call.params["key_id"], _limit(call)
+    found, last = await call.services.db.read(
+        lambda conn: store.opened_by(conn, key_id, marker=call.query.get("marker"), limit=limit)
+    )
+    return {"volumes": [{name: getattr(row, name) for name in OpenedVolume.model_fields} for row in found],
+            "next_marker": last}  # fmt: skip
 
 
 def _visible(call: Call) -> str | None:

@@ -58,7 +58,7 @@ class Session:
             yield from items
             links = [value for name, value in answer.items() if name.endswith("_links")]
             more = answer.get("next_marker") or answer.get("next") or any(links)
-            if not more or not items:
+            if not more or not (items or answer.get("next_marker")):
                 return
             marker = answer.get("next_marker") or items[-1]["id"]
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from agent.base.errors import Invalid
+from agent.base.terminal.group import LazyGroup
 from agent.base.terminal.output import Record, Table, shown
 from coordinator.cli.client.context import chosen, confirm, connected, destructive, planned
 from coordinator.cli.client.session import Session
@@ -21,7 +22,10 @@ LISTED = ("id", "name", "type", "algorithm", "bit_length", "created_at")
 MOST = 20_000
 
 
-@click.group()
+LAZY = {"replace": ("coordinator.cli.nouns.key_replace:replace", "Give volumes that it opens keys of their own.")}
+
+
+@click.group(cls=LazyGroup, lazy=LAZY)
 def key() -> None:
     """Secrets that volumes and images are encrypted with. Values go in, and never come out."""
 

@@ -307,6 +307,34 @@ async def test_an_image_inside_of_an_encrypted_image(tmp_path: Path, runner: Run
     assert runner.untouched()
 
 
+async def test_compressed_clusters_of_an_encrypted_image_are_those_that_qemu_reads(
+    tmp_path: Path, runner: Runner, images: Images
+) -> None:
+    image, key = encrypted(tmp_path, images.clear, PASSPHRASE), tmp_path / "key"
+    node = f"driver=qcow2,file.filename={image},encrypt.format=luks,encrypt.key-secret=s"
+    secret = ["--object", f"secret,id=s,file={key}"]
+    written = ["-c", "write -c -P 65 64k 64k", "-c", "write -c -P 66 1M 128k", "-c", "write -P 67 1M 64k"]
+    subprocess.run(["qemu-io", *secret, *written, "--image-opts", node], check=True, capture_output=True, timeout=120)
+    # qemu-img makes none itself.
+    made = [
+        *secret,
+        "-c",
+        "-O",
+        "qcow2",
+        "-o",
+        "encrypt.format=luks,encrypt.key-secret=s",
+        images.clear,
+        tmp_path / "x",
+    ]
+    refused = subprocess.run(["qemu-img", "convert", *made], check=False, capture_output=True, timeout=120)
+    assert refused.returncode == 1
+    assert b"Compression and encryption" in refused.stderr
+    out = tmp_path / "seen"
+    qemu("convert", *secret, "--image-opts", node, "-O", "raw", str(out))
+    await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format("luks1", "serpent-xts-plain64", 512))
+    assert decrypted(tmp_path, runner.path, VOLUME_KEY)[:IMAGE_BYTES] == out.read_bytes()
+
+
 async def test_crafted_by_real_tools(tmp_path: Path, runner: Runner) -> None:
     base = tmp_path / "base"
     base.write_bytes(bytes(MiB))

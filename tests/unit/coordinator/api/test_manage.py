@@ -260,6 +260,22 @@ async def test_encrypted_volumes_are_managed_with_one_key_and_get_keys_of_their_
             assert opens(files(tmp_path, "volumes") / volume["id"], FIXED.hex().encode())
         assert len({fixed, *(volume["encryption_key_id"] for volume in made)}) == 3
         assert (await usage(api))["Gigabytes"] == before["Gigabytes"] + sum(one["size"] for one in made)
+        path = f"/brickyard/v1/keys/{fixed}/volumes"
+        assert (await api("GET", path, who="other")).status == 403
+        assert (await api("GET", f"{path[:-8]}0/volumes", who="root")).status == 404
+        seen, marker = [], ""
+        while marker is not None:
+            page = (await api("GET", f"{path}?limit=1{marker and '&marker='}{marker}", who="root")).body
+            seen, marker = seen + page["volumes"], page["next_marker"]
+        assert sorted(one["id"] for one in seen) == sorted(volume["id"] for volume in made)
+        assert [(one["status"], one["snapshots"]) for one in seen] == [("available", 0)] * 2
+        # In hexadecimal as a passphrase it opens the same; another key nothing.
+        key = {"type": "passphrase", "payload_b64": base64.b64encode(FIXED.hex().encode()).decode()}
+        same = (await api("POST", "/brickyard/v1/keys", who="root", json={"key": key})).body["key"]["id"]
+        for key_id, count in ((same, 2), (await registered(api, b"x" * 32), 0)):
+            found = (await api("GET", f"/brickyard/v1/keys/{key_id}/volumes", who="root")).body
+            assert (len(found["volumes"]), found["next_marker"]) == (count, None)
+            await api("DELETE", f"/brickyard/v1/keys/{key_id}", who="root")
         # The fixed key can go; what opens each volume then becomes its own, too.
         assert (await api("DELETE", f"/brickyard/v1/keys/{fixed}", who="root")).status == 204
         for volume in made:
