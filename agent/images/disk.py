@@ -1,8 +1,8 @@
 """The disk that a guest sees in a qcow2 image, as the copy engine reads it: two tables deep, by rule.
 
 Nothing of the image is believed: each entry is checked when it is used. Encrypted clusters are decrypted with the
-number of their place in the file; compressed ones are never encrypted, in encrypted images neither. What is looked at is a
-unit: a cluster, or one of its 32 subclusters where the image has those.
+number of their place in the file; compressed ones are never encrypted, in encrypted images neither. What is looked
+at is a unit: a cluster, or one of its 32 subclusters where the image has those.
 """
 
 from __future__ import annotations
