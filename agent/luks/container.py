@@ -21,7 +21,7 @@ from agent.luks.details import KeySlot
 from agent.luks.errors import FormatRefused, HeaderRefused, TargetInUse, WrongSecret
 from agent.luks.luks2 import Metadata
 from agent.luks.model import Format, MiB, Secret, header_bytes, passphrase
-from agent.luks.sectors import SECTOR
+from agent.luks.sectors import SECTOR, sectors
 from agent.luks.stored import Put, put
 from agent.luks.unlock import Opened, unlock
 from agent.luks.window import Window, whole_file
@@ -43,10 +43,14 @@ def create(fd: int, fmt: Format, secret: Secret, *, iterations: int, master: byt
     FormatRefused, BadSecret, DestinationFull and its kin.
     """
     check_format(fmt)
+    master = master or secrets.token_bytes(fmt.key_size // 8)
+    try:
+        sectors(fmt.cipher, master)
+    except HeaderRefused:
+        raise FormatRefused(reason=f"the libraries of this host lack {fmt.cipher}") from None
     _must_be_empty(fd, header_bytes(fmt))
     _make_room(fd, header_bytes(fmt))
     key = passphrase(secret)
-    master = master or secrets.token_bytes(fmt.key_size // 8)
     maker = _luks1 if fmt.format == "luks1" else _luks2
     slot, parts = maker(fmt, master, iterations)
     put(fd, *parts, Put(slot.material, keyslot.material(slot, master, key)))

@@ -248,6 +248,36 @@ async def test_ours_in_their_hands(volume: int, path: Path, kind: Any, bits: int
     assert cryptsetup("repair", path, key=OLD).returncode != 0
 
 
+@BOTH
+@pytest.mark.parametrize("cipher", ["aes-xts-plain64", "twofish-xts-plain64"])
+async def test_a_raw_look_after_a_header_was_destroyed(volume: int, path: Path, kind: Any, cipher: str) -> None:
+    await make_blank(path, 20 * MiB, Format(kind, cipher), OLD, **FEW)
+    slots.add(volume, OLD, NEW, **FEW)
+    window = whole_file(volume)
+    opened = unlock(window, header.read(window), passphrase(OLD))
+    start, content = opened.header.details.payload_offset, bytearray(os.urandom(MiB))
+    clear, at = bytes(content), 18 * MiB
+    opened.cipher().encrypt(memoryview(content), at // 512)
+    os.pwrite(volume, content, start + at)
+    kept = slots.backup(volume)
+    assert slots.erase(volume)
+    raw = path.read_bytes()
+    sectors = {raw[place : place + 512] for place in range(0, len(raw), 512)}
+    before = (kept[place : place + 512] for place in range(0, len(kept), 512))
+    assert not any(sector in sectors for sector in before if sector.strip(b"\0")), "of no sector of it"
+    for told in (opened.master_key, opened.header.uuid.encode(), header.MAGIC, b"SKUL\xba\xbe", clear[:512]):
+        assert told not in raw
+    for secret in (OLD, NEW):
+        with pytest.raises(HeaderRefused):
+            slots.rekey(volume, secret, THIRD, **FEW)
+        assert cryptsetup("open", "--test-passphrase", "--type", "luks", "--key-file", "-", path, key=secret).returncode
+    assert cryptsetup("repair", path, key=OLD).returncode
+    # The content itself stays until its place is used again: whoever kept the header and a key opens it.
+    assert raw[start + at : start + at + MiB] == content
+    slots.restore(volume, kept)
+    assert unlock(window, header.read(window), passphrase(NEW)).decrypt(bytes(content), at // 512) == clear
+
+
 @pytest.mark.parametrize("kind", ["luks1", pytest.param("luks2", marks=pytest.mark.slow)])
 async def test_all_slots_in_use(volume: int, path: Path, kind: Any) -> None:
     await make_blank(path, MiB, Format(kind), OLD, **FEW)

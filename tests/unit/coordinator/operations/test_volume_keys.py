@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import shutil
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 from sqlalchemy import Row, select
 
 from agent.base.ids import new_id
-from agent.luks import slots
+from agent.luks import header, slots
 from agent.luks.model import Secret, passphrase
+from agent.luks.unlock import unlock
+from agent.luks.window import whole_file
 from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
 from coordinator.operations.new_volume import NewVolume, accept_volume
 from coordinator.operations.rekey_volume import NotEncrypted, accept_rekey
@@ -141,22 +144,40 @@ async def test_a_retype_gives_and_takes_encryption_with_the_key(tmp_path: Path) 
         row = await small(here, await create(here, volume_type_id=plain))
         with file_of(here, row).open("r+b") as file:
             file.write(b"content" * 1000)
-        for type_id, size, fmt in ((secret, 2 * MIB, "luks1"), (other, 16 * MIB, "luks2"), (plain, 0, None)):
+        serpent = await encrypted_type(here, "serpent", cipher="serpent-cbc-essiv:sha256")
+        wanted = (secret, 2 * MIB, "luks1"), (other, 16 * MIB, "luks2"), (serpent, 2 * MIB, "luks1"), (plain, 0, None)
+        for type_id, size, fmt in wanted:
             row = await retyped(here, row, type_id)
             assert (row.status, row.volume_type_id, row.encryption_format) == ("available", type_id, fmt)
             assert row.device_bytes == file_of(here, row).stat().st_size == SMALL + size
             assert row.usable_bytes == SMALL
             assert await promised(here) == SMALL + size
             assert await kept(here) == ({row.encryption_key_id} if fmt else set())
-            if fmt:
+            if type_id == serpent:
+                assert (row.encryption_cipher, row.encryption_key_size) == ("serpent-cbc-essiv:sha256", 256)
+                with file_of(here, row).open("rb") as file:
+                    window = whole_file(file.fileno())
+                    opened = unlock(window, header.read(window), await key_of(here, row))
+                    assert opened.header.details.cipher == "serpent-cbc-essiv:sha256"
+                    assert opened.decrypt(window.exact(size, 8192), 0) == b"content" * 1000 + bytes(1192)
+            elif fmt:
                 assert opens(file_of(here, row), await key_of(here, row))
         with file_of(here, row).open("rb") as file:
             assert file.read(8000) == b"content" * 1000 + bytes(1000)
 
 
+@pytest.fixture
+def without_camellia(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where OpenSSL was built without it."""
+    for place in ("primitives", "decrepit"):
+        module = importlib.import_module(f"cryptography.hazmat.{place}.ciphers.algorithms")
+        monkeypatch.delattr(module, "Camellia", raising=False)
+
+
+@pytest.mark.usefixtures("without_camellia")
 async def test_a_retype_that_fails_leaves_the_volume_as_it_was(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
-        secret, odd = await encrypted_type(here), await encrypted_type(here, "odd", cipher="twofish-xts-plain64")
+        secret, odd = await encrypted_type(here), await encrypted_type(here, "odd", cipher="camellia-xts-plain64")
         row = await small(here, await create(here, volume_type_id=secret))
         before = await key_of(here, row)
         after = await retyped(here, row, odd)
@@ -165,7 +186,7 @@ async def test_a_retype_that_fails_leaves_the_volume_as_it_was(tmp_path: Path) -
         assert await kept(here) == {row.encryption_key_id}
         assert await promised(here) == row.device_bytes
         told = await here.db.read(lambda conn: messages.listing(conn, "p1"))
-        assert "twofish" in told[0].user_message
+        assert "lack camellia" in told[0].user_message
         # The type that it had may be gone by then.
         plain = await plain_type(here)
         row = await small(here, await create(here, volume_type_id=plain))
