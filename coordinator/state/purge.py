@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, exists, or_, select
 
+from agent.base.faults import declare, fault_point
 from coordinator.state.tables.archive import archive
 from coordinator.state.tables.attachments import attachments, generations
 from coordinator.state.tables.columns import utcnow
@@ -36,6 +37,7 @@ from coordinator.state.tables.volumes import (
 )
 
 BATCH = 500
+declare("purge.parts-gone")
 _ENDED = ("done", "failed", "cancelled")
 _TOKENS_KEPT = datetime.timedelta(days=1)
 _CERTIFICATES_KEPT = datetime.timedelta(days=30)
@@ -86,6 +88,7 @@ def drop(conn: Connection, kept: Kept, found: Due) -> dict[str, int]:
         sure = list(conn.execute(select(rule.key).where(rule.key.in_(keys), rule.over)).scalars())
         for part in rule.parts:
             conn.execute(delete(part.table).where(part.in_(sure)))
+        fault_point("purge.parts-gone")
         counts[name] = conn.execute(delete(rule.table).where(rule.key.in_(sure))).rowcount
     return counts
 

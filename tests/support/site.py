@@ -35,13 +35,14 @@ def zygote() -> Zygote:
 
 
 class Part:
-    """One process of the site. `sets` are `--set` overrides that each of its starts gets."""
+    """One process of the site. `sets` are `--set` overrides that each of its starts gets, `forked_by` its release."""
 
     def __init__(self, site: Site, name: str, config: Path, sets: tuple[str, ...]) -> None:
         self.site, self.name, self.config, self.sets = site, name, config, sets
         self.log = site.folder / f"{name}.log"
         self.control = site.folder / f"{name}.control"
         self.process: Forked | None = None
+        self.forked_by = zygote
         self.more: dict[str, Any] = {}
         self._pipe, self._buffer = -1, b""
         self.api = site.api if hasattr(site, "api") else Api(0, Path())
@@ -57,7 +58,7 @@ class Part:
             "hosts": list(self.site.hosts),
             **self.more,
         }
-        self.process, self._pipe = zygote().fork(request, self.log)
+        self.process, self._pipe = self.forked_by().fork(request, self.log)
 
     def start(self, *sets: str) -> None:
         self.begin(*sets)

@@ -46,6 +46,7 @@ def purge(days: float | None, config: Path | None, sets: tuple[str, ...]) -> Non
     from coordinator.state.purge import drop, due
 
     settings = load(CoordinatorSettings, config, sets)
+    settings.testing.apply()
     checked(settings)
     become_owner(settings)
     limits = kept(settings.housekeeping)

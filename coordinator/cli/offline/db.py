@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import secrets
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import click
 
 from agent.base.config import load
 from agent.base.errors import Conflict, Permanent
+from agent.base.faults import declare, fault_point
 from agent.base.files import sync_folder
 from agent.base.terminal.config import config_options
 from coordinator.cli.offline.aging import archive, online_data_migrations, purge, upgrade
 from coordinator.cli.offline.moving import COMMANDS, copy_to
 from coordinator.cli.offline.site import beside, checked
 from coordinator.server.settings import DEFAULT_CONFIG, CoordinatorSettings
+
+declare("backup.begun", "backup.pages", "backup.written", "backup.named")
+PAGES = 1024
+"""Of a database are copied between two looks at whether somebody wrote to it meanwhile: 4 MiB."""
 
 
 class Damaged(Permanent):
@@ -77,24 +85,45 @@ def backup(file: Path, config: Path | None, sets: tuple[str, ...]) -> None:
     checked(settings)
     if file.exists():
         raise BackupExists(path=str(file))
-    temp = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
-    os.close(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-    try:
+    with _aside(file) as temp:
+        fault_point("backup.begun")
         if settings.state.url is not None:
             copy_to(settings, temp)
         else:
             with closing(_reader(settings.database_file)) as source, closing(sqlite3.connect(temp)) as copy:
-                source.backup(copy)
+                source.backup(copy, pages=PAGES, progress=lambda *_: fault_point("backup.pages"))
                 copy.execute("PRAGMA journal_mode=DELETE")
         with temp.open("rb") as written:
             os.fsync(written.fileno())
-        os.link(temp, file)
-    except FileExistsError:
-        raise BackupExists(path=str(file)) from None
-    finally:
-        temp.unlink(missing_ok=True)
+        fault_point("backup.written")
+        try:
+            os.link(temp, file)
+        except FileExistsError:
+            raise BackupExists(path=str(file)) from None
+        fault_point("backup.named")
     sync_folder(file.parent)
     click.echo(f"{file}: {file.stat().st_size} bytes.")
+
+
+@contextmanager
+def _aside(file: Path) -> Iterator[Path]:
+    """A new file beside it, removed at the end; what a backup to this file that was killed has left goes first."""
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # others write a backup here, or the file system has no locks
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in file.parent.glob(f".{glob.escape(file.name)}.*.partial*"):
+                left.unlink()
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_SH)
+        temp = file.with_name(f".{file.name}.{secrets.token_hex(6)}.partial")
+        os.close(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        try:
+            yield temp
+        finally:
+            temp.unlink(missing_ok=True)
+    finally:
+        os.close(folder)
 
 
 for command in (*COMMANDS, purge, archive, upgrade, online_data_migrations):

@@ -50,16 +50,21 @@ while True:
 
 
 class Zygote:
-    """`imports` are lines to run once, `body` (indented) is the function run by each fork; `ready` is a pipe in it."""
+    """`imports` are lines to run once, `body` (indented) is the function run by each fork; `ready` is a pipe in it.
 
-    def __init__(self, imports: str, body: str) -> None:
+    `python` and the folder to start in are those of another environment, where its processes are.
+    """
+
+    def __init__(
+        self, imports: str, body: str, python: str | Path = sys.executable, folder: Path = Path(__file__).parents[3]
+    ) -> None:
         self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = PROGRAM.replace("{imports}", imports).replace("{body}", body)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", program, str(theirs.fileno())],
+            [python, "-c", program, str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
-            cwd=Path(__file__).parents[3],
+            cwd=folder,
         )
         theirs.close()
         atexit.register(self.close)

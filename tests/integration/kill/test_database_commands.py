@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, delete, func, insert, select, text
+from sqlalchemy import Connection, Table, delete, func, insert, select, text
 
 from agent.base.ids import new_id
 from coordinator.server.settings import CoordinatorSection, CoordinatorSettings
@@ -25,7 +27,7 @@ from coordinator.state.schema import HEAD, RELEASED, prepare, version
 from coordinator.state.tables import load_all
 from coordinator.state.tables.archive import archive
 from coordinator.state.tables.columns import utcnow
-from coordinator.state.tables.volumes import volumes
+from coordinator.state.tables.volumes import volume_metadata, volumes
 from coordinator.state.upgrade import _config, check_pending, differences
 from tests.support import postgres
 
@@ -129,6 +131,57 @@ def test_a_killed_archive_loses_and_doubles_nothing(place: Place) -> None:
     assert counts(place) == (0, 0)
 
 
+def test_a_killed_purge_leaves_no_half_of_a_row(place: Place) -> None:
+    """Of what it dropped the parts are gone too, of what it had not come to none; run again, the rest goes."""
+    old = utcnow() - datetime.timedelta(days=10)
+    same = {"project_id": "p", "user_id": "u", "size": 1, "status": "deleted", "deleted": True, "created_at": old,
+            "deleted_at": old}  # fmt: skip
+    ids = [new_id() for _ in range(1200)]
+
+    def fill(conn: Connection) -> None:
+        prepare(conn)
+        conn.execute(insert(volumes), [{"id": one, **same} for one in ids])
+        conn.execute(insert(volume_metadata), [{"volume_id": one, "key": "k", "value": "v"} for one in ids])
+
+    with closing(place.open()) as db:
+        db.write_now(fill)
+    code, told = place.run("db", "purge", "7", fault="purge.parts-gone@2")
+    assert code == -signal.SIGKILL, told
+    assert counts(place, volumes, volume_metadata) == (700, 700)
+    assert place.run("db", "check")[0] == 0
+    assert place.run("db", "purge", "7") == (0, "volumes: 700 dropped\n")
+    assert place.run("db", "purge", "7") == (0, "Nothing is past its time.\n")
+    assert counts(place, volumes, volume_metadata) == (0, 0)
+
+
+@pytest.mark.parametrize("fault", ["backup.begun", "backup.pages", "backup.written", "backup.named"])
+def test_a_killed_backup_is_whole_or_not_there(place: Place, tmp_path: Path, fault: str) -> None:
+    if place.url is not None and fault == "backup.pages":
+        pytest.skip("rows are carried, not pages: see the test of restoring")
+    _state(place.folder, 600)
+    if place.url is not None:
+        assert place.run("db", "move")[0] == 0
+    copy = tmp_path / "copies" / "copy"
+    copy.parent.mkdir()
+    code, told = place.run("db", "backup", str(copy), fault=fault)
+    assert code == -signal.SIGKILL, told
+    assert copy.exists() == (fault == "backup.named")
+    if not copy.exists():
+        assert place.run("db", "backup", str(copy))[0] == 0
+    # What the killed one left beside it goes with the next backup to that file, also after this one was put away.
+    copy.rename(copy.with_name("monday"))
+    assert place.run("db", "backup", str(copy))[0] == 0
+    assert sorted(path.name for path in copy.parent.iterdir()) == ["copy", "monday"]
+    for each in ("copy", "monday"):
+        with closing(sqlite3.connect(copy.with_name(each))) as db:
+            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert db.execute("SELECT count(*) FROM volumes").fetchone() == (600,)
+    code, told = place.run("db", "restore", str(copy.with_name("monday")), "--replace", fault="rows.carried@4")
+    assert code == -signal.SIGKILL, told
+    assert place.run("db", "restore", str(copy.with_name("monday")), "--replace")[0] == 0
+    assert counts(place) == (600, 0)
+
+
 @pytest.mark.parametrize(
     "words",
     [("purge", "-1"), ("purge", "99999"), ("purge", "abc"), ("archive", "--max", "0"),
@@ -141,11 +194,15 @@ def test_ages_that_can_not_be_change_nothing(tmp_path: Path, words: tuple[str, .
     assert place.run("db", *words)[0] == 2
 
 
-def counts(place: Place) -> tuple[int, int]:
-    def read(conn: Connection) -> tuple[int, int]:
+def counts(place: Place, *of: Table) -> tuple[int, ...]:
+    """How many rows these tables have: volumes and the archive, where none is named."""
+
+    def read(conn: Connection) -> tuple[int, ...]:
         load_all()
-        found = [conn.execute(select(func.count()).select_from(table)).scalar_one() for table in (volumes, archive)]
-        return int(found[0]), int(found[1])
+        return tuple(
+            int(conn.execute(select(func.count()).select_from(table)).scalar_one())
+            for table in of or (volumes, archive)
+        )
 
     with closing(place.open()) as db:
         return db.read_now(read)
