@@ -22,6 +22,7 @@ CHECKS = {
     "journal": "Is the journal whole?",
     "jobs": "Is a job stuck?",
     "remote": "Can this host offer volumes to others, and use theirs?",
+    "fabric": "Can LUNs of arrays be reached by Fibre Channel?",
     "attachments": "Is what should be attached there?",
     "leftovers": "Are there half-made files that nothing needs?",
     "space": "Is there room?",

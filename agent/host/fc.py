@@ -52,9 +52,9 @@ class ArrayPort:
         return f"{self.host.removeprefix('host')}:{self.channel}:{self.target}:{fcp.scsi_lun(lun)}"
 
 
-def host_ports() -> tuple[HostPort, ...]:
+def host_ports(sys: Path | None = None) -> tuple[HostPort, ...]:
     """All of them, virtual ones and those without a link included."""
-    folder = current().sys / "class" / "fc_host"
+    folder = (sys or current().sys) / "class" / "fc_host"
     found = []
     for name in ccw.listed(folder):
         on_channel = any(ccw.BUS_ID.fullmatch(part) for part in (folder / name).resolve().parts)
@@ -64,9 +64,9 @@ def host_ports() -> tuple[HostPort, ...]:
     return tuple(found)
 
 
-def array_ports(host: str, wwpn: str) -> tuple[ArrayPort, ...]:
+def array_ports(host: str, wwpn: str, sys: Path | None = None) -> tuple[ArrayPort, ...]:
     """What a port of this host sees under one name, the usable one first; none: the fabric shows no such port."""
-    number, sys = host.removeprefix("host"), current().sys
+    number, sys = host.removeprefix("host"), sys or current().sys
     found = []
     for name in ccw.listed(sys / "class" / "fc_remote_ports"):
         match, place = _REMOTE.fullmatch(name), sys / "class" / "fc_remote_ports" / name
