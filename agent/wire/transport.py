@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +19,8 @@ from agent.wire.errors import BadAnswer, OutcomeUnknown, Undelivered
 from agent.wire.tls import TlsIdentity, server_name
 
 CONNECT_S = 5.0
-_PATIENCE_S = 0.1
-_BRIEF_S = 1.0
+_PATIENCE_S = 0.25
+_FOR_EACH_OPENING = 4
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -48,17 +47,28 @@ class Transport(Protocol):
 
 @dataclass(slots=True)
 class _Request:
-    """`sent`: whether the head went out, in any try, those that aiohttp makes by itself included."""
+    """`sent`: whether the head went out, in any try, those that aiohttp makes by itself included; `opening`: whether
+    it opens a connection, and has none yet.
+    """
 
     method: str
     url: URL
     data: bytes | None
     limit: aiohttp.ClientTimeout
     sent: bool = False
+    opening: bool = False
+    pool: _Pool | None = None
 
 
 async def _on_head(_session: Any, context: Any, _params: Any) -> None:
     context.trace_request_ctx.sent = True
+
+
+async def _on_open(_session: Any, context: Any, _params: Any) -> None:
+    request = context.trace_request_ctx
+    if request.opening:
+        request.opening = False
+        request.pool.opened()
 
 
 @dataclass(slots=True, eq=False)
@@ -70,44 +80,60 @@ class _Pool:
     generation: int
     calls: int = 0
     retired: bool = False
-    brief: int = 0
-    took_s: float = 0.0
+    open: int = 0
+    opening: int = 0
     idle: int = 0
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    waiting: deque[asyncio.Future[bool]] = field(default_factory=deque)
 
-    async def begin(self) -> None:
-        """Wait a moment for the connection of a call that is about to end: a new one costs a handshake on both sides.
+    async def begin(self) -> bool:
+        """Wait for a connection; whether a new one is to be opened.
 
-        `idle` is a guess: one that the peer has closed meanwhile is opened anew. Where calls take longer than that of
-        late (`took_s`), nobody waits.
+        A handshake costs both sides more than most calls: of many that come at once one opens a connection, and one
+        more for each four that there are, and who waits is given the first that is free, or opens one himself after a
+        moment. What is known of `open` and `idle` ones is a guess: the peer may have closed them.
         """
         if self.idle:
             self.idle -= 1
-        elif self.brief and self.took_s < _PATIENCE_S:
-            turn = asyncio.get_running_loop().create_future()
-            self.waiting.append(turn)
-            timer = turn.get_loop().call_later(_PATIENCE_S, _settle, turn)
-            try:
-                await turn
-            finally:
-                timer.cancel()
+            return False
+        if self._may_open():
+            self.opening += 1
+            return True
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.waiting.append(turn)
+        timer = turn.get_loop().call_later(_PATIENCE_S, self._let, turn)
+        try:
+            return await turn
+        finally:
+            timer.cancel()
 
-    def end(self, brief_s: float | None) -> None:
-        """Hand the connection on."""
-        if brief_s is not None:
-            self.brief -= 1
-            self.took_s += (brief_s - self.took_s) / 4
+    def opened(self) -> None:
+        """One more is open: more may be opened at a time."""
+        self.opening -= 1
+        self.open += 1
+        while self.waiting and self._may_open():
+            self._let(self.waiting.popleft())
+
+    def end(self, opening: bool) -> None:
+        """Hand the connection on; `opening`: there never was one, and nobody waits for another attempt."""
+        if opening:
+            self.opening -= 1
+            while self.waiting:
+                self._let(self.waiting.popleft())
+            return
         while self.waiting:
             turn = self.waiting.popleft()
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(False)
                 return
         self.idle += 1
 
+    def _may_open(self) -> bool:
+        return self.opening < max(1, self.open // _FOR_EACH_OPENING)
 
-def _settle(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
+    def _let(self, turn: asyncio.Future[bool]) -> None:
+        if not turn.done():
+            self.opening += 1
+            turn.set_result(True)
 
 
 class HttpTransport:
@@ -163,15 +189,11 @@ class HttpTransport:
         )
         pool = self._current()
         pool.calls += 1
-        # What waits for something to happen keeps its connection for long.
-        brief = float((query or {}).get("wait", 0)) <= _BRIEF_S
         try:
-            await pool.begin()
+            request.pool, request.opening = pool, await pool.begin()
         except BaseException:
             self._ended(pool)
             raise
-        pool.brief += brief
-        begun = time.monotonic()
         try:
             try:
                 return await self._try(pool, request)
@@ -185,7 +207,7 @@ class HttpTransport:
                 raise
             raise self._failure(request, error) from error
         finally:
-            pool.end(time.monotonic() - begun if brief else None)
+            pool.end(request.opening)
             self._ended(pool)
 
     def _ended(self, pool: _Pool) -> None:
@@ -261,6 +283,7 @@ class HttpTransport:
                 self._dispose(pool)
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_on_head)
+        trace.on_connection_create_end.append(_on_open)
         connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60, force_close=False)
         session = aiohttp.ClientSession(
             connector=connector, trace_configs=[trace], cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False

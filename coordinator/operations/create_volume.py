@@ -151,12 +151,12 @@ def workflow_v1(keys: KeyStore, scheduler: Scheduler, login: Login | None = None
         failed=failed,
         attention=needs_attention,
         together=_from_nothing,
-        at_once=lambda operation: _from_nothing(operation) and scheduler.is_ready(),
+        at_once=lambda operation: _from_nothing(operation, "hints") and scheduler.is_quick(),
     )
 
 
-def _from_nothing(operation: Operation) -> bool:
-    return not operation.args.keys() & {"image", "origin_id"}
+def _from_nothing(operation: Operation, *more: str) -> bool:
+    return not operation.args.keys() & {"image", "origin_id", *more}
 
 
 def _admit(conn: Connection, operation: Operation) -> None:

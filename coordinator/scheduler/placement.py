@@ -81,9 +81,9 @@ class Scheduler:
         with self._lock:
             raise self._refused(request)
 
-    def is_ready(self) -> bool:
-        """Whether `place` would read nothing but what it claims."""
-        return self.board.is_fresh()
+    def is_quick(self) -> bool:
+        """Whether `place` now reads nothing but what it claims, and looks at a few pools, for what has no hints."""
+        return self.board.is_fresh() and self._is_plain(Request(0))
 
     def unfit(self, conn: Connection, request: Request) -> str | None:
         """Why work can not stay in pool `request.pool_id`, with the name of the filter; None when it can.

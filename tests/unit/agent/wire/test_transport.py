@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from aiohttp import web
 
-from agent.wire import transport as wire
+from agent.wire.errors import Undelivered
 from agent.wire.tls import COORDINATOR, TlsIdentity, host_role
 from agent.wire.transport import HttpTransport
 from coordinator.enrolment.ca import Authority, new_authority
@@ -61,39 +60,50 @@ def _server(ours: TlsIdentity) -> ssl.SSLContext:
     return ours.server_context()
 
 
-async def test_many_short_calls_share_a_few_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "_PATIENCE_S", 60.0)
+async def test_many_short_calls_share_a_few_connections(tmp_path: Path) -> None:
     async with served(tmp_path) as (host, client):
-        await asyncio.gather(*(client.call("GET", "/x") for _ in range(50)))
-        assert (host.most, len(host.connections)) == (1, 1)
         await client.call("GET", "/x")
-        assert len(host.connections) == 1
+        await asyncio.gather(*(client.call("GET", "/x") for _ in range(200)))
+        assert len(host.connections) < 100
+        before = len(host.connections)
+        for _ in range(5):
+            await client.call("GET", "/x")
+        assert len(host.connections) == before
 
 
-async def test_nobody_waits_for_a_long_call_for_long(tmp_path: Path) -> None:
-    """Neither for one that waits for something to happen, nor, for more than a moment, for one that takes its time."""
+async def test_long_calls_get_a_connection_each(tmp_path: Path) -> None:
     async with served(tmp_path) as (host, client):
-        held = [asyncio.create_task(client.call("GET", "/held", query={"wait": 30.0}))]
-        held += [asyncio.create_task(client.call("POST", "/held")) for _ in range(20)]
-        while host.under_way < 21:
+        held = [asyncio.create_task(client.call("POST", "/held")) for _ in range(40)]
+        while host.under_way < 40:
             await asyncio.sleep(0)
         await client.call("GET", "/x")
         host.go.set()
         await asyncio.gather(*held)
+        assert client._pool is not None
+        assert (client._pool.opening, len(client._pool.waiting)) == (0, 0)
 
 
-async def test_who_gives_up_while_waiting_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "_PATIENCE_S", 60.0)
+async def test_who_gives_up_while_waiting_leaves_no_trace(tmp_path: Path) -> None:
     async with served(tmp_path) as (host, client):
-        first = asyncio.create_task(client.call("GET", "/held"))
-        while not host.under_way:
-            await asyncio.sleep(0)
-        waiting = [asyncio.create_task(client.call("GET", "/x")) for _ in range(3)]
+        tasks = [asyncio.create_task(client.call("GET", "/held")) for _ in range(12)]
         await asyncio.sleep(0)
-        waiting[0].cancel()
+        for task in tasks[::3]:
+            task.cancel()
+        while host.under_way < 8:
+            await asyncio.sleep(0)
         host.go.set()
-        outcomes = await asyncio.gather(first, *waiting, return_exceptions=True)
-        assert isinstance(outcomes[1], asyncio.CancelledError)
-        assert [outcomes[0], *outcomes[2:]] == [{}] * 3
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(each, asyncio.CancelledError) for each in outcomes] == [n % 3 == 0 for n in range(12)]
+        assert client._pool is not None
+        assert (client._pool.opening, client._pool.calls) == (0, 0)
         await client.rest()
         assert client._pool is None
+
+
+async def test_a_host_that_is_away_is_known_to_be_for_all_at_once(tmp_path: Path) -> None:
+    async with served(tmp_path) as (host, client):
+        client.port = 9  # nobody listens
+        outcomes = await asyncio.gather(*(client.call("GET", "/x") for _ in range(20)), return_exceptions=True)
+        assert {type(each) for each in outcomes} == {Undelivered}
+        assert client._pool is not None
+        assert (client._pool.opening, len(client._pool.waiting), host.most) == (0, 0, 0)
