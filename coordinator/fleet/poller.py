@@ -19,6 +19,7 @@ from coordinator.fleet.visit import RESTS, SILENT, Visitor
 from coordinator.state import enrolment, fleet, news
 from coordinator.state.database import Database
 from coordinator.state.errors import DatabaseUnavailable
+from coordinator.state.tables.columns import utcnow
 
 log = get_logger(__name__)
 _FIRST_RETRY_S = 0.05
@@ -31,6 +32,7 @@ _AT_ONCE, _MOST_AT_ONCE, _PATIENCE_S = 32, 512, 1.0
 _MANY_FAIL, _MANY_TIMES = 256, 8
 _WRITE_SEEN_S = 5.0
 _KEPT_CONNECTIONS = 64  # With more hosts than this no connection stands between polls.
+_LONGEST = 10  # Of hosts that were not heard for longer none is more urgent.
 _SPREAD_S = 0.005  # What is due for many hosts at once is spread by so much for each.
 _late = registry.histogram("brickyard_poll_late_seconds", "How long after its time a host is polled")
 _lasted = registry.histogram("brickyard_poll_seconds", "How long a poll of a host takes")
@@ -59,6 +61,7 @@ class Poller:
         self._changing = asyncio.Lock()
         self._stir = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._taking: asyncio.Task[None] | None = None
         directory.doubt = self._doubted
 
     async def begin(self) -> None:
@@ -86,7 +89,30 @@ class Poller:
                 # What the other has stored meanwhile may be older or newer than what was told here last.
                 known.have, known.held = "", ""
                 mine.append(known)
-        self._soon(mine)
+        if len(mine) <= _KEPT_CONNECTIONS:
+            self._soon(mine)
+        else:
+            self._taking = asyncio.create_task(self._take(mine))
+
+    async def _take(self, many: list[Known]) -> None:
+        """Poll them when their former watcher would have: what was due while it was missed, the oldest first."""
+        try:
+            heard = await self._db.read(fleet.last_heard)
+        except Exception as error:  # noqa: BLE001 - then all of them are asked
+            log.warning("when hosts were heard last can not be read", reason=str(error))
+            heard = {}
+        now, today = time.monotonic(), utcnow()
+        for known in many:
+            at = heard.get(known.host.name)
+            # Clocks of coordinators differ.
+            ago = self._interval_s if at is None else max(0.0, (today - at).total_seconds())
+            if known.mine and self._directory.get(known.host.name) is known:
+                self._put(known, now + self._interval_s - min(ago, _LONGEST * self._interval_s), len(many))
+
+    def _put(self, known: Known, due: float, among: int) -> None:
+        """Poll it then; of many, comparing them is spread over several polls."""
+        known.rests = random.randint(0, min(RESTS, among // _KEPT_CONNECTIONS))  # noqa: S311 - spreading
+        self._table.put(known.host.name, due)
 
     def _soon(self, many: Iterable[Known]) -> None:
         """Poll these at once; on a large site within half an interval, and compare them within twenty."""
@@ -94,8 +120,7 @@ class Poller:
         step = min(_SPREAD_S, self._interval_s / 2 / max(1, len(hosts)))
         now = time.monotonic()
         for number, known in enumerate(hosts):
-            known.rests = random.randint(0, min(RESTS, len(hosts) // _KEPT_CONNECTIONS))  # noqa: S311 - spreading
-            self._table.put(known.host.name, now + number * step if number else now)
+            self._put(known, now + number * step if number else now, len(hosts))
 
     def _doubted(self, known: Known) -> None:
         if known.failures == 0 or known.host.name not in self._table:
@@ -121,7 +146,7 @@ class Poller:
                 self._db.news.tell(news.HOSTS)
 
     async def close(self) -> None:
-        tasks = [*self._tasks, *self._at_work.values()]
+        tasks = [*self._tasks, *self._at_work.values(), *([self._taking] if self._taking is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -75,6 +76,12 @@ def set_reachable(conn: Connection, host_id: str, *, reachable: bool) -> None:
 def silent(conn: Connection) -> set[str]:
     """Hosts that did not answer their last poll, or never did."""
     return set(conn.execute(select(hosts.c.id).where(~hosts.c.reachable)).scalars())
+
+
+def last_heard(conn: Connection) -> dict[str, datetime.datetime]:
+    """When each host that answers did so last, as its watcher has noted."""
+    query = select(hosts.c.id, hosts.c.last_seen).where(hosts.c.reachable, hosts.c.last_seen.is_not(None))
+    return {row.id: row.last_seen for row in conn.execute(query)}
 
 
 def seen(conn: Connection, host_ids: Collection[str]) -> int:
