@@ -224,7 +224,7 @@ def test_an_encrypted_volume_is_adopted_and_gets_another_key(site: Site) -> None
     assert (volume["status"], volume["encrypted"], volume["size"]) == ("available", True, 1)
     held = folder.parent / "volumes" / volume["id"]
     assert opens(held, fixed.encode())
-    site.ok("snapshot", "create", "two", "--name", "kept", "--wait")
+    site.ok("snapshot", "create", "two", "kept", "--wait")
     planned = site.run("key", "replace", "fixed", "--dry-run", "--json").json
     assert {one["name"]: one["refused"] is None for one in planned} == {"one": True, "two": False}
     first = site.run("key", "replace", "fixed", "--yes", "--json")
