@@ -3,114 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
-import sys
-import time
 import urllib.error
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.api import Refused
-from tests.support.glance import Glance, glance
-from tests.support.keystone import Keystone, keystone
-from tests.support.site import Site, started
+from tests.support.cloud import PATIENCE_S, Cloud
+from tests.support.cloud import cloud as standing
 
 pytestmark = [pytest.mark.slow, pytest.mark.clients, pytest.mark.timeout(1800)]
-PATIENCE_S = 600.0
-"""A GiB through a Glance of one process takes minutes on a busy machine."""
-PASSWORD = "pass word"
 MiB, GiB = 1 << 20, 1 << 30
-BIN = Path(sys.executable).parent
-
-
-class GlanceSite(Site):
-    """A site whose identities a Keystone proves and whose images a Glance keeps."""
-
-    def __init__(self, stone: Keystone, images: Glance) -> None:
-        self.stone, self.images = stone, images
-        super().__init__(
-            1,
-            (
-                "identity.strategy=keystone", f"identity.keystone.auth_url={stone.url}",
-                f"identity.keystone.password={PASSWORD}", "images.service=glance", f"images.glance.url={images.url}",
-                "identity.keystone.timeout_s=120", "images.glance.timeout_s=120",
-            ),
-        )  # fmt: skip
-        self.api.login = self.log_in  # type: ignore[method-assign]
-
-    def log_in(self) -> None:
-        self.api._token = self.stone.token("boss", PASSWORD, project="one")
-        self.api.project = self.stone.call("GET", "/projects?name=one")["projects"][0]["id"]
-
-    def volume(self, volume_id: str) -> Path:
-        return self.layout.volumes(self.volume_host) / "volumes" / volume_id
-
-    def settled(self, volume_id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            found = self.api.call("GET", f"/v3/volumes/{volume_id}", patient=60)["volume"]
-            if found["status"] in {"available", "error"}:
-                return dict(found)
-            time.sleep(0.1)
-        raise AssertionError(f"volume {volume_id} does not settle: {found['status']}\n{self.logs()}")
-
-
-@dataclass
-class Cloud:
-    site: GlanceSite
-    stone: Keystone
-    images: Glance
-
-    def run(self, *words: str, who: str = "ann", project: str = "one", fails: bool = False) -> Any:
-        """The JSON answer of an openstack command, or where it has to fail its complaint."""
-        domain = {"OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_DOMAIN_NAME": "Default"}
-        login = {"OS_AUTH_URL": self.stone.url, "OS_USERNAME": who, "OS_PASSWORD": PASSWORD, "OS_PROJECT_NAME": project}
-        more = {"OS_IDENTITY_API_VERSION": "3", "OS_VOLUME_API_VERSION": "3.71", "OS_REGION_NAME": "RegionOne"}
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("OS_")}
-        done = subprocess.run([BIN / "openstack", *words], env={**clean, **login, **domain, **more},
-                              capture_output=True, text=True, check=False, timeout=120)  # fmt: skip
-        assert (done.returncode != 0) == fails, f"{words}\n{done.stdout}\n{done.stderr}\n{self.site.logs()}"
-        return done.stderr if fails else json.loads(done.stdout or "null")
-
-    def token(self, who: str = "ann", project: str = "one") -> str:
-        return self.stone.token(who, PASSWORD, project=project)
-
-    def image(self, image_id: str) -> dict[str, Any]:
-        """The image as its owner sees it, once nothing happens to it any more."""
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            found = self.images.call("GET", f"/v2/images/{image_id}", token=self.token())
-            if found["status"] not in {"queued", "saving"}:
-                return dict(found)
-            time.sleep(0.2)
-        raise AssertionError(f"image {image_id} stays {found['status']}\n{self.site.logs()}")
 
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    folder = tmp_path_factory.mktemp("cloud")
-    with keystone(folder / "keystone") as stone:
-        service, one, two = (stone.project(name) for name in ("service", "one", "two"))
-        stone.user("brickyard", PASSWORD, service, "service", "admin")
-        stone.user("boss", PASSWORD, one, "admin", "member")
-        stone.user("ann", PASSWORD, one, "member")
-        stone.user("bea", PASSWORD, two, "member")
-        with glance(folder / "glance", stone.url, PASSWORD) as images, started(GlanceSite(stone, images)) as site:
-            for kind, name, url in (
-                ("image", "glance", images.url),
-                ("block-storage", "brickyard", f"http://127.0.0.1:{site.layout.port}/v3"),
-                ("volumev3", "brickyard3", f"http://127.0.0.1:{site.layout.port}/v3"),
-            ):
-                made = stone.call("POST", "/services", {"service": {"type": kind, "name": name}})["service"]["id"]
-                body = {"interface": "public", "region_id": "RegionOne", "url": url, "service_id": made}
-                stone.call("POST", "/endpoints", {"endpoint": body})
-            yield Cloud(site, stone, images)
+    with standing(tmp_path_factory.mktemp("cloud")) as made:
+        yield made
 
 
 def content(size: int = 24 * MiB) -> bytes:

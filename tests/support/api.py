@@ -90,7 +90,7 @@ class Api:
             del headers["X-Auth-Token"]
         connection = getattr(self._mine, "connection", None)
         if connection is None:
-            connection = self._mine.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
+            connection = self._mine.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         try:
             connection.request(method, path, data, headers)
             answer = connection.getresponse()

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import getpass
-import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.support.servers import Answer, Package, asked
+from tests.support.site import free_port
 
-PACKAGE = "keystone>=28"
+PACKAGE = Package("keystone", ("keystone>=28",))
 PASSWORD = "bootstrap secret"
-_HOME = Path(__file__).parents[2] / ".venv-keystone"
 _CONFIG = """
 [DEFAULT]
 log_dir = {folder}
@@ -77,13 +67,13 @@ class Keystone:
             "project": {"name": scope["project"], "domain": domain}
         }  # fmt: skip
         identity = {"methods": ["password"], "password": {"user": user}}
-        _, headers, _ = self._request("POST", "/auth/tokens", {"auth": {"identity": identity, "scope": target}}, "")
-        return str(headers["X-Subject-Token"])
+        answer = self._request("POST", "/auth/tokens", {"auth": {"identity": identity, "scope": target}}, "")
+        return str(answer.headers["X-Subject-Token"])
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         if not self.admin:
             self.admin = self.token("admin", PASSWORD, project="admin")
-        return self._request(method, path, body, self.admin)[2]
+        return self._request(method, path, body, self.admin).body
 
     def revoke(self, token: str) -> None:
         self._request("DELETE", "/auth/tokens", None, self.admin or token, subject=token)
@@ -103,32 +93,15 @@ class Keystone:
             self.call("PUT", f"/projects/{project}/users/{user}/roles/{self.role(role)}")
         return user
 
-    def _request(self, method: str, path: str, body: Any, token: str, subject: str = "") -> tuple[int, Any, Any]:
-        data = json.dumps(body).encode() if body is not None else None
-        headers = {"Content-Type": "application/json", "X-Auth-Token": token}
-        if subject:
-            headers["X-Subject-Token"] = subject
-        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            text = answer.read()
-            return answer.status, answer.headers, json.loads(text) if text else None
+    def endpoint(self, kind: str, name: str, url: str) -> None:
+        """Write a service and its public address into the catalog."""
+        made = self.call("POST", "/services", {"service": {"type": kind, "name": name}})["service"]["id"]
+        body = {"interface": "public", "region_id": "RegionOne", "url": url, "service_id": made}
+        self.call("POST", "/endpoints", {"endpoint": body})
 
-
-def _environment() -> Path:
-    """The folder of commands, made once; skips where the package can not be had."""
-    _HOME.mkdir(exist_ok=True)
-    with (_HOME / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (_HOME / "made").exists():
-            subprocess.run([sys.executable, "-m", "venv", str(_HOME)], check=True, timeout=900)
-            done = subprocess.run(
-                [str(_HOME / "bin" / "pip"), "install", "-q", "--no-input", "--disable-pip-version-check", PACKAGE],
-                capture_output=True, text=True, check=False, timeout=1800,
-            )  # fmt: skip
-            if done.returncode:
-                pytest.skip(f"the package of Keystone can not be installed: {done.stderr.strip().splitlines()[-1:]}")
-            (_HOME / "made").touch()
-    return _HOME / "bin"
+    def _request(self, method: str, path: str, body: Any, token: str, subject: str = "") -> Answer:
+        more = {"X-Subject-Token": subject} if subject else {}
+        return asked(method, f"{self.url}{path}", body, 60, **{"X-Auth-Token": token}, **more)
 
 
 @contextmanager
@@ -137,7 +110,7 @@ def keystone(folder: Path, *, admin_project: bool = False) -> Iterator[Keystone]
 
     `admin_project`: only who is admin in that project is so for the whole cloud, and tokens say so.
     """
-    commands = _environment()
+    PACKAGE.install()
     folder.mkdir(mode=0o700)
     for name in ("fernet", "credential"):
         (folder / name).mkdir(mode=0o700)
@@ -145,9 +118,8 @@ def keystone(folder: Path, *, admin_project: bool = False) -> Iterator[Keystone]
     (folder / "serve.py").write_text(_SERVE)
     me = getpass.getuser()
     account = ("--keystone-user", me, "--keystone-group", me)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
+    found = Keystone(port, folder)
     for arguments in (
         ("db_sync",),
         ("fernet_setup", *account),
@@ -155,29 +127,6 @@ def keystone(folder: Path, *, admin_project: bool = False) -> Iterator[Keystone]
         ("bootstrap", "--bootstrap-password", PASSWORD, "--bootstrap-region-id", "RegionOne",
          "--bootstrap-public-url", f"http://127.0.0.1:{port}/v3"),
     ):  # fmt: skip
-        subprocess.run(
-            [str(commands / "keystone-manage"), "--config-file", str(folder / "keystone.conf"), *arguments],
-            check=True, capture_output=True, timeout=900, env={**os.environ, "PYTHONWARNINGS": "ignore"},
-        )  # fmt: skip
-    with (folder / "serve.log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(commands / "python"), str(folder / "serve.py"), str(folder), str(port)], stdout=log, stderr=log
-        )
-    found = Keystone(port, folder)
-    try:
-        _answers(found, process)
+        PACKAGE.run(folder, "keystone-manage", "--config-file", str(folder / "keystone.conf"), *arguments)
+    with PACKAGE.serving(folder, found.url, "python", str(folder / "serve.py"), str(folder), str(port)):
         yield found
-    finally:
-        process.terminate()
-        process.wait(20)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _answers(found: Keystone, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError, urllib.error.URLError):
-            urllib.request.urlopen(found.url, timeout=10).close()
-            return
-        time.sleep(0.1)
-    raise AssertionError((found.folder / "serve.log").read_text()[-3000:])
