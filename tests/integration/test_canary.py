@@ -13,14 +13,12 @@ import signal
 import subprocess
 import sys
 import tarfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support.api import Refused
+from tests.support.canary import Watcher, everything, marks
 from tests.support.images import content_of, decrypted, encrypted_qcow2
 from tests.support.site import Site, running
 
@@ -32,45 +30,6 @@ pytestmark = [
     ),
 ]
 LOOP = os.geteuid() == 0 and Path("/dev/loop-control").exists()
-
-
-def marks(secret: bytes) -> list[bytes]:
-    """A secret in each form in which it could be found; base64 at each of the three alignments."""
-    found = [secret, secret.hex().encode(), secret.hex().upper().encode(), repr(secret)[2:-1].encode()]
-    for shift in range(3):
-        text = base64.b64encode(b"\0" * shift + secret).decode().rstrip("=")
-        middle = text[4 if shift else 0 : len(text) - 4]
-        found += [middle.encode(), middle.replace("+", "-").replace("/", "_").encode()]
-    return found
-
-
-class Watcher:
-    """Reads arguments and environment of all processes over and over in a thread of its own."""
-
-    def __init__(self, wanted: list[bytes]) -> None:
-        self._wanted, self._stop = wanted, threading.Event()
-        self.found: set[str] = set()
-        self.tools: set[str] = set()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            for process in Path("/proc").glob("[0-9]*"):
-                for name in ("cmdline", "environ"):
-                    with suppress(OSError):
-                        data = (process / name).read_bytes()
-                        if name == "cmdline":
-                            self.tools.add(Path(data.split(b"\0")[0].decode(errors="replace")).name)
-                        self.found |= {f"{name} of {data[:200]!r}" for mark in self._wanted if mark in data}
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        self._thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            self._thread.join()
 
 
 def key(type: str, value: bytes) -> dict[str, str]:
@@ -171,15 +130,6 @@ def bundle(site: Site) -> dict[str, bytes]:
         names = [one.name for one in archive if one.isfile()]
         found = {f"support bundle: {name}": archive.extractfile(name).read() for name in names}  # type: ignore[union-attr]
     file.unlink()
-    return found
-
-
-def everything(site: Site) -> dict[str, bytes]:
-    """All files of the site but the volumes, which are encrypted and large."""
-    found = {}
-    for path in site.folder.rglob("*"):
-        if path.is_file() and "volumes" not in path.parts:
-            found[str(path.relative_to(site.folder))] = path.read_bytes()
     return found
 
 
