@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -11,8 +10,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from agent.base.ids import is_id
-from agent.base.log import get_logger
-from coordinator.images import catalog, info
+from coordinator.images import catalog, info, locations
 from coordinator.images.catalog import Caller
 from coordinator.images.client import ImageClient
 from coordinator.images.errors import GlanceAway, GlanceRefuses, NoSuchImage, NoSuchStore
@@ -22,9 +20,7 @@ from coordinator.state.database import Database
 
 _DIGESTS = frozenset({"sha256", "sha512"})
 _MOST_BYTES = 1 << 22
-_PATCH = "application/openstack-images-v2.1-json-patch"
-log = get_logger(__name__)
-_VOLUME = re.compile(r"cinder://(?:[A-Za-z0-9_.-]+/)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+_GONE = (204, 404, 410)
 # What Glance itself says of an image; all else is its owner's properties.
 _OWN = frozenset(
     {
@@ -82,11 +78,10 @@ class Glance(ImageClient):
         """Volumes that the image's locations name; users may not see those, this site's own login may."""
         if "cinder" not in self._settings.direct_url_schemes:
             return ()
-        if "locations" not in found and self._user is not None:
-            _, found = await self._call("GET", f"/v2/images/{found['id']}", await self.login())
-        places = [each.get("url") for each in found.get("locations") or () if isinstance(each, Mapping)]
-        named = (_VOLUME.fullmatch(str(url)) for url in (*places, found.get("direct_url")))
-        return tuple(dict.fromkeys(match[1] for match in named if match is not None))
+        return await locations.volumes_of(found, self._as_service if self._user is not None else None)
+
+    async def _as_service(self, method: str, path: str, **more: Any) -> tuple[int, dict[str, Any]]:
+        return await self._call(method, path, await self.login(), **more)
 
     def describe(self, found: Mapping[str, Any]) -> ImageInfo:
         """An answer of Glance as volumes see the image."""
@@ -139,9 +134,21 @@ class Glance(ImageClient):
             raise refused
         return found
 
-    async def delete(self, image_id: str, token: str | None) -> None:
-        """Remove an image that was registered a moment ago; one that is gone is fine."""
-        await self._call("DELETE", f"/v2/images/{image_id}", token)
+    async def withdraw(self, image_id: str) -> bool:
+        """Remove an image that was registered for an upload; whether it is gone. One with data stays."""
+        path, token = f"/v2/images/{image_id}", await self.login()
+        status, found = await self._call("GET", path, token)
+        if status == 200 and found.get("status") == "queued":
+            if found.get("protected"):
+                patch = json.dumps([{"op": "replace", "path": "/protected", "value": False}])
+                await self._call("PATCH", path, token, kind=locations.PATCH, data=patch)
+            status, _ = await self._call("DELETE", path, token)
+        return status in _GONE
+
+    async def is_gone(self, image_id: str) -> bool:
+        """Whether there is no such image any more, whoever may see it."""
+        status, _ = await self._call("GET", f"/v2/images/{image_id}", await self.login())
+        return status == 404
 
     async def check_store(self, store: str) -> None:
         """Raise NoSuchStore unless Glance has a store of that name that can be written to."""
@@ -152,20 +159,11 @@ class Glance(ImageClient):
             raise NoSuchStore(store=store[:255], known=f"; it has {', '.join(writable)}" if writable else "")
 
     async def add_volume(self, image_id: str, volume_id: str, store: str | None) -> bool:
-        place, token = await self._store_of_volumes(store), await self.login()
+        place = await self._store_of_volumes(store)
         if place is None:
             return False
         url = f"cinder://{place}/{volume_id}" if place else f"cinder://{volume_id}"
-        path = f"/v2/images/{image_id}"
-        _, found = await self._call("GET", path, token)
-        if any(each.get("url") == url for each in found.get("locations") or () if isinstance(each, Mapping)):
-            return True
-        value = {"url": url, "metadata": {"store": place} if place else {}}
-        patch = json.dumps([{"op": "add", "path": "/locations/-", "value": value}])
-        status, said = await self._call("PATCH", path, token, kind=_PATCH, data=patch)
-        if status != 200:
-            log.info("an image is not taken as a volume", image=image_id, status=status, reason=_words(said, status))
-        return status == 200
+        return await locations.add(image_id, url, place, self._as_service)
 
     async def _store_of_volumes(self, wanted: str | None) -> str | None:
         """The store that keeps volumes of a block storage service: `wanted`, else the default one, else any.
@@ -202,7 +200,7 @@ class Glance(ImageClient):
                 if (answer.content_length or 0) > _MOST_BYTES:
                     raise GlanceAway(reason="its answer is too long")
                 body = await answer.json()
-                return answer.status, body if isinstance(body, dict) else {}
+                return answer.status, body if isinstance(body, dict) else {locations.LISTED: body}
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise GlanceAway(reason=str(error) or "no answer in time") from None
 

@@ -37,7 +37,8 @@ class GlanceSettings(Section):
         False,
         description="Whether a plain volume that is uploaded becomes an image by a clone of it, registered as a "
         "location in Glance's store of type `cinder`: no data are sent. Needs `direct_url_schemes` with `cinder`, and "
-        "`show_multiple_locations` in Glance; where Glance refuses, the data are sent.",
+        "the role `service` or, for a Glance before 2024.2, its `show_multiple_locations`; where Glance refuses, the "
+        "data are sent.",
     )
     upload_clones_internal: bool = Field(
         False,

@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from agent.base.errors import BrickyardError
+from agent.base.ids import new_id
 from agent.wire.jobs import ImageService, ImageUpload, ImageWithdraw
 from coordinator.images import info
 from coordinator.images.client import ImageClient
-from coordinator.images.errors import FormatNotSent
+from coordinator.images.errors import FormatNotSent, GlanceAway
 from coordinator.keys.store import KeyStore
 from coordinator.operations import image_volume
 from coordinator.operations.accept import Requester, accept
@@ -25,7 +26,7 @@ from coordinator.operations.image_volume import ImageVolumes
 from coordinator.operations.upload_volume import NewImage, container_of, inherited
 from coordinator.operations.volume_calls import volume_row
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, WaitStep, Workflow
-from coordinator.state import messages, metadata, types, volumes
+from coordinator.state import messages, metadata, registered, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
 from coordinator.state.volumes import backend_of
@@ -60,7 +61,10 @@ class Wanted:
 
 
 def prepare(conn: Connection, requester: Requester, keys: KeyStore, wanted: NewImage, row: Row[Any]) -> Wanted:
-    """Check the volume and clone its key; raises TransitionRefused. Undone by `forget`."""
+    """Check the volume, clone its key, and write down what will be asked for; raises TransitionRefused.
+
+    Undone by `forget`, or later by whoever looks after images that were registered.
+    """
     guards = (volumes.has_no_attachments(row.id),)
     move(conn, "volume", row.id, "upload", guards=guards)
     move(conn, "volume", row.id, "uploaded")
@@ -74,9 +78,12 @@ def prepare(conn: Connection, requester: Requester, keys: KeyStore, wanted: NewI
             info.KEY_POLICY[0]: info.DELETE_WITH_IMAGE,
             info.DECRYPT_SIZE: str(row.usable_bytes),
         }
+    image_id = new_id()
+    registered.note(conn, image_id, key_id)
     return Wanted(
         {
             **values,
+            "id": image_id,
             "name": wanted.name,
             "visibility": wanted.visibility,
             "protected": wanted.protected,
@@ -90,12 +97,12 @@ def prepare(conn: Connection, requester: Requester, keys: KeyStore, wanted: NewI
 
 def forget(conn: Connection, keys: KeyStore, wanted: Wanted) -> None:
     """Remove the key that was cloned for an image that will not be."""
-    if wanted.key_id is not None:
+    if registered.drop(conn, wanted.values["id"]) and wanted.key_id is not None:
         keys.delete(conn, wanted.key_id)
 
 
 def accept_upload(conn: Connection, requester: Requester, volume_id: str, image: Registered) -> Operation:
-    """Raises TransitionRefused."""
+    """Raises TransitionRefused; GlanceAway for an image that was given up, as its call took too long."""
     row = move(conn, "volume", volume_id, "upload", guards=(volumes.has_no_attachments(volume_id),))
     args = {
         "image_id": image.id,
@@ -108,9 +115,12 @@ def accept_upload(conn: Connection, requester: Requester, volume_id: str, image:
         "clone": image.clone and row.encryption_key_id is None and not image.compress and image.disk_format == "raw",
         "disk_format": image.disk_format,
     }
-    return accept(
+    operation = accept(
         conn, requester, kind="upload_to_service", version=2, resource_type="volume", resource_id=volume_id, args=args
     )
+    if not registered.accepted(conn, image.id, operation.id):
+        raise GlanceAway(reason="it took too long to register the image")
+    return operation
 
 
 def _headers(conn: Connection, row: Row[Any]) -> dict[str, str]:
@@ -177,6 +187,7 @@ def workflow_v1(keys: KeyStore, login: Login | None = None) -> Workflow:
     def failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
         if operation.args["key_id"] is not None:
             keys.delete(conn, operation.args["key_id"])
+        registered.drop(conn, operation.args["image_id"])
         move_if(conn, "volume", operation.resource_id, "uploaded")
         messages.record(conn, operation, error)
 
@@ -206,6 +217,7 @@ def _service(args: Mapping[str, Any], headers: dict[str, str]) -> ImageService:
 
 
 def _finished(conn: Connection, operation: Operation) -> None:
+    registered.uploaded(conn, operation.args["image_id"])
     move(conn, "volume", operation.resource_id, "uploaded")
 
 

@@ -18,6 +18,7 @@ from coordinator.server.start import Opened
 
 if TYPE_CHECKING:
     from coordinator.images.certificates import CertificateManager
+    from coordinator.operations.registered_images import RegisteredImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,16 @@ class ImageParts:
     def keeper(self, engine: Engine) -> CacheKeeper | None:
         """Who keeps the cache true; nobody where nothing is cached."""
         return CacheKeeper(engine, self.cache.owner, self.client) if self.cache.owner is not None else None
+
+    def registered(self, opened: Opened) -> list[RegisteredImages]:
+        """Who looks after what was registered at a service outside; nobody where there is none."""
+        if not self.client.outside:
+            return []
+        from coordinator.images.glance import Glance
+        from coordinator.operations.registered_images import RegisteredImages
+
+        assert isinstance(self.client, Glance)
+        return [RegisteredImages(opened.db, self.client, opened.keys)]
 
     async def close(self) -> None:
         await self.client.close()

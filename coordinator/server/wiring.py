@@ -62,6 +62,7 @@ from coordinator.state.issues import Issue
 if TYPE_CHECKING:
     from coordinator.notifications.delivery import Delivery
     from coordinator.notifications.event import Sink
+    from coordinator.operations.registered_images import RegisteredImages
     from coordinator.server.capacity import Capacity
 
 log = get_logger(__name__)
@@ -84,7 +85,7 @@ class Coordinator:
     identity: LocalIdentity
     app: web.Application
     compute: Compute | None = None
-    told: Sequence[Delivery | Capacity] = ()
+    beside: Sequence[Delivery | Capacity | RegisteredImages] = ()
     depository: Depository | None = None
     keeper: CacheKeeper | None = None
     port: int = 0
@@ -101,7 +102,7 @@ class Coordinator:
         await self.poller.begin()
         await self.engine.begin()
         self.background.add(asyncio.create_task(self._housekeeper().run()))
-        self.background |= {asyncio.create_task(one.run()) for one in self.told}
+        self.background |= {asyncio.create_task(one.run()) for one in self.beside}
         homecoming = Homecoming(self.opened.db, self.engine, self.directory, self.membership.mine)
         self.background.add(asyncio.create_task(homecoming.run()))
         if self.depository is not None:
@@ -253,7 +254,7 @@ def build(settings: CoordinatorSettings, opened: Opened) -> Coordinator:
     app[_IMAGES] = images
     return Coordinator(
         settings, opened, tls, enrolment, listener, directory, membership, poller, engine, identity, app, compute,
-        _told(settings, opened, membership), depository, keeper,
+        [*_told(settings, opened, membership), *images.registered(opened)], depository, keeper,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from coordinator.state.savepoint import savepoint
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.images import image_properties, images
 from coordinator.state.tables.keys import key_checks, secrets, site_secrets
+from coordinator.state.tables.registered_images import registered_images
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
 
@@ -100,7 +101,8 @@ def used_by(conn: Connection, key_id: str) -> tuple[str, str] | None:
         .join(secrets, (secrets.c.id == image_properties.c.value) & (secrets.c.project_id == images.c.owner))
         .where(image_properties.c.key.in_(KEY_PROPERTIES), image_properties.c.value == key_id, ~images.c.deleted)
     )
-    found = conn.execute(query.limit(1)).scalar_one_or_none()
+    elsewhere = select(registered_images.c.image_id).where(registered_images.c.key_id == key_id)
+    found = conn.execute(query.union_all(elsewhere).limit(1)).scalar_one_or_none()
     return None if found is None else ("image", str(found))
 
 

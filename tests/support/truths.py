@@ -71,7 +71,7 @@ class Truths:
             # The host may be watched by a coordinator that died, until that counts as dead.
             _eventually(lambda host=host: self._jobs(host), 30)  # type: ignore[misc]
         self._sums()
-        self._keys()
+        _eventually(self._keys)  # those of images at a service go by themselves
         self._events()
 
     def _statuses(self, attention: int) -> None:
@@ -168,6 +168,7 @@ class Truths:
                 "WHERE p.key = 'os_encrypt_key_id' AND NOT i.deleted"
             )
         ]
+        used += [row["key_id"] for row in self.rows("SELECT key_id FROM registered_images WHERE key_id IS NOT NULL")]
         theirs = "SELECT id FROM secrets WHERE project_id != '' AND type != 'certificate'"
         theirs += " AND coalesce(name, '') != 'registered'"
         kept = [row["id"] for row in self.rows(theirs)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from sqlalchemy import Connection, Row
@@ -17,6 +18,7 @@ from coordinator.api.v3.volume_connections import mine
 from coordinator.api.v3.volumes import image_of
 from coordinator.images.catalog import Caller
 from coordinator.images.client import ImageClient
+from coordinator.images.errors import GlanceAway, GlanceRefuses
 from coordinator.images.settings import ImagesSection
 from coordinator.keys.store import KeyStore
 from coordinator.operations.engine import Engine
@@ -95,7 +97,7 @@ async def upload_outside(call: Call, wanted: NewImage) -> dict[str, Any]:
     prepared = await db.write(prepare)
     try:
         image = await glance.create(prepared.values, token)
-    except BrickyardError:
+    except GlanceRefuses:
         await db.write(lambda conn: service.forget(conn, keys, prepared))
         raise
     registered = service.Registered(
@@ -111,8 +113,9 @@ async def upload_outside(call: Call, wanted: NewImage) -> dict[str, Any]:
     try:
         _, (row, type_name) = await call.services.get(Engine).submit(accept)
     except BrickyardError:
-        await glance.delete(registered.id, token)
-        await db.write(lambda conn: service.forget(conn, keys, prepared))
+        with suppress(GlanceAway):  # what is left there is withdrawn later
+            if await glance.withdraw(registered.id):
+                await db.write(lambda conn: service.forget(conn, keys, prepared))
         raise
     return answered(row, type_name, image)
 

@@ -36,6 +36,7 @@ MODULES = (
     "operations",
     "qos",
     "quotas",
+    "registered_images",
     "site",
     "snapshots",
     "transfers",

@@ -24,10 +24,36 @@ class Service:
 
     stores: Any = None
     refuses: int = 0
+    newer: bool = False
+    """It has calls of their own for locations; `takes`: whether its own work on one succeeds, at the third look."""
+    takes: bool = True
+    asked: int = 0
+    wanted: str = ""
+    looks: int = 0
     image: dict[str, Any] = field(default_factory=lambda: {"id": IMAGE, "status": "queued", "locations": []})
 
     async def show(self, request: web.Request) -> web.Response:
-        return web.json_response(self.image)
+        self.looks += 1
+        if self.wanted and self.looks >= 3:
+            if self.takes:
+                self.image["locations"].append({"url": self.wanted, "metadata": {}})
+                self.image["status"] = "active"
+            self.wanted = ""
+            del self.image["os_glance_import_task"]
+        hidden = {"locations"} if self.newer else set()
+        return web.json_response({key: value for key, value in self.image.items() if key not in hidden})
+
+    async def locations(self, request: web.Request) -> web.Response:
+        if not self.newer:
+            return web.json_response({}, status=404)
+        if request.method == "GET":
+            return web.json_response(self.image["locations"])
+        self.asked += 1
+        if self.image["status"] != "queued" or "os_glance_import_task" in self.image:
+            return web.json_response({"message": "prior operation"}, status=409)
+        self.wanted, self.looks = (await request.json())["url"], 0
+        self.image["os_glance_import_task"] = "t"
+        return web.json_response({}, status=202)
 
     async def change(self, request: web.Request) -> web.Response:
         assert request.content_type == "application/openstack-images-v2.1-json-patch"
@@ -52,6 +78,7 @@ async def added(service: Service, folder: Path, store: str | None = None, times:
     app = web.Application()
     app.router.add_get("/v2/images/{id}", service.show)
     app.router.add_patch("/v2/images/{id}", service.change)
+    app.router.add_route("*", "/v2/images/{id}/locations", service.locations)
     app.router.add_get("/v2/info/{rest:.*}", service.listing)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -105,6 +132,24 @@ async def test_asked_again_it_is_there_once_and_a_refusal_is_an_answer(service: 
     assert (taken, len(places)) == (True, 1)
     service.image["locations"], service.refuses = [], 403
     assert await added(service, tmp_path) == (False, [])
+
+
+async def test_a_newer_one_takes_it_by_its_own_call_and_is_waited_for(service: Service, tmp_path: Path) -> None:
+    service.stores, service.newer = [BLOCK], True
+    url = f"cinder://block/{VOLUME}"
+    taken, places = await added(service, tmp_path, times=2)
+    assert (taken, service.asked, [each["url"] for each in places]) == (True, 1, [url])
+    # It was at it already when it was asked, as after a kill.
+    service.image |= {"status": "queued", "locations": [], "os_glance_import_task": "t"}
+    service.wanted, service.looks = url, 0
+    assert (await added(service, tmp_path))[0]
+    assert service.image["status"] == "active"
+    # Its own work fails, or it has other data by now.
+    service.image |= {"status": "queued", "locations": []}
+    service.takes = False
+    assert not (await added(service, tmp_path))[0]
+    service.image |= {"status": "active", "locations": [{"url": "file:///x"}]}
+    assert not (await added(service, tmp_path))[0]
 
 
 def test_settings_that_do_not_fit_together_are_refused() -> None:
