@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 MIB = 1 << 20
 
@@ -24,10 +25,10 @@ def encrypted_qcow2(folder: Path, content: bytes, passphrase: bytes, more: str =
     clear.write_bytes(content)
     secret = ["--object", f"secret,id=s,file={key}"]
     options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10" + (f",{more}" if more else "")
-    _qemu("create", "-q", "-f", "qcow2", *secret, "-o", options, str(image), str(len(content)))
+    qemu_img("create", "-q", "-f", "qcow2", *secret, "-o", options, str(image), str(len(content)))
     target = f"driver=qcow2,file.filename={image},encrypt.format=luks,encrypt.key-secret=s"
     source = f"driver=raw,file.filename={clear}"
-    _qemu("convert", "-n", *secret, "--image-opts", source, "--target-image-opts", target)
+    qemu_img("convert", "-n", *secret, "--image-opts", source, "--target-image-opts", target)
     made = image.read_bytes()
     for path in (key, clear, image):
         path.unlink()
@@ -39,7 +40,7 @@ def decrypted(folder: Path, volume: Path, passphrase: bytes, size: int) -> bytes
     key, out = folder / "key", folder / "clear"
     key.write_bytes(passphrase)
     source = f"driver=luks,file.filename={volume},key-secret=s"
-    _qemu("dd", "--object", f"secret,id=s,file={key}", "--image-opts", "-O", "raw", "bs=1M",
+    qemu_img("dd", "--object", f"secret,id=s,file={key}", "--image-opts", "-O", "raw", "bs=1M",
           f"count={size >> 20}", f"if={source}", f"of={out}")  # fmt: skip
     found = out.read_bytes()
     for path in (key, out):
@@ -47,9 +48,10 @@ def decrypted(folder: Path, volume: Path, passphrase: bytes, size: int) -> bytes
     return found
 
 
-def _qemu(*argv: str) -> None:
-    for _ in range(100):
-        done = subprocess.run(["qemu-img", *argv], capture_output=True, text=True, check=False)
+def qemu_img(*argv: Any) -> None:
+    """Run it until it is lucky: on a busy machine most of its tries to make a LUKS header fail."""
+    for _ in range(2000):
+        done = subprocess.run(["qemu-img", *map(str, argv)], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return
         assert "accurate CPU usage" in done.stderr, done.stderr

@@ -30,6 +30,7 @@ from agent.luks.errors import FormatRefused, NotLuks, WrongSecret
 from agent.luks.model import Format, Secret, device_bytes, header_bytes, passphrase
 from agent.luks.unlock import unlock
 from agent.luks.window import whole_file
+from tests.support.images import qemu_img
 from tests.support.luks import verify_opens
 
 pytestmark = pytest.mark.skipif(
@@ -53,22 +54,13 @@ def clear_content(path: Path) -> bytes:
     return bytes(data)
 
 
-def qemu(*argv: str) -> None:
-    for _ in range(100):  # On a busy machine most tries at a header fail.
-        done = subprocess.run(["qemu-img", *argv], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return
-        assert "accurate CPU usage" in done.stderr, done.stderr
-    raise AssertionError("qemu-img could not make a LUKS header")
-
-
 def encrypted(folder: Path, clear: Path, secret: Secret, driver: str = "qcow2", more: str = "") -> Path:
     key, image = folder / "key", folder / f"image.{driver}"
     key.write_bytes(passphrase(secret))
     prefix = "encrypt." if driver == "qcow2" else ""
     extra = ["encrypt.format=luks"] if prefix else []
     options = ",".join([*extra, f"{prefix}key-secret=s", f"{prefix}iter-time=10"])
-    qemu(
+    qemu_img(
         "create",
         "-q",
         "-f",
@@ -82,8 +74,9 @@ def encrypted(folder: Path, clear: Path, secret: Secret, driver: str = "qcow2", 
         str(IMAGE_BYTES),
     )
     target = ",".join([f"driver={driver}", f"file.filename={image}", *extra, f"{prefix}key-secret=s"])
-    qemu("convert", "-n", "--object", f"secret,id=s,file={key}", "--image-opts", f"driver=raw,file.filename={clear}",
-         "--target-image-opts", target)  # fmt: skip
+    source = f"driver=raw,file.filename={clear}"
+    qemu_img("convert", "-n", "--object", f"secret,id=s,file={key}", "--image-opts", source,
+             "--target-image-opts", target)  # fmt: skip
     return image
 
 
@@ -116,7 +109,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
 def decrypted(folder: Path, volume: Path, secret: Secret) -> bytes:
     key, out = folder / "volume.key", folder / "clear"
     key.write_bytes(passphrase(secret))
-    qemu("convert", "--object", f"secret,id=s,file={key}", "--image-opts",
+    qemu_img("convert", "--object", f"secret,id=s,file={key}", "--image-opts",
          f"driver=luks,file.filename={volume},key-secret=s", "-O", "raw", str(out))  # fmt: skip
     return out.read_bytes()
 
@@ -231,7 +224,7 @@ async def test_passphrase_keeps_the_iterations_of_its_image(images: Images, tmp_
 @pytest.mark.parametrize("kind", ["raw", "qcow2"])
 async def test_plain_image_to_plain_volume(images: Images, tmp_path: Path, runner: Runner, kind: str) -> None:
     data = images.data
-    qemu("convert", "-f", "raw", "-O", kind, str(images.clear), str(tmp_path / "image"))
+    qemu_img("convert", "-f", "raw", "-O", kind, str(images.clear), str(tmp_path / "image"))
     await runner(tmp_path / "image", Declared(kind))
     made = runner.path.read_bytes()
     assert (len(made), made[:IMAGE_BYTES]) == (USABLE, data)
@@ -244,7 +237,7 @@ async def test_plain_image_to_encrypted_volume(images: Images, tmp_path: Path, r
     data = images.data
     options = ["-c"] if kind == "compressed" else []
     disk_format = "raw" if kind == "raw" else "qcow2"
-    qemu("convert", *options, "-f", "raw", "-O", disk_format, str(images.clear), str(tmp_path / "image"))
+    qemu_img("convert", *options, "-f", "raw", "-O", disk_format, str(images.clear), str(tmp_path / "image"))
     await runner(tmp_path / "image", Declared(disk_format), encryption=Format())
     clear = decrypted(tmp_path, runner.path, VOLUME_KEY)
     assert clear == data + bytes(USABLE - IMAGE_BYTES)
@@ -299,7 +292,7 @@ async def test_refusals_before_anything_is_touched(images: Images, tmp_path: Pat
 @pytest.mark.parametrize("driver", ["qcow2", "luks"])
 async def test_an_image_inside_of_an_encrypted_image(tmp_path: Path, runner: Runner, driver: str) -> None:
     inner = tmp_path / "inner"
-    qemu("create", "-q", "-f", "qcow2", "-b", "/etc/hostname", "-F", "raw", str(inner), "16M")
+    qemu_img("create", "-q", "-f", "qcow2", "-b", "/etc/hostname", "-F", "raw", str(inner), "16M")
     os.truncate(inner, IMAGE_BYTES)
     image = encrypted(tmp_path, inner, PASSPHRASE, driver)
     with pytest.raises(NestedFormat):
@@ -313,7 +306,16 @@ async def test_compressed_clusters_of_an_encrypted_image_are_those_that_qemu_rea
     image, key = encrypted(tmp_path, images.clear, PASSPHRASE), tmp_path / "key"
     node = f"driver=qcow2,file.filename={image},encrypt.format=luks,encrypt.key-secret=s"
     secret = ["--object", f"secret,id=s,file={key}"]
-    written = ["-c", "write -c -P 65 64k 64k", "-c", "write -c -P 66 1M 128k", "-c", "write -P 67 1M 64k"]
+    written = [
+        "-c",
+        "write -c -P 65 5M 64k",
+        "-c",
+        "write -c -P 66 6M 64k",
+        "-c",
+        "write -c -P 68 6208k 64k",
+        "-c",
+        "write -P 67 6M 4k",
+    ]
     subprocess.run(["qemu-io", *secret, *written, "--image-opts", node], check=True, capture_output=True, timeout=120)
     # qemu-img makes none itself.
     made = [
@@ -330,7 +332,7 @@ async def test_compressed_clusters_of_an_encrypted_image_are_those_that_qemu_rea
     assert refused.returncode == 1
     assert b"Compression and encryption" in refused.stderr
     out = tmp_path / "seen"
-    qemu("convert", *secret, "--image-opts", node, "-O", "raw", str(out))
+    qemu_img("convert", *secret, "--image-opts", node, "-O", "raw", str(out))
     await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format("luks1", "serpent-xts-plain64", 512))
     assert decrypted(tmp_path, runner.path, VOLUME_KEY)[:IMAGE_BYTES] == out.read_bytes()
 
@@ -344,7 +346,7 @@ async def test_crafted_by_real_tools(tmp_path: Path, runner: Runner) -> None:
     }
     for code, options in cases.items():
         image = tmp_path / code
-        qemu("create", "-q", "-f", "qcow2", *options, str(image), "1M")
+        qemu_img("create", "-q", "-f", "qcow2", *options, str(image), "1M")
         with pytest.raises(BrickyardError) as caught:
             await runner(image, Declared("qcow2"))
         assert caught.value.code == code
@@ -352,13 +354,13 @@ async def test_crafted_by_real_tools(tmp_path: Path, runner: Runner) -> None:
             await runner(image, Declared("raw"))
         assert caught.value.code == "image.format-mismatch"
     image = tmp_path / "snapshots"
-    qemu("create", "-q", "-f", "qcow2", str(image), "1M")
-    qemu("bitmap", "--add", str(image), "b0")
+    qemu_img("create", "-q", "-f", "qcow2", str(image), "1M")
+    qemu_img("bitmap", "--add", str(image), "b0")
     with pytest.raises(BrickyardError) as caught:
         await runner(image, Declared("qcow2"))
     assert caught.value.code == "image.bitmaps"
-    qemu("bitmap", "--remove", str(image), "b0")
-    qemu("snapshot", "-c", "one", str(image))
+    qemu_img("bitmap", "--remove", str(image), "b0")
+    qemu_img("snapshot", "-c", "one", str(image))
     with pytest.raises(BrickyardError) as caught:
         await runner(image, Declared("qcow2"))
     assert caught.value.code == "image.internal-snapshots"
@@ -430,7 +432,7 @@ async def test_subclusters_and_zstd(
     zstd, image = "zstd" in kind, tmp_path / "image"
     if zstd or fmt is None:
         compress = ["-c"] if zstd else []
-        qemu("convert", *compress, "-f", "raw", "-O", "qcow2", "-o", kind, str(images.clear), str(image))
+        qemu_img("convert", *compress, "-f", "raw", "-O", "qcow2", "-o", kind, str(images.clear), str(image))
         await runner(image, Declared("qcow2"), encryption=fmt)
     else:
         image = images.get(SYMMETRIC, "qcow2", f"-o {kind}")
