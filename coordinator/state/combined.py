@@ -57,11 +57,14 @@ def updating(
 
 def _rows(given: Iterable[Column[Any]]) -> str:
     shape = ", ".join(f"{column.name} {column.type.compile(dialect=_DIALECT)}" for column in given)
-    return f"json_to_recordset(CAST(%(rows)s AS json)) AS v({shape})"
+    # Without the limit PostgreSQL reckons with a hundred rows, and would rather read a table of some thousand than look
+    # for so many.
+    return f"(SELECT * FROM json_to_recordset(CAST(%(rows)s AS json)) AS told({shape}) LIMIT %(count)s) AS v"  # noqa: S608
 
 
 def _run(conn: Connection, sql: str, items: Items) -> int:
-    return conn.exec_driver_sql(sql, {"rows": orjson.dumps(items, option=orjson.OPT_NON_STR_KEYS).decode()}).rowcount
+    rows = orjson.dumps(items, option=orjson.OPT_NON_STR_KEYS).decode()
+    return conn.exec_driver_sql(sql, {"rows": rows, "count": len(items)}).rowcount
 
 
 @cache
