@@ -29,5 +29,5 @@ class BadExpression(Invalid):
 
 class BadPlugin(Invalid):
     code = "scheduler.bad-plugin"
-    sentence = "The filter {name} of package {package} can not be loaded: {reason}."
-    hint = "Take it out of scheduler.filters, or mend or install its package in the coordinator's environment."
+    sentence = "The {noun} {name} of package {package} can not be loaded: {reason}."
+    hint = "Take it out of scheduler.filters or weighers, or mend or install its package in the coordinator's environment."

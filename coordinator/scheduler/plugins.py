@@ -1,11 +1,15 @@
-"""Filters of an operator's own: the classes that Cinder's scheduler would load, by name from the same entry points.
+"""Filters and weighers of an operator's own: classes that Cinder's scheduler would load, from the same entry points.
 
-Such a class has `backend_passes(backend_state, filter_properties)` and is made once. It is shown a pool and a request
-by Cinder's names; what it does to them is lost. One that raises refuses: nobody knows what it would have said.
+A filter has `backend_passes(backend_state, filter_properties)`, a weigher `_weigh_object(backend_state,
+weight_properties)` and, if it likes, `weight_multiplier()`. Each is made once, is shown a pool and a request by
+Cinder's names, and what it does to them is lost. A filter that raises refuses: nobody knows what it would have said; of
+a weigher the pool then counts as 0.
 """
 
 from __future__ import annotations
 
+import math
+from functools import cache
 from importlib import metadata
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,26 +21,37 @@ from coordinator.scheduler.pool import GIB, Pool
 if TYPE_CHECKING:
     from coordinator.scheduler.filters import Rule
     from coordinator.scheduler.request import Request
+    from coordinator.scheduler.weighers import Weigher
 
-GROUP = "cinder.scheduler.filters"
+FILTERS, WEIGHERS = "cinder.scheduler.filters", "cinder.scheduler.weights"
+_METHODS = {FILTERS: "backend_passes", WEIGHERS: "_weigh_object"}
+_NOUNS = {FILTERS: "filter", WEIGHERS: "weigher"}
 log = get_logger(__name__)
 
 
-def installed(name: str) -> metadata.EntryPoint | None:
+def installed(name: str, group: str = FILTERS) -> metadata.EntryPoint | None:
     """The entry point of that name, whatever package brings it."""
-    return next(iter(metadata.entry_points(group=GROUP, name=name)), None)
+    return next(iter(metadata.entry_points(group=group, name=name)), None)
+
+
+def _made(name: str, group: str) -> Any:
+    """An object of the installed class of that name; raises BadPlugin."""
+    noun, point = _NOUNS[group], installed(name, group)
+    if point is None:
+        raise BadPlugin(noun=noun, name=name, package="(none)", reason="no package has it")
+    package = point.dist.name if point.dist is not None else point.module
+    try:
+        made = point.load()()
+        getattr(made, _METHODS[group])
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BadPlugin(noun=noun, name=name, package=package, reason=reason) from error
+    return made
 
 
 def rule(name: str) -> Rule:
     """The installed filter of that name; raises BadPlugin."""
-    point = installed(name)
-    if point is None:
-        raise BadPlugin(name=name, package="(none)", reason="no package has it")
-    package = point.dist.name if point.dist is not None else point.module
-    try:
-        passes = point.load()().backend_passes
-    except Exception as error:
-        raise BadPlugin(name=name, package=package, reason=f"{type(error).__name__}: {error}") from error
+    passes = _made(name, FILTERS).backend_passes
 
     def ask(pool: Pool, request: Request) -> str | None:
         try:
@@ -46,6 +61,27 @@ def rule(name: str) -> Rule:
             return f"can not be asked: the filter raised {type(error).__name__}"
 
     return ask
+
+
+@cache
+def weigher(name: str) -> tuple[Weigher, float]:
+    """The installed weigher of that name, and how much it says itself that it counts; raises BadPlugin."""
+    made = _made(name, WEIGHERS)
+    try:
+        counts = float(made.weight_multiplier()) if hasattr(made, "weight_multiplier") else 1.0
+    except Exception as error:
+        reason = f"weight_multiplier: {type(error).__name__}: {error}"
+        raise BadPlugin(noun="weigher", name=name, package=type(made).__module__, reason=reason) from error
+
+    def ask(pool: Pool, request: Request) -> float:
+        try:
+            figure = float(made._weigh_object(_state(pool), _properties(request)))
+        except Exception:
+            log.exception("a weigher failed, and the pool counts as 0", weigher=name, pool=pool.id)
+            return 0.0
+        return figure if math.isfinite(figure) else 0.0
+
+    return ask, counts
 
 
 def _state(pool: Pool) -> SimpleNamespace:

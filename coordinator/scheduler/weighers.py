@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from agent.base.log import get_logger
-from coordinator.scheduler import expression, filters
+from coordinator.scheduler import expression, filters, plugins
 from coordinator.scheduler.errors import BadExpression
 from coordinator.scheduler.pool import Pool
 from coordinator.scheduler.request import Request
@@ -73,6 +73,16 @@ MULTIPLIERS = {"AllocatedCapacityWeigher": -1.0, "VolumeNumberWeigher": -1.0}
 """Those that are not 1: fewer is better."""
 
 
+def named(name: str) -> Weigher:
+    """One of ours, or of an installed package; raises BadPlugin."""
+    return WEIGHERS.get(name) or plugins.weigher(name)[0]
+
+
+def counts(name: str) -> float:
+    """How much it does where nobody says."""
+    return MULTIPLIERS.get(name, 1.0) if name in WEIGHERS else plugins.weigher(name)[1]
+
+
 def ordered(candidates: Sequence[Pool], request: Request, weighers: Mapping[str, float]) -> list[Pool]:
     """Best first. `weighers` are names and multipliers."""
     totals = _totals(candidates, request, weighers)
@@ -90,7 +100,8 @@ def drawn(
     """
     weights = [0.0] * len(candidates)
     for name, multiplier in weighers.items():
-        raw = [max(WEIGHERS[name](pool, request), 0.0) for pool in candidates]
+        weigh = named(name)
+        raw = [max(weigh(pool, request), 0.0) for pool in candidates]
         top = max(raw, default=0.0)
         for place, figure in enumerate(raw):
             weights[place] += multiplier * figure if multiplier >= 0 else -multiplier * (top - figure)
@@ -107,7 +118,8 @@ def drawn(
 def _totals(candidates: Sequence[Pool], request: Request, weighers: Mapping[str, float]) -> list[float]:
     totals = [0.0] * len(candidates)
     for name, multiplier in weighers.items():
-        raw = [WEIGHERS[name](pool, request) for pool in candidates]
+        weigh = named(name)
+        raw = [weigh(pool, request) for pool in candidates]
         low, high = min(raw, default=0.0), max(raw, default=0.0)
         if high > low:
             for place, figure in enumerate(raw):

@@ -1,4 +1,4 @@
-"""Filters of an operator's own, from a package that is installed as such a package is."""
+"""Filters and weighers of an operator's own, from a package that is installed as such a package is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from coordinator.scheduler import plugins
 from coordinator.scheduler.errors import BadPlugin, NoPool
 from coordinator.scheduler.filters import FILTERS
 from coordinator.scheduler.placement import Scheduler
@@ -37,11 +38,32 @@ class Broken:
 class Unmade:
     def __init__(self):
         raise OSError("no licence")
+
+class Rack:
+    def _weigh_object(self, backend_state, weight_properties):
+        ASKED.append((backend_state.host, weight_properties["request_spec"]["operation"], weight_properties["size"], 0))
+        return backend_state.capabilities["rack"]
+
+class FarRack(Rack):
+    def weight_multiplier(self):
+        return -2.5
+
+class Odd:
+    def __init__(self):
+        self.answers = iter([float("nan"), float("inf"), None])
+
+    def _weigh_object(self, backend_state, weight_properties):
+        return next(self.answers)
+
+class Unsure(Rack):
+    def weight_multiplier(self):
+        raise KeyError("rack_weight")
 """
 POINTS = (
     "[cinder.scheduler.filters]\n"
     + "".join(f"{name} = site_filters:{name}\n" for name in ("SoldOut", "Broken", "Unmade"))
-    + "Gone = site_filters:Gone\n"
+    + "Gone = site_filters:Gone\n[cinder.scheduler.weights]\n"
+    + "".join(f"{name} = site_filters:{name}\n" for name in ("Rack", "FarRack", "Odd", "Unsure", "SoldOut"))
 )
 
 
@@ -56,7 +78,9 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]
     monkeypatch.syspath_prepend(str(there))
     import site_filters  # type: ignore[import-not-found]
 
+    plugins.weigher.cache_clear()
     yield site_filters.ASKED
+    plugins.weigher.cache_clear()
     sys.modules.pop("site_filters")
 
 
@@ -105,3 +129,42 @@ def test_what_can_not_be_loaded_is_said_at_the_start(asked: list[Any]) -> None:
         scheduler("Gone")
     with pytest.raises(ValidationError, match="Nowhere' is not known"):
         scheduler("Nowhere")
+
+
+def weighing(*names: str, **more: Any) -> Scheduler:
+    return Scheduler(SchedulerSettings(weighers=names, **more))
+
+
+def test_a_weigher_of_the_operator_chooses(db: Database, asked: list[Any]) -> None:
+    near, _ = host(db, "a", 10, capabilities={"rack": 1}), host(db, "b", 100, capabilities={"rack": 9})
+
+    def chosen(by: Scheduler) -> str:
+        return db.write_now(lambda conn: by.place(conn, Request(2 * GIB))).host_id
+
+    assert chosen(weighing("CapacityWeigher")) == "b"
+    assert chosen(weighing("Rack")) == "b"
+    assert (near, "create_volume", 2, 0) in asked
+    # By what it says itself, by what the configuration says, and beside others.
+    assert chosen(weighing("FarRack")) == "a"
+    assert chosen(weighing("Rack", multipliers={"Rack": -1.0})) == "a"
+    assert chosen(weighing("FarRack", multipliers={"FarRack": 1.0})) == "b"
+    assert chosen(weighing("CapacityWeigher", "FarRack")) == "a"
+    assert chosen(weighing("CapacityWeigher", "FarRack", multipliers={"CapacityWeigher": 3.0})) == "b"
+    assert chosen(weighing("Rack", choice="lottery")) in {"a", "b"}
+
+
+def test_a_weigher_that_fails_or_says_no_number_counts_as_0(db: Database, asked: list[Any]) -> None:
+    host(db, "a", 100)
+    for _ in range(5):
+        assert db.write_now(lambda conn: weighing("Odd").place(conn, Request(GIB))).host_id == "a"
+
+
+def test_a_weigher_that_can_not_be_loaded_is_said_at_the_start(asked: list[Any]) -> None:
+    with pytest.raises(BadPlugin, match=r"The weigher Unsure of package .* weight_multiplier: KeyError: 'rack_weight'"):
+        weighing("Unsure")
+    with pytest.raises(BadPlugin, match="_weigh_object"):
+        weighing("SoldOut")
+    with pytest.raises(ValidationError, match="weigher 'Nowhere' is not known"):
+        weighing("Nowhere")
+    with pytest.raises(ValidationError, match="'Nowhere' is not known"):
+        weighing("Rack", multipliers={"Nowhere": 1.0})
