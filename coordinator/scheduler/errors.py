@@ -30,4 +30,4 @@ class BadExpression(Invalid):
 class BadPlugin(Invalid):
     code = "scheduler.bad-plugin"
     sentence = "The {noun} {name} of package {package} can not be loaded: {reason}."
-    hint = "Take it out of scheduler.filters or weighers, or mend or install its package in the coordinator's environment."
+    hint = "Take it out of scheduler.filters or weighers, or mend its package in the coordinator's environment."
