@@ -187,7 +187,7 @@ def on_postgresql(options: Namespace, seconds: float) -> None:
 
 def main() -> int:
     options = common.arguments(__doc__ or "", postgresql="measure on PostgreSQL, too")
-    seconds = 3.0 if options.quick else 10.0
+    seconds = 2.5 if options.quick else 10.0
     print(f"api: {common.machine()}")
     found = {}
     for count in (1_000, 100_000) if options.quick else (1_000, 100_000, 1_000_000):
