@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: made on first use, kept as bytes."""
+"""`GET /openapi.json`: made on first use, kept as bytes; at one microversion where that is asked for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from aiohttp import web
 from coordinator.api.answers import encoded
 from coordinator.api.call import Call
 from coordinator.api.route import Resource, get
+from coordinator.api.version import negotiate
 
 
 def documents(resources: tuple[Resource, ...]) -> Resource:
@@ -18,12 +19,25 @@ def documents(resources: tuple[Resource, ...]) -> Resource:
             from coordinator.api.openapi import document
 
             made.append(encoded(document((*resources, own))))
-        return web.Response(body=made[0], content_type="application/json")
+        wanted = call.query.get("version")
+        body = made[0] if wanted is None else _at(made[0], negotiate([f"volume {wanted}"]).volume)
+        return web.Response(body=body, content_type="application/json")
 
     own = Resource(
         name="documents",
         about="The description of this API for machines.",
         prefix="",
-        routes=(get("/openapi.json", show, None, "Show the OpenAPI 3.1 document.", public=True),),
-    )
+        routes=(
+            get("/openapi.json", show, None, "Show the OpenAPI 3.1 document; `version=3.N`: with what there is at that "
+                "microversion.", public=True, query=("version",)),
+        ),
+    )  # fmt: skip
     return own
+
+
+def _at(whole: bytes, minor: int) -> bytes:
+    import orjson
+
+    from coordinator.api.openapi_at import at
+
+    return encoded(at(orjson.loads(whole), minor))

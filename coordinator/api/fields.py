@@ -128,5 +128,7 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Metadata = dict[Key, Annotated[str, StringConstraints(max_length=255)]]
 """Up to 255 characters for each key and value; keys not empty."""
 SpecKey = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9\-_:. ]{1,255}$")]
-Time = Annotated[str | datetime.datetime, WithJsonSchema({"type": "string", "format": "date-time"})]
+_TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?$"
+# Not the format `date-time`: that one wants a zone, which Block Storage does not tell.
+Time = Annotated[str | datetime.datetime, WithJsonSchema({"type": "string", "pattern": _TIME})]
 """A time in an answer: naive UTC with microseconds; handlers may leave datetime objects."""

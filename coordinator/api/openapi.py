@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from coordinator.api.fields import Since, Until
+from coordinator.api.fields import Since, SinceOurs, Until
+from coordinator.api.openapi_at import CLOSED, FROM, OURS, UP_TO, named, number
 from coordinator.api.route import V3, Resource, Route
 from coordinator.api.version import HEADER, MAXIMUM
 
@@ -48,16 +49,33 @@ def _schemas(resources: tuple[Resource, ...]) -> tuple[dict[type[BaseModel], dic
     models: dict[tuple[type[BaseModel], str], None] = {}
     for resource in resources:
         for route in resource.routes:
-            if route.body is not None:
-                models[(route.body, "validation")] = None
-            if route.answer is not None:
-                models[(route.answer, "serialization")] = None
+            for top, mode in ((route.body, "validation"), (route.answer, "serialization")):
+                models |= dict.fromkeys((model, mode) for model in _inside(top))
     keys: Any = list(models)
     found, definitions = models_json_schema(keys, ref_template=_REF)
     schemas = definitions.get("$defs", {})
     for model, mode in models:
-        _mark(model, schemas.get(str(found[(model, mode)].get("$ref", "")).rpartition("/")[2], {}))  # type: ignore[index]
+        _mark(model, _schema(model, mode, found, schemas))
+    for resource in resources:
+        for body in (route.body for route in resource.routes if route.body is not None):
+            if body.model_config.get("extra") != "allow":
+                _schema(body, "validation", found, schemas)[CLOSED] = named(body.unknown_refused_from)
     return {model: found[(model, mode)] for model, mode in models}, schemas  # type: ignore[index]
+
+
+def _schema(model: type[BaseModel], mode: str, found: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = schemas.get(str(found[(model, mode)].get("$ref", "")).rpartition("/")[2], {})
+    return schema
+
+
+def _inside(annotation: Any) -> Iterator[type[BaseModel]]:
+    """A model, and all that its fields are of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from _inside(field.annotation)
+    for argument in get_args(annotation):
+        yield from _inside(argument)
 
 
 def _mark(model: type[BaseModel], schema: dict[str, Any]) -> None:
@@ -68,9 +86,11 @@ def _mark(model: type[BaseModel], schema: dict[str, Any]) -> None:
             continue
         for item in field.metadata:
             if isinstance(item, Since):
-                place["x-openstack-min-ver"] = f"3.{item.minor}"
+                place[FROM] = named(item.minor)
             elif isinstance(item, Until):
-                place["x-openstack-max-ver"] = f"3.{item.minor}"
+                place[UP_TO] = named(item.minor)
+            elif isinstance(item, SinceOurs):
+                place[OURS] = f"1.{item.minor}"
 
 
 def _operation(resource: Resource, route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
@@ -83,20 +103,22 @@ def _operation(resource: Resource, route: Route, refs: dict[type[BaseModel], dic
     }
     if route.policy is not None:
         made["x-policy"] = route.policy
-    if route.since:
-        made["x-openstack-min-ver"] = f"3.{route.since}"
-    if route.until < MAXIMUM:
-        made["x-openstack-max-ver"] = f"3.{route.until}"
+    made |= _span(route)
     if route.public:
         made["security"] = []
     key = route.action or route.body_key
-    if route.body is not None:
-        made["requestBody"] = _content(_wrapped(refs[route.body], key))
-    elif route.action is not None:
-        made["requestBody"] = _content(_wrapped({}, key))
+    if route.body is not None or route.action is not None:
+        body = refs[route.body] if route.body is not None else {}
+        made["requestBody"] = _content({**_wrapped(body, key), **_span(route)})
     elif route.streams and route.method != "GET":
         made["requestBody"] = {"content": {"application/octet-stream": {"schema": {}}}}
     return made
+
+
+def _span(route: Route) -> dict[str, str]:
+    """The marks of a call that not all microversions have."""
+    found = {FROM: named(route.since)} if route.since else {}
+    return found | ({UP_TO: named(route.until)} if route.until < MAXIMUM else {})
 
 
 def _identifier(resource: Resource, route: Route) -> str:
@@ -123,7 +145,7 @@ def _parameters(resource: Resource, route: Route) -> list[dict[str, Any]]:
 def _response(route: Route, refs: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
     made: dict[str, Any] = {"description": "Done." if route.status != 202 else "Accepted."}
     if route.answer is not None:
-        made["content"] = _content(_wrapped(refs[route.answer], route.answer_key))["content"]
+        made["content"] = _content({**_wrapped(refs[route.answer], route.answer_key), **_span(route)})["content"]
     return made
 
 
@@ -139,11 +161,24 @@ def _content(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Two actions (or two version ranges) of one method and path are one operation with alternatives."""
+    sides = (first, second)
     made = {**first, "responses": {**first["responses"], **second["responses"]}}
+    for mark, furthest in ((FROM, min), (UP_TO, max)):
+        made.pop(mark, None)
+        if mark in first and mark in second:
+            made[mark] = furthest(first[mark], second[mark], key=number)
     made["summary"] = f"{first['summary']} {second['summary']}"
-    contents = [side.get("requestBody", {}).get("content", {}) for side in (first, second)]
-    bodies = [content["application/json"]["schema"] for content in contents if "application/json" in content]
-    flat = [schema for body in bodies for schema in body.get("anyOf", [body])]
-    if flat:
-        made["requestBody"] = _content({"anyOf": flat})
+    if (body := _either(side.get("requestBody", {}) for side in sides)) is not None:
+        made["requestBody"] = body
+    for status in first["responses"].keys() & second["responses"].keys():
+        if (answer := _either(side["responses"][status] for side in sides)) is not None:
+            made["responses"][status] = {**made["responses"][status], **answer}
     return made
+
+
+def _either(places: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    """The content that is of any of these shapes."""
+    contents = [place.get("content", {}) for place in places]
+    schemas = [content["application/json"]["schema"] for content in contents if "application/json" in content]
+    flat = [schema for schema_or_more in schemas for schema in schema_or_more.get("anyOf", [schema_or_more])]
+    return _content({"anyOf": flat}) if flat else None

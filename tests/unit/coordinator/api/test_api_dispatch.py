@@ -274,3 +274,7 @@ async def test_openapi_is_valid(api):
     schema = document["components"]["schemas"]["CreateThing"]
     assert schema["properties"]["group_id"]["x-openstack-min-ver"] == "3.13"
     assert "/v3/volumes/{thing_id}/action" in document["paths"]
+    _, document = await call(api, "GET", "/openapi.json?version=3.12", who="nobody")
+    assert "group_id" not in document["components"]["schemas"]["CreateThing"]["properties"]
+    answer, _ = await call(api, "GET", "/openapi.json?version=3.72", who="nobody")
+    assert answer.status == 406

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from openapi_spec_validator import validate
 
 from coordinator.api.answers import encoded
 from coordinator.api.known import known_calls, not_served
 from coordinator.api.openapi import document
+from coordinator.api.openapi_at import at
 from coordinator.api.resources import all_resources
 from coordinator.api.tree import Tree
 
@@ -18,6 +20,36 @@ def test_the_document_is_valid():
     validate(made)
     ids = [place["operationId"] for path in made["paths"].values() for place in path.values()]
     assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(
+    ("version", "there", "closed"),
+    [(12, set(), None), (13, {"group_id"}, None), (47, {"group_id", "backup_id"}, None),
+     (53, {"group_id", "backup_id"}, False)],
+)  # fmt: skip
+def test_the_document_of_a_version_has_what_there_is_at_it(version, there, closed):
+    made = at(json.loads(encoded(document(all_resources()))), version)
+    validate(made)
+    assert made["info"]["version"] == f"3.{version}"
+    body = made["components"]["schemas"]["CreateVolume"]
+    assert body["properties"].keys() & {"group_id", "backup_id"} == there
+    assert body.get("additionalProperties") is closed
+    assert ("/v3/volumes/summary" in made["paths"], "/v3/clusters" in made["paths"]) == (version >= 12, version >= 7)
+    shown = made["components"]["schemas"]["SnapshotAnswer"]["properties"]
+    assert shown.get("user_id") is False if version < 41 else shown["user_id"]
+
+
+def test_a_call_of_two_version_ranges_is_there_in_both():
+    made = json.loads(encoded(document(all_resources())))
+    actions = made["paths"]["/v3/volumes/{volume_id}/action"]["post"]
+    assert "x-openstack-min-ver" not in actions
+    names = [
+        next(iter(body["properties"]))
+        for body in actions["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    ]
+    assert {"os-extend", "os-extend_volume_completion", "os-reimage"} <= set(names)
+    old = at(made, 3)["paths"]["/v3/volumes/{volume_id}/action"]["post"]["requestBody"]["content"]["application/json"]
+    assert "os-reimage" not in {next(iter(body["properties"])) for body in old["schema"]["anyOf"]}
 
 
 def test_every_route_is_found_at_its_path():
