@@ -11,13 +11,11 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Column, Connection, Row, Table
-from sqlalchemy.dialects.postgresql import dialect
 from sqlalchemy.engine.result import result_tuple
 
 from coordinator.state.together import Act, HopeLost
 
 Items = list[dict[str, Any]]
-_DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 
 @cache
@@ -56,7 +54,10 @@ def updating(
 
 
 def _rows(given: Iterable[Column[Any]]) -> str:
-    shape = ", ".join(f"{column.name} {column.type.compile(dialect=_DIALECT)}" for column in given)
+    from sqlalchemy.dialects.postgresql import dialect  # 3 MiB that a site on SQLite does without
+
+    spoken = dialect()  # type: ignore[no-untyped-call]
+    shape = ", ".join(f"{column.name} {column.type.compile(dialect=spoken)}" for column in given)
     # Without the limit PostgreSQL reckons with a hundred rows, and would rather read a table of some thousand than look
     # for so many.
     return f"(SELECT * FROM json_to_recordset(CAST(%(rows)s AS json)) AS told({shape}) LIMIT %(count)s) AS v"  # noqa: S608
