@@ -51,3 +51,9 @@ class UnknownHost(Permanent):
     status = 409
     sentence = "Host {host} is not enrolled any more."
     hint = "Enrol it again under the same name, then try again."
+
+
+class VolumeShared(Conflict):
+    code = "volume.shared"
+    sentence = "Volume {id} is kept for more than one server; it is not given another content."
+    hint = "Detach it from all servers but the one that is rebuilt."

@@ -17,7 +17,7 @@ from coordinator.images.info import ImageInfo
 from coordinator.keys.store import KeyStore
 from coordinator.operations import sizes
 from coordinator.operations.accept import Requester, accept
-from coordinator.operations.errors import UnknownHost, WaitedTooLong
+from coordinator.operations.errors import UnknownHost, VolumeShared, WaitedTooLong
 from coordinator.operations.image_source import TICKET_LOST, Login, close_image, image_source, late_login, open_image
 from coordinator.operations.new_volume import SourceTooLarge, TypeNotEncrypted, image_args, smallest
 from coordinator.operations.signatures import refusal, verdict
@@ -34,7 +34,7 @@ def accept_reimage(
 ) -> Operation:
     """`reserved` allows a volume that is reserved for a server being rebuilt.
 
-    Raises SourceTooLarge, TypeNotEncrypted, Invalid, TransitionRefused (400).
+    Raises SourceTooLarge, TypeNotEncrypted, Invalid, TransitionRefused (400), VolumeShared.
     """
     row = volumes.get(conn, volume_id)
     if image.status != "active":
@@ -49,7 +49,9 @@ def accept_reimage(
     if image.encrypted and row.encryption_key_id is None:
         of_type = types.get(conn, row.volume_type_id).name if row.volume_type_id else "(none given)"
         raise TypeNotEncrypted(image=image.id, type=of_type)
-    guards = () if reserved else (volumes.has_no_attachments(volume_id),)
+    if reserved and len(attachments.of_volume(conn, volume_id)) > 1:
+        raise VolumeShared(id=volume_id)
+    guards = (volumes.is_not_shared(volume_id) if reserved else volumes.has_no_attachments(volume_id),)
     move(conn, "volume", volume_id, "reimage_reserved" if reserved else "reimage", guards=guards)
     args = {"image": told, "image_key_id": image.key_id}
     return accept(

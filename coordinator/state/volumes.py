@@ -141,6 +141,12 @@ def has_no_attachments(volume_id: str) -> ColumnElement[bool]:
     return ~exists(select(attachments.c.id).where(attachments.c.volume_id == volume_id, ~attachments.c.deleted))
 
 
+def is_not_shared(volume_id: str) -> ColumnElement[bool]:
+    """Guard: one live attachment of this volume at most."""
+    live = select(func.count()).where(attachments.c.volume_id == volume_id, ~attachments.c.deleted)
+    return live.scalar_subquery() <= 1
+
+
 def is_no_source(*, volume_id: str | None = None, snapshot_id: str | None = None) -> ColumnElement[bool]:
     """Guard: nothing is being made from this volume or snapshot just now."""
     made = volumes.alias("made")
