@@ -131,6 +131,7 @@ def test_a_killed_archive_loses_and_doubles_nothing(place: Place) -> None:
     assert counts(place) == (0, 0)
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_purge_leaves_no_half_of_a_row(place: Place) -> None:
     """Of what it dropped the parts are gone too, of what it had not come to none; run again, the rest goes."""
     old = utcnow() - datetime.timedelta(days=10)
@@ -154,6 +155,7 @@ def test_a_killed_purge_leaves_no_half_of_a_row(place: Place) -> None:
     assert counts(place, volumes, volume_metadata) == (0, 0)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", ["backup.begun", "backup.pages", "backup.written", "backup.named"])
 def test_a_killed_backup_is_whole_or_not_there(place: Place, tmp_path: Path, fault: str) -> None:
     if place.url is not None and fault == "backup.pages":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coordinator.lifecycle.snapshot import SNAPSHOT
 from coordinator.lifecycle.volume import VOLUME
+from coordinator.state import operations
 from tests.unit.coordinator.api.test_volume_connections import MISSING, status, text, types
 from tests.unit.coordinator.api.volumesite import Api, volume_api
 
@@ -83,6 +84,28 @@ async def test_what_an_extend_under_way_needs_is_reserved(tmp_path: Path) -> Non
         await api.settled()
         for told in await gigabytes():
             assert (told["in_use"], told["reserved"]) == (3, 0)
+
+
+async def test_what_a_hung_extend_reserves_is_free_when_it_is_cancelled_not_by_a_word(tmp_path: Path) -> None:
+    """A status that is reset would not keep the host from going on: the refusal says so, and the size stays true."""
+    async with volume_api(tmp_path) as api:
+        volume = (await api.volume())["id"]
+        wire = api.here.hosts.wires["host-a"]
+        wire.held = asyncio.Event()
+        assert (await api.act(volume, "os-extend", {"new_size": 3})).status == 202
+        await asyncio.wait_for(wire.arrived.wait(), 60)
+        for status in ("available", "error"):
+            refused = await api.act(volume, "os-reset_status", {"status": status}, who="root")
+            assert (refused.status, "extending" in text(refused)) == (400, True), refused.body
+        assert (await usage(api))["Gigabytes"] == 3
+        (operation,) = await api.here.db.read(lambda conn: operations.listing(conn, active=True))
+        cancelled = await api("POST", f"/brickyard/v1/operations/{operation.id}/cancel", who="root", json={})
+        assert cancelled.status == 202, cancelled.body
+        wire.held.set()
+        await api.settled()
+        shown = (await api("GET", f"/volumes/{volume}")).body["volume"]
+        assert shown["status"] == "available"
+        assert (await usage(api))["Gigabytes"] == shown["size"]
 
 
 async def test_cascade_takes_all_or_says_why_not(tmp_path: Path) -> None:
