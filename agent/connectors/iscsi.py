@@ -18,7 +18,7 @@ from agent.connectors import iscsi_paths as paths
 from agent.connectors import scsi_disks as disks
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoPath, NotAttached, PathDown
-from agent.connectors.probing import answering, each, place
+from agent.connectors.probing import answering, each, place, worth_trying
 from agent.connectors.waiting import patiently
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
@@ -135,11 +135,14 @@ class IscsiConnector:
         return tuple(one for one in connection.portals if known and place(one) not in known)
 
     async def _by_one(self, connection: Connection, secret: bytes | None, end: float) -> RemoteDevice:
-        reasons = []
-        if len(connection.portals) > 1:
+        portals, reasons = connection.portals, list[str]()
+        if len(portals) > 1:
             log.warning("one portal of several is used: multipathd does not run", target=connection.target)
+        if connection.transport != "iser":
+            there = {(one.address, one.port) for one in scsi.sessions(connection.target)}
+            portals, reasons = await worth_trying(portals, there)
         async with udev.subscribed() as events:
-            for portal in connection.portals:
+            for portal in portals:
                 try:
                     disk = await paths.reach(connection, portal, secret, False, end)
                 except Temporary as error:

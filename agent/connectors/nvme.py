@@ -18,7 +18,7 @@ from agent.base.errors import BrickyardError, Temporary
 from agent.base.log import get_logger
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NoPath, NotAttached, PathDown
-from agent.connectors.probing import answering, each, place
+from agent.connectors.probing import answering, each, place, worth_trying
 from agent.connectors.waiting import patiently, until
 from agent.host import nvme, sysfs, udev
 from agent.privsep import nvme as verbs
@@ -154,8 +154,10 @@ class NvmeConnector:
     async def _by_one(self, connection: Connection) -> None:
         if len(connection.portals) > 1:
             log.warning("one portal of several is used: nvme_core.multipath is off", target=connection.target)
-        reasons = []
-        for portal in connection.portals:
+        found = nvme.subsystem(connection.target)
+        there = {(one.address, one.port) for one in found.controllers} if found is not None else set()
+        portals, reasons = await worth_trying(connection.portals, there)
+        for portal in portals:
             try:
                 await self._connect(connection, portal)
             except Temporary as error:

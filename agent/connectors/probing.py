@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from agent.base.errors import BrickyardError
 from agent.wire.jobs import Portal
@@ -25,6 +25,21 @@ async def answering(portals: Iterable[Portal]) -> tuple[Portal, ...]:
     asked = tuple(portals)
     told = await asyncio.gather(*(_answers(one) for one in asked))
     return tuple(one for one, there in zip(asked, told, strict=True) if there)
+
+
+async def worth_trying(
+    portals: tuple[Portal, ...], paths: Collection[tuple[str, int]]
+) -> tuple[tuple[Portal, ...], list[str]]:
+    """Of several, in their order: those with a path, or where somebody listens; and what is to be told of the others.
+
+    `paths` holds the places (address, port) to which there is one. One portal alone is tried in any case.
+    """
+    if len(portals) < 2:
+        return portals, []
+    open_ = await answering(one for one in portals if place(one) not in paths)
+    worth = tuple(one for one in portals if one in open_ or place(one) in paths)
+    silent = [place(one) for one in portals if one not in worth]
+    return worth, [f"Nobody listens at {f'[{host}]' if ':' in host else host}:{port}." for host, port in silent]
 
 
 async def each(portals: Iterable[Portal], join: Callable[[Portal], Awaitable[bool]]) -> int:

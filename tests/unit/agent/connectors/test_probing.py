@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from agent.connectors.errors import PathDown
-from agent.connectors.probing import answering, each, place
+from agent.connectors.probing import answering, each, place, worth_trying
 from agent.wire.jobs import Portal
 
 
@@ -20,6 +20,22 @@ async def test_only_those_that_listen() -> None:
         dead = Portal(address="127.0.0.1", port=silent.getsockname()[1])
         assert await answering([dead, there]) == (there,)
         assert await answering([]) == ()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_of_several_only_those_are_tried_that_listen_or_have_a_path() -> None:
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    with socket.socket() as silent, socket.socket() as lost:
+        for one in (silent, lost):
+            one.bind(("127.0.0.1", 0))
+        there, dead, known = (
+            Portal(address="127.0.0.1", port=one.getsockname()[1]) for one in (server.sockets[0], silent, lost)
+        )
+        tried, told = await worth_trying((dead, there, known), {place(known)})
+        assert tried == (there, known)
+        assert told == [f"Nobody listens at 127.0.0.1:{dead.port}."]
+        assert await worth_trying((dead,), ()) == ((dead,), [])
     server.close()
     await server.wait_closed()
 
