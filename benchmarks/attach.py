@@ -69,6 +69,12 @@ async def _measured(rounds: int) -> int:
     for name, seconds in figures.items():
         print(f"{name}: median {statistics.median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f})")
     middle = {name: statistics.median(seconds) for name, seconds in figures.items()}
+    for name in ("iscsi", "nvme"):
+        ours, theirs = middle[f"{name} 16 attaches"], middle[f"{name} bare 16 attaches"]
+        alone = theirs / middle[f"{name} bare attach"]
+        print(
+            f"{name}: the bare tools need {alone:.1f}x as long for 16 at once as for one; ours is {ours / theirs:.2f}x"
+        )
     # os-brick's NVMe connector answers before udev knows the disk: that is no time to compare with.
     compared = [
         *_against_bare(middle, "iscsi"), *_against_brick(middle, "iscsi"),
@@ -162,7 +168,7 @@ async def _one_portal(
     async with away.client() as told:
         for number in range(rounds + 1):
             found: Figures = defaultdict(list)
-            await way.bare(one, found)
+            await _bare(way, [one], f"{way.title} bare", found)
             found[f"{way.title} attach"].append(await _apply(told, volume, one, attachment))
             subprocess.run(["udevadm", "settle"], check=False)
             found[f"{way.title} detach"].append(await _apply(told, volume, one))
@@ -174,12 +180,18 @@ async def _many(away: Any, way: Iscsi | Nvme, volumes: list[tuple[str, str, Any]
     async with away.client() as told:
         for _ in range(2):
             ones = [(v, a, c.model_copy(update={"portals": c.portals[:1]})) for v, a, c in volumes]
+            found: Figures = defaultdict(list)
+            await _bare(way, [one for _, _, one in ones], f"{way.title} bare 16", found)
+            for there in ("attach", "detach"):
+                figures[f"{way.title} bare 16 {there}es"] += found[f"{way.title} bare 16 {there}"]
             began = time.monotonic()
             await asyncio.gather(*(_apply(told, volume, one, attachment) for volume, attachment, one in ones))
             figures[f"{way.title} 16 attaches"].append(time.monotonic() - began)
+            subprocess.run(["udevadm", "settle"], check=False)
             began = time.monotonic()
             await asyncio.gather(*(_apply(told, volume, one) for volume, _, one in ones))
             figures[f"{way.title} 16 detaches"].append(time.monotonic() - began)
+            subprocess.run(["udevadm", "settle"], check=False)
 
 
 async def _two_portals(away: Any, volumes: list[tuple[str, str, Any]], rounds: int, figures: Figures) -> None:
@@ -206,22 +218,27 @@ def _keep(found: Figures, figures: Figures, number: int) -> None:
 class Iscsi:
     """By open-iscsi and LIO, with CHAP."""
 
-    title, protocol, auth, brick = "iscsi", "iscsi", "chap", "ISCSI"
+    title, protocol, auth, brick, disks = "iscsi", "iscsi", "chap", "ISCSI", "sd"
 
     def name(self) -> str:
         text = Path("/etc/iscsi/initiatorname.iscsi").read_text()
         return next(line.removeprefix("InitiatorName=") for line in text.split() if line.startswith("InitiatorName="))
 
-    async def bare(self, connection: Any, found: Figures) -> None:
-        """What the tools alone need: from the log-in to udev's word of the disk, from the log-out to its return."""
-        portal = f"{connection.portals[0].address}:{connection.portals[0].port}"
-        node = ["iscsiadm", "-m", "node", "-T", connection.target, "-p", portal]
+    def begin(self, connection: Any) -> None:
         values = {"authmethod": "CHAP", "username": connection.username, "password": _secret().value().decode()}
-        _run(*node, "-o", "new")
+        _run(*self._node(connection), "-o", "new")
         for name, value in values.items():
-            _run(*node, "-o", "update", "-n", f"node.session.auth.{name}", "-v", value)
-        await _timed([*node, "--login"], [*node, "--logout"], "sd", self.title, found)
-        _run(*node, "-o", "delete")
+            _run(*self._node(connection), "-o", "update", "-n", f"node.session.auth.{name}", "-v", value)
+
+    def words(self, connection: Any) -> tuple[list[str], list[str]]:
+        return [*self._node(connection), "--login"], [*self._node(connection), "--logout"]
+
+    def end(self, connection: Any) -> None:
+        _run(*self._node(connection), "-o", "delete")
+
+    def _node(self, connection: Any) -> list[str]:
+        portal = f"{connection.portals[0].address}:{connection.portals[0].port}"
+        return ["iscsiadm", "-m", "node", "-T", connection.target, "-p", portal]
 
     def brick_words(self, connection: Any) -> dict[str, Any]:
         portals = [f"{portal.address}:{portal.port}" for portal in connection.portals]
@@ -236,19 +253,23 @@ class Iscsi:
 class Nvme:
     """By the kernel's initiator and nvmet."""
 
-    title, protocol, auth, brick = "nvme", "nvme-tcp", "none", "NVMEOF"
+    title, protocol, auth, brick, disks = "nvme", "nvme-tcp", "none", "NVMEOF", "nvme"
 
     def name(self) -> str:
         from agent.host import nvme
 
         return nvme.host_nqn() or ""
 
-    async def bare(self, connection: Any, found: Figures) -> None:
-        """As above, by nvme-cli."""
+    def begin(self, connection: Any) -> None:
+        """Nothing is noted before a log-in."""
+
+    end = begin
+
+    def words(self, connection: Any) -> tuple[list[str], list[str]]:
         where = connection.portals[0]
         login = ["nvme", "connect", "-t", "tcp", "-n", connection.target, "-a", where.address, "-s", str(where.port)]
         login += ["-q", self.name()]
-        await _timed(login, ["nvme", "disconnect", "-n", connection.target], "nvme", self.title, found)
+        return login, ["nvme", "disconnect", "-n", connection.target]
 
     def brick_words(self, connection: Any) -> dict[str, Any]:
         portals = [(portal.address, portal.port, "tcp") for portal in connection.portals]
@@ -256,26 +277,39 @@ class Nvme:
         return {"target_nqn": connection.target, "portals": portals, "vol_uuid": uuid, "host_nqn": self.name()}
 
 
-async def _timed(there: list[str], back: list[str], kind: str, title: str, found: Figures) -> None:
+async def _bare(way: Iscsi | Nvme, connections: list[Any], title: str, found: Figures) -> None:
+    """What the tools alone need, for all at once: from log-in to udev's word of the disks, from log-out to return."""
     from agent.host import udev
 
+    for one in connections:
+        way.begin(one)
     async with udev.subscribed() as events:
         began = time.monotonic()
-        await asyncio.to_thread(_run, *there)
-        event = await events.wait(lambda event: event.action == "add" and event.name.startswith(kind), 60)
-        assert event is not None
-        found[f"{title} bare attach"].append(time.monotonic() - began)
-    await asyncio.to_thread(_run, "udevadm", "settle")
+        await asyncio.to_thread(_all, [way.words(one)[0] for one in connections])
+        for _ in connections:
+            event = await events.wait(lambda event: event.action == "add" and event.name.startswith(way.disks), 120)
+            assert event is not None
+        found[f"{title} attach"].append(time.monotonic() - began)
+    _run("udevadm", "settle")
     began = time.monotonic()
-    await asyncio.to_thread(_run, *back)
-    found[f"{title} bare detach"].append(time.monotonic() - began)
-    await asyncio.to_thread(_run, "udevadm", "settle")
+    await asyncio.to_thread(_all, [way.words(one)[1] for one in connections])
+    found[f"{title} detach"].append(time.monotonic() - began)
+    _run("udevadm", "settle")
+    for one in connections:
+        way.end(one)
+
+
+def _all(commands: list[list[str]]) -> None:
+    """Run them side by side."""
+    pipe = subprocess.PIPE
+    for started in [subprocess.Popen(one, stdout=pipe, stderr=subprocess.STDOUT, text=True) for one in commands]:
+        said, _ = started.communicate()
+        if started.returncode:
+            raise RuntimeError(f"{started.args!r}: {said}")
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
+    _all([list(command)])
 
 
 def _brick(kind: str, multipath: bool) -> Any:

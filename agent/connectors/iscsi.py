@@ -147,7 +147,7 @@ class IscsiConnector:
                     disk = await paths.reach(connection, portal, secret, False, end)
                 except Temporary as error:
                     reasons.append(str(error))
-                    await call(verbs.iscsi_forget, connection.target, portal.address, portal.port)
+                    await call(verbs.iscsi_forget, connection.target, [(portal.address, portal.port)])
                     continue
                 if await asyncio.to_thread(udev.claimed_by_multipath, disk.name):
                     return await disks.mapped(connection, lambda: self.present(connection), events, end)
@@ -191,12 +191,11 @@ class IscsiConnector:
             await asyncio.wait(late, timeout=_LATE_S)
         there = False
         try:
-            there |= await patiently(lambda: call(multipath.multipath_remove, connection.identity), end)
-            for session in scsi.sessions(connection.target):
-                there |= await self._end(connection, session, end)
-            if not scsi.sessions(connection.target):
-                for portal in connection.portals:
-                    there |= await call(verbs.iscsi_forget, connection.target, portal.address, portal.port)
+            if scsi.multipath_map(connection.identity) is not None:
+                there |= await patiently(lambda: call(multipath.multipath_remove, connection.identity), end)
+            there |= await self._log_out(connection, end)
+            if scsi.sessions(connection.target):
+                there |= await self._log_out(connection, end)  # of what a log-in has left that outlived its agent
         except BrickyardError as error:
             left = _left(connection)
             raise DetachIncomplete(
@@ -207,11 +206,23 @@ class IscsiConnector:
             raise DetachIncomplete(attachment=connection.target, left=", ".join(left), reason=reason)
         return there
 
+    async def _log_out(self, connection: Connection, end: float) -> bool:
+        there = False
+        for session in scsi.sessions(connection.target):
+            there |= await self._end(connection, session, end)
+        if not scsi.sessions(connection.target):
+            portals = [(portal.address, portal.port) for portal in connection.portals]
+            there |= await call(verbs.iscsi_forget, connection.target, portals)
+        return there
+
     async def _end(self, connection: Connection, session: scsi.Session, end: float) -> bool:
         disk = session.disk(connection.lun or 0)
         others = [one for one in session.disks if one.lun != (connection.lun or 0)]
+        last = ""
         if disk is not None:
-            if session.healthy:
+            if session.healthy and not others and not disks.claim(connection, disk):
+                last = disk.address
+            elif session.healthy:
                 await patiently(lambda: _cut(connection, disk), end)
             else:
                 if users := sysfs.users_of(disk.name):
@@ -221,7 +232,8 @@ class IscsiConnector:
                     await call(verbs.scsi_delete, disk.address, False)
         if others:
             return disk is not None
-        return await call(verbs.iscsi_logout, session.number, connection.target) or disk is not None
+        out = await patiently(lambda: call(verbs.iscsi_logout, session.number, connection.target, last), end)
+        return out or disk is not None
 
     def _lock(self, connection: Connection) -> asyncio.Lock:
         found = self._locks.get(connection.target)

@@ -20,8 +20,7 @@ from agent.wire.jobs import Connection, Portal
 
 def session_at(connection: Connection, portal: Portal, sys: Path = sysfs.SYS) -> scsi.Session | None:
     """The session of this target at one portal, whatever its state."""
-    found = scsi.sessions(connection.target, sys)
-    return next((one for one in found if (one.address, one.port) == place(portal)), None)
+    return scsi.session_at(connection.target, place(portal), sys)
 
 
 async def reach(connection: Connection, portal: Portal, secret: bytes | None, multipath: bool, end: float) -> scsi.Disk:
@@ -30,49 +29,60 @@ async def reach(connection: Connection, portal: Portal, secret: bytes | None, mu
     `end` is a time of the loop's clock. LoginFailed, LoginRefused, DeviceNotReady, DeviceMismatch.
     """
     async with udev.subscribed() as events:
-        await call(
+        looked = await call(
             verbs.iscsi_login,
             connection.target,
             portal.address,
             portal.port,
+            connection.lun or 0,
             username=connection.username,
             secret=secret,
             multipath=multipath,
             interface="iser" if connection.transport == "iser" else "default",
         )
-        return await _joined(connection, portal, events, end)
+        return await _joined(connection, portal, looked, events, end)
 
 
 async def rejoin(connection: Connection, portal: Portal, end: float) -> scsi.Disk:
     """The same by the record that was written at the attach, whose secret nobody else has kept."""
     async with udev.subscribed() as events:
-        await call(verbs.iscsi_login_again, connection.target, portal.address, portal.port)
-        return await _joined(connection, portal, events, end)
+        lun = connection.lun or 0
+        looked = await call(verbs.iscsi_login_again, connection.target, portal.address, portal.port, lun)
+        return await _joined(connection, portal, looked, events, end)
 
 
-async def _joined(connection: Connection, portal: Portal, events: udev.Events, end: float) -> scsi.Disk:
+async def _joined(connection: Connection, portal: Portal, looked: bool, events: udev.Events, end: float) -> scsi.Disk:
     session = session_at(connection, portal)
     if session is None:
         raise NoPath(target=connection.target, reason="the session ended at once")
-    return await _appear(connection, session, events, end)
-
-
-async def _appear(connection: Connection, session: scsi.Session, events: udev.Events, end: float) -> scsi.Disk:
     lun = connection.lun or 0
     address = f"{session.host}:0:{session.target_id}:{lun}"
-    known = scsi.disk(address)
-    if known.name:
-        # What the kernel remembers of an address may be of a volume that was there before.
-        await call(verbs.scsi_rescan, address)
-        known = scsi.disk(address)
-        if not claim(connection, known):
+    if not looked:
+        if (known := await _known(connection, address)) is not None:
             return known
-        await call(multipath_drop, f"/dev/{known.name}")
-        if users := sysfs.users_of(known.name):
-            reason = f"another device ({known.identity}) stands at its address and is in use by {', '.join(users)}"
-            raise DeviceMismatch(device=f"/dev/{known.name}", attachment=connection.target, reason=reason)
-        await call(verbs.scsi_delete, address, False)
-    await call(verbs.scsi_scan, session.host, 0, session.target_id, lun)
+        await call(verbs.scsi_scan, session.host, 0, session.target_id, lun)
+    return await _appear(connection, address, events, end)
+
+
+async def _known(connection: Connection, address: str) -> scsi.Disk | None:
+    """The disk that the kernel remembers at an address, when it is the promised one; else it is gone from there."""
+    known = scsi.disk(address)
+    if not known.name:
+        return None
+    # What the kernel remembers of an address may be of a volume that was there before.
+    await call(verbs.scsi_rescan, address)
+    known = scsi.disk(address)
+    if not claim(connection, known):
+        return known
+    await call(multipath_drop, f"/dev/{known.name}")
+    if users := sysfs.users_of(known.name):
+        reason = f"another device ({known.identity}) stands at its address and is in use by {', '.join(users)}"
+        raise DeviceMismatch(device=f"/dev/{known.name}", attachment=connection.target, reason=reason)
+    await call(verbs.scsi_delete, address, False)
+    return None
+
+
+async def _appear(connection: Connection, address: str, events: udev.Events, end: float) -> scsi.Disk:
     told: set[tuple[str, int | None]] = set()
 
     def ready() -> scsi.Disk | None:
@@ -89,7 +99,8 @@ async def _appear(connection: Connection, session: scsi.Session, events: udev.Ev
     if disk is None:
         seen = scsi.disk(address)
         what = "udev sent no event of it" if seen.name else "the kernel found no disk there"
-        raise DeviceNotReady(device=f"LUN {lun} of {connection.target}", seconds=round(_waited(end)), reason=what)
+        device = f"LUN {connection.lun or 0} of {connection.target}"
+        raise DeviceNotReady(device=device, seconds=round(_waited(end)), reason=what)
     if wrong := claim(connection, disk):
         await drop(disk)
         raise DeviceMismatch(device=f"/dev/{disk.name}", attachment=connection.target, reason=wrong)

@@ -48,7 +48,7 @@ class NvmeConnector:
             known = nvme.subsystem(connection.target)
             await self._quiet(connection)
             try:
-                async with udev.subscribed(subsystems=_SUBSYSTEMS) as events:
+                async with udev.subscribed() as events:
                     if nvme.gathers_paths():
                         await self._by_all(connection)
                     else:
@@ -176,9 +176,13 @@ class NvmeConnector:
         if known is not None:
             # What the kernel remembers of a namespace may be of a volume that was there before.
             await call(verbs.nvme_rescan, connection.target)
+        made = nvme.subsystem(connection.target)
+
+        def concerns(event: udev.Event) -> bool:
+            return made is None or made.holds(event.path)
 
         def heard(event: udev.Event) -> None:
-            if event.subsystem == "block" and event.action != "remove":
+            if event.action != "remove":
                 told.add((event.name, event.diskseq))
 
         def shown() -> nvme.Namespace | None:
@@ -191,12 +195,12 @@ class NvmeConnector:
             space = shown()
             return space if space is not None and not claim(connection, space) else None
 
-        if await until(shown, events, end, heard) is None:
+        if await until(shown, events, end, heard, concerns) is None:
             space = _space(connection, nvme.subsystem(connection.target))
             what = "udev sent no event of it" if space is not None else "the target has no such namespace"
             raise DeviceNotReady(device=f"the disk of {connection.target}", seconds=round(DEADLINE), reason=what)
         last = min(end, clock() + _STALE_S) if known is not None else 0.0
-        space = await until(right, events, last, heard)
+        space = await until(right, events, last, heard, concerns)
         found = nvme.subsystem(connection.target)
         if space is None or found is None:
             wrong = shown()
@@ -211,17 +215,19 @@ class NvmeConnector:
         if found is None:
             return False
         space = _space(connection, found)
+        disk = space.name if space is not None else ""
         try:
-            if space is not None:
-                disk = space.name
-                await patiently(lambda: call(verbs.nvme_release, connection.target, disk), end)
             if any(one != space for one in found.namespaces):
-                return space is not None  # its controllers serve other volumes of this host
-            await patiently(lambda: call(verbs.nvme_disconnect, connection.target), end)
+                if disk:
+                    await patiently(lambda: call(verbs.nvme_release, connection.target, disk), end)
+                return bool(disk)  # its controllers serve other volumes of this host
+            await patiently(lambda: call(verbs.nvme_disconnect, connection.target, disk), end)
         except BrickyardError as error:
             raise DetachIncomplete(
                 attachment=connection.target, left=_left(connection) or "nothing", reason=str(error)
             ) from error
+        if nvme.subsystem(connection.target) is None:
+            return True
         async with udev.subscribed(subsystems=_SUBSYSTEMS) as events:
             gone: Callable[[], bool | None] = lambda: nvme.subsystem(connection.target) is None or None  # noqa: E731
             if await until(gone, events, end) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -41,6 +42,8 @@ async def patiently(work: Callable[[], Awaitable[bool]], end: float, held_s: flo
     """udevd may have a device open for a moment: then its next event says when to try again."""
     clock = asyncio.get_running_loop().time
     last = min(end, clock() + held_s)
+    with contextlib.suppress(DeviceHeld, KernelRefused):
+        return await work()
     async with udev.subscribed() as events:
         while True:
             try:

@@ -50,15 +50,20 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Subsystem:
-    """One subsystem over a fabric; those of local disks are not told."""
+    """One subsystem over a fabric; those of local disks are not told. `name` is the kernel's."""
 
     target: str
     controllers: tuple[Controller, ...]
     namespaces: tuple[Namespace, ...]
+    name: str = ""
 
     @property
     def live(self) -> bool:
         return any(one.live for one in self.controllers)
+
+    def holds(self, path: str) -> bool:
+        """Whether a device at this place below /sys is one of its own."""
+        return any(f"/{name}/" in path for name in (self.name, *(one.name for one in self.controllers)))
 
 
 _places: dict[tuple[Path, str], Path] = {}
@@ -93,7 +98,7 @@ def _subsystem(folder: Path, target: str, sys: Path) -> Subsystem | None:
     # Without native multipath each controller has a disk of its own.
     places = (folder, *(sys / "class/nvme" / name for name in names))
     disks = {entry.name for place in places for entry in _listed(place) if _DISK.fullmatch(entry.name)}
-    return Subsystem(target, tuple(controllers), tuple(_namespace(name, sys) for name in sorted(disks)))
+    return Subsystem(target, tuple(controllers), tuple(_namespace(name, sys) for name in sorted(disks)), folder.name)
 
 
 def over_fabric(name: str, sys: Path = sysfs.SYS) -> bool:

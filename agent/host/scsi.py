@@ -73,6 +73,11 @@ def sessions(target: str | None = None, sys: Path = sysfs.SYS) -> tuple[Session,
     return tuple(sorted(found, key=lambda session: session.number))
 
 
+def session_at(target: str, place: tuple[str, int], sys: Path = sysfs.SYS) -> Session | None:
+    """The session to a target at one place (address in its plainest form, port), whatever its state."""
+    return next((one for one in sessions(target, sys) if (one.address, one.port) == place), None)
+
+
 def _session(number: int, target: str, folder: Path, sys: Path) -> Session | None:
     device = (folder / "device").resolve()
     host = device.parent.name.removeprefix("host")

@@ -19,7 +19,8 @@ noeventlet.block()
 Mode = Literal["forked", "rootwrap", "direct", "none"]
 P = ParamSpec("P")
 R = TypeVar("R")
-_THREADS = 8
+THREADS = 16
+"""Calls at once in each context, and of them its daemon works on as many."""
 
 
 @dataclass(slots=True)
@@ -105,7 +106,7 @@ def _pool(verb: Callable[..., Any]) -> ThreadPoolExecutor:
     """Threads of the verb's own context: where tools hang they hold up no verb of another one."""
     section = str(getattr(getattr(verb, "privsep_entrypoint", None), "cfg_section", ""))
     if section not in _privilege.pools:
-        _privilege.pools[section] = ThreadPoolExecutor(_THREADS, thread_name_prefix="privsep")
+        _privilege.pools[section] = ThreadPoolExecutor(THREADS, thread_name_prefix="privsep")
     return _privilege.pools[section]
 
 

@@ -22,7 +22,6 @@ noeventlet.block()
 from oslo_config import cfg  # noqa: E402
 from oslo_privsep import capabilities, priv_context  # noqa: E402
 
-THREADS = 16
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
@@ -31,7 +30,7 @@ def _context(name: str, kept: list[int]) -> priv_context.PrivContext:
     made = priv_context.PrivContext(
         "agent.privsep", cfg_section=section, pypath=f"{__name__}.{name}", capabilities=kept
     )
-    cfg.CONF.set_default("thread_pool_size", THREADS, group=section)
+    cfg.CONF.set_default("thread_pool_size", client.THREADS, group=section)
     return made
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ADDRESS = re.compile(r"\d{1,5}:\d{1,3}:\d{1,10}:\d{1,5}")
 _EXISTS, _REFUSED, _NONE = 15, 24, 21  # exit codes of iscsiadm
 _LOGIN_S, _LOGOUT_S = 60.0, 60.0
+_LUNS = 1 << 14
 
 
 @privileged(net)
@@ -34,63 +36,91 @@ def iscsi_login(
     target: str,
     address: str,
     port: int,
+    lun: int,
     *,
     username: str = "",
     secret: bytes | None = None,
     multipath: bool = False,
     interface: str = "default",
 ) -> bool:
-    """Write the node record and log in without a scan; False when there was a session already.
+    """Write the node record, log in, and let the kernel look at exactly one LUN unless it knows a disk there.
 
-    LoginRefused (CHAP or access), LoginFailed (no answer), VerbRefused.
+    True: it has looked, and remembers nothing of an earlier volume at that LUN. False: it knows a disk, or the session
+    ended at once. LoginRefused (CHAP or access), LoginFailed (no answer), KernelRefused, VerbRefused.
     """
+    number = checks.number(lun, "LUN", _LUNS)
     node = noderecord.Node(_target(target), *_portal(address, port))
     login = noderecord.Login(_plain(interface, "interface"), checks.flag(multipath, "multipath"))
     if secret is not None:
         login = replace(login, username=_plain(username, "CHAP user"), secret=_chap(secret))
-    noderecord.keep(node, login)
-    return _log_in(node)
+    with noderecord.claimed(node.target, alone=False) as lock:
+        noderecord.keep(node, login)
+        _log_in(node, lock)
+    return _looked(node, number)
 
 
 @privileged(net)
-def iscsi_login_again(target: str, address: str, port: int) -> bool:
-    """Log in by the record that an earlier `iscsi_login` wrote; False when there was a session already.
-
-    KernelRefused without a record; else as `iscsi_login`.
-    """
+def iscsi_login_again(target: str, address: str, port: int, lun: int) -> bool:
+    """The same by the record that an earlier `iscsi_login` wrote. KernelRefused without one; else as `iscsi_login`."""
+    number = checks.number(lun, "LUN", _LUNS)
     node = noderecord.Node(_target(target), *_portal(address, port))
     if not node.file.exists():
         raise KernelRefused(action="log in again to", device=node.target, reason=f"{node.file} is gone")
-    return _log_in(node)
+    with noderecord.claimed(node.target, alone=False) as lock:
+        _log_in(node, lock)
+    return _looked(node, number)
 
 
-def _log_in(node: noderecord.Node) -> bool:
-    ended = _iscsiadm("-m", "node", "-T", node.target, "-p", node.portal, "--login", timeout=_LOGIN_S)
-    if ended.code == _EXISTS:
-        return False
+def _log_in(node: noderecord.Node, lock: int) -> None:
+    ended = _iscsiadm("-m", "node", "-T", node.target, "-p", node.portal, "--login", timeout=_LOGIN_S, lock=lock)
     if ended.code == _REFUSED:
         raise LoginRefused(target=node.target, portal=node.portal)
-    if ended.code:
+    if ended.code not in {0, _EXISTS}:
         raise LoginFailed(target=node.target, portal=node.portal, reason=_said(ended))
+
+
+def _looked(node: noderecord.Node, lun: int) -> bool:
+    session = scsi.session_at(node.target, (node.address, node.port))
+    if session is None or session.disk(lun) is not None:
+        return False
+    _scan(session.host, 0, session.target_id, lun)
     return True
 
 
 @privileged(net)
-def iscsi_logout(session: int, target: str) -> bool:
-    """End one session of this target; False when it is gone already. KernelRefused."""
+def iscsi_logout(session: int, target: str, disk: str = "") -> bool:
+    """Flush and remove the session's last disk (its address), then end the session; False when it is gone already.
+
+    DeviceHeld (nothing was changed), KernelRefused.
+    """
     number, name = checks.number(session, "session"), _target(target)
+    if disk:
+        _delete(disk, flush=True)
     if not any(one.number == number for one in scsi.sessions(name)):
         return False
-    ended = _iscsiadm("-m", "session", "-r", str(number), "--logout", timeout=_LOGOUT_S)
+    with noderecord.claimed(name, alone=True) as lock:
+        ended = _iscsiadm("-m", "session", "-r", str(number), "--logout", timeout=_LOGOUT_S, lock=lock)
     if ended.code not in {0, _NONE} and any(one.number == number for one in scsi.sessions(name)):
         raise KernelRefused(action="log out of", device=name, reason=_said(ended))
     return True
 
 
 @privileged(net)
-def iscsi_forget(target: str, address: str, port: int) -> bool:
-    """Remove the node record that a login wrote; False when there was none."""
-    return noderecord.forget(noderecord.Node(_target(target), *_portal(address, port)))
+def iscsi_forget(target: str, portals: Sequence[tuple[str, int]]) -> bool:
+    """Remove the node records that log-ins at these portals wrote; False when there was none. KernelRefused.
+
+    A log-in that still goes on ends first: look for its session afterwards.
+    """
+    if not isinstance(portals, (list, tuple)) or not all(
+        isinstance(one, (list, tuple)) and len(one) == 2 for one in portals
+    ):
+        raise checks.refused("the list of portals has another form")
+    name = _target(target)
+    nodes = [noderecord.Node(name, *_portal(*one)) for one in portals]
+    if not (noderecord.NODES / name).exists():
+        return False
+    with noderecord.claimed(name, alone=True):
+        return sum(noderecord.forget(node) for node in nodes) > 0
 
 
 @privileged(net)
@@ -116,13 +146,17 @@ def scsi_scan(host: int, channel: int, target_id: int, lun: int) -> None:
     numbers = [
         checks.number(value, noun, below)
         for value, noun, below in (
-            (host, "host", 1 << 16), (channel, "channel", 256), (target_id, "target", 1 << 31), (lun, "LUN", 1 << 14),
+            (host, "host", 1 << 16), (channel, "channel", 256), (target_id, "target", 1 << 31), (lun, "LUN", _LUNS),
         )
     ]  # fmt: skip
     if not (sysfs.SYS / "class/iscsi_host" / f"host{numbers[0]}").exists():
         raise checks.refused(f"host{numbers[0]} is no iSCSI host")
-    scan = sysfs.SYS / "class/scsi_host" / f"host{numbers[0]}" / "scan"
-    _write(scan, " ".join(map(str, numbers[1:])), "scan", f"host{numbers[0]}")
+    _scan(*numbers)
+
+
+def _scan(host: int, channel: int, target_id: int, lun: int) -> None:
+    scan = sysfs.SYS / "class/scsi_host" / f"host{host}" / "scan"
+    _write(scan, f"{channel} {target_id} {lun}", "scan", f"host{host}")
 
 
 @privileged(net)
@@ -136,7 +170,10 @@ def scsi_rescan(address: str) -> int:
 @privileged(net)
 def scsi_delete(address: str, flush: bool) -> bool:
     """Flush (when asked to) and remove one disk; False when it is gone. DeviceHeld (nothing was changed)."""
-    checks.flag(flush, "flush")
+    return _delete(address, checks.flag(flush, "flush"))
+
+
+def _delete(address: str, flush: bool) -> bool:
     try:
         folder = _disk_folder(address)
     except KernelRefused:
@@ -171,8 +208,8 @@ def _write(path: Path, value: str, action: str, device: str) -> None:
         raise KernelRefused(action=action, device=device, reason=error.strerror or str(error)) from error
 
 
-def _iscsiadm(*arguments: str, timeout: float) -> tool.Ended:
-    return tool.run("iscsiadm", arguments, timeout=timeout)
+def _iscsiadm(*arguments: str, timeout: float, lock: int) -> tool.Ended:
+    return tool.run("iscsiadm", arguments, timeout=timeout, lock=lock)
 
 
 def _said(ended: tool.Ended) -> str:

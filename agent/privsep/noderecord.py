@@ -6,14 +6,18 @@ Its tool would take a CHAP secret from its argument list, where everybody could 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.privsep.errors import KernelRefused
 
 NODES = Path("/etc/iscsi/nodes")
+_WAIT_S, _AGAIN_S = 75.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,55 @@ def keep(node: Node, login: Login) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise KernelRefused(action="write", device=str(node.file), reason=reason) from error
+
+
+@contextlib.contextmanager
+def claimed(target: str, *, alone: bool) -> Iterator[int]:
+    """The lock of a target: shared by those who log in, held alone by who logs out or removes records. KernelRefused.
+
+    Yields its descriptor. A tool that is given it holds the lock to its end, also where its daemon was killed: what it
+    makes is there, and can be removed, before anybody else goes on.
+    """
+    folder = NODES / target
+    while True:
+        fd = _opened(folder)
+        try:
+            _lock(fd, target, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            if _is(fd, folder):  # else who held it before has removed it
+                yield fd
+                return
+        finally:
+            os.close(fd)
+
+
+def _opened(folder: Path) -> int:
+    try:
+        for each in (NODES, folder):
+            each.mkdir(mode=0o700, exist_ok=True)
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelRefused(action="open", device=str(folder), reason=error.strerror or str(error)) from error
+
+
+def _is(fd: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(fd: int, target: str, kind: int) -> None:
+    last = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > last:
+                reason = "another log-in or log-out of it does not end"
+                raise KernelRefused(action="lock", device=target, reason=reason) from None
+            time.sleep(_AGAIN_S)
+        else:
+            return
 
 
 def forget(node: Node) -> bool:

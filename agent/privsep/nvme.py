@@ -74,9 +74,10 @@ def nvme_rescan(target: str) -> None:
 @privileged(net)
 def nvme_release(target: str, disk: str) -> bool:
     """Flush one namespace that nobody uses; False when it is gone. DeviceHeld, KernelRefused (nothing was changed)."""
-    found = nvme.subsystem(_target(target))
-    if not isinstance(disk, str) or not _DISK.fullmatch(disk):
-        raise checks.refused(f"disk {checks.shown(disk)} is no namespace")
+    return _released(nvme.subsystem(_target(target)), _disk(disk))
+
+
+def _released(found: nvme.Subsystem | None, disk: str) -> bool:
     if found is None or disk not in {one.name for one in found.namespaces}:
         return False
     _unused(disk)
@@ -96,13 +97,18 @@ def nvme_release(target: str, disk: str) -> bool:
 
 
 @privileged(net)
-def nvme_disconnect(target: str) -> bool:
-    """End all controllers of a subsystem, whatever their state; False: there was none. DeviceHeld, KernelRefused."""
-    name = _target(target)
+def nvme_disconnect(target: str, disk: str = "") -> bool:
+    """Flush the last namespace, where told, and end all controllers of a subsystem, whatever their state.
+
+    False: there was none. DeviceHeld, KernelRefused (nothing was changed).
+    """
+    name, last = _target(target), _disk(disk) if disk else ""
     with _alone(name, exclusive=True):
         found = nvme.subsystem(name)
         if found is None:
             return False
+        if last:
+            _released(found, last)
         for space in found.namespaces:
             _unused(space.name)
         for one in found.controllers:
@@ -146,6 +152,12 @@ def _alone(target: str, *, exclusive: bool) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _disk(value: object) -> str:
+    if not isinstance(value, str) or not _DISK.fullmatch(value):
+        raise checks.refused(f"disk {checks.shown(value)} is no namespace")
+    return value
 
 
 def _target(value: object) -> str:

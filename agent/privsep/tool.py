@@ -26,22 +26,31 @@ class Ended:
 
 
 def run(
-    name: str, arguments: Sequence[str], stdin: bytes = b"", timeout: float = 120.0, *, leashed: bool = True
+    name: str,
+    arguments: Sequence[str],
+    stdin: bytes = b"",
+    timeout: float = 120.0,
+    *,
+    leashed: bool = True,
+    lock: int | None = None,
 ) -> Ended:
     """Run a program of the system's folders. CryptUnavailable or ProgramMissing, PrivilegeTimeout (seconds).
 
     CommandStuck when not even SIGKILL ended it. One that is not `leashed` outlives its daemon, and is asked to end
-    before it is killed: it may hold a device suspended that others wait for.
+    before it is killed: it may hold a device suspended that others wait for. One that is given a `lock` (a descriptor)
+    holds it to its end, so that whoever takes the lock next has waited for it: it needs no leash, which takes longer to
+    start than a small program.
     """
     program = locate(name)
     if program is None:
         if name == "cryptsetup":
             raise CryptUnavailable(reason=f"{name} is not installed")
         raise ProgramMissing(program=name)
-    wrap = _LEASH if leashed else _FREE
-    leash = wrap if os.access(wrap[0], os.X_OK) else ()
+    wrap = () if lock is not None else _LEASH if leashed else _FREE
+    leash = wrap if wrap and os.access(wrap[0], os.X_OK) else ()
     child = subprocess.Popen(
         [*leash, program, *arguments],
+        pass_fds=() if lock is None else (lock,),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -49,6 +49,11 @@ def test_two_paths_one_disk(tmp_path: Path) -> None:
     assert (space.name, space.nsid, space.identity, space.size, space.diskseq) == ("nvme0n1", 1, IDENTITY, MIB, 9)
     assert found.live
     assert nvme.over_fabric("nvme0n1", tmp_path)
+    fabric, subsystem = "/devices/virtual/nvme-fabrics/ctl", "/devices/virtual/nvme-subsystem"
+    assert found.holds(f"{subsystem}/nvme-subsys0/nvme0n1")
+    assert found.holds(f"{fabric}/nvme1/nvme1n1")
+    assert not found.holds(f"{subsystem}/nvme-subsys1/nvme1n1")
+    assert not found.holds(f"{fabric}/nvme10/nvme10n1")
 
 
 def test_one_that_comes_back_under_another_number_is_found(tmp_path: Path) -> None:

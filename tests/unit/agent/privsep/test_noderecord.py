@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
-from agent.privsep import noderecord
+from agent.privsep import noderecord, tool
+from agent.privsep.errors import KernelRefused
 from agent.privsep.noderecord import Login, Node
 
 TARGET = "iqn.2026-01.io.brickyard:11111111-2222-4333-8444-555555555555"
@@ -50,3 +53,35 @@ def test_the_last_record_takes_the_folder_with_it(nodes: Path) -> None:
     assert noderecord.forget(two)
     assert not (nodes / TARGET).exists()
     assert noderecord.portals(TARGET) == []
+
+
+def test_a_tool_that_outlives_its_daemon_holds_the_lock_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    with noderecord.claimed(TARGET, alone=False) as lock:
+        assert tool.run("sh", ["-c", f"test -d /proc/self/fd/{lock}"], lock=lock).code == 0
+        left = subprocess.Popen(["sleep", "600"], pass_fds=(lock,))
+    try:
+        monkeypatch.setattr(noderecord, "_WAIT_S", 0.0)
+        with noderecord.claimed(TARGET, alone=False):
+            pass
+        with pytest.raises(KernelRefused, match="does not end"), noderecord.claimed(TARGET, alone=True):
+            pass
+    finally:
+        left.kill()
+        left.wait()
+    with noderecord.claimed(TARGET, alone=True):
+        pass
+
+
+def test_a_lock_is_of_the_folder_that_is_there(nodes: Path) -> None:
+    there: list[bool] = []
+
+    def wait() -> None:
+        with noderecord.claimed(TARGET, alone=True) as lock:
+            there.append(noderecord._is(lock, nodes / TARGET))
+
+    with noderecord.claimed(TARGET, alone=True):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        (nodes / TARGET).rmdir()
+    waiting.join(60)
+    assert there == [True]
