@@ -209,7 +209,8 @@ def _write(path: Path, value: str, action: str, device: str) -> None:
 
 
 def _iscsiadm(*arguments: str, timeout: float, lock: int) -> tool.Ended:
-    return tool.run("iscsiadm", arguments, timeout=timeout, lock=lock)
+    # Where the daemon does not run, the tool starts it, and the lock would be the daemon's for good.
+    return tool.run("iscsiadm", arguments, timeout=timeout, lock=lock if scsi.iscsid_listens() else None)
 
 
 def _said(ended: tool.Ended) -> str:
