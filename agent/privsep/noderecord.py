@@ -9,15 +9,15 @@ import contextlib
 import fcntl
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.privsep import tool
 from agent.privsep.errors import KernelRefused
 
 NODES = Path("/etc/iscsi/nodes")
-_WAIT_S, _AGAIN_S = 75.0, 0.1
+_WAIT_S = 75.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +128,14 @@ def _is(fd: int, folder: Path) -> bool:
 
 
 def _lock(fd: int, target: str, kind: int) -> None:
-    last = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > last:
-                reason = "another log-in or log-out of it does not end"
-                raise KernelRefused(action="lock", device=target, reason=reason) from None
-            time.sleep(_AGAIN_S)
-        else:
-            return
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # The tool waits on the shared descriptor: unlike a call of ours, it gives up.
+        how = "--exclusive" if kind == fcntl.LOCK_EX else "--shared"
+        if tool.run("flock", [how, "--wait", str(_WAIT_S), str(fd)], timeout=_WAIT_S + 5, lock=fd).code:
+            reason = "another log-in or log-out of it does not end"
+            raise KernelRefused(action="lock", device=target, reason=reason) from None
 
 
 def forget(node: Node) -> bool:
