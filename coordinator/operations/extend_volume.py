@@ -18,6 +18,7 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations import completions, fitting, sizes
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.completions import Completions
+from coordinator.operations.settling import settle
 from coordinator.operations.volume_calls import volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, WaitStep, Workflow
 from coordinator.quota import limits
@@ -229,7 +230,7 @@ def _follow(conn: Connection, keys: KeyStore, operation: Operation) -> JobCall |
 def _finished(conn: Connection, operation: Operation) -> None:
     grown, row = _grown(operation), volume_row(conn, operation)
     release(conn, row.pool_id, _held(row) - int(grown["device_bytes"]))
-    move(
+    now = move(
         conn,
         "volume",
         operation.resource_id,
@@ -239,11 +240,18 @@ def _finished(conn: Connection, operation: Operation) -> None:
         device_bytes=grown["device_bytes"],
         usable_bytes=grown["usable_bytes"],
     )
+    _still_attached(conn, now)
+
+
+def _still_attached(conn: Connection, now: Row[Any] | None) -> None:
+    """It goes back to the status that it had, which its attachments may not call for any more."""
+    if now is not None and now.status == "in-use":
+        settle(conn, now.id)
 
 
 def _failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
     event = "extend_refused" if isinstance(error, NoPool) else "extend_failed"
-    move_if(conn, "volume", operation.resource_id, event, reserved_size=0)
+    _still_attached(conn, move_if(conn, "volume", operation.resource_id, event, reserved_size=0))
     messages.record(conn, operation, error)
 
 

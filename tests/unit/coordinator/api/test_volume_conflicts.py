@@ -19,8 +19,10 @@ from coordinator.state import operations
 from coordinator.state.tables.fleet import hosts
 from coordinator.state.transition import move
 from tests.unit.coordinator.api.apitoy import P1
+from tests.unit.coordinator.api.test_volume_encryption import encrypted_type
 from tests.unit.coordinator.api.volumesite import Answered, Api, volume_api
 
+pytestmark = pytest.mark.timeout(1200)
 Act = Callable[[Api, str, int], Any]
 ACTION = "/volumes/{volume_id}/action"
 _numbers = itertools.count()
@@ -67,16 +69,17 @@ TAKING: dict[str, Act] = {
     "os-unmanage": act("os-unmanage"),
     "os-volume_upload_image": act("os-volume_upload_image", lambda api, volume: {"image_name": "x"}),
     "os-reimage": act("os-reimage", lambda api, volume: {"image_id": IMAGE}),
+    "os-retype": act("os-retype", lambda api, volume: {"new_type": "secret", "migration_policy": "on-demand"}),
     "revert": act("revert", lambda api, volume: {"snapshot_id": api.taken[volume]}),  # type: ignore[attr-defined]
     "DELETE": delete,
     "DELETE cascade": cascade,
     "POST attachments": attachment,
     "POST volume-transfers": transfer,
 }
-# What changes no status, or goes by rules of its own that other tests hold.
+# What changes no status, or is for a volume in use (`test_volume_conflicts_in_use`).
 OTHERS = {
     "os-extend_volume_completion", "os-reset_status", "os-set_image_metadata", "os-unset_image_metadata",
-    "os-show_image_metadata", "os-set_bootable", "os-update_readonly_flag", "os-retype", "os-force_delete",
+    "os-show_image_metadata", "os-set_bootable", "os-update_readonly_flag", "os-force_delete",
     "os-unreserve", "os-terminate_connection", "os-begin_detaching", "os-roll_detaching", "os-detach",
     "os-force_detach",
 }  # fmt: skip
@@ -108,6 +111,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         await made("PUT", f"/os-quota-sets/{P1}", who="root", json={"quota_set": {"volumes": -1, "gigabytes": -1,
                    "snapshots": -1}})  # fmt: skip
         await made.here.db.write(an_image)
+        await encrypted_type(made)
         yield made
 
 
