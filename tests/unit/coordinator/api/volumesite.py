@@ -56,7 +56,7 @@ class Api:
     async def settled(self) -> None:
         """Wait until no operation is at work."""
         for operation in await self.here.db.read(lambda conn: operations.listing(conn, active=True)):
-            assert await self.here.engine.wait(operation.id, 20) is not None
+            assert await self.here.engine.wait(operation.id, 300) is not None
 
     async def volume(self, who: str = "worker", **wanted: Any) -> dict[str, Any]:
         """A new volume, finished."""
