@@ -15,6 +15,7 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from agent.jobs.errors import StaleGeneration
+from agent.wire.chap import user_of
 from agent.wire.jobs import Generation, WantedExport
 
 _COLUMNS = "name, volume_id, transport, incarnation, sequence, settings, boot_id, updated_at"
@@ -87,11 +88,13 @@ def decide(db: Database, wish: Wish) -> list[Row]:
 
 def _wanted(wish: Wish, one: WantedExport, known: Row | None) -> Row:
     chap = one.auth == "chap"
+    # Who was let in before logs in again by the name that it was told then.
+    user = (known.settings.username if known is not None else "") or user_of(one.attachment_id)
     settings = Settings(
         backend=wish.backend,
         initiator=one.initiator,
         mode=one.mode,
-        username=one.attachment_id if chap else "",
+        username=user if chap else "",
         sealed=wish.sealed.get(one.attachment_id, "") if chap else "",
     )
     boot_id = known.boot_id if known is not None else ""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row
 
+from agent.wire.chap import attachment_of
 from agent.wire.jobs import Connection as Reached
 from agent.wire.jobs import ExportApply, WantedExport, WireSecret
 from coordinator.keys.store import KeyStore
@@ -67,8 +68,8 @@ def connection_of(operation: Operation, step: str, attachment_id: str) -> Reache
 
 
 def chap_secret(conn: Connection, keys: KeyStore, username: str) -> WireSecret:
-    """The CHAP secret of a user: letters and digits alone, 120 bits, the same each time."""
-    digest = hmac.digest(keys.site_secret(conn), f"brickyard chap {username}".encode(), "sha256")
+    """The CHAP secret of a user, or of its attachment: letters and digits alone, 120 bits, the same each time."""
+    digest = hmac.digest(keys.site_secret(conn), f"brickyard chap {attachment_of(username)}".encode(), "sha256")
     text = base64.b32encode(digest).decode().lower()[:_CHAP_CHARACTERS]
     return WireSecret.of("passphrase", text.encode())
 

@@ -203,6 +203,14 @@ async def test_another_volume_at_the_address_is_refused(pair: Pair) -> None:
     await pair.delete(two)
 
 
+async def test_an_attachment_whose_id_begins_as_a_number_does_gets_in(pair: Pair) -> None:
+    volume, attachment = await pair.made(), f"0b{new_id()[2:]}"
+    connection = (await pair.export(volume, attachment))[attachment]
+    good(await pair.attach(volume, connection, attachment))
+    good(await pair.detach(volume))
+    await pair.delete(volume)
+
+
 async def test_a_wrong_chap_secret_is_refused_at_once(pair: Pair) -> None:
     volume, attachment = await pair.made(), new_id()
     connection = (await pair.export(volume, attachment))[attachment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +45,21 @@ async def test_sets_follow_each_other_and_old_ones_are_refused(tmp_path: Path) -
             await journal.write(partial(exports.decide, wish=wish(2, ONE)))
         await journal.write(lambda db: exports.forget_volume(db, VOLUME))
         await journal.write(partial(exports.decide, wish=wish(1, ONE)))
+    finally:
+        await journal.close()
+
+
+async def test_no_chap_user_begins_as_a_number_does_and_none_changes_while_it_is_let_in(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    await journal.open()
+    number = "0b" + ONE[2:]
+    try:
+        rows = await journal.write(partial(exports.decide, wish=wish(1, number, TWO)))
+        assert [row.settings.username for row in rows] == [f"id-{number}", TWO]
+        before = [replace(row, settings=replace(row.settings, username=number)) for row in rows[:1]]
+        await journal.write(partial(exports.put, rows=before))
+        again = await journal.write(partial(exports.decide, wish=wish(2, number)))
+        assert again[0].settings.username == number
     finally:
         await journal.close()
 

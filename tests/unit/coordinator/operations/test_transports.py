@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from agent.base.ids import new_id
+from agent.wire.chap import user_of
 from agent.wire.jobs import ExportApply
 from agent.wire.results import HostFacts, Pool
 from coordinator.keys.kek import Kek
@@ -127,6 +128,14 @@ def test_chap_secrets_are_the_same_each_time_and_of_letters_and_digits(db: Datab
     new = Kek(b"n" * 32)
     db.write_now(lambda conn: KEYS.rotate(conn, new))
     assert db.write_now(lambda conn: chap_secret(conn, KeyStore(new), "a")).value() == one.value()
+
+
+def test_a_chap_user_has_the_secret_of_its_attachment(db: Database) -> None:
+    def secret(user: str) -> bytes:
+        return db.write_now(lambda conn: chap_secret(conn, KEYS, user)).value()
+
+    for attachment in ("0b11a111-2222-4333-8444-555555555555", "ab11a111-2222-4333-8444-555555555555"):
+        assert secret(user_of(attachment)) == secret(attachment)
 
 
 def test_the_told_set_is_complete_and_told_again_as_it_was(db: Database) -> None:
