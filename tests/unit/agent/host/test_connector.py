@@ -22,8 +22,9 @@ os_brick.setup(cfg.CONF)
 default.set_client_mode(False)
 print(json.dumps(connector.get_connector_properties(None, "10.0.0.1", False, False)))
 """
-# os-brick takes these from tools of root, or makes them where they are not there; we only read.
-OWN = {"uuid", "nqn", "nvme_hostid", "system uuid", "found_dsc", "multipath"}
+# os-brick takes these from tools of root, or makes them where they are not there; we only read. Two of them are of a
+# discovery client of LightOS, told wherever nvme-cli is installed.
+OWN = {"uuid", "nqn", "nvme_hostid", "system uuid", "found_dsc", "host_ips", "multipath"}
 
 
 def _put(path: Path, text: str) -> None:
