@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -41,9 +40,13 @@ async def until(
 async def patiently(work: Callable[[], Awaitable[bool]], end: float, held_s: float = _HELD_S) -> bool:
     """udevd may have a device open for a moment: then its next event says when to try again."""
     clock = asyncio.get_running_loop().time
-    last = min(end, clock() + held_s)
-    with contextlib.suppress(DeviceHeld, KernelRefused):
+    try:
         return await work()
+    except (DeviceHeld, KernelRefused):
+        if clock() >= end:
+            raise
+    # From now on: what has been held may have taken long to say so.
+    last = min(end, clock() + held_s)
     async with udev.subscribed() as events:
         while True:
             try:

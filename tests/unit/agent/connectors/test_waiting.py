@@ -68,3 +68,28 @@ async def test_what_stays_held_is_told_when_the_patience_ends(listening: Listeni
 
     with pytest.raises(DeviceHeld, match="udevd"):
         await waiting.patiently(work, end(), held_s=0.0)
+
+
+async def test_a_first_try_that_takes_long_is_not_the_last_one(listening: Listening) -> None:
+    tries = 0
+
+    async def work() -> bool:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await asyncio.sleep(1.1)
+        if tries < 3:
+            raise HELD
+        return True
+
+    listening.events.put(udev.Event("change", "sda", 1))
+    assert await waiting.patiently(work, end(), held_s=1.0)
+
+
+async def test_past_the_deadline_nothing_is_tried_again(listening: Listening) -> None:
+    async def work() -> bool:
+        raise HELD
+
+    with pytest.raises(DeviceHeld):
+        await waiting.patiently(work, end() - 61)
+    assert listening.times == 0
