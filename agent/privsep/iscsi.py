@@ -6,14 +6,13 @@ and disks that belong to iSCSI can be reached. Tools answer in their own time; e
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from agent.host import facts, scsi, sysfs
-from agent.privsep import checks, multipath, noderecord, tool
+from agent.privsep import checks, multipath, noderecord, scsi_writes, tool
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import DeviceHeld, KernelRefused, LoginFailed, LoginRefused
 
@@ -156,14 +155,14 @@ def scsi_scan(host: int, channel: int, target_id: int, lun: int) -> None:
 
 def _scan(host: int, channel: int, target_id: int, lun: int) -> None:
     scan = sysfs.SYS / "class/scsi_host" / f"host{host}" / "scan"
-    _write(scan, f"{channel} {target_id} {lun}", "scan", f"host{host}")
+    scsi_writes.write(scan, f"{channel} {target_id} {lun}", "scan", f"host{host}")
 
 
 @privileged(net)
 def scsi_rescan(address: str) -> int:
     """Let the kernel read size and identity of a disk anew; returns bytes. KernelRefused."""
     folder = _disk_folder(address)
-    _write(folder / "rescan", "1", "rescan", address)
+    scsi_writes.write(folder / "rescan", "1", "rescan", address)
     return scsi.disk(address).size
 
 
@@ -185,8 +184,8 @@ def _delete(address: str, flush: bool) -> bool:
             raise DeviceHeld(device=f"/dev/{name}", holders=", ".join(holders))
         if flush:
             multipath.flush(name)
-    with contextlib.suppress(FileNotFoundError):
-        (folder / "delete").write_text("1")
+    # The kernel may be dropping it by itself just now, with a session that its target ended.
+    scsi_writes.write(folder / "delete", "1", "remove", address, fine=scsi_writes.GONE)
     return True
 
 
@@ -199,13 +198,6 @@ def _disk_folder(address: object) -> Path:
     if not any(part.startswith("session") for part in folder.resolve().parts):
         raise checks.refused(f"disk {address} belongs to no iSCSI session")
     return folder
-
-
-def _write(path: Path, value: str, action: str, device: str) -> None:
-    try:
-        path.write_text(value)
-    except OSError as error:
-        raise KernelRefused(action=action, device=device, reason=error.strerror or str(error)) from error
 
 
 def _iscsiadm(*arguments: str, timeout: float, lock: int) -> tool.Ended:

@@ -1,4 +1,4 @@
-"""What verbs on SCSI disks of a fabric share: one write to a file of the kernel, and the two that a disk takes."""
+"""What verbs on SCSI disks share: one write to a file of the kernel, and the two that a disk takes."""
 
 from __future__ import annotations
 
