@@ -19,7 +19,7 @@ from agent.connectors import scsi_disks as disks
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoFabricPath, NotAttached, PathDown
 from agent.connectors.fc_ways import Way
-from agent.connectors.waiting import patiently, until
+from agent.connectors.waiting import Finished, patiently, until
 from agent.host import scsi, sysfs, udev
 from agent.host.kernel import current
 from agent.privsep import multipath as verbs
@@ -126,16 +126,12 @@ class FcConnector:
         self, connection: Connection, paths: tuple[Way, ...], events: udev.Events, end: float
     ) -> RemoteDevice:
         """The device over all paths that came; the first one ends the wait for those that tell why they do not."""
-        told = {(disk.name, disk.diskseq) for disk in _disks(paths).values()}
+        finished = Finished(events, ((disk.name, disk.diskseq) for disk in _disks(paths).values()))
         clock = asyncio.get_running_loop().time
 
         def ready() -> Disks:
             found = {path: disk for path, disk in _disks(paths).items() if disk.size}
-            return {path: disk for path, disk in found.items() if not events.udevd or (disk.name, disk.diskseq) in told}
-
-        def heard(event: udev.Event) -> None:
-            if event.action != "remove":
-                told.add((event.name, event.diskseq))
+            return {path: disk for path, disk in found.items() if finished.holds(disk.name, disk.diskseq)}
 
         def settled() -> Disks | None:
             found = ready()
@@ -144,13 +140,13 @@ class FcConnector:
         while not ready():
             event = await events.wait(lambda _: True, max(0.0, min(_ASK_S, end - clock())))
             if event is not None:
-                heard(event)
+                finished.heard(event)
             elif clock() >= end and not ready():
                 raise NoFabricPath(target=connection.target, reason=_why(paths))
             # A port that comes late is asked then, and an array may be late with its mapping.
             if event is None or event.subsystem == "fc_remote_ports":
                 paths = await fc_ways.ask(paths)
-        found = await until(settled, events, min(end, clock() + _GATHER_S), heard) or ready()
+        found = await until(settled, events, min(end, clock() + _GATHER_S), finished.heard) or ready()
         for disk in found.values():
             if wrong := disks.claim(connection, disk):
                 raise DeviceMismatch(device=f"/dev/{disk.name}", attachment=connection.target, reason=wrong)

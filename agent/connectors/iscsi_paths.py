@@ -10,7 +10,7 @@ from agent.base.errors import BrickyardError
 from agent.connectors.errors import DeviceMismatch, DeviceNotReady, NoPath
 from agent.connectors.probing import place
 from agent.connectors.scsi_disks import claim
-from agent.connectors.waiting import until
+from agent.connectors.waiting import Finished, until
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
 from agent.privsep.client import call
@@ -83,19 +83,13 @@ async def _known(connection: Connection, address: str) -> scsi.Disk | None:
 
 
 async def _appear(connection: Connection, address: str, events: udev.Events, end: float) -> scsi.Disk:
-    told: set[tuple[str, int | None]] = set()
+    finished = Finished(events)
 
     def ready() -> scsi.Disk | None:
         disk = scsi.disk(address)
-        if disk.name and disk.size and (not events.udevd or (disk.name, disk.diskseq) in told):
-            return disk
-        return None
+        return disk if disk.name and disk.size and finished.holds(disk.name, disk.diskseq) else None
 
-    def heard(event: udev.Event) -> None:
-        if event.action != "remove":
-            told.add((event.name, event.diskseq))
-
-    disk = await until(ready, events, end, heard, lambda event: f"/{address}/" in event.path)
+    disk = await until(ready, events, end, finished.heard, lambda event: f"/{address}/" in event.path)
     if disk is None:
         seen = scsi.disk(address)
         what = "udev sent no event of it" if seen.name else "the kernel found no disk there"

@@ -19,7 +19,7 @@ from agent.base.log import get_logger
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NoPath, NotAttached, PathDown
 from agent.connectors.probing import answering, each, place, worth_trying
-from agent.connectors.waiting import patiently, until
+from agent.connectors.waiting import Finished, patiently, until
 from agent.host import nvme, sysfs, udev
 from agent.privsep import nvme as verbs
 from agent.privsep.client import call
@@ -171,8 +171,7 @@ class NvmeConnector:
     ) -> RemoteDevice:
         """Wait for the namespace until udev is done with it, and prove it."""
         clock = asyncio.get_running_loop().time
-        before = {(one.name, one.diskseq) for one in known.namespaces} if known is not None else set()
-        told: set[tuple[str, int | None]] = set()
+        finished = Finished(events, ((one.name, one.diskseq) for one in known.namespaces) if known is not None else ())
         if known is not None:
             # What the kernel remembers of a namespace may be of a volume that was there before.
             await call(verbs.nvme_rescan, connection.target)
@@ -181,26 +180,22 @@ class NvmeConnector:
         def concerns(event: udev.Event) -> bool:
             return made is None or made.holds(event.path)
 
-        def heard(event: udev.Event) -> None:
-            if event.action != "remove":
-                told.add((event.name, event.diskseq))
-
         def shown() -> nvme.Namespace | None:
             space = _space(connection, nvme.subsystem(connection.target))
             if space is None or not space.size or not space.identity:
                 return None
-            return space if not events.udevd or (space.name, space.diskseq) in before | told else None
+            return space if finished.holds(space.name, space.diskseq) else None
 
         def right() -> nvme.Namespace | None:
             space = shown()
             return space if space is not None and not claim(connection, space) else None
 
-        if await until(shown, events, end, heard, concerns) is None:
+        if await until(shown, events, end, finished.heard, concerns) is None:
             space = _space(connection, nvme.subsystem(connection.target))
             what = "udev sent no event of it" if space is not None else "the target has no such namespace"
             raise DeviceNotReady(device=f"the disk of {connection.target}", seconds=round(DEADLINE), reason=what)
         last = min(end, clock() + _STALE_S) if known is not None else 0.0
-        space = await until(right, events, last, heard, concerns)
+        space = await until(right, events, last, finished.heard, concerns)
         found = nvme.subsystem(connection.target)
         if space is None or found is None:
             wrong = shown()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from agent.host import udev
@@ -12,6 +12,22 @@ from agent.privsep.errors import DeviceHeld, KernelRefused
 _Found = TypeVar("_Found")
 _KERNEL_DEADLINE = 2.0  # without udevd the kernel's event may never reach us; sysfs, read next, says the same
 _HELD_S = 5.0
+
+
+class Finished:
+    """Devices that udev is done with, as its events tell; without udevd it has nothing to do."""
+
+    def __init__(self, events: udev.Events, known: Iterable[tuple[str, int | None]] = ()) -> None:
+        self._udevd, self._told, self._lost = events.udevd, set(known), False
+
+    def heard(self, event: udev.Event) -> None:
+        self._lost |= event is udev.LOST
+        if event.action != "remove":
+            self._told.add((event.name, event.diskseq))
+
+    def holds(self, name: str, diskseq: int | None) -> bool:
+        # Its event may be among those that were lost: none would come any more.
+        return not self._udevd or (name, diskseq) in self._told or (self._lost and udev.initialized(name))
 
 
 async def until(

@@ -128,13 +128,23 @@ def _opened(udevd: bool, subsystems: Sequence[str]) -> Source:
 
 def claimed_by_multipath(name: str) -> bool:
     """Whether udev's rules gave a disk to the multipath daemon, so that only its map may be used."""
+    device = _known(name)
+    return device is not None and bool(device.properties.get("DM_MULTIPATH_DEVICE_PATH") == "1")
+
+
+def initialized(name: str) -> bool:
+    """Whether udev's database knows a block device, because its rules have ended."""
+    device = _known(name)
+    return device is not None and bool(device.is_initialized)
+
+
+def _known(name: str) -> Any:
     import pyudev
 
     try:
-        device = pyudev.Devices.from_name(pyudev.Context(), "block", name)
+        return pyudev.Devices.from_name(pyudev.Context(), "block", name)
     except pyudev.DeviceNotFoundError:
-        return False
-    return bool(device.properties.get("DM_MULTIPATH_DEVICE_PATH") == "1")
+        return None
 
 
 def block_devices() -> tuple[dict[str, str], ...]:

@@ -31,7 +31,7 @@ class Listening:
 @pytest.fixture
 def listening(monkeypatch: pytest.MonkeyPatch) -> Listening:
     made = Listening()
-    monkeypatch.setattr(waiting.udev, "subscribed", made.subscribed)
+    monkeypatch.setattr(udev, "subscribed", made.subscribed)
     return made
 
 
@@ -93,3 +93,15 @@ async def test_past_the_deadline_nothing_is_tried_again(listening: Listening) ->
     with pytest.raises(DeviceHeld):
         await waiting.patiently(work, end() - 61)
     assert listening.times == 0
+
+
+def test_an_event_that_was_lost_is_made_up_for_by_udevs_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udev, "initialized", lambda name: name == "sda")
+    finished = waiting.Finished(udev.Events(udevd=True), [("sdc", 3)])
+    assert not finished.holds("sda", 1)
+    finished.heard(udev.Event("add", "sdb", 2))
+    finished.heard(udev.LOST)
+    assert [finished.holds(name, number) for name, number in (("sda", 1), ("sdb", 2), ("sdb", 9), ("sdc", 3))] == [
+        True, True, False, True,
+    ]  # fmt: skip
+    assert waiting.Finished(udev.Events(udevd=False)).holds("sda", 1)
