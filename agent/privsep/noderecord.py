@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -77,13 +78,20 @@ def text(node: Node, login: Login) -> str:
     return f"# BEGIN RECORD 2.1\n{body}# END RECORD\n"
 
 
+def _half_written(node: Node) -> str:
+    """How the names of its files begin while they are written: beside the folder that the tools list.
+
+    There it would be taken for a portal. What a kill or a full disk leaves has a secret, and goes with the record.
+    """
+    return f".brickyard-{hashlib.sha256(str(node.file).encode()).hexdigest()[:32]}-"
+
+
 def keep(node: Node, login: Login) -> None:
     """Write it whole, 0600. KernelRefused."""
     try:
         for folder in (NODES, node.file.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
-        # Beside the folder that the tools list: a half-written one must never be taken for a portal.
-        fd, made = tempfile.mkstemp(prefix=".brickyard-", dir=NODES.parent)
+        fd, made = tempfile.mkstemp(prefix=_half_written(node), dir=NODES.parent)
         with os.fdopen(fd, "w") as out:
             out.write(text(node, login))
         Path(made).replace(node.file)
@@ -139,8 +147,10 @@ def _lock(fd: int, target: str, kind: int) -> None:
 
 
 def forget(node: Node) -> bool:
-    """Remove it, and the target's folder with the last one; False when there was none."""
+    """Remove it, and the target's folder with the last one; False when there was none. Nobody writes one meanwhile."""
     there = True
+    for left in NODES.parent.glob(f"{_half_written(node)}*"):
+        left.unlink(missing_ok=True)
     try:
         node.file.unlink()
     except (FileNotFoundError, NotADirectoryError):

@@ -55,6 +55,21 @@ def test_the_last_record_takes_the_folder_with_it(nodes: Path) -> None:
     assert noderecord.portals(TARGET) == []
 
 
+def test_what_was_left_half_written_goes_with_the_record(nodes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, to: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    node, other = Node(TARGET, "10.0.0.1", 3260), Node(TARGET, "10.0.0.2", 3260)
+    monkeypatch.setattr(Path, "replace", full)
+    for one in (node, other):
+        with pytest.raises(KernelRefused, match="No space"):
+            noderecord.keep(one, Login(username="someone", secret="canary-secret"))
+    noderecord.forget(node)
+    assert len(list(nodes.parent.glob(".brickyard-*"))) == 1, "the other one may be written just now"
+    noderecord.forget(other)
+    assert not list(nodes.parent.glob(".brickyard-*"))
+
+
 def test_a_tool_that_outlives_its_daemon_holds_the_lock_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with noderecord.claimed(TARGET, alone=False) as lock:
         assert tool.run("sh", ["-c", f"test -d /proc/self/fd/{lock}"], lock=lock).code == 0
