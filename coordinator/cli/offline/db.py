@@ -25,7 +25,7 @@ from coordinator.server.settings import DEFAULT_CONFIG, CoordinatorSettings
 
 declare("backup.begun", "backup.pages", "backup.written", "backup.named")
 PAGES = 1024
-"""Of a database are copied between two looks at whether somebody wrote to it meanwhile: 4 MiB."""
+"""Of a database are copied at once: 4 MiB."""
 
 
 class Damaged(Permanent):
@@ -91,6 +91,7 @@ def backup(file: Path, config: Path | None, sets: tuple[str, ...]) -> None:
             copy_to(settings, temp)
         else:
             with closing(_reader(settings.database_file)) as source, closing(sqlite3.connect(temp)) as copy:
+                _hold(source)
                 source.backup(copy, pages=PAGES, progress=lambda *_: fault_point("backup.pages"))
                 copy.execute("PRAGMA journal_mode=DELETE")
         with temp.open("rb") as written:
@@ -136,3 +137,9 @@ def _reader(path: Path) -> sqlite3.Connection:
 
 def _dangling(conn: sqlite3.Connection) -> list[tuple[str, int, str, int]]:
     return conn.execute("PRAGMA foreign_key_check").fetchmany(20)
+
+
+def _hold(source: sqlite3.Connection) -> None:
+    """Read it as it is now, whoever writes: SQLite begins a copy anew with each change that it sees."""
+    source.execute("BEGIN")
+    source.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -13,6 +13,7 @@ from sqlalchemy import insert, text
 
 from agent.base.terminal.entry import outcome
 from agent.wire.joining import HostBundle, JoinToken
+from coordinator.cli.offline import db as offline
 from coordinator.cli.service import service
 from coordinator.keys import kek
 from coordinator.quota.guard import RulesDiffer
@@ -89,6 +90,30 @@ def test_a_backup_is_whole_and_never_overwrites(
     assert run(settings, "db", "backup", str(copy)) == 5
     assert copy.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup.db", "state"]
+
+
+@pytest.mark.usefixtures("running")
+def test_a_backup_comes_to_its_end_however_much_is_written_meanwhile(
+    settings: CoordinatorSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def write(name: str) -> None:
+        if name != "backup.pages":
+            return
+        with sqlite3.connect(settings.database_file, timeout=10) as db:
+            db.execute("UPDATE secrets SET name = ?", (f"n{len(written)}",))
+        written.append(name)
+        assert len(written) < 2000, "the copy began anew with each change"
+
+    monkeypatch.setattr(offline, "PAGES", 8)
+    monkeypatch.setattr(offline, "fault_point", write)
+    copy = tmp_path / "backup.db"
+    assert run(settings, "db", "backup", str(copy)) == 0
+    assert len(written) > 3
+    with sqlite3.connect(copy) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.execute("SELECT name FROM secrets").fetchall() == [(None,)]
 
 
 def test_upgrade_of_what_is_new_does_nothing(settings: CoordinatorSettings, capsys: pytest.CaptureFixture[str]) -> None:
