@@ -167,7 +167,8 @@ class _Turn:
 
     def _g(self, row: Words, turned: int = 0) -> Words:
         """Of the row turned left by that many bytes."""
-        places = row.view(np.uint8).reshape(-1, 4)
+        # Whatever numpy worked out is in the processor's own order of bytes.
+        places = row.astype(_WORD, copy=False).view(np.uint8).reshape(-1, 4)
         made = self._tables[turned][places[:, 0]]
         for place in range(1, 4):
             made ^= self._tables[(place + turned) % 4][places[:, place]]
