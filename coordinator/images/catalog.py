@@ -185,7 +185,7 @@ def describe(image: Image) -> ImageInfo:
 
 def _remembered(image: Image) -> dict[str, str]:
     row = image.row
-    own = {key: value for key, value in image.properties.items() if key not in info.ENCRYPTION | info.PROVEN}
+    own = {key: value for key, value in image.properties.items() if not info.is_reserved(key)}
     known = {
         "image_id": row.id,
         "image_name": row.name or "",

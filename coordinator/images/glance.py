@@ -89,7 +89,7 @@ class Glance(ImageClient):
         read = info.encryption(properties)
         encrypted = read.named or "luks" in (found.get("container_format"), found.get("disk_format"))
         virtual = _number(found.get("virtual_size"))
-        kept = {key: value for key, value in properties.items() if key not in info.ENCRYPTION | info.PROVEN}
+        kept = {key: value for key, value in properties.items() if not info.is_reserved(key)}
         own = {key: str(found[key]) for key in _REMEMBERED if found.get(key) is not None}
         return ImageInfo(
             id=str(found["id"]),

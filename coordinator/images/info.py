@@ -19,6 +19,8 @@ SIGNATURE = ("img_signature", "img_signature_hash_method", "img_signature_key_ty
 VERIFIED, VALIDATED, TRUSTED = "signature_verified", "certificates_validated", "trusted_image_certificates"
 PROVEN = frozenset({VERIFIED, VALIDATED, TRUSTED})
 """What this site says of the image of a volume: no image brings it along, and no user sets it."""
+_GLANCES = "os_glance"
+"""How names begin that a Glance keeps for itself: it refuses images that are given one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,11 @@ def encryption(properties: Mapping[str, str]) -> Encryption:
         decrypt_size=int(size) if size.isascii() and size.isdigit() else None,
         named=bool(key_id or properties.get(FORMAT)),
     )
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a property says something of one image alone: no volume inherits it, and no user sets it for a volume."""
+    return name in PROVEN or name in ENCRYPTION or name.startswith(_GLANCES)
 
 
 def encrypted(key_id: str, luks: str, decrypt_size: int) -> dict[str, str]:

@@ -31,7 +31,7 @@ from coordinator.state.volumes import backend_of
 
 _CORE = frozenset(
     {"image_id", "image_name", "checksum", "container_format", "disk_format", "min_disk", "min_ram", "size",
-     *info.SIGNATURE, *info.PROVEN}
+     *info.SIGNATURE}
 )  # fmt: skip
 # The second: a host that was killed when all was sent can not say so by the same ticket.
 _TICKET_LOST = frozenset({"transfer.unknown", "transfer.mismatch"})
@@ -106,7 +106,7 @@ def _most(size: int, wanted: NewImage) -> int:
 
 def inherited(remembered: Mapping[str, str]) -> dict[str, str]:
     """What an image of a volume takes over of the image that the volume was made of; a signature is of other bytes."""
-    return {key: value for key, value in remembered.items() if key not in _CORE}
+    return {key: value for key, value in remembered.items() if key not in _CORE and not info.is_reserved(key)}
 
 
 def workflow(keys: KeyStore) -> Workflow:

@@ -200,9 +200,10 @@ async def show_image(call: Call) -> dict[str, Any]:
 
 
 def _open_to_users(keys: Iterable[str]) -> None:
-    """What this site itself says of a volume's image is nobody's to say."""
-    if kept := sorted(info.PROVEN.intersection(keys) | info.ENCRYPTION.intersection(keys)):
-        raise BadRequest(reason=f"Image metadata {', '.join(kept)} can not be changed: the site itself sets it.")
+    """What the site or its image service says of a volume's image is nobody's to say."""
+    if kept := sorted(key for key in keys if info.is_reserved(key)):
+        names = ", ".join(kept)[:1024]
+        raise BadRequest(reason=f"Image metadata {names} can not be changed: the site or its image service sets it.")
 
 
 def _unprotected(call: Call, operation: Operation_, key: str) -> None:

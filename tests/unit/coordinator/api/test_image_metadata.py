@@ -33,7 +33,10 @@ async def test_without_protections_it_is_the_owners(tmp_path: Path) -> None:
         assert (await change(api, volume_id, **{"k" * 256: "a"}))[0] == 400
         assert (await change(api, volume_id, k="a" * 256))[0] == 400
         assert (await change(api, volume_id, who="other", k="a"))[0] == 404
-        assert (await change(api, volume_id, signature_verified="True"))[0] == 400
+        for kept in ("signature_verified", "os_glance_import_task", "os_encrypt_key_id"):
+            status, said = await change(api, volume_id, **{kept: "True"})
+            assert (status, kept in str(said)) == (400, True)
+            assert (await api.act(volume_id, "os-unset_image_metadata", {"key": kept})).status == 400
         for key, status in (("hw_disk_bus", 200), ("hw_disk_bus", 404)):
             assert (await api.act(volume_id, "os-unset_image_metadata", {"key": key})).status == status
         assert await remembered(api, volume_id) == {"x_billing_code_1": "a"}

@@ -96,7 +96,7 @@ def test_a_backup_is_whole_and_never_overwrites(
 def test_a_backup_comes_to_its_end_however_much_is_written_meanwhile(
     settings: CoordinatorSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = []
+    written: list[str] = []
 
     def write(name: str) -> None:
         if name != "backup.pages":

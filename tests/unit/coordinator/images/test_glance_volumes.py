@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from coordinator.images.glance import Glance
 from coordinator.images.settings import GlanceSettings, ImagesSection
+from coordinator.operations.upload_volume import inherited
 from tests.support import databases
 
 IMAGE, VOLUME = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
@@ -150,6 +151,16 @@ async def test_a_newer_one_takes_it_by_its_own_call_and_is_waited_for(service: S
     assert not (await added(service, tmp_path))[0]
     service.image |= {"status": "active", "locations": [{"url": "file:///x"}]}
     assert not (await added(service, tmp_path))[0]
+
+
+def test_what_a_glance_notes_for_itself_is_not_remembered_and_not_sent_to_one(tmp_path: Path) -> None:
+    """Glance refuses an image that is registered with such names."""
+    db = databases.fresh(tmp_path / "state.db")
+    noted = {"os_glance_import_task": "", "os_glance_failed_import": "web"}
+    found = Glance(GlanceSettings(url="http://g", auth="none"), db).describe({"id": IMAGE, "os_type": "linux", **noted})
+    db.close()
+    assert found.properties == {"os_type": "linux", "image_id": IMAGE, "image_name": ""}
+    assert inherited({**found.properties, **noted}) == {"os_type": "linux"}
 
 
 def test_settings_that_do_not_fit_together_are_refused() -> None:
