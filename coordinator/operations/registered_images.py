@@ -50,10 +50,10 @@ class RegisteredImages:
         """Look at some; how many have gone. Raises GlanceAway."""
         gone = 0
         for row in await self._db.read(lambda conn: registered.due(conn, self._given_up, _AT_ONCE)):
+            # Before it is asked for: one that the service fails at does not keep the others next time.
+            await self._db.write(lambda conn, row=row: registered.looked(conn, row.image_id))  # type: ignore[misc]
             if await self._is_gone(row):
                 gone += await self._db.write(lambda conn, row=row: self._forget(conn, row))  # type: ignore[misc]
-            else:
-                await self._db.write(lambda conn, row=row: registered.looked(conn, row.image_id))  # type: ignore[misc]
         return gone
 
     async def _is_gone(self, row: Row[Any]) -> bool:

@@ -57,5 +57,5 @@ def due(conn: Connection, given_up: datetime.timedelta, most: int) -> list[Row[A
 
 
 def looked(conn: Connection, image_id: str) -> None:
-    """It is as it was."""
+    """Others come first the next time."""
     conn.execute(update(table).where(table.c.image_id == image_id).values(looked_at=utcnow()))

@@ -54,6 +54,8 @@ class Images:
         if path == "/v2/info/stores/detail":
             stores = [{"id": "files", "type": "file", "default": True}, {"id": "block", "type": "cinder"}]
             return 200, {"stores": stores}
+        if path.startswith("/v2/tasks"):
+            return 200, {"tasks": []}
         if path.endswith("/locations"):
             return 404, {}  # newer ones alone have that
         if method == "POST":

@@ -36,6 +36,9 @@ class Here:
     keeper: RegisteredImages
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
     broken: bool = False
+    fails_at: str = ""
+    hides: bool = False
+    """It shows this site not all images, or is none but a proxy."""
 
     def note(self, *, key: bool = True, status: str = "queued", operation: str | None = None, **more: Any) -> Any:
         """An image and its key, if it has one."""
@@ -58,11 +61,14 @@ class Here:
             return False
         return True
 
+    async def tasks(self) -> web.Response:
+        return web.json_response({} if self.hides else {"tasks": []}, status=403 if self.hides else 200)
+
     async def answer(self, request: web.Request) -> web.Response:
         image_id = request.match_info["id"]
-        if self.broken:
+        if self.broken or image_id == self.fails_at:
             return web.json_response({}, status=503)
-        if image_id not in self.images:
+        if self.hides or image_id not in self.images:
             return web.json_response({}, status=404)
         image = self.images[image_id]
         if request.method == "PATCH":
@@ -84,7 +90,11 @@ async def at(folder: Path, given_up: datetime.timedelta = AT_ONCE) -> AsyncItera
     async def answer(request: web.Request) -> web.Response:
         return await found[0].answer(request)
 
+    async def tasks(request: web.Request) -> web.Response:
+        return await found[0].tasks()
+
     app.router.add_route("*", "/v2/images/{id}", answer)
+    app.router.add_get("/v2/tasks", tasks)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     glance = Glance(GlanceSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}", auth="none"), db)
@@ -143,3 +153,30 @@ async def test_data_that_somebody_gave_it_are_not_withdrawn(tmp_path: Path) -> N
         assert await here.keeper.work() == 0
         assert image in here.images
         assert here.has_key(key)
+
+
+async def test_an_image_that_its_service_fails_at_does_not_keep_the_others(tmp_path: Path) -> None:
+    async with at(tmp_path) as here:
+        here.fails_at, _ = here.note()
+        other, key = here.note()
+        for _ in range(2):
+            with pytest.raises(GlanceAway):
+                await here.keeper.work()
+        assert other not in here.images
+        assert not here.has_key(key)
+
+
+async def test_a_404_of_who_hides_images_is_no_word_on_a_key(tmp_path: Path) -> None:
+    """A proxy whose Glance is away, or a Glance where this site is no administrator any more."""
+    async with at(tmp_path) as here:
+        image, key = here.note(status="active", operation="ended")
+        begun, other = here.note()
+        here.hides = True
+        assert await here.keeper.work() == 0
+        assert here.has_key(key)
+        assert here.has_key(other)
+        here.hides = False
+        assert await here.keeper.work() == 1
+        assert here.has_key(key)
+        assert image in here.images
+        assert begun not in here.images
