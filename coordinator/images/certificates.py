@@ -1,4 +1,4 @@
-"""Certificates of a Barbican, read with the caller's own token, or with this site's login."""
+"""Secrets of a Barbican that images name, read with the caller's own token; certificates by this site, too."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1 << 16
 _TYPES = ("key-manager",)
+_KEYS = ("passphrase", "symmetric", "opaque")
 
 
 class Cloud(Protocol):
@@ -44,25 +45,32 @@ class CertificateManager:
         await self._cloud.close()
 
     async def certificate(self, certificate_id: str, token: str | None) -> bytes | None:
-        """PEM or DER; None where that token opens no certificate of that id. Raises CertificateAway.
+        """PEM or DER; None where that token opens no certificate of that id. Raises CertificateAway."""
+        found = await self._opened(certificate_id, token, ("certificate",))
+        return None if found is None else found[1]
 
-        A secret of any other type is no certificate, and its value is not even asked for.
-        """
+    async def key(self, key_id: str, token: str) -> tuple[str, bytes] | None:
+        """Type and value of what opens an image; None where that token opens none. Raises CertificateAway."""
+        return await self._opened(key_id, token, _KEYS)
+
+    async def _opened(self, secret_id: str, token: str | None, types: tuple[str, ...]) -> tuple[str, bytes] | None:
+        """The value of a secret of any other type is not even asked for."""
         import aiohttp
 
-        if not is_id(certificate_id):
+        if not is_id(secret_id):
             return None
         base = self._place.endpoint or await self._cloud.endpoint(_TYPES, self._place.interface, self._place.region)
-        url = f"{base.removesuffix('/v1')}/v1/secrets/{certificate_id}"
+        url = f"{base.removesuffix('/v1')}/v1/secrets/{secret_id}"
         headers = {"X-Auth-Token": token if token is not None else await self._cloud.token()}
         try:
             about = await self._get(url, {**headers, "Accept": "application/json"})
             if about is None:
                 return None
             kind, content = _described(about)
-            if kind != "certificate" or content is None:
+            if kind not in types or content is None:
                 return None
-            return await self._get(f"{url}/payload", {**headers, "Accept": content})
+            value = await self._get(f"{url}/payload", {**headers, "Accept": content})
+            return None if value is None else (kind, value)
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             raise CertificateAway(url=base, reason=str(error) or "no answer in time") from None
 

@@ -117,7 +117,7 @@ class CertificateNotTrusted(Permanent):
 class CertificateAway(Temporary):
     code = "images.certificates-away"
     retry_after = 5.0
-    sentence = "The key manager at {url} can not be asked for certificates: {reason}."
+    sentence = "The key manager at {url} can not be asked for certificates and keys of images: {reason}."
     hint = "Try again; an administrator looks whether the Barbican of [keys.barbican] answers there."
 
 

@@ -13,9 +13,10 @@ from agent.base.ids import is_id
 from agent.base.log import get_logger
 from coordinator.images import catalog, info, locations
 from coordinator.images.catalog import Caller
+from coordinator.images.certificates import CertificateManager
 from coordinator.images.client import ImageClient
-from coordinator.images.errors import GlanceAway, GlanceRefuses, NoSuchImage, NoSuchStore
-from coordinator.images.info import ImageInfo
+from coordinator.images.errors import GlanceAway, GlanceRefuses, ImageKeyUnusable, NoSuchImage, NoSuchStore
+from coordinator.images.info import ForeignKey, ImageInfo
 from coordinator.images.settings import GlanceSettings
 from coordinator.state.database import Database
 
@@ -43,12 +44,18 @@ class User(Protocol):
 
 
 class Glance(ImageClient):
-    """Lives on one event loop; end it with `close()`. Without `user` it is called without any login."""
+    """Lives on one event loop; end it with `close()`. Without `user` it is called without any login.
+
+    `manager` is asked for secrets of images that do not lie here; whoever made it ends it.
+    """
 
     outside = True
 
-    def __init__(self, settings: GlanceSettings, db: Database, user: User | None = None) -> None:
-        self._settings, self._db, self._user = settings, db, user
+    def __init__(
+        self, settings: GlanceSettings, db: Database, user: User | None = None,
+        manager: CertificateManager | None = None,
+    ) -> None:  # fmt: skip
+        self._settings, self._db, self._user, self._manager = settings, db, user, manager
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -65,8 +72,21 @@ class Glance(ImageClient):
         if status != 200 or not is_id(str(found.get("id", ""))):
             raise NoSuchImage(id=image_id)
         described = replace(self.describe(found), backing=await self._backing(found))
-        await self._db.read(lambda conn: catalog.check_key(conn, described, caller.project_id))
+        try:
+            await self._db.read(lambda conn: catalog.check_key(conn, described, caller.project_id))
+        except ImageKeyUnusable:
+            key = await self._key(described.key_id, token)
+            if key is None:
+                raise
+            return replace(described, key=key)
         return described
+
+    async def _key(self, key_id: str | None, token: str | None) -> ForeignKey | None:
+        """By the right of the one who calls: without a token nothing is read."""
+        if key_id is None or not token or self._manager is None:
+            return None
+        found = await self._manager.key(key_id, token)
+        return None if found is None else ForeignKey(*found)
 
     async def version(self, image_id: str) -> str | None:
         status, found = await self._call("GET", f"/v2/images/{image_id}", await self.login())

@@ -38,13 +38,21 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """The secret of an encrypted image, opened at a key manager with the caller's own token."""
+
+    type: str
+    value: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
     """Sizes are bytes, `min_disk` is GiB. `properties` is what a volume made of it remembers (strings).
 
     `url` is set for an image of a service outside of the site, its address there; `needs_login` when only a login
     gives its bytes. `digest` is (algorithm, hex digits) over its bytes. `proof` is None where nothing is verified.
     `version` changes with its data and with what is said of it. `backing` are volumes that, so its service says,
-    hold its data as they are.
+    hold its data as they are. `key` is set where the secret `key_id` does not lie in the store of this site.
     """
 
     id: str
@@ -63,6 +71,7 @@ class ImageInfo:
     host_id: str | None = None
     encrypted: bool = False
     key_id: str | None = None
+    key: ForeignKey | None = None
     delete_key: bool = False
     decrypt_size: int | None = None
     properties: Mapping[str, str] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row
 
 from agent.base.errors import Invalid, Permanent
 from agent.base.ids import new_id
-from coordinator.images.info import ImageInfo
+from coordinator.images.info import ForeignKey, ImageInfo
 from coordinator.keys.store import KeyStore
 from coordinator.operations import encryption, sizes
 from coordinator.operations.accept import Requester, accept
@@ -68,6 +68,7 @@ class _Source:
     row: Row[Any] | None = None
     key_id: str | None = None
     usable: int | None = None
+    key: ForeignKey | None = None
 
 
 def accept_volume(
@@ -161,7 +162,7 @@ def _source(conn: Connection, requester: Requester, wanted: NewVolume) -> _Sourc
 def _of_image(image: ImageInfo) -> _Source:
     if image.status != "active":
         raise Invalid(reason=f"Invalid image identifier: image {image.id} has status {image.status}, not active.")
-    return _Source(smallest(image), None, None, image.key_id)
+    return _Source(smallest(image), key_id=image.key_id, key=image.key)
 
 
 def smallest(image: ImageInfo) -> int:
@@ -198,6 +199,9 @@ def _key(
         return None, None
     project_id, user_id = requester.project_id, requester.user_id
     copied = None
+    if source.key is not None:
+        found = source.key
+        return keys.create(conn, project_id=project_id, user_id=user_id, type=found.type, value=found.value), None
     if source.key_id is not None:
         copied = keys.clone(conn, source.key_id, project_id=project_id, user_id=user_id)
         if source.row is None:

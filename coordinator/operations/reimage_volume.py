@@ -5,6 +5,7 @@ The server that is being rebuilt with it hears when it is.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -30,7 +31,7 @@ from coordinator.state.volumes import backend_of
 
 
 def accept_reimage(
-    conn: Connection, requester: Requester, volume_id: str, image: ImageInfo, *, reserved: bool
+    conn: Connection, requester: Requester, keys: KeyStore, volume_id: str, image: ImageInfo, *, reserved: bool
 ) -> Operation:
     """`reserved` allows a volume that is reserved for a server being rebuilt.
 
@@ -53,7 +54,11 @@ def accept_reimage(
         raise VolumeShared(id=volume_id)
     guards = (volumes.is_not_shared(volume_id) if reserved else volumes.has_no_attachments(volume_id),)
     move(conn, "volume", volume_id, "reimage_reserved" if reserved else "reimage", guards=guards)
-    args = {"image": told, "image_key_id": image.key_id}
+    args: dict[str, Any] = {"image": told, "image_key_id": image.key_id}
+    if image.key is not None:  # it is kept here until the end
+        owner = {"project_id": row.project_id, "user_id": requester.user_id}
+        args["image_key_id"] = keys.create(conn, **owner, type=image.key.type, value=image.key.value)
+        args["image_key_copied"] = True
     return accept(
         conn, requester, kind="reimage_volume", version=2, resource_type="volume", resource_id=volume_id, args=args
     )
@@ -73,12 +78,12 @@ def workflow(keys: KeyStore, compute: Compute | None, login: Login | None = None
         version=2,
         steps=(
             *before.steps,
-            LocalStep("commit", _commit),
+            LocalStep("commit", partial(_commit, keys)),
             WaitStep("tell", tell, needed=lambda operation: bool(operation.results["commit"]["servers"]),
                      cancellable=False),
         ),
         finished=_told,
-        failed=_failed,
+        failed=partial(_failed, keys),
         attention=_attention,
     )  # fmt: skip
 
@@ -108,13 +113,19 @@ def workflow_v1(keys: KeyStore, login: Login | None = None) -> Workflow:
             JobStep("make", make, retry_from="open_image", again_on=TICKET_LOST, final=True, unclear=SWITCH_UNCLEAR),
             JobStep("close_image", close_image, gone_is_done=True),
         ),
-        finished=_finished,
-        failed=_failed,
+        finished=partial(_finished, keys),
+        failed=partial(_failed, keys),
         attention=_attention,
     )
 
 
-def _finished(conn: Connection, operation: Operation) -> None:
+def _drop_copy(conn: Connection, keys: KeyStore, operation: Operation) -> None:
+    if operation.args.get("image_key_copied"):
+        keys.delete(conn, operation.args["image_key_id"])
+
+
+def _finished(keys: KeyStore, conn: Connection, operation: Operation) -> None:
+    _drop_copy(conn, keys, operation)
     row, made = volume_row(conn, operation), operation.results["make"]
     image: dict[str, Any] = operation.args["image"]
     said = verdict(image, verified=bool(made.get("verified")))
@@ -124,9 +135,9 @@ def _finished(conn: Connection, operation: Operation) -> None:
     move(conn, "volume", row.id, event, attention=None, bootable=True, image_id=image["id"], **values)
 
 
-def _commit(conn: Connection, operation: Operation) -> Result:
+def _commit(keys: KeyStore, conn: Connection, operation: Operation) -> Result:
     """From here on the volume has its new content, whatever becomes of telling it."""
-    _finished(conn, operation)
+    _finished(keys, conn, operation)
     return {"servers": attachments.servers(conn, operation.resource_id, reserved=True)}
 
 
@@ -137,8 +148,9 @@ def _told(conn: Connection, operation: Operation) -> None:
         messages.record(conn, operation, ReimageNotTold(reason=reason))
 
 
-def _failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
+def _failed(keys: KeyStore, conn: Connection, operation: Operation, error: BrickyardError) -> None:
     """The old content is whole, unless nobody can say how far the host came."""
+    _drop_copy(conn, keys, operation)
     unclear = isinstance(error, (WaitedTooLong, UnknownHost)) or error.code in SWITCH_UNCLEAR
     event = "create_failed" if unclear else "reimage_ended"
     move_if(conn, "volume", operation.resource_id, event, attention=str(error) if unclear else None)

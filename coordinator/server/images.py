@@ -52,17 +52,18 @@ class ImageParts:
 
 def image_parts(settings: CoordinatorSettings, opened: Opened, policy: Policy) -> ImageParts:
     """Put it together; raises ConfigError."""
-    client, cache, glance = _images(settings, opened), _cache(settings, opened), settings.images.glance
+    manager = _certificates(settings)
+    client, cache, glance = _images(settings, opened, manager), _cache(settings, opened), settings.images.glance
     return ImageParts(
         client,
-        Signatures(opened.db, opened.keys, settings.images, _certificates(settings)),
+        Signatures(opened.db, opened.keys, settings.images, manager),
         cache,
         ImageVolumes(client, cache.owner if glance is not None and glance.upload_clones_internal else None),
         _protections(settings, policy),
     )
 
 
-def _images(settings: CoordinatorSettings, opened: Opened) -> ImageClient:
+def _images(settings: CoordinatorSettings, opened: Opened, manager: CertificateManager | None) -> ImageClient:
     """Who keeps the images. A Glance is called as the user that this service has at the Keystone."""
     glance = settings.images.glance
     if settings.images.service == "catalog" or glance is None:
@@ -73,11 +74,11 @@ def _images(settings: CoordinatorSettings, opened: Opened) -> ImageClient:
     if glance.auth == "none":
         return Glance(glance, opened.db)
     assert settings.identity.keystone is not None, "the settings see to it"
-    return Glance(glance, opened.db, ServiceUser(settings.identity.keystone))
+    return Glance(glance, opened.db, ServiceUser(settings.identity.keystone), manager)
 
 
 def _certificates(settings: CoordinatorSettings) -> CertificateManager | None:
-    """Where certificates of signed images lie, beside the sealed store."""
+    """Where certificates and keys of images lie, beside the sealed store."""
     section = settings.keys.barbican
     if section is None:
         return None

@@ -153,13 +153,14 @@ async def reimage(call: Call) -> None:
     body = call.valid(ReimageBody)
     image = await image_of(call, body.image_id)
     assert image is not None
+    keys = call.services.get(KeyStore)
 
     def accept(conn: Connection) -> tuple[Operation, None]:
         row = mine(conn, call)
         if body.reimage_reserved:
             call.require("volume:reimage_reserved", {"project_id": row.project_id, "user_id": row.user_id})
         who = requester(call, row.project_id)
-        return accept_reimage(conn, who, row.id, image, reserved=body.reimage_reserved), None
+        return accept_reimage(conn, who, keys, row.id, image, reserved=body.reimage_reserved), None
 
     await call.services.get(Engine).submit(accept)
 
