@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 from sqlalchemy import Connection, Row
 
 from coordinator.api.acting import changed, owned_snapshot, owned_volume, requester
 from coordinator.api.call import Call
 from coordinator.api.conditions import FEW, MANY, NO_INDEX, exact, ids, like, number, pairs, time, truth
 from coordinator.api.errors import BadRequest
-from coordinator.api.fields import Answer, Body, Boolean, Key, Metadata, Name, OpenAnswer, Since, Text, Time, Uuid
+from coordinator.api.fields import TRUE, Answer, Body, Boolean, Key, Metadata, Name, OpenAnswer, Since, Text, Time, Uuid
 from coordinator.api.lists import Filter, Listing, ask
+from coordinator.api.openapi_at import UP_TO, named
 from coordinator.api.route import Resource, action, delete, get, post, put
 from coordinator.api.v3.volume_view import Link
 from coordinator.keys.store import KeyStore
@@ -26,6 +27,14 @@ from coordinator.state.tables.snapshots import snapshot_metadata
 from coordinator.state.tables.snapshots import snapshots as table
 
 _FORCE_IMPLIED = 66
+_TRUE_WORDS = {spelled for word in TRUE for spelled in (word, word.upper(), word.capitalize())}
+_FORCE = {
+    "anyOf": [
+        {"type": ["boolean", "string", "integer"], UP_TO: named(_FORCE_IMPLIED - 1)},
+        {"enum": [True, 1, *sorted(_TRUE_WORDS)]},
+        {"type": "null"},
+    ]
+}
 _EXACT = {"status": MANY, "volume_id": FEW, "user_id": NO_INDEX, "name": FEW}
 _SORTED = ("id", "status", "volume_id", "name", "created_at", "updated_at", "description", "volume_size", "user_id",
            "project_id")  # fmt: skip
@@ -57,7 +66,7 @@ class CreateSnapshot(Body):
     display_name: Name | None = None
     description: Text | None = None
     display_description: Text | None = None
-    force: Boolean | None = None
+    force: Annotated[Boolean | None, WithJsonSchema(_FORCE)] = None
     metadata: Metadata | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from coordinator.api.answers import encoded
@@ -37,6 +38,17 @@ def test_the_document_of_a_version_has_what_there_is_at_it(version, there, close
     assert ("/v3/volumes/summary" in made["paths"], "/v3/clusters" in made["paths"]) == (version >= 12, version >= 7)
     shown = made["components"]["schemas"]["SnapshotAnswer"]["properties"]
     assert shown.get("user_id") is False if version < 41 else shown["user_id"]
+
+
+@pytest.mark.parametrize(("version", "taken"), [(65, True), (66, False)])
+def test_no_force_is_told_where_it_is_refused(version, taken):
+    made = at(json.loads(encoded(document(all_resources()))), version)
+    validate(made)
+    schema = Draft202012Validator(made["components"]["schemas"]["CreateSnapshot"])
+    for value in (False, "false", "No", 0):
+        assert schema.is_valid({"volume_id": "v", "force": value}) is taken, value
+    for given in (True, "True", "yes", 1, None):
+        assert schema.is_valid({"volume_id": "v", "force": given}), given
 
 
 def test_a_call_of_two_version_ranges_is_there_in_both():
