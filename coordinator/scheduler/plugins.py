@@ -72,6 +72,8 @@ def weigher(name: str) -> tuple[Weigher, float]:
     except Exception as error:
         reason = f"weight_multiplier: {type(error).__name__}: {error}"
         raise BadPlugin(noun="weigher", name=name, package=type(made).__module__, reason=reason) from error
+    if not math.isfinite(counts):
+        raise BadPlugin(noun="weigher", name=name, package=type(made).__module__, reason=f"it counts {counts}")
 
     def ask(pool: Pool, request: Request) -> float:
         try:

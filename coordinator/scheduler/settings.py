@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, FiniteFloat, field_validator
 
 from agent.base.config import Section
 from coordinator.scheduler import plugins
@@ -27,7 +27,7 @@ class SchedulerSettings(Section):
         description="What makes a pool better, by name: " + ", ".join(WEIGHERS) + "; and those that packages bring as "
         "entry points of `cinder.scheduler.weights`.",
     )
-    multipliers: dict[str, float] = Field(
+    multipliers: dict[str, FiniteFloat] = Field(
         default_factory=dict,
         description="How much each weigher counts, by its name; 1 by default, -1 for those where fewer is better, and "
         "what a package's own says.",

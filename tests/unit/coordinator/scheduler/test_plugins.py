@@ -58,12 +58,16 @@ class Odd:
 class Unsure(Rack):
     def weight_multiplier(self):
         raise KeyError("rack_weight")
+
+class Endless(Rack):
+    def weight_multiplier(self):
+        return float("inf")
 """
 POINTS = (
     "[cinder.scheduler.filters]\n"
     + "".join(f"{name} = site_filters:{name}\n" for name in ("SoldOut", "Broken", "Unmade"))
     + "Gone = site_filters:Gone\n[cinder.scheduler.weights]\n"
-    + "".join(f"{name} = site_filters:{name}\n" for name in ("Rack", "FarRack", "Odd", "Unsure", "SoldOut"))
+    + "".join(f"{name} = site_filters:{name}\n" for name in ("Rack", "FarRack", "Odd", "Unsure", "Endless", "SoldOut"))
 )
 
 
@@ -162,6 +166,10 @@ def test_a_weigher_that_fails_or_says_no_number_counts_as_0(db: Database, asked:
 def test_a_weigher_that_can_not_be_loaded_is_said_at_the_start(asked: list[Any]) -> None:
     with pytest.raises(BadPlugin, match=r"The weigher Unsure of package .* weight_multiplier: KeyError: 'rack_weight'"):
         weighing("Unsure")
+    with pytest.raises(BadPlugin, match="it counts inf"):
+        weighing("Endless")
+    with pytest.raises(ValidationError, match="finite"):
+        weighing("Rack", multipliers={"Rack": float("nan")})
     with pytest.raises(BadPlugin, match="_weigh_object"):
         weighing("SoldOut")
     with pytest.raises(ValidationError, match="weigher 'Nowhere' is not known"):
