@@ -120,7 +120,7 @@ def claim_new(
 ) -> bool:  # fmt: skip
     """Promise `more` bytes to something new: the host must also answer and take new volumes."""
     mine = _held(conn)
-    if mine is not None and by is not None and mine.has(pool_id, thick):
+    if mine is not None and by is not None:
         return mine.take(conn, pool_id, more, thick=thick, by=by)
     if by is None:
         return _claimed(conn, _PLACE_ANYHOW, pool_id, {"more": more})

@@ -20,19 +20,21 @@ from coordinator.state.tables.fleet import pools
 from coordinator.state.together import hopeful, later, once
 
 _AT_ONCE = 4
+Space = tuple[str | None, str]
+"""What is promised of once: a pool, or for all hosts of a cluster the part of it that they serve."""
 
 
 @dataclass(slots=True)
 class _Left:
-    """Bytes that may still be promised, and that may be asked for at once, by the two rules of a claim."""
+    """Bytes that may still be promised, and that may be asked for at once, by the two rules of a claim, as read."""
 
     thin: bool
     promisable: float
     physical: float
     cluster: str | None
 
-    def fits(self, more: int, by: Calculation) -> bool:
-        promises = (self.thin and by == "cinder") or self.promisable >= more
+    def fits(self, more: int, promised: int, by: Calculation) -> bool:
+        promises = (self.thin and by == "cinder") or self.promisable - promised >= more
         return promises and ((self.thin and by == "standard") or self.physical >= more)
 
 
@@ -41,42 +43,52 @@ class Held:
     """Of one transaction."""
 
     left: dict[str, dict[bool, _Left]] = field(default_factory=dict)
+    promised: dict[Space, int] = field(default_factory=dict)
+    """What is not in the rows yet."""
     passed: set[str] = field(default_factory=set)
     """What others had, or nobody may have, as it was looked at."""
 
-    def has(self, pool_id: str, thick: bool) -> bool:
-        """Whether it is known how much this pool has left for such a volume."""
-        return thick in self.left.get(pool_id, ())
-
     def take(self, conn: Connection, pool_id: str, more: int, *, thick: bool, by: Calculation) -> bool:
-        """Promise it where it fits."""
-        if not self.left[pool_id][thick].fits(more, by):
-            return False
-        for left in self.left[pool_id].values():
-            left.promisable -= more
-        later(conn, _promise, {"id": pool_id, "more": more, "cluster": self.left[pool_id][thick].cluster})
-        return True
+        """Promise it where it fits; waits for who else has the pool."""
+        if not self._has(pool_id, thick):
+            self._hold(conn, _waiting(), [pool_id], thick)
+        return self._has(pool_id, thick) and self._take(conn, pool_id, more, thick, by)
 
     def take_any(
         self, conn: Connection, pool_ids: Sequence[str], more: int, *, thick: bool, by: Calculation
     ) -> str | None:
         """The first of them that has room; those that are not held yet are looked at if none is."""
-        known = [pool_id for pool_id in pool_ids if self.has(pool_id, thick)]
+        known = [pool_id for pool_id in pool_ids if self._has(pool_id, thick)]
         won = self._first(conn, known, more, thick, by)
-        new = [pool_id for pool_id in pool_ids if pool_id not in self.left and pool_id not in self.passed]
+        new = [pool_id for pool_id in pool_ids if not self._has(pool_id, thick) and pool_id not in self.passed]
         if won is None and new:
-            won = self._first(conn, self._hold(conn, new, thick), more, thick, by)
+            won = self._first(conn, self._hold(conn, _free(), new, thick), more, thick, by)
         return won
 
-    def _first(self, conn: Connection, pool_ids: Sequence[str], more: int, thick: bool, by: Calculation) -> str | None:
-        return next((one for one in pool_ids if self.take(conn, one, more, thick=thick, by=by)), None)
+    def _has(self, pool_id: str, thick: bool) -> bool:
+        """Whether it is known how much this pool has left for such a volume."""
+        return thick in self.left.get(pool_id, ())
 
-    def _hold(self, conn: Connection, pool_ids: list[str], thick: bool) -> list[str]:
-        rows = conn.execute(_holding(), {"any_of": pool_ids, "thick": thick}).all()
+    def _first(self, conn: Connection, pool_ids: Sequence[str], more: int, thick: bool, by: Calculation) -> str | None:
+        return next((one for one in pool_ids if self._take(conn, one, more, thick, by)), None)
+
+    def _take(self, conn: Connection, pool_id: str, more: int, thick: bool, by: Calculation) -> bool:
+        left = self.left[pool_id][thick]
+        space = (left.cluster, pool_id if left.cluster is None else pool_id.partition("#")[2])
+        promised = self.promised.get(space, 0)
+        if not left.fits(more, promised, by):
+            return False
+        self.promised[space] = promised + more
+        later(conn, _promise, {"id": pool_id, "more": more, "cluster": left.cluster})
+        return True
+
+    def _hold(self, conn: Connection, holding: Select[Any], pool_ids: list[str], thick: bool) -> list[str]:
+        rows = conn.execute(holding, {"any_of": pool_ids, "thick": thick}).all()
         if not rows:
             self.passed.update(pool_ids)
         for row in rows:
-            self.left[row.id] = {thick: _Left(row.judged_thin, row.promisable, row.physical, row.cluster_name)}
+            left = _Left(row.judged_thin, row.promisable, row.physical, row.cluster_name)
+            self.left.setdefault(row.id, {})[thick] = left
         return [row.id for row in rows]
 
 
@@ -85,18 +97,22 @@ def held(conn: Connection) -> Held | None:
     return once(conn, ("pools held",), Held) if hopeful(conn) else None
 
 
-@cache
-def _holding() -> Select[Any]:
+def _asked() -> Select[Any]:
     from sqlalchemy.dialects.postgresql import ARRAY
 
     any_of = bindparam("any_of", type_=ARRAY(String))
-    return (
-        select(pools.c.id, pools.c.cluster_name, *claims.LEFT)
-        .where(pools.c.id == any_(any_of), *claims.OPEN)
-        .order_by(func.array_position(any_of, pools.c.id))
-        .limit(_AT_ONCE)
-        .with_for_update(skip_locked=True, key_share=True, of=pools)
-    )
+    query = select(pools.c.id, pools.c.cluster_name, *claims.LEFT).where(pools.c.id == any_(any_of), *claims.OPEN)
+    return query.order_by(func.array_position(any_of, pools.c.id)).limit(_AT_ONCE)
+
+
+@cache
+def _free() -> Select[Any]:
+    return _asked().with_for_update(skip_locked=True, key_share=True, of=pools)
+
+
+@cache
+def _waiting() -> Select[Any]:
+    return _asked().with_for_update(key_share=True, of=pools)
 
 
 def _promise(conn: Connection, items: Iterable[dict[str, Any]]) -> None:

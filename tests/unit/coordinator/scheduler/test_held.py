@@ -95,3 +95,31 @@ async def test_a_pool_that_is_gone_when_it_is_held_is_not_claimed(pair: Pair) ->
     assert {each.host_id for each in placed} == {"b"}
     found = await pair[0].read(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalars().all())
     assert sum(found) == 11 * GIB
+
+
+async def test_hosts_of_a_cluster_do_not_promise_the_same_space_twice(pair: Pair) -> None:
+    """Which of them is claimed from makes no difference: neither within one transaction nor by two at once."""
+    await pair[0].write(lambda conn: hosts(conn, {"a": 20, "b": 20}))
+    await pair[0].write(lambda conn: conn.execute(update(pools).values(cluster_name="c@files")))
+    schedulers = Scheduler(seed=1), Scheduler(seed=2)
+    asked = [placing(pair[n % 2], schedulers[n % 2]) for n in range(60)]
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(outcome, Placement) for outcome in outcomes) == 20, outcomes
+    assert await promised(pair[0]) == {"a": 20, "b": 20}
+
+
+async def test_thin_and_thick_volumes_of_one_company_share_what_a_pool_has(pair: Pair) -> None:
+    def either(conn: Connection) -> None:
+        hosts(conn, {"only": 20})
+        conn.execute(update(pools).values(thin=True, reported={"thick": True}, max_over_subscription=1.0))
+
+    await pair[0].write(either)
+    scheduler, thick = Scheduler(), {"provisioning:type": "thick"}
+
+    def place(number: int) -> Any:
+        request = Request(GIB, extra_specs=thick if number % 2 else {})
+        return pair[0].write(lambda conn: scheduler.place(conn, request), together="placing")
+
+    outcomes = await asyncio.gather(*(place(number) for number in range(30)), return_exceptions=True)
+    assert sum(isinstance(outcome, Placement) for outcome in outcomes) == 20, outcomes
+    assert await promised(pair[0]) == {"only": 20}
