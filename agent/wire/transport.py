@@ -64,9 +64,15 @@ async def _on_head(_session: Any, context: Any, _params: Any) -> None:
     context.trace_request_ctx.sent = True
 
 
-async def _on_open(_session: Any, context: Any, _params: Any) -> None:
+async def _on_opening(_session: Any, context: Any, _params: Any) -> None:
     request = context.trace_request_ctx
-    if request.opening:
+    if not request.opening:
+        request.pool.has_no_idle()
+
+
+async def _on_connection(_session: Any, context: Any, _params: Any) -> None:
+    request = context.trace_request_ctx
+    if request.opening:  # One that finds another's connection leaves that one to open the new one.
         request.opening = False
         request.pool.opened()
 
@@ -103,6 +109,10 @@ class _Pool:
         timer = turn.get_loop().call_later(_PATIENCE_S, self._let, turn)
         try:
             return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # It was given at the same moment.
+                self._returned(turn.result())
+            raise
         finally:
             timer.cancel()
 
@@ -110,8 +120,12 @@ class _Pool:
         """One more is open: more may be opened at a time."""
         self.opening -= 1
         self.open += 1
-        while self.waiting and self._may_open():
-            self._let(self.waiting.popleft())
+        self._let_more()
+
+    def has_no_idle(self) -> None:
+        """Who was given an idle one has found none: the peer has closed them, or they were too old."""
+        self.open -= self.idle
+        self.idle = 0
 
     def end(self, opening: bool) -> None:
         """Hand the connection on; `opening`: there never was one, and nobody waits for another attempt."""
@@ -126,6 +140,17 @@ class _Pool:
                 turn.set_result(False)
                 return
         self.idle += 1
+
+    def _returned(self, opening: bool) -> None:
+        if not opening:
+            self.end(opening=False)
+            return
+        self.opening -= 1
+        self._let_more()
+
+    def _let_more(self) -> None:
+        while self.waiting and self._may_open():
+            self._let(self.waiting.popleft())
 
     def _may_open(self) -> bool:
         return self.opening < max(1, self.open // _FOR_EACH_OPENING)
@@ -283,7 +308,9 @@ class HttpTransport:
                 self._dispose(pool)
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_on_head)
-        trace.on_connection_create_end.append(_on_open)
+        trace.on_connection_create_start.append(_on_opening)
+        trace.on_connection_create_end.append(_on_connection)
+        trace.on_connection_reuseconn.append(_on_connection)
         connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60, force_close=False)
         session = aiohttp.ClientSession(
             connector=connector, trace_configs=[trace], cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False

@@ -7,12 +7,15 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 from aiohttp import web
 
+from agent.wire import transport
 from agent.wire.errors import Undelivered
 from agent.wire.tls import COORDINATOR, TlsIdentity, host_role
-from agent.wire.transport import HttpTransport
+from agent.wire.transport import HttpTransport, _Pool
 from coordinator.enrolment.ca import Authority, new_authority
 from tests.unit.agent.wire.test_tls import identity
 
@@ -22,7 +25,7 @@ class Host:
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
-        self.connections: set[object] = set()
+        self.connections: set[Any] = set()
         self.under_way = self.most = 0
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -60,6 +63,13 @@ def _server(ours: TlsIdentity) -> ssl.SSLContext:
     return ours.server_context()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits is let when others are done, however slow the machine is."""
+    monkeypatch.setattr(transport, "_PATIENCE_S", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_many_short_calls_share_a_few_connections(tmp_path: Path) -> None:
     async with served(tmp_path) as (host, client):
         await client.call("GET", "/x")
@@ -107,3 +117,69 @@ async def test_a_host_that_is_away_is_known_to_be_for_all_at_once(tmp_path: Path
         assert {type(each) for each in outcomes} == {Undelivered}
         assert client._pool is not None
         assert (client._pool.opening, len(client._pool.waiting), host.most) == (0, 0, 0)
+
+
+async def _waits(pool: _Pool) -> asyncio.Task[bool]:
+    task = asyncio.create_task(pool.begin())
+    await asyncio.sleep(0)
+    return task
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("given", ["a connection", "leave to open one"])
+async def test_who_gives_up_at_the_moment_of_his_turn_hands_it_on(tmp_path: Path, given: str) -> None:
+    async with served(tmp_path) as (_, client):
+        await client.call("GET", "/x")
+        pool = client._pool
+        assert pool is not None
+        assert not await pool.begin()
+        assert await pool.begin()
+        first, second = await _waits(pool), await _waits(pool)
+        if given == "a connection":
+            pool.end(opening=False)
+        else:
+            pool.opened()
+        first.cancel()
+        async with asyncio.timeout(20):
+            assert await second == (given != "a connection")
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert pool.opening == 1
+
+
+@pytest.mark.usefixtures("patient")
+async def test_who_finds_the_connection_that_was_handed_to_another_leaves_the_new_one_to_him(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, client):
+        await client.call("GET", "/x")
+        pool = client._pool
+        assert pool is not None
+        # One call is about to take the idle connection, and many wait for one that is being opened.
+        assert not await pool.begin()
+        pool.opening = 1
+        waiting = [await _waits(pool) for _ in range(20)]
+        pool.opening = 0
+        await client.call("GET", "/x")
+        await asyncio.sleep(0)
+        assert sum(task.done() for task in waiting) <= 2
+        assert pool.opening <= 1
+        for task in waiting:
+            task.cancel()
+
+
+@pytest.mark.usefixtures("patient")
+async def test_connections_that_the_host_has_closed_are_not_reckoned_with(tmp_path: Path) -> None:
+    async with served(tmp_path) as (host, client):
+        held = [asyncio.create_task(client.call("POST", "/held")) for _ in range(40)]
+        while host.under_way < 40:
+            await asyncio.sleep(0)
+        host.go.set()
+        await asyncio.gather(*held)
+        before = host.connections
+        host.connections = set()
+        for each in before:
+            each.close()
+        await asyncio.sleep(0.5)
+        await asyncio.gather(*(client.call("GET", "/x") for _ in range(40)))
+        assert len(host.connections) < 20
+        assert client._pool is not None
+        assert (client._pool.opening, client._pool.open) == (0, len(host.connections))
