@@ -157,6 +157,8 @@ class Board:
 
     def gave(self, pool: Pool, size: int) -> None:
         """What `took` noted did not come about: the pool has more to spare now than the queues know."""
+        if self._pools.get(pool.id) is not pool:
+            return  # It was read anew meanwhile.
         pool.provisioned -= size
         pool.volumes -= 1
         for queue in self._queues.values():

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, select, update
 
 from agent.wire.results import HostFacts, Pool
+from coordinator.scheduler import pool as board_pool
+from coordinator.scheduler.board import Board
 from coordinator.scheduler.claims import claim, release
 from coordinator.scheduler.errors import NoPool
 from coordinator.scheduler.placement import Placement, Scheduler
@@ -66,6 +68,24 @@ def test_the_pool_with_most_room_is_taken(db: Database) -> None:
     taken = [put(db, Request(device_bytes=10 * GIB), scheduler).host_id for _ in range(4)]
     assert taken[0] == "big"
     assert taken.count("big") in {2, 3}
+
+
+def test_a_pool_that_was_read_anew_while_it_was_claimed_is_known_as_it_is_now(db: Database) -> None:
+    one, board = host(db, "one", 100), Board()
+    for number in range(5):
+        host(db, f"small{number}", 10)
+
+    def best() -> list[board_pool.Pool]:
+        return board.roomiest(lambda pool: pool.refusal is None, thick=False, key="any")
+
+    db.read_now(board.refresh)
+    (former,) = best()
+    board.took(former, GIB)
+    host(db, "one", 50)
+    db.read_now(lambda conn: board.refresh(conn, now=True))
+    board.gave(former, GIB)
+    assert best() == board.only(one)
+    assert [pool.room() for pool in best()] == [50 * GIB]
 
 
 def test_each_pool_is_named_with_the_first_rule_that_it_fails(db: Database) -> None:
