@@ -8,13 +8,19 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from coordinator.state import attachments, metadata
+from coordinator.state.locks import hold
+from coordinator.state.tables.volumes import volumes
 from coordinator.state.transition import move_if
 
 MODE_KEY = "attached_mode"
 
 
 def settle(conn: Connection, volume_id: str) -> Sequence[Row[Any]]:
-    """Give the volume the status that its attachments call for; returns them."""
+    """Give the volume the status that its attachments call for; returns them.
+
+    Who else ends an attachment, or work that the volume comes back from, is seen, or waits.
+    """
+    hold(conn, volumes, volume_id)
     left = attachments.of_volume(conn, volume_id)
     if not left:
         metadata.remove(conn, "volume-admin", volume_id, MODE_KEY)

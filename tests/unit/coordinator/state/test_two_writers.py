@@ -19,6 +19,7 @@ from coordinator.operations.accept import Requester
 from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
 from coordinator.operations.delete_volume import accept_delete
 from coordinator.operations.new_volume import NewVolume, accept_volume
+from coordinator.operations.settling import settle
 from coordinator.quota import limits
 from coordinator.quota.errors import VolumeLimit
 from coordinator.scheduler.claims import claim, release
@@ -39,6 +40,7 @@ pytestmark = pytest.mark.only("postgresql")
 REQUESTER = Requester("p", "u", "req-1", "me")
 KEYS = KeyStore(Kek(b"k" * 32))
 Pair = databases.Pair
+_WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 
 
 @pytest.fixture
@@ -80,6 +82,49 @@ async def test_a_volume_is_deleted_or_snapshotted_never_both(pair: Pair) -> None
         count = await pair[0].read(lambda conn, live=live: conn.execute(live).scalar_one())
         status = (await pair[0].read(lambda conn, v=volume_id: volumes.get(conn, v))).status
         assert (status, count) in {("deleting", 0), ("available", 1)}
+
+
+@pytest.mark.parametrize("other", ["an extend ends", "another attachment ends"])
+async def test_the_last_one_to_leave_a_volume_frees_it_whoever_is_at_it_too(pair: Pair, other: str) -> None:
+    settled, go = threading.Event(), threading.Event()
+
+    def attachment(conn: Connection, volume_id: str) -> str:
+        made = {"id": new_id(), "volume_id": volume_id, "project_id": "p", "owner": "external"}
+        return str(enter(conn, "attachment", "attach_now", **made).id)
+
+    def used(conn: Connection) -> tuple[str, list[str]]:
+        volume_id = volume(conn)
+        move(conn, "volume", volume_id, "attach")
+        if other == "an extend ends":
+            move(conn, "volume", volume_id, "extend_attached", reserved_size=1)
+        return volume_id, [attachment(conn, volume_id) for _ in range(1 if other == "an extend ends" else 2)]
+
+    volume_id, held = await pair[0].write(used)
+
+    def ended(conn: Connection, attachment_id: str) -> None:
+        move(conn, "attachment", attachment_id, "gone")
+        settle(conn, volume_id)
+
+    def first(conn: Connection) -> None:
+        ended(conn, held[0])
+        settled.set()
+        assert go.wait(60)
+
+    def second(conn: Connection) -> None:
+        if other == "an extend ends":
+            move(conn, "volume", volume_id, "extended", reserved_size=0)
+            settle(conn, volume_id)
+        else:
+            ended(conn, held[1])
+
+    one = asyncio.create_task(pair[0].write(first))
+    await asyncio.to_thread(settled.wait, 60)
+    two = asyncio.create_task(pair[1].write(second))
+    while not two.done() and not await pair[0].read(lambda conn: conn.execute(_WAITING).scalar_one()):
+        await asyncio.sleep(0.01)
+    go.set()
+    await asyncio.gather(one, two)
+    assert (await pair[0].read(lambda conn: volumes.get(conn, volume_id))).status == "available"
 
 
 async def test_writers_that_lock_crosswise_both_get_through(pair: Pair) -> None:
@@ -220,11 +265,8 @@ async def test_who_gives_a_promise_back_and_who_waits_for_it_both_find_a_place(p
     first = asyncio.create_task(db.write(again))
     await asyncio.to_thread(gave.wait, 30)
     second = asyncio.create_task(db.write(lambda conn: scheduler.place(conn, Request(device_bytes=10)).host_id))
-    waiting = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
     async with asyncio.timeout(30):
-        while not await db.read(lambda conn: conn.execute(waiting).scalar_one()):
+        while not await db.read(lambda conn: conn.execute(_WAITING).scalar_one()):
             await asyncio.sleep(0.01)
     go.set()
     assert await asyncio.gather(first, second) == ["one", "one"]
