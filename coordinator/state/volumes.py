@@ -24,7 +24,7 @@ from sqlalchemy import (
 from agent.base.errors import NotFound
 from agent.wire.results import pool_address
 from coordinator.state import usage
-from coordinator.state.locks import Holding, held
+from coordinator.state.locks import Holding
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.snapshots import snapshots
@@ -66,11 +66,14 @@ def with_any_state(conn: Connection, volume_id: str) -> Row[Any] | None:
 
 
 def know_all(conn: Connection, ids: list[str]) -> None:
-    """Hold and note the rows that calls of one company will ask for by `with_any_state`."""
+    """Hold and note the rows that calls of one company will ask for by `with_any_state`.
+
+    One that another writer has is left to the call that asks for it: its company does not wait for that.
+    """
     from sqlalchemy.dialects.postgresql import ARRAY
 
     rows = select(volumes).where(volumes.c.id == any_(bindparam("ids", type_=ARRAY(String))))
-    for row in conn.execute(held(conn, rows), {"ids": ids}):
+    for row in conn.execute(rows.with_for_update(skip_locked=True, key_share=True), {"ids": ids}):
         note(conn, ("volume", row.id), row)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from coordinator.state.tables.events import events
 from coordinator.state.tables.fleet import hosts
 from coordinator.state.tables.operations import operations as operation_rows
 from coordinator.state.tables.volumes import volumes as volume_rows
-from coordinator.state.together import hopeful
+from coordinator.state.together import hopeful, known
 from coordinator.state.transition import enter, move
 from tests.support import databases
 
@@ -120,6 +121,29 @@ async def test_a_status_that_was_changed_behind_its_back_is_not_moved(pair: Pair
 
     kept = await pair[0].write(move_on, together="us")
     assert (tries, kept.status) == ([True, False], "creating")
+
+
+async def test_a_company_does_not_wait_for_the_row_that_one_of_it_will_ask_for(pair: Pair) -> None:
+    (_, one), (_, other) = [await pair[0].write(accepting()) for _ in range(2)]
+    held, go, hopes = threading.Event(), threading.Event(), []
+
+    def hold(conn: Connection) -> None:
+        conn.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        volumes.get(conn, other.id)
+        held.set()
+        assert go.wait(60)
+
+    def look(conn: Connection) -> Any:
+        hopes.append(hopeful(conn))
+        volumes.know_all(conn, [one.id, other.id])
+        return known(conn, ("volume", one.id)), known(conn, ("volume", other.id))
+
+    holder = asyncio.create_task(pair[1].write(hold))
+    await asyncio.to_thread(held.wait, 60)
+    noted = await pair[0].write(look, together="us")
+    go.set()
+    await holder
+    assert (noted, hopes) == ((one, None), [True])
 
 
 async def test_a_savepoint_that_is_rolled_back_takes_only_its_own(pair: Pair) -> None:
