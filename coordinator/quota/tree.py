@@ -17,6 +17,7 @@ from coordinator.quota.given import APART, UNLIMITED, own
 from coordinator.quota.usage import used
 from coordinator.state import hierarchy
 from coordinator.state.locks import hold_name
+from coordinator.state.together import forget, once
 
 
 class HierarchyUnknown(Temporary):
@@ -88,9 +89,13 @@ class Tree:
     def hold(self, project_id: str) -> None:
         """Nobody else spends or changes what the project has; always from below to above."""
         if project_id not in self._held:
-            hold_name(self.conn, f"quota:{project_id}")
+            once(self.conn, ("quota", project_id), lambda: self._hold(project_id))
             self._held.add(project_id)
-            self._used.clear()
+
+    def _hold(self, project_id: str) -> None:
+        hold_name(self.conn, f"quota:{project_id}")
+        forget(self.conn, "usage")
+        self._used.clear()
 
     def free(self, project_id: str, resource: str) -> tuple[str, int] | None:
         """The next project, from this one upwards, that has a limit, held, and what is free of it; None: no limit."""

@@ -90,6 +90,20 @@ def note(conn: Connection, key: tuple[str, ...], value: Any) -> None:
         sharing.known[key] = value
 
 
+def forget(conn: Connection, kind: str) -> None:
+    """What was read under keys that begin so may have changed since."""
+    sharing = shared(conn)
+    if sharing is not None:
+        for key in [key for key in sharing.known if key[0] == kind]:
+            del sharing.known[key]
+
+
+def fresh(conn: Connection, kind: str) -> list[dict[str, Any]]:
+    """The rows that are still to be inserted under keys that begin so."""
+    sharing = shared(conn)
+    return [] if sharing is None else [row for key, row in sharing.fresh.items() if key[0] == kind]
+
+
 def hopeful(conn: Connection) -> bool:
     """Whether what is known of a row may be reckoned with, and its change be written `later`."""
     sharing = shared(conn)

@@ -16,7 +16,7 @@ from coordinator.state.locks import beside_others, held
 from coordinator.state.tables.quotas import quota_usages
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
-from coordinator.state.together import known, once, shared
+from coordinator.state.together import fresh, known, once, shared
 
 RULES = "brickyard_usage_rules"
 _COLUMNS = frozenset({"project_id", "size", "reserved_size", "volume_type_id", "use_quota", "volume_size", "deleted"})
@@ -76,7 +76,15 @@ def by_type(conn: Connection, project_id: str) -> dict[str, Amounts]:
     if rules(conn).kept:
         found = conn.execute(_KEPT, {"project": project_id})
         return {row.volume_type_id: _of(row) for row in found}
-    return once(conn, ("usage", project_id), lambda: counted(conn, project_id))
+    return once(conn, ("usage", project_id), lambda: _with_fresh(conn, project_id, counted(conn, project_id)))
+
+
+def _with_fresh(conn: Connection, project_id: str, found: dict[str, Amounts]) -> dict[str, Amounts]:
+    for row in fresh(conn, "volume"):
+        if row["project_id"] == project_id and row["use_quota"]:
+            mine, type_id = Amounts(1, row["size"], row["reserved_size"]), row["volume_type_id"] or ""
+            found[type_id] = found.get(type_id, NOTHING).plus(mine)
+    return found
 
 
 def counted(conn: Connection, project_id: str) -> dict[str, Amounts]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, select, text, update
 
+from agent.base.ids import new_id
 from coordinator.keys.kek import Kek
 from coordinator.keys.store import KeyStore
 from coordinator.operations.accept import Requester
@@ -19,9 +20,9 @@ from coordinator.operations.advance import advance
 from coordinator.operations.create_volume import workflow
 from coordinator.operations.new_volume import NewVolume, accept_volume
 from coordinator.quota import limits
-from coordinator.quota.errors import VolumeLimit
+from coordinator.quota.errors import GigabytesLimit, VolumeLimit
 from coordinator.scheduler.placement import Scheduler
-from coordinator.state import operations, usage, volumes
+from coordinator.state import hierarchy, operations, usage, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.events import events
@@ -29,6 +30,7 @@ from coordinator.state.tables.fleet import hosts, pools
 from coordinator.state.tables.operations import operations as operation_rows
 from coordinator.state.tables.volumes import volumes as volume_rows
 from coordinator.state.together import later, note, once
+from coordinator.state.transition import enter
 from tests.support import databases
 
 pytestmark = pytest.mark.only("postgresql")
@@ -137,6 +139,31 @@ async def test_exactly_the_limit_is_accepted_each_with_its_operation_and_event(p
     told = await pair[0].read(lambda conn: list(conn.execute(select(events.c.payload)).scalars()))
     assert {each["volume"]["id"]: each["volume"]["metadata"]["n"] for each in told} == made
     assert await pair[0].write(usage.differences) == [] or not kept
+
+
+async def test_what_a_company_has_counted_is_counted_again_once_a_project_above_is_held(pair: Pair) -> None:
+    """Who spends only what is limited above holds only that one, and may have spent in between."""
+    for db in pair:
+        db.engine = db.engine.execution_options(**{usage.RULES: usage.Rules(nested=True)})
+
+    def tree(conn: Connection) -> None:
+        hierarchy.learn(conn, "p", ["above"])
+        limits.put(conn, "above", {"volumes": 20, "gigabytes": 10})
+        limits.put(conn, "p", {"volumes": 10, "gigabytes": -1})
+
+    def volume(conn: Connection, size: int) -> None:
+        enter(conn, "volume", "create", id=new_id(), project_id="p", user_id="u", size=size)
+
+    def spend(conn: Connection) -> None:
+        volume(conn, 1)
+        limits.check(conn, "p", None, volumes=1)
+        pair[1].write_now(lambda other: volume(other, 5))
+        limits.check(conn, "p", None, gigabytes=4)
+        limits.check(conn, "p", None, gigabytes=5)
+
+    await pair[0].write(tree)
+    with pytest.raises(GigabytesLimit, match="6G has been consumed"):
+        await pair[0].write(spend, together="us")
 
 
 def _pools(conn: Connection) -> None:
