@@ -105,7 +105,7 @@ def together(target: Target, batch: list[Call]) -> list[Call]:
         for call in batch:
             call.error = doubt
         return []
-    except Exception:  # noqa: BLE001 - nothing was kept; each gets the error that is its own
+    except BaseException:  # noqa: BLE001 - nothing was kept; each gets the error that is its own
         return batch
     left = []
     for call, (value, error) in zip(batch, outcomes, strict=True):

@@ -90,6 +90,21 @@ async def test_what_is_read_once_and_written_later_goes_with_the_call_that_is_un
     assert entered == {f"h{n}" for n in range(60) if n % 4 != 3}
 
 
+class _Ended(BaseException):
+    """What ends a thread that does not reckon with it."""
+
+
+async def test_whatever_one_raises_its_company_is_served(pair: Pair) -> None:
+    def raises(conn: Connection) -> None:
+        raise _Ended
+
+    async with asyncio.timeout(60):
+        asked = [pair[0].write(fn, together="us") for fn in (_transaction, raises, _transaction)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(each) for each in outcomes] == [int, _Ended, int]
+        assert await pair[0].write(_transaction, together="us")
+
+
 async def test_one_that_waits_for_a_row_does_not_keep_its_company(pair: Pair) -> None:
     held, go = threading.Event(), threading.Event()
 
