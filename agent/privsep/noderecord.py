@@ -19,6 +19,7 @@ from agent.privsep.errors import KernelRefused
 
 NODES = Path("/etc/iscsi/nodes")
 _WAIT_S = 75.0
+_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +121,17 @@ def claimed(target: str, *, alone: bool) -> Iterator[int]:
 
 
 def _opened(folder: Path) -> int:
-    try:
-        for each in (NODES, folder):
-            each.mkdir(mode=0o700, exist_ok=True)
-        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise KernelRefused(action="open", device=str(folder), reason=error.strerror or str(error)) from error
+    """The folder's descriptor; made if need be. Who holds the lock may remove it between the two: then once more."""
+    for left in reversed(range(_TRIES)):
+        try:
+            for each in (NODES, folder):
+                each.mkdir(mode=0o700, exist_ok=True)
+            return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            if left and isinstance(error, FileNotFoundError | FileExistsError):
+                continue
+            raise KernelRefused(action="open", device=str(folder), reason=error.strerror or str(error)) from error
+    raise AssertionError("the last try returns or raises")
 
 
 def _is(fd: int, folder: Path) -> bool:

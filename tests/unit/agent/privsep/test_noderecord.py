@@ -100,3 +100,20 @@ def test_a_lock_is_of_the_folder_that_is_there(nodes: Path) -> None:
         (nodes / TARGET).rmdir()
     waiting.join(60)
     assert there == [True]
+
+
+def test_a_folder_removed_while_it_is_opened_is_made_anew(nodes: Path) -> None:
+    rounds: list[int] = []
+
+    def come_and_go() -> None:
+        for each in range(200):
+            with noderecord.claimed(TARGET, alone=True):
+                (nodes / TARGET).rmdir()
+                rounds.append(each)
+
+    users = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join(100)
+    assert len(rounds) == 800
