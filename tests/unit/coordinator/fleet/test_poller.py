@@ -3,155 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import time
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, update
 
-from agent.base.errors import Permanent
 from agent.base.ids import new_id
-from agent.server.errors import NoSuchRoute
-from agent.wire.client import AgentClient
-from agent.wire.errors import PeerTooOld, Undelivered
+from agent.wire.errors import PeerTooOld
 from agent.wire.jobs import VolumeDelete, request_for
-from agent.wire.results import HostFacts, Pool, Report
-from coordinator.enrolment.authority import FileCaStore
-from coordinator.enrolment.ca import Authority
-from coordinator.enrolment.own import own_identity
-from coordinator.enrolment.renewal import Renewal
-from coordinator.enrolment.service import Enrolment
-from coordinator.fleet import poller as poller_module
-from coordinator.fleet.directory import Directory, Known
-from coordinator.fleet.poller import Poller
-from coordinator.fleet.reconciler import Reconciler
 from coordinator.state import enrolment, issues
 from coordinator.state import fleet as state
-from coordinator.state.database import Database
-from coordinator.state.enrolment import EnrolledHost
 from coordinator.state.errors import DatabaseUnavailable
-from coordinator.state.tables.columns import utcnow
-from coordinator.state.tables.fleet import hosts, pools
+from coordinator.state.tables.fleet import pools
 from coordinator.state.tables.volumes import volumes
 from coordinator.state.transition import enter, move
-from tests.support import databases
-
-
-class BackEndBroken(Permanent):
-    code = "test.broken"
-    sentence = "The back end is broken."
-
-
-class HostWire:
-    """What a host answers to a poll; `old` is one of the release before, which has no report."""
-
-    def __init__(self) -> None:
-        self.old = False
-        self.free = 1 << 40
-        self.held = "nothing"
-        self.told: list[tuple[bool, bool]] = []
-        self.compared = 0
-        self.offset = 0.0
-        self.asked = 0
-        self.away = False
-        self.broken = False
-        self.version = "v"
-        self.meanwhile: Callable[[], None] | None = None
-
-    async def call(self, method: str, path: str, *, query: Any = None, **_: Any) -> Any:
-        if self.away:
-            raise Undelivered(peer="host:h", address="test", reason="no route")
-        clock = time.time() + self.offset
-        facts = HostFacts(host="h", boot_id="b", arch="x", kernel="k", version=self.version, started_at="", clock=clock)
-        pool = Pool(backend="files", name="files", driver="file", total_bytes=1 << 40, free_bytes=self.free,
-                    allocated_bytes=0)  # fmt: skip
-        if path == "/v1/report":
-            if self.old:
-                raise NoSuchRoute(noun="call", id=path, method=method, path=path)
-            self.asked += 1
-            known = str((query or {}).get("have", ".")).split(".")
-            report = Report(
-                clock=clock, have=f"1.{self.free}", host=facts if known[0] != "1" else None,
-                pools=(pool,) if known[1] != str(self.free) else None, held="" if self.broken else self.held,
-            )  # fmt: skip
-            self.told.append((report.host is not None, report.pools is not None))
-            return report.model_dump(mode="json")
-        if path == "/v1/host":
-            self.asked += 1
-            return facts.model_dump(mode="json")
-        if path == "/v1/pools":
-            return {"pools": [pool.model_dump(mode="json")]}
-        if path == "/v1/inventory":
-            self.compared += 1
-            if self.broken:
-                raise BackEndBroken
-            if self.meanwhile is not None:
-                await asyncio.to_thread(self.meanwhile)
-            return {"inventory": []}
-        listed = path.removeprefix("/v1/")
-        return {listed: []} if listed in {"attachments", "exports"} else {"jobs": []}
-
-    async def rest(self) -> None:
-        return None
-
-    async def close(self) -> None:
-        return None
-
-
-class Fleet:
-    def __init__(self, db: Database, folder: Path) -> None:
-        self.db, self.wire = db, HostWire()
-        authority = Authority.open(FileCaStore(folder / "ca"))
-        tls = own_identity(folder / "identity", authority)
-        self.directory = Directory(tls)
-        self.poller = Poller(db, self.directory, Reconciler(db), Renewal(Enrolment(authority, db), tls), 0.05)
-
-    async def enrol(self, port: int = 1) -> None:
-        host = EnrolledHost("h", "127.0.0.1", port, 2, "0" * 64, utcnow())
-        await self.db.write(lambda conn: enrolment.put_host(conn, host))
-        await self.db.write(state.ensure_hosts)
-
-    async def watch(self) -> None:
-        """Poll the host on this wire."""
-        await self.enrol()
-        await self.poller.enrolled()
-        known = self.directory.get("h")
-        assert known is not None
-        known.client = AgentClient(self.wire, "h")
-
-    async def known(self) -> Known:
-        """The host, polled by nobody but the test."""
-        await self.enrol()
-        await self.directory.sync(await self.db.read(enrolment.hosts))
-        known = self.directory.get("h")
-        assert known is not None
-        known.client = AgentClient(self.wire, "h")
-        return known
-
-    async def pool(self) -> Any:
-        (row,) = await self.db.read(lambda conn: state.pools_of(conn, "h"))
-        return row
-
-    async def issues(self) -> set[str]:
-        return {row.code for row in await self.db.read(issues.listing)}
-
-    async def until(self, true: Callable[[], bool], seconds: float = 5.0) -> None:
-        async with asyncio.timeout(seconds):
-            while not true():
-                await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    db = databases.fresh(tmp_path / "state.db")
-    made = Fleet(db, tmp_path)
-    yield made
-    await made.poller.close()
-    await made.directory.close()
-    db.close()
+from tests.unit.coordinator.fleet.polled import Fleet
 
 
 async def test_a_database_that_fails_for_a_while_ends_no_polling(fleet: Fleet) -> None:
@@ -367,42 +233,3 @@ async def test_an_agent_that_is_too_old_gets_no_work_until_it_was_upgraded(fleet
         assert known.up
         assert known.client.refusal is None
     assert await fleet.issues() == set()
-
-
-async def test_hosts_of_a_coordinator_that_died_are_polled_when_it_would_have_done_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a large site: those that were due meanwhile come first, the oldest of all before the others."""
-    monkeypatch.setattr(poller_module, "_KEPT_CONNECTIONS", 2)
-    db = databases.fresh(tmp_path / "db")
-    fleet = Fleet(db, tmp_path)
-    poller, directory = fleet.poller, fleet.directory
-    poller._interval_s = 3000.0
-    ago = {"h1": 100.0, "h2": 2999.0, "h3": 3100.0, "h4": 5000.0, "clock-ahead": -60.0, "silent": 10.0, "new": None}
-
-    def enter_all(conn: Connection) -> None:
-        for name in ago:
-            enrolment.put_host(conn, EnrolledHost(name, "127.0.0.1", 1, 2, "0" * 64, utcnow()))
-        state.ensure_hosts(conn)
-        for name, seconds in ago.items():
-            seen = None if seconds is None else utcnow() - datetime.timedelta(seconds=seconds)
-            values = {"last_seen": seen, "reachable": name not in {"silent", "new"}}
-            conn.execute(update(hosts).where(hosts.c.id == name).values(values))
-
-    try:
-        await db.write(enter_all)
-        await directory.sync(await db.read(enrolment.hosts))
-        for known in directory.all():
-            known.mine = False
-        poller._shares_moved()
-        assert poller._taking is not None
-        await poller._taking
-        now = time.monotonic()
-        due = {name: when - now for name, when in poller._table._due.items()}
-        expected = {"h1": 2900, "h2": 1, "h3": -100, "h4": -2000, "clock-ahead": 3000, "silent": 0, "new": 0}
-        assert due == pytest.approx(expected, abs=60)
-        assert (await poller._table.next())[0] == "h4"
-        assert {known.mine for known in directory.all()} == {True}
-    finally:
-        await poller.close()
-        await asyncio.to_thread(db.close)
