@@ -95,3 +95,10 @@ async def a_life(api: Api) -> None:
     await api.settled()
     await api("DELETE", f"/types/{type_id}", who="root")
     await api("GET", "/os-hosts/host-a@files", who="root")
+
+
+async def every_call(api: Api) -> None:
+    """All of it."""
+    await a_life(api)
+    await everything_is_read(api)
+    await every_list_is_filtered_and_sorted(api)

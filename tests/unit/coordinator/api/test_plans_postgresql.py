@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import JSON, Boolean, Column, Connection, DateTime, Engine, Float, Integer, LargeBinary, event, text
 
 from coordinator.state.tables import load_all
-from tests.unit.coordinator.api.everycall import GROWING, a_life, every_list_is_filtered_and_sorted, everything_is_read
+from tests.unit.coordinator.api.everycall import GROWING, every_call
 from tests.unit.coordinator.api.volumesite import volume_api
 
 pytestmark = [pytest.mark.only("postgresql"), pytest.mark.timeout(600)]
@@ -98,9 +98,7 @@ async def test_no_query_reads_a_growing_table_from_end_to_end(tmp_path: Path) ->
         await db.write(many_rows)
         plans = Plans(db.engine)
         await api.volume(metadata={"a": "b"})
-        await a_life(api)
-        await everything_is_read(api)
-        await every_list_is_filtered_and_sorted(api)
+        await every_call(api)
         assert len(plans.seen) > 200
         scans = plans.scans()
         assert scans == [], "\n".join(scans)

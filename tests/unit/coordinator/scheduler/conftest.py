@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 
 from tests.support import databases
@@ -11,3 +14,9 @@ from tests.support import databases
 def database_kind(request: pytest.FixtureRequest) -> str:
     """Which one."""
     return databases.use(request)
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[databases.Pair]:
+    async with databases.two(tmp_path / "db") as made:
+        yield made

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +21,6 @@ from tests.unit.coordinator.scheduler.test_two_schedulers import hosts, promised
 pytestmark = pytest.mark.only("postgresql")
 GIB = 1 << 30
 Pair = databases.Pair
-
-
-@pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    async with databases.two(tmp_path / "db") as made:
-        yield made
 
 
 def placing(db: Database, scheduler: Scheduler, size: int = 1) -> Any:

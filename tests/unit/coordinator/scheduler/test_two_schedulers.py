@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, select, text, update
@@ -25,12 +23,6 @@ from tests.support import databases
 pytestmark = pytest.mark.only("postgresql")
 GIB = 1 << 30
 Pair = databases.Pair
-
-
-@pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    async with databases.two(tmp_path / "db") as made:
-        yield made
 
 
 def hosts(conn: Connection, sizes: dict[str, int]) -> None:
