@@ -93,15 +93,20 @@ class Tree:
             self._held.add(project_id)
 
     def _hold(self, project_id: str) -> None:
+        """What was read before may have changed while the name was waited for."""
         hold_name(self.conn, f"quota:{project_id}")
         forget(self.conn, "usage")
         self._used.clear()
+        self._limits.clear()
 
     def free(self, project_id: str, resource: str) -> tuple[str, int] | None:
-        """The next project, from this one upwards, that has a limit, held, and what is free of it; None: no limit."""
+        """The next project, from this one upwards, that has a limit, and what is free of it; None: no limit.
+
+        All are held as far as that one, so that none between is given a limit meanwhile.
+        """
         for one in (project_id, *hierarchy.ancestors(self.conn, project_id)):
+            self.hold(one)
             if self.limit(one, resource) != UNLIMITED:
-                self.hold(one)
                 return one, self.limit(one, resource) - self.spent(one, resource)
         return None
 

@@ -257,8 +257,9 @@ async def test_repair_leaves_to_people_what_is_not_safe(tmp_path: Path) -> None:
         await spoil(api, volume, device_bytes=GIB, launched_at=None)
         assert "never finished" in (await repair(api, volume, dry_run=False))["plan"][0]["sentence"]
         wire = api.here.hosts.wires["host-a"]
-        wire.lose_requests = 1
+        wire.lose_requests = 1 << 30
         away = await repair(api, volume, dry_run=False)
+        wire.lose_requests = 0
         assert (away["host"]["reached"], away["plan"][0]["kind"], away["done"]) == (False, "by-hand", [])
         await spoil(api, volume, status="available", launched_at=volume_table.c.created_at)
         kept = await api.here.db.write(lambda conn: kept_by_agent(conn, volume["id"]))
@@ -292,10 +293,9 @@ async def test_evicting_a_host(tmp_path: Path) -> None:
         assert [(part["what"], part["ids"]) for part in shown["parts"]] == [("volumes", [volume["id"]])]
         proof = {"dry_run": False, "proof": "operator", "words": "its board is broken"}
         assert (await api("POST", path, who="root", json=proof)).body["error"]["code"] == "host.answers"
-        api.here.hosts.wires[name].lose_requests = 1
+        api.here.hosts.wires[name].lose_requests = 1 << 30
         refused = await api("POST", path, who="root", json={"dry_run": False})
         assert (refused.status, refused.body["error"]["code"]) == (409, "host.evidence-needed")
-        api.here.hosts.wires[name].lose_requests = 1
         done = (await api("POST", path, who="root", json=proof)).body["eviction"]
         assert (done["dry_run"], done["answers"], done["evidence_needed"]) == (False, False, False)
         assert (await api("GET", f"{V1}/hosts/{name}", who="root")).status == 404

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from agent.base.errors import BrickyardError
 from agent.base.ids import new_id
@@ -163,6 +165,30 @@ def test_two_raises_at_once_and_one_wins(db: Database) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(raised, ("cms", "atlas"))) == ["quota.beyond-parent", "raised"]
+
+
+@pytest.mark.only("postgresql")
+def test_a_limit_that_is_given_while_one_waits_to_spend_holds(db: Database) -> None:
+    grown(db, ABOVE, production=100, cms=60, computing=-1)
+    waiting = text(
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+        "WHERE datname = current_database() AND NOT granted"
+    )
+    given = threading.Event()
+
+    def limited(conn: Connection) -> None:
+        limits.put(conn, "computing", {"gigabytes": 5})
+        given.set()
+        until = time.monotonic() + 60
+        while not conn.execute(waiting).scalar_one() and time.monotonic() < until:
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(1) as pool:
+        putting = pool.submit(db.write_now, limited)
+        assert given.wait(60)
+        with pytest.raises(GigabytesLimit):
+            db.write_now(lambda conn: spend(conn, "computing", 20))
+        putting.result()
 
 
 def test_whatever_is_done_at_once_no_project_is_beyond_its_limit(db: Database) -> None:
