@@ -41,7 +41,7 @@ def site() -> Iterator[LiveSite]:
 
 @pytest.mark.parametrize("version", BOUNDARIES)
 def test_the_document_holds(site: LiveSite, version: int) -> None:
-    raw = requests.get(f"{site.url}/openapi.json", timeout=30).json()
+    raw = requests.get(f"{site.url}/openapi.json", timeout=100).json()
     schema = schemathesis.openapi.from_dict(raw)
     schema.config.base_url = site.url
     headers = {"X-Auth-Token": site.session().get_token(), "OpenStack-API-Version": f"volume 3.{version}"}

@@ -63,11 +63,11 @@ def test_member(site: LiveSite) -> None:
 
 def test_the_cloud_layer(site: LiveSite) -> None:
     cloud = connected(site, "bert", None)
-    volume = cloud.create_volume(size=1, name="cloud", wait=True, timeout=30)
+    volume = cloud.create_volume(size=1, name="cloud", wait=True, timeout=100)
     assert (volume.status, cloud.get_volume("cloud").id) == ("available", volume.id)
     snapshot = cloud.create_volume_snapshot(volume.id, wait=True, timeout=30, name="snap")
-    assert cloud.delete_volume_snapshot(snapshot.id, wait=True, timeout=30)
-    assert cloud.delete_volume("cloud", wait=True, timeout=30)
+    assert cloud.delete_volume_snapshot(snapshot.id, wait=True, timeout=100)
+    assert cloud.delete_volume("cloud", wait=True, timeout=100)
     assert cloud.get_volume("cloud") is None
 
 

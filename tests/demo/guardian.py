@@ -98,7 +98,7 @@ def sweep(place: Place) -> list[str]:
         if backing != str(place.image):
             found.append(f"{device} on {backing}")
         _quietly("losetup", "-d", device)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while place.mounts() and time.monotonic() < deadline:
         for mount in reversed(place.mounts()):
             _quietly("umount", mount)

@@ -104,7 +104,7 @@ class Place:
 
     def unmount(self) -> None:
         if self.on_loop:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while failed := _run("umount", str(self.home)):
                 # Somebody who looks at all files of the machine (a search, a backup) may hold it for a moment.
                 if time.monotonic() > deadline:
@@ -114,7 +114,7 @@ class Place:
 
     def loops_gone(self) -> None:
         """The kernel frees the device of an unmounted file system a moment later."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while self.loops():
             if time.monotonic() > deadline:
                 raise DemoFailed(f"loop devices stay: {self.loops()}")

@@ -38,7 +38,7 @@ def site_and_token(tmp_path_factory):
     with running(tmp_path_factory.mktemp("fuzz"), failures_allowed=10_000, password_cache=600) as server:
         user = {"name": "admin", "domain": {"id": "default"}, "password": PASSWORD}
         auth = {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": {"system": {"all": True}}}
-        token = requests.post(f"{server.url}/identity/v3/auth/tokens", json={"auth": auth}, timeout=10)
+        token = requests.post(f"{server.url}/identity/v3/auth/tokens", json={"auth": auth}, timeout=60)
         yield server.url, token.headers["X-Subject-Token"]
 
 
@@ -59,7 +59,7 @@ def test_never_a_500(site_and_token, resource, route, data):
     query = data.draw(st.dictionaries(st.sampled_from([*route.query, "limit", "x"]), st.text(max_size=10), max_size=2))
     headers = {"X-Auth-Token": token, "OpenStack-API-Version": f"volume 3.{data.draw(st.integers(0, 71))}"}
     body = None if route.method == "GET" else likely(route, data.draw)
-    answer = requests.request(route.method, url + path, params=query, json=body, headers=headers, timeout=10)
+    answer = requests.request(route.method, url + path, params=query, json=body, headers=headers, timeout=60)
     assert answer.status_code < 500, answer.text
 
 
@@ -72,7 +72,7 @@ def test_secrets_stay_away_from_answers(site_and_token, place):
         identity["token"] = {"id": [SECRET]}
     body = {"auth": {"identity": identity, **({"scope": 5} if place == "auth" else {})}}
     answer = requests.post(f"{url}/identity/v3/auth/tokens", data=json.dumps(body),
-                           headers={"Content-Type": "application/json"}, timeout=10)  # fmt: skip
+                           headers={"Content-Type": "application/json"}, timeout=60)  # fmt: skip
     assert answer.status_code == 400
     assert SECRET not in answer.text
 

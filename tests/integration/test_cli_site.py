@@ -81,7 +81,7 @@ def site() -> Iterator[Site]:
             yield Site(folder / "site", {**plain, **exports((folder / "site" / "openrc").read_text())})
         finally:
             dev.send_signal(signal.SIGTERM)
-            assert dev.wait(30) == 0
+            assert dev.wait(60) == 0
             assert dev.stdout is not None
             dev.stdout.close()
 
@@ -347,7 +347,7 @@ def test_ctrl_c_ends_a_watch_quietly(site: Site) -> None:
         assert child.stderr is not None
         assert json.loads(child.stdout.readline())["id"] == "host-a"
         child.send_signal(signal.SIGINT)
-        assert (child.wait(20), child.stderr.read()) == (0, b"")
+        assert (child.wait(60), child.stderr.read()) == (0, b"")
 
 
 def test_the_host_is_looked_at_while_its_agent_runs(site: Site) -> None:

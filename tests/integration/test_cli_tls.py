@@ -60,7 +60,7 @@ def site() -> Iterator[Site]:
             yield Site({**plain, **given}, folder / "ca.pem")
         finally:
             dev.terminate()
-            dev.wait(30)
+            dev.wait(60)
 
 
 def test_a_volume_over_tls(site: Site) -> None:

@@ -112,7 +112,7 @@ async def test_writing(hosts: Hosts, size: int) -> None:
 async def test_long_runs_of_zeros_are_stored_as_holes(hosts: Hosts) -> None:
     data = bytes(9 * MIB) + os.urandom(MIB) + bytes(20 * MIB) + b"end" + bytes(5 * MIB)
     ref = await hosts.write_ticket()
-    assert await push(ref, hosts.b, stream(data), patience_s=10) == len(data)
+    assert await push(ref, hosts.b, stream(data), patience_s=60) == len(data)
     written = hosts.folder / "dest"
     assert written.read_bytes() == data
     assert written.stat().st_blocks * 512 < 8 * MIB
@@ -271,7 +271,7 @@ async def test_reading_resumes_across_cuts(hosts: Hosts, freeze: bool) -> None:
     ref = await hosts.read_ticket(data)
     async with cutting_proxy(ref.port, 5 * MIB, 3, freeze) as (port, connections):
         out = os.open(hosts.folder / "copy", os.O_RDWR | os.O_CREAT)
-        assert await fetch(hosts.ref(ref.name, port), hosts.b, out, patience_s=10) == len(data)
+        assert await fetch(hosts.ref(ref.name, port), hosts.b, out, patience_s=60) == len(data)
         os.close(out)
         assert len(connections) == 4
     assert (hosts.folder / "copy").read_bytes() == data
@@ -282,7 +282,7 @@ async def test_writing_resumes_across_cuts(hosts: Hosts, freeze: bool) -> None:
     data = os.urandom(24 * MIB)
     ref = await hosts.write_ticket(max_bytes=len(data))
     async with cutting_proxy(ref.port, 5 * MIB, 3, freeze) as (port, connections):
-        assert await push(hosts.ref(ref.name, port), hosts.b, stream(data), patience_s=10) == len(data)
+        assert await push(hosts.ref(ref.name, port), hosts.b, stream(data), patience_s=60) == len(data)
         assert len(connections) == 4
     assert (hosts.folder / "dest").read_bytes() == data
 
@@ -307,7 +307,7 @@ async def test_patience_ends(hosts: Hosts) -> None:
     begin = time.monotonic()
     with pytest.raises(TransferBroken):
         await fetch(ref, hosts.b, -1, patience_s=0.5)
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 30
 
 
 async def test_256_mib_both_ways_at_a_good_rate_in_bounded_memory(hosts: Hosts) -> None:

@@ -84,7 +84,7 @@ def dev() -> Iterator[Dev]:
         finally:
             if site.process.poll() is None:
                 site.process.terminate()
-                site.process.wait(20)
+                site.process.wait(60)
             site.log.close()
 
 
@@ -120,14 +120,14 @@ def test_what_dies_is_started_again_and_a_stop_leaves_nothing(dev: Dev) -> None:
 
     os.kill(agent, signal.SIGKILL)
     _gone([agent])
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while len(left := dev.tree()) != len(before):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert dev.pools()
 
     dev.process.terminate()
-    assert dev.process.wait(20) == 0, Path(dev.log.name).read_text()
+    assert dev.process.wait(60) == 0, Path(dev.log.name).read_text()
     _gone(left)
 
 
@@ -135,7 +135,7 @@ def test_children_end_with_a_parent_that_was_killed(dev: Dev) -> None:
     dev.line("ready")
     everything = dev.tree()
     dev.process.kill()
-    dev.process.wait(5)
+    dev.process.wait(60)
     _gone(everything)
 
 
@@ -164,5 +164,5 @@ def test_a_site_of_an_environment_that_only_root_can_reach() -> None:
             assert site.pools()
         finally:
             site.process.terminate()
-            assert site.process.wait(20) == 0, Path(site.log.name).read_text()
+            assert site.process.wait(60) == 0, Path(site.log.name).read_text()
             site.log.close()

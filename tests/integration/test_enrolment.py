@@ -165,7 +165,7 @@ async def call(
 ) -> object:
     transport = HttpTransport("127.0.0.1", port, role or host_role("host-a"), site_identity)
     try:
-        return await transport.call(method, path, timeout=5)
+        return await transport.call(method, path, timeout=30)
     finally:
         await transport.close()
 
@@ -418,11 +418,11 @@ async def test_a_transport_at_rest_has_no_connection_and_serves_again(site: Site
         await transport.call("GET", "/v1/host")
         assert len(control.runner.server.connections) == 1
         await transport.rest()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while control.runner.server.connections:
                 await asyncio.sleep(0.01)
         slow = asyncio.create_task(transport.call("GET", "/slow"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not control.runner.server.connections:
                 await asyncio.sleep(0.01)
         await transport.rest()

@@ -65,12 +65,12 @@ def test_events_reach_the_terminal_and_the_receiver() -> None:
             volume = site.openstack("volume", "create", "--size", "1", "v")["id"]
             seen = [json.loads(watching.stdout.readline()) for _ in range(2)]
             watching.send_signal(signal.SIGINT)
-            assert watching.wait(30) == 0
+            assert watching.wait(60) == 0
             assert [(one["type"], one["resource_id"]) for one in seen] == [
                 ("create_volume.start", volume),
                 ("create_volume.end", volume),
             ]
-            assert [got.get(timeout=30) for _ in range(2)] == ["create_volume.start", "create_volume.end"]
+            assert [got.get(timeout=60) for _ in range(2)] == ["create_volume.start", "create_volume.end"]
             listed = json.loads(site.run("brickyard", "event", "list", "--type", "create_volume.end", "--json"))
             assert [one["payload"]["volume"]["status"] for one in listed] == ["available"]
             assert site.call("GET", "/brickyard/v1/issues")[1]["issues"] == []

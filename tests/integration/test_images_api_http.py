@@ -45,7 +45,7 @@ async def _status(session: Any, image_id: str) -> str:
 
 
 async def _until(session: Any, image_id: str, wanted: str) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while await _status(session, image_id) != wanted:
             await asyncio.sleep(0.05)
 
@@ -156,7 +156,7 @@ async def test_a_download_that_is_cut_off_frees_everything(server: Server) -> No
         async with session.get(f"{IMAGES}/{image_id}/file") as answer:
             await answer.content.readexactly(1000)
             answer.close()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while server.site.port._tickets._open or server.site.streams._streams:
                 await asyncio.sleep(0.05)
         assert await _status(session, image_id) == "active"

@@ -49,7 +49,7 @@ class Dev:
 
     async def call(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
         """(status, JSON), tried again while the coordinator is away."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     async with self.session.request(method, path, **more) as answer:
@@ -58,7 +58,7 @@ class Dev:
                     await asyncio.sleep(0.1)
 
     async def until(self, image_id: str, status: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await self.call("GET", f"{IMAGES}/{image_id}"))[1]["status"] != status:
                 await asyncio.sleep(0.1)
 
@@ -101,7 +101,7 @@ async def running() -> AsyncIterator[Dev]:
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.communicate(), 30)
+            await asyncio.wait_for(process.communicate(), 60)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -126,7 +126,7 @@ async def test_a_kill_in_the_middle_of_an_upload_leaves_all_or_nothing(victim: s
                     return
 
         sending = asyncio.create_task(upload())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not any(file.stat().st_size > 4_000_000 for file in dev.files()):
                 await asyncio.sleep(0.1)
         os.kill(dev.child_at(port if victim == "coordinator" else agent_port), signal.SIGKILL)

@@ -57,9 +57,9 @@ async def test_a_long_job_is_handed_back_at_a_stop_and_goes_on(agent: AgentProce
         await asyncio.sleep(0.1)
         began = time.monotonic()
         assert await agent.stop() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         with contextlib.suppress(OutcomeUnknown, Undelivered):
-            assert not (await asyncio.wait_for(waiting, 3)).terminal
+            assert not (await asyncio.wait_for(waiting, 60)).terminal
     assert not (agent.volumes / "volumes" / clone).exists()
     await agent.start()
     async with agent.client() as client:

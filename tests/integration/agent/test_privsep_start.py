@@ -140,7 +140,7 @@ names = []
 start.watch(lambda name: (names.append(name), lost.set()))
 pid = int(Path(f"/proc/self/task/{os.getpid()}/children").read_text())
 os.kill(pid, signal.SIGKILL)
-heard = lost.wait(10)
+heard = lost.wait(60)
 try:
     client.invoke(block.loop_list)
 except DaemonLost as error:
@@ -204,7 +204,7 @@ for _ in range(2):
         client.invoke(block.loop_list)
     except DaemonLost as error:
         codes.append(error.code)
-told(codes=codes, heard=lost.wait(10))
+told(codes=codes, heard=lost.wait(60))
 """
     with traversable() as base:
         assert run(code, base) == {"codes": ["privilege.daemon-lost"] * 2, "heard": True}

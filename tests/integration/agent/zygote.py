@@ -71,7 +71,7 @@ class Zygote:
 
     def close(self) -> None:
         self._door.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def fork(self, request: dict[str, object], log: Path) -> tuple[Forked, int]:
         """Start one; the process and the reading end of its pipe."""

@@ -66,7 +66,7 @@ def nginx(folder: Path, ports: list[int]) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/volume"
     finally:
         process.send_signal(signal.SIGQUIT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:

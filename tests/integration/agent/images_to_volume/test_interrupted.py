@@ -41,7 +41,7 @@ async def test_cancel_ends_all_and_empties_the_file(images: Images, runner: Runn
         await runner(image, ENCRYPTED_QCOW2, PASSPHRASE, encryption=Format(), usable=4096 * MiB)
 
     task = asyncio.create_task(work())
-    await asyncio.wait_for(runner.heard.wait(), 30)
+    await asyncio.wait_for(runner.heard.wait(), 60)
     runner.cancel.set()
     with pytest.raises(CopyCancelled):
         await task

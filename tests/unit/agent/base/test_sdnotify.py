@@ -15,7 +15,7 @@ from agent.base import sdnotify
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(5)
+        listener.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         yield listener
 
@@ -51,7 +51,7 @@ async def test_watchdog_speaks_while_alive_and_ends(systemd: socket.socket, monk
     first = await asyncio.to_thread(systemd.recv, 100)
     second = await asyncio.to_thread(systemd.recv, 100)
     stop.set()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
     assert first == second == b"WATCHDOG=1"
 
 

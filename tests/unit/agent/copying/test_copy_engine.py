@@ -149,12 +149,12 @@ async def test_a_copy_is_never_faster_than_its_limit_by_more_than_a_tenth(tmp_pa
 
 
 async def test_cancel_stops_soon_and_closes_everything(tmp_path):
-    source = lay(tmp_path / "a", 8 * MIB, [(0, 8 * MIB)])
+    source = lay(tmp_path / "a", 64 * MIB, [(0, 64 * MIB)])
     (tmp_path / "b").touch()
     before, cancel = len(os.listdir("/proc/self/fd")), asyncio.Event()
     work = asyncio.create_task(
         copy(
-            Source(by_path(source), 8 * MIB), Dest(by_path(tmp_path / "b"), 8 * MIB, zeros_skippable=True),
+            Source(by_path(source), 64 * MIB), Dest(by_path(tmp_path / "b"), 64 * MIB, zeros_skippable=True),
             CopyOptions(rate_limit=MIB, reflink=False), lambda _: None, None, cancel,
         )
     )  # fmt: skip
@@ -163,7 +163,7 @@ async def test_cancel_stops_soon_and_closes_everything(tmp_path):
     began = time.monotonic()
     with pytest.raises(CopyCancelled):
         await work
-    assert time.monotonic() - began < 6  # the whole would take 8 s
+    assert time.monotonic() - began < 30  # the whole would take a minute
     assert len(os.listdir("/proc/self/fd")) == before
 
 

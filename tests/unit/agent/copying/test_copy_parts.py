@@ -80,7 +80,7 @@ def test_a_waiting_worker_is_woken_by_stop():
     threading.Timer(0.1, stop.set).start()
     before = time.monotonic()
     assert not throttle.wait(1000, stop)
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 60
 
 
 def test_pieces_shrink_with_the_rate():

@@ -55,8 +55,8 @@ async def test_a_surviving_tool_keeps_the_lock(tmp_path):
                 raise AssertionError("beside the old tool")
 
         async def after() -> None:
-            async with resource_lock(tmp_path, "v", 10):
-                assert tool.poll() is not None or tool.wait(1) is not None
+            async with resource_lock(tmp_path, "v", 60):
+                assert tool.poll() is not None or tool.wait(60) is not None
 
         waiting = asyncio.create_task(after())
         await asyncio.sleep(0.2)

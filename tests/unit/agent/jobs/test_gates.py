@@ -58,7 +58,7 @@ async def test_a_cancelled_waiter_lets_the_next_pass(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await first
         assert not passed.is_set()
-    await asyncio.wait_for(second, 2)
+    await asyncio.wait_for(second, 60)
     assert not gate._doors
 
 
@@ -90,4 +90,4 @@ async def test_a_tool_of_an_earlier_life_keeps_others_out_until_it_is_gone(tmp_p
         killed = True
         tool.kill()
         await tool.wait()
-    await asyncio.wait_for(waiting, 30)
+    await asyncio.wait_for(waiting, 60)

@@ -37,7 +37,7 @@ async def test_a_round_that_fails_is_followed_by_another(tmp_path: Path, monkeyp
     watching = healing.Healing(SimpleNamespace(journal=journal, boot_id="now"), hold)  # type: ignore[arg-type]
     watching.start()
     try:
-        await asyncio.wait_for(again.wait(), 30)
+        await asyncio.wait_for(again.wait(), 60)
     finally:
         await watching.stop()
         journal.close()

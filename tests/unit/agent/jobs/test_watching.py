@@ -65,7 +65,7 @@ def of(journal: Journal) -> watching.Watching:
 
 
 async def soon(true: Callable[[], bool | Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.05)
 

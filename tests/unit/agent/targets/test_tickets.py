@@ -71,7 +71,7 @@ async def test_however_often_a_user_is_ended_its_thread_ends_before_the_descript
 
     def slow() -> None:
         at_work.set()
-        go_on.wait(10)
+        go_on.wait(60)
         os.fstat(fd)
 
     async def use() -> None:

@@ -140,7 +140,7 @@ async def test_who_gives_up_at_the_moment_of_his_turn_hands_it_on(tmp_path: Path
         else:
             pool.opened()
         first.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await second == (given != "a connection")
         with pytest.raises(asyncio.CancelledError):
             await first

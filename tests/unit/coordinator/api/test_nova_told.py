@@ -99,7 +99,7 @@ def locked(file: Path, sock: Path) -> Iterator[None]:
 
 async def until(here: Here, volume: str, status: str) -> dict[str, Any]:
     """The volume, once its status is this one."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (shown := await here.shown(volume))["status"] != status:
             await asyncio.sleep(0.02)
     return shown
@@ -169,7 +169,7 @@ async def test_who_has_the_file_locked_extends_it(here: Here, file: Any) -> None
         refused = subprocess.run(["qemu-img", "resize", "-f", "raw", path, "3G"], capture_output=True, check=False)
         assert b"lock" in refused.stderr
         await here.extend(volume)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await here.fake.heard.wait()
         shown = await here.shown(volume)
         assert (shown["status"], shown["size"], shown["metadata"]["extend_new_size"]) == ("extending", 1, "3")
@@ -194,7 +194,7 @@ async def test_a_server_that_fails_to_extend(here: Here, file: Any) -> None:
     before = await here.reserved()
     with file(volume):
         await here.extend(volume)
-        await asyncio.wait_for(here.fake.heard.wait(), 30)
+        await asyncio.wait_for(here.fake.heard.wait(), 60)
         assert (await here.complete(volume, error=True)).status == 202
         await here.api.settled()
     shown = await here.shown(volume)
@@ -208,7 +208,7 @@ async def test_a_server_that_says_so_without_having_done_it(here: Here, file: An
     volume, _ = await here.in_use()
     with file(volume):
         await here.extend(volume)
-        await asyncio.wait_for(here.fake.heard.wait(), 30)
+        await asyncio.wait_for(here.fake.heard.wait(), 60)
         await here.complete(volume, error=False)
         await here.api.settled()
     shown = await here.shown(volume)
@@ -220,7 +220,7 @@ async def test_an_answer_that_is_lost_is_given_up_by_hand(here: Here, file: Any)
     before = await here.reserved()
     with file(volume):
         await here.extend(volume)
-        await asyncio.wait_for(here.fake.heard.wait(), 30)
+        await asyncio.wait_for(here.fake.heard.wait(), 60)
         assert (await here.api.act(volume, "os-reset_status", {"status": "in-use"}, who="root")).status == 202
     shown = await here.shown(volume)
     assert (shown["status"], shown["size"], "extend_new_size" in shown["metadata"]) == ("in-use", 1, False)
@@ -234,8 +234,8 @@ async def test_a_coordinator_that_dies_while_a_server_extends(here: Here, file: 
     site = here.api.here
     with file(volume) as path:
         await here.extend(volume)
-        await asyncio.wait_for(here.fake.heard.wait(), 30)
-        async with asyncio.timeout(30):
+        await asyncio.wait_for(here.fake.heard.wait(), 60)
+        async with asyncio.timeout(60):
             while (await working(here, volume)).step != "ask":
                 await asyncio.sleep(0.02)
         await site.engine.close(0)
@@ -264,7 +264,7 @@ async def test_the_answer_may_come_to_another_coordinator(here: Here, file: Any,
         db.news.start()
     with file(volume) as path:
         await here.extend(volume)
-        await asyncio.wait_for(here.fake.heard.wait(), 30)
+        await asyncio.wait_for(here.fake.heard.wait(), 60)
         grow(path)
 
         def answered(conn: Connection) -> None:

@@ -6,7 +6,6 @@ import importlib
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import click
@@ -130,11 +129,9 @@ print(sorted(heavy), file=sys.stderr)
 )
 def test_simple_calls_load_nothing_heavy(module: str, attribute: str, arguments: list[str]) -> None:
     program = PROBE.format(module=module, attribute=attribute, arguments=arguments)
-    began = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == "[]"
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -126,7 +126,7 @@ class Fleet:
     async def issues(self) -> set[str]:
         return {row.code for row in await self.db.read(issues.listing)}
 
-    async def until(self, true: Callable[[], bool], seconds: float = 5.0) -> None:
+    async def until(self, true: Callable[[], bool], seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds):
             while not true():
                 await asyncio.sleep(0.01)

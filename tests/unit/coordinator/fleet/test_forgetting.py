@@ -48,7 +48,7 @@ async def test_the_row_names_every_job_that_was_given_out(tmp_path: Path) -> Non
     async with site(tmp_path) as here:
         new = NewVolume(size=1)
         operation, _ = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
-        await here.engine.wait(operation.id, 20)
+        await here.engine.wait(operation.id, 60)
         row = await here.db.read(lambda conn: operations.get(conn, operation.id))
         assert row is not None
         assert jobs_of(row) == [("host-a", f"{operation.id}/make/1")]

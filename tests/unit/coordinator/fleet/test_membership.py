@@ -46,7 +46,7 @@ async def test_two_find_each_other_and_one_that_leaves_is_missed(tmp_path: Path)
         told = asyncio.Event()
         first.changed(told.set)
         await second.close()
-        await asyncio.wait_for(told.wait(), 30)
+        await asyncio.wait_for(told.wait(), 60)
         assert all(first.mine(host) for host in HOSTS)
     finally:
         await first.close()

@@ -92,10 +92,10 @@ async def test_who_waits_for_a_host_follows_it_to_its_new_address(fleet: Fleet) 
 async def test_who_waits_for_a_host_hears_when_it_is_evicted(fleet: Fleet) -> None:
     await fleet.enrol()
     await fleet.directory.sync(await fleet.db.read(enrolment.hosts))
-    waiting = asyncio.create_task(fleet.directory.reachable("h", 30.0))
+    waiting = asyncio.create_task(fleet.directory.reachable("h", 300.0))
     await asyncio.sleep(0.01)
     await fleet.directory.sync([])
-    assert not await asyncio.wait_for(waiting, 1.0)
+    assert not await asyncio.wait_for(waiting, 60)
 
 
 async def test_what_changes_while_the_host_is_asked_is_no_difference(fleet: Fleet) -> None:

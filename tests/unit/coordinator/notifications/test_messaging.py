@@ -68,7 +68,7 @@ def bus(request: pytest.FixtureRequest) -> Iterator[tuple[Bus, queue.Queue[dict[
 
 def test_a_volume_that_was_made(bus: tuple[Bus, queue.Queue[dict[str, Any]]]) -> None:
     asyncio.run(bus[0].send(event("create_volume.end", volume=VOLUME)))
-    found = bus[1].get(timeout=30)
+    found = bus[1].get(timeout=60)
     assert (found["type"], found["publisher"], found["priority"]) == (
         "volume.create.end", "volume.host-a@files#files", "info",
     )  # fmt: skip
@@ -84,16 +84,16 @@ def test_a_volume_that_was_made(bus: tuple[Bus, queue.Queue[dict[str, Any]]]) ->
 def test_others_and_failures(bus: tuple[Bus, queue.Queue[dict[str, Any]]]) -> None:
     failed = {"code": "backend.full", "message": "There is no room."}
     asyncio.run(bus[0].send(event("create_volume.error", volume=VOLUME, error=failed)))
-    found = bus[1].get(timeout=30)
+    found = bus[1].get(timeout=60)
     assert (found["type"], found["priority"], found["payload"]["fail_reason"]) == (
         "volume.create.error", "error", "There is no room.",
     )  # fmt: skip
     asyncio.run(bus[0].send(event("create_snapshot.start", "snapshot", snapshot=SNAPSHOT, volume=VOLUME)))
-    found = bus[1].get(timeout=30)
+    found = bus[1].get(timeout=60)
     assert (found["type"], found["publisher"]) == ("snapshot.create.start", "snapshot.host-a@files#files")
     assert (found["payload"]["snapshot_id"], found["payload"]["volume_size"]) == ("s1", 3)
     asyncio.run(bus[0].send(event("attach_volume.end", "attachment", attachment=ATTACHMENT, volume=VOLUME)))
-    found = bus[1].get(timeout=30)
+    found = bus[1].get(timeout=60)
     assert found["type"] == "volume.attach.end"
     assert found["payload"]["volume_attachment"][0]["instance_uuid"] == "i1"
 

@@ -45,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def run(teller: Acknowledger, until: asyncio.Event) -> None:
     task = asyncio.create_task(teller.run())
-    await asyncio.wait_for(until.wait(), 30)
+    await asyncio.wait_for(until.wait(), 60)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

@@ -137,7 +137,7 @@ async def test_work_that_waits_for_it_ends_truthfully(tmp_path: Path) -> None:
         growing, _ = await engine.submit(
             lambda conn: (accept_extend(conn, REQUESTER, lost[1].id, 2, attached=False), None)
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len([row for row in await here.db.read(issues.listing) if row.code == "operation.waiting"]) < 2:
                 await asyncio.sleep(0.02)
         parts = {part.what: part.ids for part in await here.db.read(lambda conn: evict_host.look(conn, name))}
@@ -210,7 +210,7 @@ async def test_a_create_under_way_there_fails_and_leaves_nothing_stuck(tmp_path:
         here.engine, here.hosts, first = engine, silent, here.engine
         silent.wires["host-a"].lose_answers = 1000
         making, row = await engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, NewVolume(size=1)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "operation.waiting" not in {row.code for row in await here.db.read(issues.listing)}:
                 await asyncio.sleep(0.02)
         await evict(here, "host-a")

@@ -40,7 +40,7 @@ async def back(here: Site, host_id: str, wire: Any) -> None:
     await here.db.write(enrolled)
     here.hosts.wires[host_id] = wire
     home = Homecoming(here.db, here.engine, Quiet(), lambda _: True)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await home.look():
             await asyncio.sleep(0.05)
 
@@ -138,7 +138,7 @@ async def test_consumers_that_left_meanwhile_lose_what_the_host_offers_and_other
         await here.db.write(enrolled)
         here.hosts.wires["host-a"] = wire
         assert await home.look()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while left in table.users(row.id):
                 await asyncio.sleep(0.02)
         assert len(table.volumes[row.id]) == 1

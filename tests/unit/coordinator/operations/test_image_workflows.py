@@ -88,7 +88,7 @@ async def delete(site: ImageSite, image_id: str) -> Operation | None:
     operation, _ = await site.engine.submit(
         lambda conn: (accept_delete(conn, REQUESTER, OWNER, image_id)[0], None)
     )  # fmt: skip
-    return await site.engine.wait(operation.id, 20)
+    return await site.engine.wait(operation.id, 60)
 
 
 async def test_what_is_uploaded_is_what_comes_back(site: ImageSite) -> None:
@@ -167,7 +167,7 @@ async def test_a_takeover_in_the_middle_of_an_upload_leaves_a_queued_image(site:
         other = ImageStreams(site.db, site.streams._identity)
         successor = Engine(site.db, site.hosts, workflows(site.keys, other), owner="c2", exclusive=True)
         await successor.begin()
-        ended = await successor.wait(operation.id, 20)
+        ended = await successor.wait(operation.id, 60)
         await successor.close()
     assert ended is not None
     assert (ended.state, site.status(image_id), site.files()) == ("failed", "queued", [])
@@ -295,7 +295,7 @@ async def test_leaving_ends_a_running_stream(site: ImageSite) -> None:
             lambda conn: (accept_upload(conn, REQUESTER, OWNER, image_id, stream=stream.name, size=None), None)
         )
         await stream.started.wait()
-    ended = await site.engine.wait(operation.id, 20)
+    ended = await site.engine.wait(operation.id, 60)
     assert ended is not None
     assert ended.error is not None
     assert ended.error["code"] == StreamLost.code

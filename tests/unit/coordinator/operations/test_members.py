@@ -153,7 +153,7 @@ async def test_undoing_goes_on_elsewhere_too(tmp_path: Path) -> None:
         makes = []
         # Which member gets a volume is a matter of its id: as many as it takes.
         await here.db.write(lambda conn: limits.put(conn, REQUESTER.project_id, {"volumes": -1}))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not any(row.host_id == dead for _, row in makes):
                 operation, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
                 while True:
@@ -178,7 +178,7 @@ async def test_an_evicted_hosts_work_goes_on_at_once(tmp_path: Path) -> None:
         operation, _ = await here.engine.submit(
             lambda conn: (accept_extend(conn, REQUESTER, row.id, 2, attached=False), None)
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await here.db.read(lambda conn: operations.get(conn, operation.id))).waiting is None:
                 await asyncio.sleep(0.01)
         await evict(here, dead, PROOF)

@@ -33,7 +33,7 @@ async def made(here: Site, *, cancelled: bool = False) -> Operation:
     new = NewVolume(size=1)
     operation, _ = await here.db.write(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
     here.engine.start(dataclasses.replace(operation, cancel_requested=cancelled))
-    last = await here.engine.wait(operation.id, 20)
+    last = await here.engine.wait(operation.id, 60)
     assert last is not None
     return last
 

@@ -49,7 +49,7 @@ async def encrypted_type(here: Site, name: str = "secret", **values: Any) -> str
 async def create(here: Site, **wanted: Any) -> Row[Any]:
     new = NewVolume(**{"size": 1, **wanted})
     operation, row = await here.engine.submit(lambda conn: accept_volume(conn, REQUESTER, here.keys, new))
-    assert await here.engine.wait(operation.id, 30) is not None
+    assert await here.engine.wait(operation.id, 60) is not None
     return await here.db.read(lambda conn: volumes.get(conn, row.id))
 
 
@@ -73,7 +73,7 @@ async def test_a_copy_has_a_key_of_its_own_and_no_other_is_left(tmp_path: Path) 
         first = await create(here, volume_type_id=await encrypted_type(here))
         wanted = NewSnapshot(volume_id=first.id, name="s")
         operation, snapshot = await here.engine.submit(lambda c: accept_snapshot(c, REQUESTER, here.keys, wanted))
-        await here.engine.wait(operation.id, 30)
+        await here.engine.wait(operation.id, 60)
         copies = [await create(here, source_volid=first.id), await create(here, snapshot_id=snapshot.id)]
         for copy in copies:
             assert opens(file_of(here, copy), await key_of(here, copy))
@@ -125,7 +125,7 @@ async def retyped(here: Site, row: Row[Any], type_id: str) -> Row[Any]:
         return operation, None
 
     operation, _ = await here.engine.submit(change)
-    await here.engine.wait(operation.id, 30)
+    await here.engine.wait(operation.id, 60)
     return await here.db.read(lambda conn: volumes.get(conn, row.id))
 
 
@@ -207,7 +207,7 @@ async def test_what_the_host_has_done_stays_done_although_it_was_cancelled(tmp_p
         row = await small(here, await create(here, volume_type_id=await plain_type(here)))
         wire.lose_answers = 1 << 30
         waiting = asyncio.create_task(retyped(here, row, secret))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while file_of(here, row).stat().st_size == SMALL:
                 await asyncio.sleep(0)
         (operation,) = await here.db.read(lambda conn: operations.listing(conn, active=True))
@@ -217,7 +217,7 @@ async def test_what_the_host_has_done_stays_done_although_it_was_cancelled(tmp_p
         wire.lose_answers = 0
         other = new_engine(here.db, here.hosts, here.keys, "c2")
         await other.begin()
-        done = await other.wait(operation.id, 30)
+        done = await other.wait(operation.id, 60)
         await other.close(0.2)
         assert done is not None
         assert done.state == "done"
@@ -233,7 +233,7 @@ async def test_a_retype_that_can_not_be_is_refused_at_once(tmp_path: Path, why: 
         if why == "snapshot":
             wanted = NewSnapshot(volume_id=row.id, name="s")
             operation, _ = await here.engine.submit(lambda c: accept_snapshot(c, REQUESTER, here.keys, wanted))
-            await here.engine.wait(operation.id, 30)
+            await here.engine.wait(operation.id, 60)
             with pytest.raises(TransitionRefused):
                 await retyped(here, row, secret)
         else:
@@ -278,7 +278,7 @@ async def rekeyed(here: Site, row: Row[Any], *, master_key: bool = False) -> Row
         return accept_rekey(conn, REQUESTER, here.keys, fresh, master_key=master_key), None
 
     operation, _ = await here.engine.submit(change)
-    assert await here.engine.wait(operation.id, 30) is not None
+    assert await here.engine.wait(operation.id, 60) is not None
     return await here.db.read(lambda conn: volumes.get(conn, row.id))
 
 
@@ -312,7 +312,7 @@ async def test_what_has_no_key_or_is_needed_elsewhere_is_not_rekeyed(tmp_path: P
         row = await create(here, volume_type_id=await encrypted_type(here))
         wanted = NewSnapshot(volume_id=row.id, name="s")
         operation, _ = await here.engine.submit(lambda c: accept_snapshot(c, REQUESTER, here.keys, wanted))
-        await here.engine.wait(operation.id, 30)
+        await here.engine.wait(operation.id, 60)
         for master_key in (False, True):
             with pytest.raises(TransitionRefused):
                 await rekeyed(here, row, master_key=master_key)
@@ -376,7 +376,7 @@ async def test_a_rekey_that_is_not_wanted_any_more_is_undone_from_every_state(tm
         wire.held = None
         other = new_engine(here.db, here.hosts, here.keys, "c2")
         await other.begin()
-        done = await other.wait(operation.id, 30)
+        done = await other.wait(operation.id, 60)
         await other.close(0.2)
         assert done is not None
         assert done.state == "cancelled"

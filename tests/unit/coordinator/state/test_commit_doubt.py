@@ -123,7 +123,7 @@ async def test_an_accepted_operation_is_accepted_once_or_not_at_all(
     asked = engine.submit(lambda conn: accept_volume(conn, REQUESTER, KEYS, new))
     if kept:
         operation, row = await asked
-        ended = await engine.wait(operation.id, 20)
+        ended = await engine.wait(operation.id, 60)
         assert ended is not None
         assert ended.resource_id == row.id
     else:

@@ -64,7 +64,7 @@ async def test_another_coordinator_is_woken(pair: tuple[Database, Database]) -> 
     for each in pair:
         each.news.start()
     bell = pair[1].new_events
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             await pair[0].write(lambda conn: add(conn, 1))
             if await bell.after(0, 0.2):  # it listens only once it is connected

@@ -265,7 +265,7 @@ async def test_who_gives_a_promise_back_and_who_waits_for_it_both_find_a_place(p
     first = asyncio.create_task(db.write(again))
     await asyncio.to_thread(gave.wait, 30)
     second = asyncio.create_task(db.write(lambda conn: scheduler.place(conn, Request(device_bytes=10)).host_id))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await db.read(lambda conn: conn.execute(_WAITING).scalar_one()):
             await asyncio.sleep(0.01)
     go.set()

@@ -99,7 +99,7 @@ async def test_a_caller_that_goes_away_leaves_its_write(db: Database) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await db.write(_insert(6))
-    async with asyncio.timeout(30):  # On PostgreSQL the two are written side by side.
+    async with asyncio.timeout(60):  # On PostgreSQL the two are written side by side.
         while await db.read(_numbers) != [5, 6]:
             await asyncio.sleep(0.01)
 
