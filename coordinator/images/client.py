@@ -20,7 +20,10 @@ class ImageClient:
     outside = False
 
     async def for_volume(self, image_id: str, caller: Caller, token: str | None = None) -> ImageInfo:
-        """What making a volume needs to know; `token` is the caller's own. Raises NoSuchImage, ImageKeyUnusable."""
+        """What making a volume needs to know; `token` is the caller's own.
+
+        Raises NoSuchImage, ImageKeyUnusable, ImageInvalid.
+        """
         raise NoSuchImage(id=image_id[:64])
 
     async def version(self, image_id: str) -> str | None:

@@ -16,6 +16,7 @@ from coordinator.images.catalog import Caller
 from coordinator.images.certificates import CertificateManager
 from coordinator.images.client import ImageClient
 from coordinator.images.errors import GlanceAway, GlanceRefuses, ImageKeyUnusable, NoSuchImage, NoSuchStore
+from coordinator.images.fields import checked_property
 from coordinator.images.info import ForeignKey, ImageInfo
 from coordinator.images.settings import GlanceSettings
 from coordinator.state.database import Database
@@ -24,6 +25,7 @@ log = get_logger(__name__)
 _DIGESTS = frozenset({"sha256", "sha512"})
 _MOST_BYTES = 1 << 22
 _GONE = (204, 404, 410)
+_MUST_BE_RIGHT = frozenset({info.FORMAT, info.DECRYPT_SIZE})
 # What Glance itself says of an image; all else is its owner's properties.
 _OWN = frozenset(
     {
@@ -71,6 +73,8 @@ class Glance(ImageClient):
         status, found = await self._call("GET", f"/v2/images/{image_id}", token)
         if status != 200 or not is_id(str(found.get("id", ""))):
             raise NoSuchImage(id=image_id)
+        for name in _MUST_BE_RIGHT & found.keys():
+            checked_property(name, found[name])
         described = replace(self.describe(found), backing=await self._backing(found))
         try:
             await self._db.read(lambda conn: catalog.check_key(conn, described, caller.project_id))

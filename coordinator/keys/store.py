@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,16 +146,23 @@ class KeyStore:
 
     def opened_by(
         self, conn: Connection, key_id: str, *, marker: str | None, limit: int
-    ) -> tuple[list[Row[Any]], str | None]:
-        """Which of the next `limit` encrypted volumes, in the order of their ids, have a key of the same value; and the
-        last one looked at, None at the end. Raises SecretNotFound, SecretDamaged."""
+    ) -> tuple[list[tuple[Row[Any], str]], str | None]:
+        """Which of the next `limit` encrypted volumes, in the order of their ids, have a key of the same value, or one
+        of which nobody can say it (see `_standing`); and the last one looked at, None at the end. Raises
+        SecretNotFound, SecretDamaged."""
         wanted = _passphrase(self.get(conn, key_id))
-        looked, found = rows.users_after(conn, marker, limit), []
-        for row in looked:
-            with suppress(SecretNotFound):
-                if hmac.compare_digest(_passphrase(self.get(conn, row.key_id)), wanted):
-                    found.append(row)
+        looked = rows.users_after(conn, marker, limit)
+        found = [(row, standing) for row in looked if (standing := self._standing(conn, row.key_id, wanted))]
         return found, looked[-1].id if len(looked) == limit else None
+
+    def _standing(self, conn: Connection, key_id: str, wanted: bytes) -> str | None:
+        """`opens`, `damaged` or `missing`; None for a key of another value."""
+        try:
+            return "opens" if hmac.compare_digest(_passphrase(self.get(conn, key_id)), wanted) else None
+        except SecretDamaged:
+            return "damaged"
+        except SecretNotFound:
+            return "missing"
 
     def show(self, conn: Connection, key_id: str, *, project_id: str | None = None) -> Row[Any]:
         """What is known of a secret without its value; raises SecretNotFound."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import shell
 from tests.support.luks import opens
 from tests.support.site import Site, started
 from tests.support.vault import ROLE, SECRET, vault
@@ -26,6 +28,7 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(shutil.which("cryptsetup") is None, reason="needs cryptsetup"),
 ]
+GIB = 1 << 30
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def place() -> Iterator[tuple[Site, Server]]:
             secret.unlink()
 
 
-def until(check: Callable[[], Any], seconds: float = 60) -> None:
+def until(check: Callable[[], Any], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "it did not come"
@@ -130,6 +133,54 @@ def test_keys_go_home_and_back_by_a_command_whatever_is_killed(place: tuple[Site
         value = server.value(f"volumes/{volume['encryption_key_id']}")
         assert opens(file_of(site, volume), str(value["value"]).encode())  # type: ignore[index]
         site.api.delete(f"/v3/volumes/{one}")
+    site.api.settle()
+    until(lambda: not server.entries)
+
+
+def adopted(site: Site, name: str, value: bytes, key_id: str) -> str:
+    """A volume whose file was another's, sealed with that key."""
+    folder = site.layout.volumes(site.volume_host) / "unmanaged"
+    path = folder / name
+    with path.open("wb") as file:
+        file.truncate(GIB)
+    argv = ["cryptsetup", "luksFormat", "--batch-mode", "--disable-locks", "--type", "luks1", "--key-file", "-"]
+    given = [*argv, "--pbkdf-force-iterations", "1000", path]
+    subprocess.run(given, input=value.hex().encode(), check=True, timeout=600)
+    os.chown(path, folder.stat().st_uid, folder.stat().st_gid)
+    pools = site.api.get("/v3/scheduler-stats/get_pools")["pools"]
+    ref = {"source-name": name, "encryption-key-id": key_id}
+    body = {"host": pools[0]["name"], "ref": ref, "name": name, "volume_type": "secret"}
+    volume = site.api.post("/v3/manageable_volumes", {"volume": body})["volume"]
+    site.api.settle(300)
+    assert site.api.volume(volume["id"])["status"] == "available"
+    return str(volume["id"])
+
+
+def test_what_one_key_opened_has_keys_of_its_own_at_the_vault(place: tuple[Site, Server]) -> None:
+    site, server = place
+    value = os.urandom(32)
+    key = {"type": "symmetric", "payload_b64": base64.b64encode(value).decode(), "name": "registered"}
+    fixed = site.api.post("/brickyard/v1/keys", {"key": key})["key"]["id"]
+    volumes = [adopted(site, name, value, fixed) for name in ("f1", "f2")]
+
+    def at_the_vault() -> set[str]:
+        return {f"volumes/{site.api.volume(one)['encryption_key_id']}" for one in volumes}
+
+    until(lambda: set(server.entries) == at_the_vault())
+    before = at_the_vault()
+    given = {"OS_AUTH_URL": f"http://127.0.0.1:{site.layout.port}/identity", "OS_USERNAME": "admin",
+             "OS_PASSWORD": site.api.password(), "OS_PROJECT_NAME": "admin"}  # fmt: skip
+    clean = {name: text for name, text in os.environ.items() if not name.startswith("OS_")}
+    typed = ("brickyard", "key", "replace", "--yes", "--json", fixed)
+    done = shell.run(site.folder, {**clean, **given}, *typed)
+    assert (done.code, done.json()["replaced"], done.json()["left"]) == (0, 2, 0), done
+    until(lambda: set(server.entries) == at_the_vault() and not before & at_the_vault())
+    for one in volumes:
+        told = server.value(f"volumes/{site.api.volume(one)['encryption_key_id']}")
+        assert opens(file_of(site, {"id": one}), str(told["value"]).encode())  # type: ignore[index]
+        assert not opens(file_of(site, {"id": one}), value.hex().encode())
+        site.api.delete(f"/v3/volumes/{one}")
+    site.api.delete(f"/brickyard/v1/keys/{fixed}")
     site.api.settle()
     until(lambda: not server.entries)
 

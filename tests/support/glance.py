@@ -60,7 +60,7 @@ class Glance:
 
     def call(self, method: str, path: str, body: Any = None, *, token: str, **headers: str) -> Any:
         """JSON in and out; bytes are an image's data."""
-        return asked(method, f"{self.url}{path}", body, 120, **{"X-Auth-Token": token, **headers}).body
+        return asked(method, f"{self.url}{path}", body, **{"X-Auth-Token": token, **headers}).body
 
     def image(self, data: bytes, *, token: str, **values: Any) -> str:
         given = {"name": "image", "disk_format": "raw", "container_format": "bare", **values}

@@ -101,7 +101,7 @@ class Keystone:
 
     def _request(self, method: str, path: str, body: Any, token: str, subject: str = "") -> Answer:
         more = {"X-Subject-Token": subject} if subject else {}
-        return asked(method, f"{self.url}{path}", body, 60, **{"X-Auth-Token": token}, **more)
+        return asked(method, f"{self.url}{path}", body, **{"X-Auth-Token": token}, **more)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class Answer:
     body: Any
 
 
-def asked(method: str, url: str, body: Any = None, timeout: float = 60, **headers: str) -> Answer:
+def asked(method: str, url: str, body: Any = None, timeout: float = 300, **headers: str) -> Answer:
     """JSON goes in and comes out; bytes are sent as they are. Raises HTTPError."""
     kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()

@@ -49,11 +49,15 @@ class KeysAnswer(Answer):
 
 
 class OpenedVolume(Answer):
+    """`key`: `opens`; where its own secret is `damaged` or `missing`, nobody can say what opens it."""
+
     id: str
     name: str | None
     project_id: str
     status: str
     snapshots: int
+    key_id: str
+    key: Literal["opens", "damaged", "missing"]
 
 
 class OpenedAnswer(Answer):
@@ -74,8 +78,8 @@ def keys() -> Resource:
             get("", _list, look, "List the project's secrets.", answer=KeysAnswer, query=("limit", "marker")),
             get("/{key_id}", _show, look, "Show what is known of a secret.", answer=KeyAnswer, answer_key="key"),
             get("/{key_id}/volumes", _volumes, "brickyard:keys:volumes", "List volumes, of all projects, with a key "
-                "of the same value; a page may be shorter than its limit.", answer=OpenedAnswer,
-                query=("limit", "marker")),
+                "of the same value, or one that can not be read; a page may be shorter than its limit.",
+                answer=OpenedAnswer, query=("limit", "marker")),
             delete("/{key_id}", _delete, "brickyard:keys:delete", "Delete a secret that nothing uses.", status=204),
         ),
     )  # fmt: skip
@@ -136,8 +140,9 @@ async def _volumes(call: Call) -> dict[str, Any]:
     found, last = await call.services.db.read(
         lambda conn: store.opened_by(conn, key_id, marker=call.query.get("marker"), limit=limit)
     )
-    return {"volumes": [{name: getattr(row, name) for name in OpenedVolume.model_fields} for row in found],
-            "next_marker": last}  # fmt: skip
+    names = OpenedVolume.model_fields.keys() - {"key"}
+    volumes = [{**{name: getattr(row, name) for name in names}, "key": standing} for row, standing in found]
+    return {"volumes": volumes, "next_marker": last}
 
 
 def _visible(call: Call) -> str | None:

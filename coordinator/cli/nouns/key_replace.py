@@ -24,14 +24,15 @@ _LEFT = 1
 def replace(session: Session, name: str, yes: bool, dry_run: bool) -> Record | Table:
     """Give every volume, of any project, that the key NAME (or id) opens a key of its own, which it opens no more.
 
-    What is attached or has snapshots is left and told; run it again later. Exit code 1 while any is left.
+    What is attached or has snapshots is left and told, and so is a volume whose own secret can not be read; run it
+    again later. Exit code 1 while any is left.
     """
     key_id = chosen(session.pages(PATH, "keys"), "key", name)["id"]
     found = [{**one, "refused": _refused(one)} for one in session.pages(f"{PATH}/{key_id}/volumes", "volumes")]
     if dry_run:
         return planned("replace key", found, lambda _: "the key that it has: headers kept aside open it no more")
-    if found:
-        confirm(f"Replace the keys of {len(found)} volumes?", yes)
+    if count := sum(one["refused"] is None for one in found):
+        confirm(f"Replace the keys of {count} volumes?", yes)
     told = [{name: one[name] for name in ("id", "name", "project_id")} | _replaced(session, one) for one in found]
     left = sum(one["left"] is not None for one in told)
     values = {"replaced": len(told) - left, "left": left, "volumes": told}
@@ -39,6 +40,8 @@ def replace(session: Session, name: str, yes: bool, dry_run: bool) -> Record | T
 
 
 def _refused(one: dict[str, Any]) -> str | None:
+    if one["key"] != "opens":
+        return f"its secret {one['key_id']} is {one['key']}, so that none can be put in its place; restore it first"
     if one["snapshots"]:
         return f"it has {one['snapshots']} snapshots, which need its header as it is"
     return None if one["status"] == "available" else f"it is {one['status']}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import ClientSession, web
 
 from coordinator.images.certificates import CertificateManager, Place
@@ -47,10 +48,11 @@ class Cloud:
 
 @dataclass
 class Barbican:
-    """One secret, which `worker` alone may read."""
+    """One secret, which `worker` alone may read; the image that it opens says `properties`, too."""
 
     type: str = "passphrase"
     broken: bool = False
+    properties: dict[str, str] = field(default_factory=dict)
 
     async def about(self, request: web.Request) -> web.Response:
         return self._allowed(request) or web.json_response(
@@ -72,7 +74,7 @@ async def at(folder: Path) -> AsyncIterator[tuple[Api, Barbican]]:
     app, barbican = web.Application(), Barbican()
 
     async def image(request: web.Request) -> web.Response:
-        return web.json_response(IMAGES)
+        return web.json_response(IMAGES | barbican.properties)
 
     app.router.add_get("/v2/images/{id}", image)
     app.router.add_get("/v1/secrets/{id}", barbican.about)
@@ -133,3 +135,12 @@ async def test_the_copy_for_a_new_content_goes_when_that_has_ended(tmp_path: Pat
         await api.settled()
         [own] = await api.here.db.read(lambda conn: api.here.keys.listing(conn, None))
         assert own.id == volume["encryption_key_id"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("os_encrypt_format", "GPG"), ("os_decrypt_size", "much")])
+async def test_what_no_volume_can_come_of_is_refused_before_one_is_begun(tmp_path: Path, name: str, value: str) -> None:
+    async with at(tmp_path) as (api, barbican):
+        barbican.properties[name] = value
+        status, body = await made(api)
+        assert (status, name in str(body)) == (400, True)
+        assert (await api("GET", "/volumes")).body["volumes"] == []
