@@ -10,13 +10,16 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlite_utils import Database
 
 from agent.jobs.errors import StaleGeneration
-from agent.wire.chap import user_of
+from agent.wire.chap import attachment_of, user_of
 from agent.wire.jobs import Generation, WantedExport
+
+if TYPE_CHECKING:
+    from agent.jobs.sealing import Sealer
 
 _COLUMNS = "name, volume_id, transport, incarnation, sequence, settings, boot_id, updated_at"
 _PUT = f"INSERT OR REPLACE INTO exports ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
@@ -52,14 +55,26 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """A CHAP user, and the secret sealed for its attachment."""
+
+    username: str
+    sealed: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
-    """The complete set of consumers that one volume shall have. `sealed` by attachment."""
+    """The complete set of consumers that one volume shall have. `sealed` by attachment.
+
+    `logins`: by initiator how it logs in already.
+    """
 
     volume_id: str
     backend: str
     generation: Generation
     wanted: tuple[WantedExport, ...] = ()
     sealed: Mapping[str, str] = field(default_factory=dict, repr=False)
+    logins: Mapping[str, Login] = field(default_factory=dict)
 
 
 def decide(db: Database, wish: Wish) -> list[Row]:
@@ -75,7 +90,8 @@ def decide(db: Database, wish: Wish) -> list[Row]:
         (wish.volume_id, *given, time.time()),
     )
     before = {row.attachment_id: row for row in of_volume(db, wish.volume_id)}
-    rows = [_wanted(wish, one, before.get(one.attachment_id)) for one in wish.wanted]
+    logins = dict(wish.logins)
+    rows = [_wanted(wish, one, before.get(one.attachment_id), logins) for one in wish.wanted]
     asked = {one.attachment_id for one in wish.wanted}
     rows += [
         replace(row, generation=wish.generation, settings=replace(row.settings, wanted=False))
@@ -86,19 +102,38 @@ def decide(db: Database, wish: Wish) -> list[Row]:
     return rows
 
 
-def _wanted(wish: Wish, one: WantedExport, known: Row | None) -> Row:
-    chap = one.auth == "chap"
-    # Who was let in before logs in again by the name that it was told then.
-    user = (known.settings.username if known is not None else "") or user_of(one.attachment_id)
+def _wanted(wish: Wish, one: WantedExport, known: Row | None, logins: dict[str, Login]) -> Row:
+    # A host has one session, however many of its attachments use it, and the session logs in again by the name that
+    # it was told first, also after that attachment has ended.
+    login = Login("", "")
+    if one.auth == "chap":
+        told = known.settings.username if known is not None else ""
+        user = told if attachment_of(told) == one.attachment_id else user_of(one.attachment_id)
+        login = logins.setdefault(one.initiator, Login(user, wish.sealed.get(one.attachment_id, "")))
     settings = Settings(
         backend=wish.backend,
         initiator=one.initiator,
         mode=one.mode,
-        username=user if chap else "",
-        sealed=wish.sealed.get(one.attachment_id, "") if chap else "",
+        username=login.username,
+        sealed=wish.sealed.get(attachment_of(login.username), login.sealed),
     )
     boot_id = known.boot_id if known is not None else ""
     return Row(one.attachment_id, wish.volume_id, one.protocol, wish.generation, settings, boot_id)
+
+
+def secret_of(row: Row, sealer: Sealer) -> bytes | None:
+    """The CHAP secret of a row; None: it has none, or it can not be opened. Blocking."""
+    settings = row.settings
+    return sealer.open(settings.sealed, attachment_of(settings.username)) if settings.sealed else None
+
+
+def logins_of(rows: Iterable[Row], sealer: Sealer) -> dict[str, Login]:
+    """By initiator how it logs in; a secret that can not be opened any more is of no use. Blocking."""
+    found: dict[str, Login] = {}
+    for row in rows:
+        if secret_of(row, sealer) is not None:
+            found.setdefault(row.settings.initiator, Login(row.settings.username, row.settings.sealed))
+    return found
 
 
 def put(db: Database, rows: Iterable[Row]) -> None:

@@ -52,7 +52,7 @@ def _settled(db: Database, rows: Sequence[Row], boot_id: str) -> None:
 def _consumer(services: Services, row: Row) -> Consumer:
     settings, secret = row.settings, None
     if settings.sealed:
-        secret = services.sealing().open(settings.sealed, row.attachment_id)
+        secret = exports.secret_of(row, services.sealing())
         if secret is None:
             raise SecretMissing(kind="export.apply", names=f"chap.{row.attachment_id}")
     return Consumer(row.attachment_id, settings.initiator, settings.mode, settings.username, secret)

@@ -6,6 +6,7 @@ The decision, with its secrets sealed, is in the host's own table before the ker
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
 from agent.base.faults import declare, fault_point
@@ -28,8 +29,9 @@ async def run(context: Context, args: ExportApply) -> ExportsResult:
         if args.encrypted:
             # Who had the raw device may have changed the header, and the tool that opens it runs as root.
             await asyncio.to_thread(header_size, path)
-    sealed = await asyncio.to_thread(_sealed, context, args)
-    wish = exports.Wish(args.volume_id, args.backend, args.generation, args.wanted, sealed)
+    known = await services.journal.read(lambda db: exports.of_volume(db, args.volume_id))
+    sealed, logins = await asyncio.to_thread(_secrets, context, args, known)
+    wish = exports.Wish(args.volume_id, args.backend, args.generation, args.wanted, sealed, logins)
     rows = await services.journal.write(partial(exports.decide, wish=wish))
     fault_point("agent.export.decided")
     made = await offer(services, args.volume_id, rows)
@@ -39,14 +41,16 @@ async def run(context: Context, args: ExportApply) -> ExportsResult:
     return ExportsResult(volume_id=args.volume_id, generation=args.generation, exported=exported)
 
 
-def _sealed(context: Context, args: ExportApply) -> dict[str, str]:
-    return {
-        one.attachment_id: context.services.sealing().seal(
-            context.secret(f"chap.{one.attachment_id}").value(), one.attachment_id
-        )
-        for one in args.wanted
-        if one.auth == "chap"
-    }
+def _secrets(
+    context: Context, args: ExportApply, known: Sequence[exports.Row]
+) -> tuple[dict[str, str], dict[str, exports.Login]]:
+    """The posted secrets, sealed, and how the consumers that are let in by now log in."""
+    asked = [one.attachment_id for one in args.wanted if one.auth == "chap"]
+    if not asked:
+        return {}, {}
+    sealer = context.services.sealing()
+    sealed = {each: sealer.seal(context.secret(f"chap.{each}").value(), each) for each in asked}
+    return sealed, exports.logins_of(known, sealer)
 
 
 def needs(args: ExportApply) -> Needs:

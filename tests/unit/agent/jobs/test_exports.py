@@ -14,6 +14,7 @@ from agent.jobs.errors import StaleGeneration
 from agent.jobs.exports import Wish
 from agent.jobs.journal import Journal
 from agent.jobs.sealing import HostKeyInvalid, Sealer
+from agent.wire.chap import user_of
 from agent.wire.jobs import Generation, WantedExport
 
 VOLUME, ONE, TWO = new_id(), new_id(), new_id()
@@ -54,12 +55,36 @@ async def test_no_chap_user_begins_as_a_number_does_and_none_changes_while_it_is
     await journal.open()
     number = "0b" + ONE[2:]
     try:
-        rows = await journal.write(partial(exports.decide, wish=wish(1, number, TWO)))
-        assert [row.settings.username for row in rows] == [f"id-{number}", TWO]
+        rows = await journal.write(partial(exports.decide, wish=wish(1, number)))
+        assert [row.settings.username for row in rows] == [f"id-{number}"]
+        assert user_of(TWO) == TWO
         before = [replace(row, settings=replace(row.settings, username=number)) for row in rows[:1]]
         await journal.write(partial(exports.put, rows=before))
         again = await journal.write(partial(exports.decide, wish=wish(2, number)))
         assert again[0].settings.username == number
+    finally:
+        await journal.close()
+
+
+async def test_a_host_logs_in_by_the_name_it_was_told_first_while_any_attachment_of_it_is_left(tmp_path: Path) -> None:
+    journal, sealer = Journal(tmp_path / "journal.db"), Sealer(tmp_path / "host.key")
+    await journal.open()
+
+    async def decided(sequence: int, *wanted: str) -> list[tuple[str, bytes | None]]:
+        before = await journal.read(lambda db: exports.of_volume(db, VOLUME))
+        sealed = {each: sealer.seal(f"secret of {each}".encode(), each) for each in wanted}
+        told = replace(wish(sequence, *wanted), sealed=sealed, logins=exports.logins_of(before, sealer))
+        rows = await journal.write(partial(exports.decide, wish=told))
+        await journal.write(lambda db: exports.remove(db, [row.attachment_id for row in rows if not row.wanted]))
+        return [(row.settings.username, exports.secret_of(row, sealer)) for row in rows if row.wanted]
+
+    first, second = (ONE, f"secret of {ONE}".encode()), (TWO, f"secret of {TWO}".encode())
+    try:
+        assert await decided(1, ONE, TWO) == [first, first]
+        assert await decided(2, TWO) == [first]
+        assert await decided(3, TWO) == [first]
+        (tmp_path / "host.key").unlink()
+        assert await decided(4, TWO) == [second]
     finally:
         await journal.close()
 
