@@ -67,15 +67,12 @@ class Execution:
         operation, step, _ = entry.key.split("/")
         with bound(request_id=entry.record.request_id or None, operation=operation, job=entry.key):
             try:
-                state, result, error = await self._outcome(entry)
+                state, result, error = await self._ended_or_cancelled(entry)
             except asyncio.CancelledError:
-                if entry.fenced:
-                    state, result, error = fenced(entry)
-                elif entry.cancel.is_set():
-                    state, result, error = await self._given_up(entry, None)
-                else:
+                if not entry.fenced:
                     log.info("job handed back, to be resumed", step=step)
                     raise
+                state, result, error = fenced(entry)
             await self.end(entry, state, result, error)
 
     async def end(
@@ -108,6 +105,15 @@ class Execution:
             self._timer.cancel()
         if self._writes:
             await asyncio.wait(self._writes)
+
+    async def _ended_or_cancelled(self, entry: Entry) -> Outcome:
+        """How it ends, also where it is cancelled on its way. A lease may still run out while that is cleared away."""
+        try:
+            return await self._outcome(entry)
+        except asyncio.CancelledError:
+            if entry.fenced or not entry.cancel.is_set():
+                raise
+            return await self._given_up(entry, None)
 
     async def _outcome(self, entry: Entry) -> Outcome:
         kind = entry.kind

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.jobs.journal import Journal
+from agent.jobs.kinds import Context
 from agent.wire.errors import JobTooLate
 from agent.wire.jobs import JobRequest
 from tests.unit.agent.jobs.support import Work, create, runner_at
@@ -48,6 +49,26 @@ async def test_calls_about_it_keep_it_going(tmp_path: Path) -> None:
         async with asyncio.timeout(60):
             while (await runner.status("op/make/1")).state != "done":
                 await asyncio.sleep(0.01)
+
+
+async def test_one_that_falls_silent_while_a_cancelled_job_is_cleared_away_is_fenced_too(tmp_path: Path) -> None:
+    work, clearing = Work(held=True), asyncio.Event()
+
+    async def abandon(context: Context, args: object) -> None:
+        clearing.set()
+        await asyncio.Event().wait()
+
+    work.abandon = abandon  # type: ignore[method-assign]
+    async with runner_at(tmp_path, work) as runner:
+        await runner.accept(leased(1.0))
+        await work.begun.wait()
+        entry = runner._entries["op/make/1"]
+        await runner.cancel("op/make/1", 1)
+        await clearing.wait()
+        async with asyncio.timeout(60):
+            while not entry.terminal:
+                await asyncio.sleep(0.01)
+        assert (await runner.status("op/make/1")).state == "fenced"
 
 
 async def test_after_a_restart_it_is_not_resumed(tmp_path: Path) -> None:
