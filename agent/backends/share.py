@@ -201,8 +201,8 @@ class ShareBackend:
     async def _share(self) -> FileBackend:
         """The folders on the share, opened anew when another mount has taken its place. NotMounted, ShareHangs."""
         async with self._opening:
-            self._files = await self._lane.run(self._opened)
-            return self._files
+            files: FileBackend = await self._lane.run(self._opened)
+            return files
 
     def _opened(self) -> FileBackend:
         device = self._mounted()
@@ -213,6 +213,8 @@ class ShareBackend:
         if made.device() != device:
             made.close()
             raise NotMounted(backend=self._name, path=str(self._config.path), share=self._config.share, there="a link")
+        # Here, not by the caller: it may have given up by now, and the next one goes on with what was opened.
+        self._files = made
         if files is not None:
             files.close()
         return made

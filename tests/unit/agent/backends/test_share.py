@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from agent.backends.config import NfsBackendConfig, SmbBackendConfig
 from agent.backends.errors import NotMounted, ShareHangs
+from agent.backends.file import FileBackend
 from agent.backends.share import Lane, ShareBackend
 from agent.base.ids import new_id
 from agent.server.settings import AgentSettings
@@ -45,6 +47,56 @@ async def test_a_call_that_hangs_is_given_up_and_keeps_others_out_until_it_is_ba
         while lane._late:
             await asyncio.sleep(0.01)
     assert await lane.run(lambda: 5) == 5
+
+
+async def test_a_share_that_is_opened_too_late_for_its_caller_is_there_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share, gate, device = backend(tmp_path), threading.Event(), tmp_path.stat().st_dev
+    share._lane = Lane("n", 1.0)
+
+    class Slow(FileBackend):
+        def device(self) -> int:
+            gate.wait(60)
+            return super().device()
+
+    monkeypatch.setattr("agent.backends.share.FileBackend", Slow)
+    monkeypatch.setattr("agent.backends.share.mounted", lambda *_: device)
+    with pytest.raises(ShareHangs):
+        await share.inventory()
+    gate.set()
+    async with asyncio.timeout(60):
+        while share._lane._late:
+            await asyncio.sleep(0.01)
+    late = share._files
+    assert late is not None
+    assert await share.inventory() == []
+    assert share._files is late
+    share.close()
+
+
+async def test_another_mount_that_is_opened_too_late_takes_the_place_of_the_one_that_was_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = backend(tmp_path)
+    device = tmp_path.stat().st_dev
+    monkeypatch.setattr("agent.backends.share.mounted", lambda *_: device)
+    assert await share.inventory() == []
+    first = share._files
+    assert first is not None
+    monkeypatch.setattr(first, "device", lambda: device + 1)
+    run = share._lane.run
+
+    async def late(blocking: Callable[[], object]) -> object:
+        await run(blocking)
+        raise ShareHangs(backend="n", seconds=1.0)
+
+    monkeypatch.setattr(share._lane, "run", late)
+    with pytest.raises(ShareHangs):
+        await share.inventory()
+    monkeypatch.setattr(share._lane, "run", run)
+    assert await share.inventory() == []
+    share.close()
 
 
 async def test_failures_come_through() -> None:
