@@ -23,6 +23,7 @@ from agent.connectors.waiting import Finished, patiently, until
 from agent.host import nvme, sysfs, udev
 from agent.privsep import nvme as verbs
 from agent.privsep.client import call
+from agent.privsep.errors import PrivilegeUnavailable
 from agent.wire.jobs import Connection, Portal
 
 log = get_logger(__name__)
@@ -207,16 +208,18 @@ class NvmeConnector:
 
     async def _remove(self, connection: Connection, end: float) -> bool:
         found = nvme.subsystem(connection.target)
-        if found is None:
-            return False
         space = _space(connection, found)
         disk = space.name if space is not None else ""
         try:
-            if any(one != space for one in found.namespaces):
+            if found is None:
+                if not await _ended_late(connection):
+                    return False
+            elif any(one != space for one in found.namespaces):
                 if disk:
                     await patiently(lambda: call(verbs.nvme_release, connection.target, disk), end)
                 return bool(disk)  # its controllers serve other volumes of this host
-            await patiently(lambda: call(verbs.nvme_disconnect, connection.target, disk), end)
+            else:
+                await patiently(lambda: call(verbs.nvme_disconnect, connection.target, disk), end)
         except BrickyardError as error:
             raise DetachIncomplete(
                 attachment=connection.target, left=_left(connection) or "nothing", reason=str(error)
@@ -257,6 +260,16 @@ def claim(connection: Connection, space: nvme.Namespace) -> str:
     if space.size < connection.size_bytes:
         return f"it has {space.size} bytes, promised are {connection.size_bytes}"
     return ""
+
+
+async def _ended_late(connection: Connection) -> bool:
+    """End what a connect that outlived its agent, or its job, has made: until it ends the kernel may show nothing.
+
+    Who may not call the verb has no such connect.
+    """
+    with contextlib.suppress(PrivilegeUnavailable):
+        return nvme.available() and await call(verbs.nvme_disconnect, connection.target)
+    return False
 
 
 def _space(connection: Connection, found: nvme.Subsystem | None) -> nvme.Namespace | None:
