@@ -51,7 +51,7 @@ class Restoring:
 
     async def _run(self) -> None:
         retry_s = _FIRST_RETRY_S
-        while not await self.round():
+        while not await self._done():
             try:
                 async with asyncio.timeout(retry_s):
                     await self._stop.wait()
@@ -59,12 +59,20 @@ class Restoring:
             except TimeoutError:
                 retry_s = min(_SLOWEST_RETRY_S, retry_s * 2)
 
+    async def _done(self) -> bool:
+        try:
+            return await self.round()
+        except Exception:
+            # A full disk, say: it must not leave consumers without their volumes until the next restart.
+            log.exception("exports are not restored for now")
+            return False
+
     async def _volume(self, volume_id: str) -> bool:
         try:
             async with self._hold(one_volume(volume_id)):
                 rows = await self._services.journal.read(lambda db: exports.of_volume(db, volume_id))
                 await offer(self._services, volume_id, rows)
-        except BrickyardError as error:
+        except (BrickyardError, OSError) as error:
             self.failures[volume_id] = str(error)
             log.warning("exports of a volume could not be restored", volume=volume_id, reason=str(error))
             return False
