@@ -9,15 +9,13 @@ CAP_SYS_PTRACE to be fetched from the agent, which is far more than this.
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 from agent.host import sysfs
-from agent.privsep import checks, devices, tool
+from agent.privsep import checks, devices, multipath, tool
 from agent.privsep.contexts import crypt, privileged
 from agent.privsep.errors import CryptFailed, CryptUnavailable, DeviceForeign, DeviceHeld, WrongKey
 
-_DEVICE = re.compile(r"/dev/(loop|dm-)\d{1,7}")
 _NO_KEY, _BUSY = 2, 5  # exit codes of cryptsetup
 # A header may name token plugins; none of them is to be loaded as root for somebody else's header.
 _BY_KEY = ("--batch-mode", "--disable-external-tokens", "--key-file", "-")
@@ -53,7 +51,10 @@ def crypt_open(
 
 @privileged(crypt)
 def crypt_close(attachment_id: str) -> bool:
-    """Close; False when it was not open. DeviceHeld (nothing was changed), CryptFailed."""
+    """Flush and close; False when it was not open. DeviceHeld, KernelRefused (nothing was changed), CryptFailed.
+
+    One whose paths are all lost is closed without: nothing can be written out, and its header can not be read.
+    """
     name = checks.LOOP_NAME_PREFIX + checks.uuid(attachment_id, "attachment")
     there = sysfs.mapper_device(name)
     if there is None:
@@ -62,12 +63,11 @@ def crypt_close(attachment_id: str) -> bool:
     users = sysfs.users_of(there.name)
     if users:
         raise DeviceHeld(device=device, holders=", ".join(users))
-    fd = os.open(f"/dev/{there.name}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    _judge(tool.run("cryptsetup", ["close", "--", name]), "close", device)
+    if all(devices.answers(short) for short in there.below):
+        multipath.flush(there.name)
+        _judge(tool.run("cryptsetup", ["close", "--", name]), "close", device)
+    else:
+        _judge(tool.run("dmsetup", ["remove", "--", name], leashed=False), "close", device)
     if sysfs.mapper_device(name) is not None:
         raise CryptFailed(action="close", device=device, reason="the kernel still shows it")
     return True
@@ -99,6 +99,6 @@ def _judge(ended: tool.Ended, action: str, device: str) -> None:
         return
     if ended.code == _NO_KEY:
         raise WrongKey(device=device)
-    if ended.code == _BUSY:
+    if ended.code == _BUSY or "busy" in ended.stderr.lower():
         raise DeviceHeld(device=device, holders=ended.stderr or "the kernel says busy")
     raise CryptFailed(action=action, device=device, reason=ended.stderr or f"exit code {ended.code}")

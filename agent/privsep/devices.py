@@ -66,6 +66,22 @@ def remote(short: str) -> bool:
     return uuid.startswith("mpath-") and bool(below) and all(_of_other_host(each) for each in below)
 
 
+def answers(short: str) -> bool:
+    """Whether I/O to a device has somewhere to go now: to wait for paths that are lost may be to wait for ever."""
+    sys = current().sys
+    folder = sys / "block" / short
+    if not folder.exists():
+        return (sys / "class/block" / short).exists()  # a partition, which no way from elsewhere leads to
+    if short.startswith("sd"):
+        return sysfs.text(folder / "device/state") in {None, "running"}
+    if short.startswith("nvme"):
+        ways = [one for one in nvme.subsystems(sys) if short in {space.name for space in one.namespaces}]
+        return not ways or any(one.live for one in ways)
+    below = [entry.name for entry in (folder / "slaves").glob("*")]
+    gathers = short.startswith("md") or (sysfs.text(folder / "dm/uuid") or "").startswith("mpath-")
+    return any(answers(each) for each in below) or not (below or gathers)
+
+
 def _of_other_host(short: str) -> bool:
     """A SCSI disk over iSCSI, or over an FCP device or from a port of an array that root allowed."""
     if on_channel := fcp.adapter_of(short):

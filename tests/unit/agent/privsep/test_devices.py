@@ -13,6 +13,7 @@ from agent.host.simulator import SimulatedKernel
 from agent.privsep import devices, multipath
 from agent.privsep.errors import VerbRefused
 from tests.support.simulated import running_on
+from tests.unit.agent.host.test_nvme import TARGET, controller, namespace
 
 WWPN, LUN = "0x5005076300c20c8a", "0x000a000000000000"
 
@@ -37,6 +38,30 @@ def test_only_what_root_named(kernel: SimulatedKernel) -> None:
     kernel.put("sys/block/sdz/dev", "8:400")  # a disk of no fabric at all
     said = {name: devices.remote(name) for name in ("dasda", "dasdb", "sda", "sdz")}
     assert said == {"dasda": True, "dasdb": False, "sda": True, "sdz": False}
+
+
+def test_what_has_lost_all_its_paths_does_not_answer(tmp_path: Path) -> None:
+    made = SimulatedKernel(tmp_path)
+    with running_on(made):
+        sys = made.sys
+        for name, state in (("sda", "running"), ("sdb", "transport-offline"), ("sdc", "blocked")):
+            made.put(f"sys/block/{name}/device/state", state)
+        made.put("sys/class/block/sda3/partition", "3")
+        stacked = {"dm-0": "sda sdb", "dm-1": "sdb sdc", "dm-2": "dm-1", "dm-3": "", "dm-4": "sda3", "md0": ""}
+        for over, below in stacked.items():
+            made.put(f"sys/block/{over}/dm/uuid", "mpath-3x" if over == "dm-3" else "")
+            (sys / "block" / over / "slaves").mkdir()
+            for each in below.split():
+                (sys / "block" / over / "slaves" / each).mkdir()
+        made.put("sys/block/loop0/ro", "0")
+        made.put("sys/block/nvme9n1/device/state", "live")  # of this host itself
+        for number, state in enumerate(("connecting", "live")):
+            controller(sys, number, number, state=state, target=f"{TARGET}{number}")
+            namespace(sys, number)
+        known = [entry.name for entry in (sys / "block").iterdir()]
+        answering = {"sda", "dm-0", "dm-4", "loop0", "nvme9n1", "nvme1n1"}
+        assert {name for name in known if devices.answers(name)} == answering
+        assert not devices.answers("sdz")
 
 
 async def test_verbs_refuse_the_others(kernel: SimulatedKernel) -> None:
