@@ -105,7 +105,13 @@ async def _attach_there(context: Context, row: Row, key: bytes | None) -> Row:
         device=device,
         raw_device=found.device,
         raw=row.encryption is not None and device == found.device,
-        identifiers={**row.identifiers, "diskseq": found.diskseq, "paths": list(found.paths), "how": found.how},
+        # What was to go first is gone: kept, the next set would end a device that is in use.
+        identifiers={
+            **{key: value for key, value in row.identifiers.items() if key != "detach_first"},
+            "diskseq": found.diskseq,
+            "paths": list(found.paths),
+            "how": found.how,
+        },
         boot_id=context.services.boot_id,
     )
 

@@ -14,13 +14,15 @@ from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
 from agent.copying.model import Checkpoint, CopyOptions, CopyProgress
 from agent.host.run import uninterrupted
-from agent.jobs import desired
+from agent.jobs import desired, exports
 from agent.jobs.errors import VolumeInUse, VolumeWritten
 from agent.jobs.kinds import Context, Needs
 from agent.luks.model import Format, Secret
 from agent.wire.jobs import HttpSource, ImageService, LuksFormat, Progress
 
 if TYPE_CHECKING:
+    from sqlite_utils import Database
+
     from agent.backends.base import Backend
 
 
@@ -143,6 +145,12 @@ def _destroy_keys(path: Path) -> None:
             erase(fd)
     finally:
         os.close(fd)
+
+
+def forgotten(db: Database, volume_id: str) -> None:
+    """This host has the volume no more: its generations are of no more use."""
+    desired.forget_volume(db, volume_id)
+    exports.forget_volume(db, volume_id)
 
 
 async def refuse_if_in_use(context: Context, backend: Backend, volume_id: str) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from sqlite_utils import Database
-
-from agent.jobs import desired, exports
-from agent.jobs.handlers.common import content_lock, destroy_keys, refuse_if_in_use, steered, volume_lock
+from agent.jobs.handlers.common import content_lock, destroy_keys, forgotten, refuse_if_in_use, steered, volume_lock
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import VolumeDelete
 
@@ -18,12 +15,7 @@ async def run(context: Context, args: VolumeDelete) -> None:
     if await backend.size(args.volume_id) is not None:
         await destroy_keys(await backend.path(args.volume_id))
     await backend.delete(args.volume_id, steered(context, "wipe", "wiped"))
-    await context.services.journal.write(partial(_forget, volume_id=args.volume_id))
-
-
-def _forget(db: Database, volume_id: str) -> None:
-    desired.forget_volume(db, volume_id)
-    exports.forget_volume(db, volume_id)
+    await context.services.journal.write(partial(forgotten, volume_id=args.volume_id))
 
 
 KIND = Kind(
