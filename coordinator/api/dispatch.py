@@ -31,6 +31,7 @@ from coordinator.api.languages import Languages
 from coordinator.api.metrics import observe
 from coordinator.api.project_tree import ProjectTree
 from coordinator.api.proxies import Proxies
+from coordinator.api.read_only import ReadOnly
 from coordinator.api.route import V3, Resource, Route
 from coordinator.api.services import Services
 from coordinator.api.tree import Match, Tree
@@ -72,6 +73,7 @@ class Dispatcher:
         self._languages = Languages(services.settings.locale_dir)
         self._proxies = Proxies(services.settings.trusted_proxies)
         self._projects = services.find(ProjectTree)
+        self._read_only = ReadOnly(services.db)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         started = time.perf_counter()
@@ -121,6 +123,7 @@ class Dispatcher:
             global_request_id=_global_id(request.headers),
         )
         self._allowed(route, principal)
+        await self._read_only.check(request.method, path, route.policy)
         if self._projects is not None and principal.project_id and request.method in _SPENDING:
             await self._projects.learn(principal.project_id)
         call = self._call(request, match, route, context, state.versions)

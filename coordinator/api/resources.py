@@ -9,6 +9,7 @@ def all_resources() -> tuple[Resource, ...]:
     """The tables; imported here and nowhere else, so that a command that serves nothing does not pay for them."""
     from coordinator.api.brickyard import attachments as host_attachments
     from coordinator.api.brickyard import (
+        draining,
         events,
         evictions,
         features,
@@ -20,6 +21,7 @@ def all_resources() -> tuple[Resource, ...]:
         rekeying,
         repair,
         states,
+        switches,
         type_metadata,
     )
     from coordinator.api.brickyard.images import registered_images
@@ -30,7 +32,9 @@ def all_resources() -> tuple[Resource, ...]:
     return (
         *_block_storage(),
         *image_resources(),
+        switches.resource(),
         hosts.resource(),
+        draining.resource(),
         evictions.resource(),
         operations.resource(),
         host_attachments.resource(),

@@ -24,6 +24,7 @@ COMMANDS = {
     "event": (f"{NOUNS}.event:event", "What happened, in order."),
     "issue": (f"{NOUNS}.site:issue", "What is not as it should be, with a remedy."),
     "message": (f"{NOUNS}.site:message", "Why something that you asked for did not come about."),
+    "site": (f"{NOUNS}.whole:site", "The site as a whole."),
     "service": (f"{NOUNS}.service:service", "The services of the site."),
     "quota": (f"{NOUNS}.site:quota", "What a project may use."),
     "user": (f"{NOUNS}.user:user", "Users."),

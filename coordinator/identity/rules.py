@@ -207,6 +207,8 @@ _ADMIN = [
     "brickyard:hosts:enrol",
     "brickyard:hosts:evict",
     "brickyard:hosts:report",
+    "brickyard:site:get",
+    "brickyard:site:update",
     "brickyard:volumes:forget",
     "brickyard:issues:get",
     "brickyard:issues:update",

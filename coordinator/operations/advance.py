@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from agent.base.errors import BrickyardError, from_body
 from agent.wire.jobs import job_args
 from coordinator.lifecycle.operation import OPERATION
-from coordinator.operations import members
+from coordinator.operations import draining, members
 from coordinator.operations.errors import Cancelled, UndoFailed
 from coordinator.operations.workflow import JobCall, JobStep, WaitStep, Workflow
 from coordinator.state import events, operations
@@ -30,7 +30,8 @@ MAX_ATTEMPTS = 5
 class Next:
     """The job to do: forward for `step`, or (undo) after posting a tombstone for `tombstone`. A wait has no call.
 
-    `pause_s`: a local step is to be tried again after that many seconds.
+    `pause_s`: a local step is to be tried again after that many seconds. `held`: a job step may be begun only when this
+    host is not drained any more.
     """
 
     step: str
@@ -38,6 +39,7 @@ class Next:
     key: str
     tombstone: str | None = None
     pause_s: float = 0.0
+    held: str | None = None
 
 
 def _mark(operation: Operation, step: str, **entry: Any) -> Operation:
@@ -106,6 +108,8 @@ def advance(
             with nullcontext() if hopeful else savepoint(conn):
                 if isinstance(step, JobStep):
                     call = step.call(conn, operation)
+                    if call is not None and draining.held_back(conn, workflow, operation, call):
+                        return _store(conn, operation), Next(step.name, None, "", held=call.host_id)
                     if call is not None:
                         operation, call = _pinned(operation, step, step.name, members.shared(conn, operation, call))
                         operation = _mark(operation, step.name, state="running", host=call.host_id)

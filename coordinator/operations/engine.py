@@ -17,6 +17,7 @@ from agent.base.log import bound, get_logger
 from coordinator.operations import waits
 from coordinator.operations.acknowledge import Acknowledger
 from coordinator.operations.advance import Next, StepRefused, advance
+from coordinator.operations.draining import Drains
 from coordinator.operations.errors import NotCancellable, NotRetryable
 from coordinator.operations.jobs import AWAY_DEADLINE_S, MEMBER_LEASE_S, Agents, Conversation
 from coordinator.operations.leases import Leases
@@ -61,6 +62,7 @@ class Engine:
         self.workflows = workflows
         self.owner = owner
         self.watchers = Watchers()
+        self.drains = Drains(db)
         self._exclusive = exclusive
         self._leases = Leases(db, self, workflows.known, alone=exclusive)
         self._away_deadline_s, self._member_lease_s = away_deadline_s, member_lease_s
@@ -94,6 +96,7 @@ class Engine:
         for task in [*self._tasks.values(), *self._background]:
             task.cancel()
         await asyncio.gather(*tasks, *self._background, return_exceptions=True)
+        await self.drains.close()
         await self._leases.close()
         await self._acknowledger.flush()
 

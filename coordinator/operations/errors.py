@@ -36,6 +36,13 @@ class WaitedTooLong(Permanent):
     hint = "Bring the host back, then try again; see: brickyard host show {host}."
 
 
+class HostDrained(Permanent):
+    code = "operation.host-drained"
+    status = 503
+    sentence = "Host {host} is drained, and was not enabled again within {seconds} s."
+    hint = "When the host is ready: brickyard host enable {host}. Then try again."
+
+
 class NotCancellable(Conflict):
     code = "operation.not-cancellable"
     sentence = "Operation {operation} is {state}; only running work can be cancelled."

@@ -8,24 +8,22 @@ enrolled again; no data are touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Connection, Row, Select, and_, or_, select
+from sqlalchemy import Connection, and_, or_, select
 
 from agent.base.errors import Conflict, NotFound
+from coordinator.operations import dependents
 from coordinator.operations.accept import Requester
 from coordinator.operations.attach_host import accept_detach
 from coordinator.state import clusters, enrolment, evictions, fleet, issues, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.issues import Issue
 from coordinator.state.locks import hold_name
-from coordinator.state.operations import Operation, is_active
+from coordinator.state.operations import Operation
 from coordinator.state.savepoint import savepoint
 from coordinator.state.tables.attachments import attachments
-from coordinator.state.tables.images import images
-from coordinator.state.tables.operations import operations
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes as volume_table
 from coordinator.state.transition import move_if
@@ -33,6 +31,16 @@ from coordinator.state.transition import move_if
 CODE = "host.evicted"
 Proof = Literal["fence", "operator"]
 _NAMED = 20
+_OPERATIONS = "operations"
+_FATES = {
+    dependents.VOLUMES: "out of reach: each becomes error, unless it is in use elsewhere; deleting one drops its row",
+    dependents.SNAPSHOTS: "out of reach, with their volumes",
+    dependents.IMAGES: "out of reach: nothing can be made of them",
+    dependents.KEPT_BY_IT: "ended; volumes of other hosts can be attached elsewhere",
+    dependents.ELSEWHERE: "their devices fail; they stay until they are detached",
+    dependents.KEPT_BY_OTHERS: "stay: who made them ends them (for a server: evacuate it)",
+    _OPERATIONS: "end: what waits for it fails, or is done where it only had to be gone there",
+}
 
 
 class EvidenceNeeded(Conflict):
@@ -71,29 +79,9 @@ def look(conn: Connection, host_id: str) -> list[Part]:
     """All that depends on the host; raises NotFound for one that is not, and was not, enrolled."""
     if enrolment.host(conn, host_id) is None and evictions.of_host(conn, host_id) is None:
         raise NotFound(noun="Host", id=host_id)
-    there = volume_table.c.host_id == host_id
-    live = select(attachments.c.id).where(~attachments.c.deleted)
-    by_us = attachments.c.owner == "agent"
-    its_volumes = select(volume_table.c.id).where(there, ~volume_table.c.deleted)
-    elsewhere = live.where(attachments.c.volume_id.in_(its_volumes), attachments.c.attached_host != host_id)
-    of_others = live.where(~by_us, attachments.c.attached_host == host_id)
-    found = (
-        Part("volumes", "out of reach: each becomes error, unless it is in use elsewhere; deleting one drops its row",
-             _ids(conn, its_volumes)),
-        Part("snapshots", "out of reach, with their volumes", _ids(conn, select(snapshots.c.id).where(
-            snapshots.c.volume_id.in_(its_volumes), ~snapshots.c.deleted))),
-        Part("images", "out of reach: nothing can be made of them", _ids(conn, select(images.c.id).where(
-            images.c.host_id == host_id, ~images.c.deleted))),
-        Part("attachments kept by it", "ended; volumes of other hosts can be attached elsewhere",
-             _ids(conn, live.where(by_us, attachments.c.host_id == host_id))),
-        Part("attachments of its volumes elsewhere", "their devices fail; they stay until they are detached",
-             _ids(conn, elsewhere)),
-        Part("attachments there, kept by others", "stay: who made them ends them (for a server: evacuate it)",
-             _ids(conn, of_others)),
-        Part("operations", "end: what waits for it fails, or is done where it only had to be gone there",
-             tuple(_waiting(conn, host_id))),
-    )  # fmt: skip
-    return [part for part in found if part.ids]
+    ids = dependents.of_host(conn, host_id)
+    ids[_OPERATIONS] = tuple(sorted(found.id for found in dependents.working(conn, host_id)))
+    return [Part(what, fate, ids[what]) for what, fate in _FATES.items() if ids[what]]
 
 
 def evict(
@@ -186,17 +174,3 @@ def _tell(conn: Connection, host_id: str, left: list[Part]) -> None:
         details={part.what: list(part.ids[:_NAMED]) for part in left},
     )
     issues.raise_issue(conn, issue)
-
-
-def _ids(conn: Connection, query: Select[tuple[Any]]) -> tuple[str, ...]:
-    return tuple(sorted(conn.execute(query).scalars()))
-
-
-def _waiting(conn: Connection, host_id: str) -> Iterable[str]:
-    """Work that has given a job to the host, or waits to."""
-    rows: Iterable[Row[Any]] = conn.execute(select(operations.c.id, operations.c.steps).where(is_active()))
-    return sorted(
-        row.id
-        for row in rows
-        if any(step.get("host") == host_id for step in row.steps.values() if step.get("state") != "done")
-    )

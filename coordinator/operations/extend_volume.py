@@ -18,6 +18,7 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations import completions, fitting, sizes
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.completions import Completions
+from coordinator.operations.errors import HostDrained
 from coordinator.operations.settling import settle
 from coordinator.operations.volume_calls import volume_row, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, WaitStep, Workflow
@@ -250,7 +251,7 @@ def _still_attached(conn: Connection, now: Row[Any] | None) -> None:
 
 
 def _failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
-    event = "extend_refused" if isinstance(error, NoPool) else "extend_failed"
+    event = "extend_refused" if isinstance(error, (NoPool, HostDrained)) else "extend_failed"
     _still_attached(conn, move_if(conn, "volume", operation.resource_id, event, reserved_size=0))
     messages.record(conn, operation, error)
 

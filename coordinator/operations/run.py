@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from agent.base.errors import BrickyardError, from_body
 from agent.base.faults import declare, fault_point
 from agent.base.log import get_logger
-from coordinator.operations import members
+from coordinator.operations import draining, members
 from coordinator.operations.advance import (
     MAX_ATTEMPTS,
     Next,
@@ -27,7 +27,8 @@ from coordinator.operations.advance import (
     revive,
     undo_again,
 )
-from coordinator.operations.errors import Cancelled, UnknownHost, WaitedTooLong
+from coordinator.operations.draining import Drains
+from coordinator.operations.errors import Cancelled, HostDrained, UnknownHost, WaitedTooLong
 from coordinator.operations.jobs import Conversation, MemberLost, NotDelivered
 from coordinator.operations.step_log import tell
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, WaitStep, Workflow
@@ -52,6 +53,8 @@ declare(
 
 
 class Ended(Protocol):
+    drains: Drains
+
     def finished(self, operation: Operation, jobs: list[tuple[str, str]]) -> None: ...
 
 
@@ -107,6 +110,8 @@ class Run:
             return await self._outside(operation, step)
         if isinstance(step, LocalStep):
             return await self._later(operation, step, todo.pause_s)
+        if todo.held is not None:
+            return await self._held(operation, step, todo.held)
         assert todo.call is not None
         call = todo.call
         try:
@@ -156,6 +161,32 @@ class Run:
         if self._talk.cancelled.is_set():
             return await self._write(operation, lambda conn: fail(conn, workflow, operation, step.name, Cancelled()))
         return await self._write(operation, lambda conn: advance(conn, workflow, operation))
+
+    async def _held(self, operation: Operation, step: JobStep, host_id: str) -> Moved:
+        """The host is drained: begin there when it is enabled again."""
+        workflow, drains = self._workflow, self._engine.drains
+        why = await drains.why(host_id)
+        if why is not None:
+            log.info("waiting for a drained host", host=host_id)
+            await self._talk.listener.waiting(operation, draining.reason(host_id, why))
+        over = asyncio.ensure_future(drains.over(host_id, self._talk.away_deadline_s))
+        stop = asyncio.ensure_future(self._talk.cancelled.wait())
+        failure: BrickyardError
+        try:
+            async with self._talk.slot.given_up():
+                await asyncio.wait({over, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not over.done():
+                raise Cancelled
+            over.result()
+        except (Cancelled, HostDrained) as error:
+            failure = error
+            return await self._write(operation, lambda conn: fail(conn, workflow, operation, step.name, failure))
+        finally:
+            stop.cancel()
+            over.cancel()
+        if why is not None:
+            await self._talk.listener.waiting(operation, None)
+        return await self._advance(operation)
 
     async def _outside(self, operation: Operation, step: WaitStep) -> Moved:
         workflow = self._workflow

@@ -6,6 +6,7 @@ import datetime
 
 from sqlalchemy import Connection, select
 
+from coordinator.operations.draining import WAITS
 from coordinator.state import issues
 from coordinator.state.issues import Issue
 from coordinator.state.operations import Operation, is_active
@@ -46,6 +47,12 @@ def _issue(about: tuple[str, ...], reason: str, since: datetime.datetime) -> Iss
         resource_id=operation_id,
         project_id=project_id,
         sentence=f"Operation {operation_id} ({kind} of {resource_type} {resource_id}) waits since {age} s: {reason}.",
-        remedy=f"Bring the host back; the work then goes on by itself. See: brickyard operation show {operation_id}",
+        remedy=f"{_remedy(reason)}; the work then goes on by itself. See: brickyard operation show {operation_id}",
         details={"age_s": age, "since": since.isoformat(), "reason": reason},
     )
+
+
+def _remedy(reason: str) -> str:
+    if reason.startswith(WAITS):
+        return f"When the host is ready: brickyard host enable {reason.split()[2]}"
+    return "Bring the host back"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from coordinator.scheduler import filters, plugins, weighers
+from coordinator.scheduler import filters, plugins, refusals, weighers
 from coordinator.scheduler.board import Board, read_pool
 from coordinator.scheduler.claims import claim, claim_any, claim_new, held_already
 from coordinator.scheduler.errors import NoPool, PoolsAway
@@ -19,7 +19,6 @@ from coordinator.scheduler.settings import SchedulerSettings
 from coordinator.state.locks import beside_others
 from coordinator.state.together import hopeful
 
-_MAX_NAMED = 20
 _SPREAD = 8
 _CAPACITY = "CapacityFilter"
 _NO_HINTS = Hints()
@@ -176,11 +175,11 @@ class Scheduler:
     def _refused(self, request: Request) -> NoPool:
         reasons, away = [], False
         for pool in self.board.pools if request.pool_id is None else self.board.only(request.pool_id):
-            reasons.append(f"{pool.id} {self._refusal(pool, request) or 'was taken by others meanwhile'}")
+            reason = self._refusal(pool, request) or "was taken by others meanwhile"
+            reasons.append((pool.host_id, pool.id, reason))
             away = away or (pool.away and self._refusal(pool, request, though_away=True) is None)
-        more = f"; and {len(reasons) - _MAX_NAMED} more" if len(reasons) > _MAX_NAMED else ""
         nowhere = "no host is enrolled" if request.pool_id is None else f"{request.pool_id} is not known any more"
-        told = ("; ".join(reasons[:_MAX_NAMED]) + more) or nowhere
+        told = refusals.told(reasons) or nowhere
         return PoolsAway(reasons=told) if away else NoPool(reasons=told)
 
 

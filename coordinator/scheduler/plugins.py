@@ -3,7 +3,7 @@
 A filter has `backend_passes(backend_state, filter_properties)`, a weigher `_weigh_object(backend_state,
 weight_properties)` and, if it likes, `weight_multiplier()`. Each is made once, is shown a pool and a request by
 Cinder's names, and what it does to them is lost. A filter that raises refuses: nobody knows what it would have said; of
-a weigher the pool then counts as 0.
+a weigher the pool then counts as 0. One that hangs counts as one that raised (`patience`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.base.log import get_logger
 from coordinator.scheduler.errors import BadPlugin
+from coordinator.scheduler.patience import Hangs, Patience
 from coordinator.scheduler.pool import GIB, Pool
 
 if TYPE_CHECKING:
@@ -51,11 +52,15 @@ def _made(name: str, group: str) -> Any:
 
 def rule(name: str) -> Rule:
     """The installed filter of that name; raises BadPlugin."""
-    passes = _made(name, FILTERS).backend_passes
+    passes, patience = _made(name, FILTERS).backend_passes, Patience(name)
 
     def ask(pool: Pool, request: Request) -> str | None:
         try:
-            return None if passes(_state(pool), _properties(request)) else "refuses by a filter of the operator"
+            allowed = patience.ask(request, lambda: bool(passes(_state(pool), _properties(request))))
+            return None if allowed else "refuses by a filter of the operator"
+        except Hangs as error:
+            log.error("a filter hangs, and so refuses", filter=name, pool=pool.id)
+            return f"can not be asked: {error}"
         except Exception as error:
             log.exception("a filter failed, and so refuses", filter=name, pool=pool.id)
             return f"can not be asked: the filter raised {type(error).__name__}"
@@ -75,9 +80,15 @@ def weigher(name: str) -> tuple[Weigher, float]:
     if not math.isfinite(counts):
         raise BadPlugin(noun="weigher", name=name, package=type(made).__module__, reason=f"it counts {counts}")
 
+    patience = Patience(name)
+
     def ask(pool: Pool, request: Request) -> float:
         try:
-            figure = float(made._weigh_object(_state(pool), _properties(request)))
+            weighed = patience.ask(request, lambda: float(made._weigh_object(_state(pool), _properties(request))))
+            figure = float(weighed)
+        except Hangs as error:
+            log.error("a weigher hangs, and the pool counts as 0", weigher=name, pool=pool.id, reason=str(error))
+            return 0.0
         except Exception:
             log.exception("a weigher failed, and the pool counts as 0", weigher=name, pool=pool.id)
             return 0.0

@@ -113,8 +113,9 @@ def set_enabled(conn: Connection, name: str, *, enabled: bool, reason: str | Non
 
 
 def members(conn: Connection, name: str, pool: str, *, takes_new: bool = False) -> list[Row[Any]]:
-    """The pools (id, host_id) that serve this part of the cluster now, by host; `takes_new`: also new volumes."""
-    query = select(pools.c.id, pools.c.host_id).where(_serving(), pools.c.cluster_name == name, pools.c.name == pool)
+    """The pools (id, host_id) that may serve this part of the cluster now, by host; `takes_new`: also new volumes."""
+    there = (pools.c.cluster_name == name, pools.c.name == pool, hosts.c.drained_at.is_(None))
+    query = select(pools.c.id, pools.c.host_id).where(_serving(), *there)
     if takes_new:
         query = query.where(hosts.c.enabled, ~pools.c.disabled)
     return list(conn.execute(query.order_by(pools.c.host_id)))
@@ -182,8 +183,8 @@ def _idle() -> ColumnElement[bool]:
 
 
 def spread_idle(conn: Connection) -> int:
-    """Let living members serve what idle volumes the others have; returns how many were moved."""
-    answering = select(hosts.c.id).where(hosts.c.reachable)
+    """Let living members serve what idle volumes the others, or drained ones, have; returns how many were moved."""
+    answering = select(hosts.c.id).where(hosts.c.reachable, hosts.c.drained_at.is_(None))
     query = select(volumes.c.id, volumes.c.host_id).where(
         volumes.c.cluster_name.is_not(None), _idle(), volumes.c.host_id.not_in(answering)
     )

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, exists, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
 from agent.base.errors import NotFound
 from agent.wire.results import HostFacts, Pool, pool_address, ratio_in_force
@@ -18,6 +18,7 @@ from coordinator.state.tables.fleet import hosts, pools
 from coordinator.state.tables.volumes import volumes as volume_table
 
 _AT_ONCE = 500
+_DRAINED = select(hosts.c.disabled_reason).where(hosts.c.id == bindparam("wanted"), hosts.c.drained_at.is_not(None))
 
 
 def ensure_hosts(conn: Connection) -> None:
@@ -54,14 +55,25 @@ def _joined() -> Any:
 
 
 def set_enabled(conn: Connection, host_id: str, *, enabled: bool, reason: str | None = None) -> None:
-    """Whether new volumes may be placed there."""
-    changed = conn.execute(
-        update(hosts)
-        .where(hosts.c.id == host_id)
-        .values(enabled=enabled, disabled_reason=None if enabled else reason, updated_at=utcnow())
-    )
-    if changed.rowcount == 0:
+    """Whether new volumes may be placed there; one that is enabled is not drained any more."""
+    values: dict[str, Any] = {"enabled": enabled, "disabled_reason": None if enabled else reason}
+    if enabled:
+        values["drained_at"] = None
+    if conn.execute(update(hosts).where(hosts.c.id == host_id).values(**values, updated_at=utcnow())).rowcount == 0:
         raise NotFound(noun="Host", id=host_id)
+
+
+def drain(conn: Connection, host_id: str, reason: str | None) -> None:
+    """Begin nothing there any more, and place nothing there; raises NotFound."""
+    set_enabled(conn, host_id, enabled=False, reason=reason)
+    undrained = (hosts.c.id == host_id, hosts.c.drained_at.is_(None))
+    conn.execute(update(hosts).where(*undrained).values(drained_at=utcnow()))
+
+
+def drained(conn: Connection, host_id: str) -> str | None:
+    """Why nothing is begun on this host ("" where nobody said); None where it is."""
+    row = conn.execute(_DRAINED, {"wanted": host_id}).first()
+    return None if row is None else row.disabled_reason or ""
 
 
 def set_reachable(conn: Connection, host_id: str, *, reachable: bool) -> None:

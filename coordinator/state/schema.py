@@ -8,7 +8,7 @@ from coordinator.state.errors import SchemaTooNew, SchemaTooOld
 from coordinator.state.locks import hold_name
 from coordinator.state.tables import load_all
 
-HEAD = "0019"
+HEAD = "0020"
 RELEASED = tuple(f"{number:04}" for number in range(1, int(HEAD) + 1))
 """All versions that a release has had, oldest first; the last is this one's."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, case, func, select, update
 
 from agent.base.errors import Invalid, NotFound
+from coordinator.state import fleet
 from coordinator.state.tables.fleet import hosts, pools
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
@@ -65,9 +66,10 @@ def set_enabled(conn: Connection, name: str, *, enabled: bool, reason: str | Non
         mine = (pools.c.host_id == host_id, pools.c.backend == backend)
         conn.execute(update(pools).where(*mine).values(disabled=not enabled))
         return
-    values = {"enabled": enabled, "disabled_reason": None if enabled else reason}
-    if conn.execute(update(hosts).where(hosts.c.id == host_id).values(**values)).rowcount == 0:
-        raise NotFound(noun="Service", id=name)
+    try:
+        fleet.set_enabled(conn, host_id, enabled=enabled, reason=reason)
+    except NotFound:
+        raise NotFound(noun="Service", id=name) from None
 
 
 def check_known(conn: Connection, name: str) -> None:

@@ -14,6 +14,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 from agent.base.errors import Conflict
 from agent.base.ids import new_id
 from coordinator.lifecycle.operation import OPERATION
+from coordinator.state import issues
+from coordinator.state.issues import Issue
 from coordinator.state.locks import hold_name
 from coordinator.state.tables.attachments import generations
 from coordinator.state.tables.columns import utcnow
@@ -22,7 +24,8 @@ from coordinator.state.tables.operations import operations
 from coordinator.state.tables.site import site_values
 
 _LONG_AGO = datetime.datetime(2026, 1, 1)
-_INCARNATION, _ADOPTING, _MOVING = "incarnation", "adopting", "moving"
+_INCARNATION, _ADOPTING, _MOVING, _READ_ONLY = "incarnation", "adopting", "moving", "read-only"
+_ISSUE = "site.read-only"
 WHILE_ADOPTING = frozenset({"create_volume", "create_snapshot", "upload_image", "download_image"})
 """Kinds of work that add to what there is; all other kinds wait until the site is adopted."""
 
@@ -85,6 +88,32 @@ _INTERRUPTED = {
     "context": {},
     "retry_after": None,
 }
+
+
+def read_only(conn: Connection) -> tuple[str, str] | None:
+    """Since when (UTC) and why nothing may be changed by calls; None while it may."""
+    told = value(conn, _READ_ONLY)
+    return None if told is None else (told[:16].replace("T", " "), told[17:])
+
+
+def set_read_only(conn: Connection, reason: str) -> None:
+    """Nothing may be changed by calls; told as an issue, lest it be forgotten."""
+    told = value(conn, _READ_ONLY)
+    since = utcnow().isoformat(timespec="minutes") if told is None else told[:16]
+    put(conn, _READ_ONLY, f"{since} {reason}")
+    sentence, remedy = (
+        f"The site is read-only since {since} UTC: {reason}",
+        "When it is time: brickyard site read-write",
+    )
+    issues.raise_issue(
+        conn, Issue(code=_ISSUE, resource_type="site", resource_id="site", sentence=sentence, remedy=remedy)
+    )
+
+
+def set_writable(conn: Connection) -> None:
+    """It may be changed again; nothing when it may already."""
+    conn.execute(delete(site_values).where(site_values.c.key == _READ_ONLY))
+    issues.close(conn, _ISSUE, "site")
 
 
 def begin_move(conn: Connection) -> str:

@@ -312,13 +312,42 @@ def test_hosts_tokens_and_services(site: Site) -> None:
     assert site.run("host", "disable", "host-a", "--reason", "work", "--json").json["enabled"] is False
     assert site.run("host", "enable", "host-a", "--json").json["enabled"] is True
     assert site.ok("host", "token", "host-z", "-o", "value").startswith("byj1.")
+
+
+def test_a_host_is_drained_and_waited_for(site: Site) -> None:
+    site.ok("volume", "create", "stays", "--size", "1", "--wait")
+    before = site.run("host", "drain", "host-a", "--dry-run", "--json").json
+    assert (before["drained_at"], before["quiet"], before["working"]) == (None, False, [])
+    done = site.run("host", "drain", "host-a", "--reason", "new memory", "--wait")
+    assert done.code == 0, done.err
+    assert "volumes" in done.out
+    assert "are not moved to another one yet" in done.out
+    assert "brickyard host enable host-a" in done.err
+    refused = site.run("volume", "create", "more", "--size", "1", "--wait")
+    assert (refused.code, "is disabled (new memory)" in refused.err) == (9, True)
+    site.ok("volume", "delete", "stays", "more", "--yes", "--wait")
+    assert site.run("host", "enable", "host-a", "--json").json["drained_at"] is None
+    assert site.run("host", "drain", "host-a", "--dry-run", "--wait").code == 2
+    assert site.run("host", "drain", "moon").code == 4
+
+
+def test_the_site_is_read_only_for_a_while(site: Site) -> None:
+    assert site.run("site", "read-only", "--reason", "it moves", "--json").json["reason"] == "it moves"
+    refused = site.run("volume", "create", "never", "--size", "1")
+    assert (refused.code, "read-only since" in refused.err, "it moves" in refused.err) == (7, True, True)
+    assert site.run("volume", "list", "--json").json == []
+    site.ok("site", "read-write")
+    assert site.run("site", "show", "--json").json == {"since": None, "reason": None}
+
+
+def test_services_issues_and_quota(site: Site) -> None:
     assert "cinder-volume" in site.ok("service", "list")
     assert site.ok("issue", "list").startswith("ID ")
     assert "volumes" in site.ok("quota", "show")
 
 
 NOUNS = ("volume", "snapshot", "type", "attachment", "image", "key", "host", "operation", "issue", "message", "service",
-         "user", "project", "role")  # fmt: skip
+         "user", "project", "role", "site")  # fmt: skip
 
 
 @pytest.mark.parametrize("noun", NOUNS)

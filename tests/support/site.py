@@ -81,11 +81,12 @@ class Part:
                     return dict(message)
             left = deadline - time.monotonic()
             ready, _, _ = select.select([self._pipe, self.process.fd], [], [], max(0.0, left))
-            if self._pipe in ready:
-                self._buffer += os.read(self._pipe, 65536)
-            elif ready:
+            more = os.read(self._pipe, 65536) if self._pipe in ready else b""
+            self._buffer += more
+            if ready and not more:
+                self.process.wait(20)
                 raise AssertionError(f"{self.name} ended with {self.process.poll()}:\n{self.tail()}")
-            else:
+            if not ready:
                 raise AssertionError(f"{self.name} did not say {key} in {seconds} s:\n{self.tail()}")
 
     def arm(self, fault: str | None, record: Path | None = None) -> None:

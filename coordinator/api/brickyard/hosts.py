@@ -19,7 +19,7 @@ from coordinator.state.tables.columns import utcnow
 
 _SEEN = "brickyard:hosts:get"
 _FIELDS = (
-    "id", "enabled", "disabled_reason", "reachable", "reachable_since", "last_seen", "availability_zone",
+    "id", "enabled", "disabled_reason", "drained_at", "reachable", "reachable_since", "last_seen", "availability_zone",
     "keeps_images", "address", "control_port", "data_port", "created_at",
 )  # fmt: skip
 _POOL_FIELDS = (
@@ -48,6 +48,7 @@ class HostSummary(Answer):
     id: str
     enabled: bool
     disabled_reason: str | None
+    drained_at: Time | None
     reachable: bool
     reachable_since: Time | None
     last_seen: Time | None

@@ -61,6 +61,20 @@ class NotAttached(NotFound):
     hint = "`brickyard attachment list` shows the attachments."
 
 
+class NotQuiet(Temporary):
+    code = "cli.not-quiet"
+    exit_code = 7
+    sentence = "Host {host} is not quiet after {seconds} s: {still}."
+    hint = "It stays drained. Wait on with: brickyard host drain {host} --wait."
+
+
+class EnabledMeanwhile(Permanent):
+    code = "cli.enabled-meanwhile"
+    exit_code = 5
+    sentence = "Host {host} was enabled while it was waited for; work may begin there."
+    hint = "See who did it, then drain it again: brickyard host drain {host} --wait."
+
+
 class Refused(Remote):
     """The API refused, in its own words."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from agent.base.terminal.group import LazyGroup
 from agent.base.terminal.output import Endless, Record, Table, emit, form, shown
 from agent.base.terminal.sizes import size
 from coordinator.cli.client.context import confirm, connected, yes_option
@@ -11,10 +12,15 @@ from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import frames, watch_option
 
 PATH = "/brickyard/v1/hosts"
-LISTED = ("id", "state", "enabled", "keeps_images", "address", "availability_zone", "last_seen")
+LISTED = ("id", "state", "enabled", "drained_at", "keeps_images", "address", "availability_zone", "last_seen")
 
 
-@click.group()
+_MORE = {
+    "drain": ("coordinator.cli.nouns.drain:drain", "Take a host out of use for maintenance."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_MORE)
 def host() -> None:
     """Hosts of the fleet."""
 
@@ -43,8 +49,8 @@ def show(session: Session, name: str) -> Record:
     found["free"] = {
         pool["id"]: f"{size(pool['free_bytes'])} of {size(pool['total_bytes'])}" for pool in found["pools"]
     }
-    names = ("id", "reachable", "enabled", "disabled_reason", "last_seen", "address", "control_port", "data_port",
-             "keeps_images", "availability_zone", "free", "facts")  # fmt: skip
+    names = ("id", "reachable", "enabled", "disabled_reason", "drained_at", "last_seen", "address", "control_port",
+             "data_port", "keeps_images", "availability_zone", "free", "facts")  # fmt: skip
     return Record(found, names)
 
 
@@ -79,7 +85,7 @@ def disable(session: Session, name: str, reason: str | None) -> Record:
 @shown
 @connected
 def enable(session: Session, name: str) -> Record:
-    """Place volumes on the host NAME again."""
+    """Place volumes on the host NAME again; one that was drained takes up its work."""
     return Record(session.call("POST", f"{PATH}/{name}/enable")["host"], LISTED_STATE)
 
 
@@ -132,4 +138,4 @@ def evictions(session: Session, watch: bool) -> Table | Endless:
     return frames(read) if watch else read()
 
 
-LISTED_STATE = ("id", "enabled", "disabled_reason", "reachable")
+LISTED_STATE = ("id", "enabled", "disabled_reason", "drained_at", "reachable")

@@ -29,6 +29,7 @@ hosts = Table(
     Column("id", String(63), primary_key=True),
     Column("enabled", Boolean, nullable=False, default=True, server_default=true()),
     Column("disabled_reason", String(255)),
+    Column("drained_at", DateTime),
     Column("reachable", Boolean, nullable=False, default=False, server_default=false()),
     Column("reachable_since", DateTime),
     Column("last_seen", DateTime),

@@ -4,90 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 
 from tests.support import postgres
-from tests.support.site import Site, free_port, started
+from tests.support.nginx import BINARY, nginx
+from tests.support.site import Site, started
 
 pytestmark = [
     pytest.mark.kill, pytest.mark.root, pytest.mark.postgresql, pytest.mark.timeout(300),
-    pytest.mark.skipif(shutil.which("nginx", path="/usr/sbin:/usr/bin") is None, reason="nginx is not installed"),
+    pytest.mark.skipif(BINARY is None, reason="nginx is not installed"),
 ]  # fmt: skip
 BIN = Path(sys.executable).parent
-CONFIG = """
-daemon off; pid {folder}/pid; error_log stderr; worker_processes 1; user nobody nogroup;
-events {{ worker_connections 256; }}
-http {{
-    access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-    upstream brickyard {{ {servers} keepalive 16; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location /volume/ {{
-            proxy_pass http://brickyard/;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_set_header X-Forwarded-Host $http_host;
-            proxy_set_header X-Forwarded-Prefix /volume;
-        }}
-    }}
-}}
-"""
-
-
-@contextmanager
-def nginx(folder: Path, ports: list[int]) -> Iterator[str]:
-    """Its address; each coordinator is asked in turn, and left out for ten seconds after it did not answer."""
-    folder.chmod(0o755)
-    port = free_port()
-    servers = " ".join(f"server 127.0.0.1:{each};" for each in ports)
-    (folder / "conf").write_text(CONFIG.format(folder=folder, servers=servers, port=port))
-    path = "/usr/sbin:/usr/bin:/sbin:/bin"
-    binary = shutil.which("nginx", path=path)
-    assert binary is not None
-    process = subprocess.Popen([binary, "-p", str(folder), "-c", str(folder / "conf")])
-    try:
-        until_it_listens(process, port)
-        yield f"http://127.0.0.1:{port}/volume"
-    finally:
-        process.send_signal(signal.SIGQUIT)
-        assert process.wait(60) == 0
-
-
-def until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        assert process.poll() is None, f"nginx ended with {process.returncode}"
-        try:
-            socket.create_connection(("127.0.0.1", port), 5).close()
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        else:
-            return
 
 
 @pytest.fixture(scope="module")
 def behind() -> Iterator[tuple[Site, str]]:
     sets = ('api.trusted_proxies=["127.0.0.1"]',)
     site = Site(agents=1, sets=sets, database=postgres.cluster().database(), coordinators=2)
-    with started(site), nginx(site.folder, [part.api.port for part in site.coordinators]) as url:
-        yield site, url
+    with started(site), nginx(site.folder, [part.api.port for part in site.coordinators]) as proxy:
+        yield site, proxy.url
 
 
 def cinder(site: Site, url: str, *words: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from coordinator.scheduler import plugins
+from coordinator.scheduler import patience, plugins
 from coordinator.scheduler.errors import BadPlugin, NoPool
 from coordinator.scheduler.filters import FILTERS
 from coordinator.scheduler.placement import Scheduler
@@ -23,6 +24,8 @@ from coordinator.state.schema import prepare
 from tests.unit.coordinator.scheduler.test_placement import host
 
 CODE = """
+import threading
+
 ASKED = []
 
 class SoldOut:
@@ -62,12 +65,28 @@ class Unsure(Rack):
 class Endless(Rack):
     def weight_multiplier(self):
         return float("inf")
+
+class Stuck:
+    go_on = threading.Event()
+
+    def _weigh_object(self, backend_state, weight_properties):
+        ASKED.append(backend_state.host)
+        self.go_on.wait()
+        return 1.0
+
+    def backend_passes(self, backend_state, filter_properties):
+        ASKED.append(backend_state.host)
+        self.go_on.wait()
+        return True
 """
 POINTS = (
     "[cinder.scheduler.filters]\n"
-    + "".join(f"{name} = site_filters:{name}\n" for name in ("SoldOut", "Broken", "Unmade"))
+    + "".join(f"{name} = site_filters:{name}\n" for name in ("SoldOut", "Broken", "Unmade", "Stuck"))
     + "Gone = site_filters:Gone\n[cinder.scheduler.weights]\n"
-    + "".join(f"{name} = site_filters:{name}\n" for name in ("Rack", "FarRack", "Odd", "Unsure", "Endless", "SoldOut"))
+    + "".join(
+        f"{name} = site_filters:{name}\n"
+        for name in ("Rack", "FarRack", "Odd", "Unsure", "Endless", "SoldOut", "Stuck")
+    )
 )
 
 
@@ -176,3 +195,35 @@ def test_a_weigher_that_can_not_be_loaded_is_said_at_the_start(asked: list[Any])
         weighing("Nowhere")
     with pytest.raises(ValidationError, match="'Nowhere' is not known"):
         weighing("Rack", multipliers={"Nowhere": 1.0})
+
+
+@pytest.fixture
+def stuck(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """What lets it go on."""
+    monkeypatch.setattr(plugins, "Patience", lambda name: patience.Patience(name, 0.2))
+    go_on = sys.modules["site_filters"].Stuck.go_on
+    yield go_on
+    go_on.set()
+
+
+def test_a_weigher_that_hangs_holds_nobody_up(db: Database, asked: list[Any], stuck: Any) -> None:
+    for name in "abc":
+        host(db, name, 100)
+    weighing = Scheduler(SchedulerSettings(weighers=("Stuck",)))
+    for _ in range(3):
+        assert db.write_now(lambda conn: weighing.place(conn, Request(GIB))).pool_id
+    assert len(asked) == 1, "it is asked nothing more while it has not answered"
+    stuck.set()
+    deadline = time.monotonic() + 60
+    while len(asked) < 4:
+        db.write_now(lambda conn: weighing.place(conn, Request(GIB)))
+        assert time.monotonic() < deadline
+
+
+def test_a_filter_that_hangs_refuses_and_says_so(db: Database, asked: list[Any], stuck: Any) -> None:
+    host(db, "a", 100)
+    filtering = scheduler("Stuck")
+    for _ in range(2):
+        with pytest.raises(NoPool, match=r"can not be asked: it has not answered within 0.2 s \[Stuck\]"):
+            db.write_now(lambda conn: filtering.place(conn, Request(GIB)))
+    assert len(asked) == 1
