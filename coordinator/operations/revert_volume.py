@@ -42,11 +42,14 @@ def accept_revert(conn: Connection, requester: Requester, volume_id: str, snapsh
     """Raises NotLatest, SizeChanged, Invalid (400), TransitionRefused (409)."""
     volume = volumes.get(conn, volume_id)
     taken = snapshots.of_volume(conn, volume_id)
-    chosen = next((row for row in taken if row.id == snapshot_id), None)
+    # Snapshots may have stayed with who had the volume before: what they hold is not for its project.
+    mine = [row for row in taken if row.project_id == volume.project_id]
+    chosen = next((row for row in mine if row.id == snapshot_id), None)
     if chosen is None:
         raise Invalid(reason=f"Invalid snapshot: snapshot {snapshot_id} is not one of volume {volume_id}.")
     if chosen.id != taken[-1].id:
-        raise NotLatest(snapshot=snapshot_id, volume=volume_id, latest=taken[-1].id)
+        latest = taken[-1].id if taken[-1] in mine else "one of another project"
+        raise NotLatest(snapshot=snapshot_id, volume=volume_id, latest=latest)
     if chosen.volume_size != volume.size:
         raise SizeChanged(volume=volume_id, snapshot=snapshot_id, size=volume.size, was=chosen.volume_size)
     try:

@@ -75,7 +75,7 @@ def offer(
         if no_snapshots:
             raise SnapshotsStay
     if not no_snapshots:
-        _checked(snapshots.of_volume(conn, volume.id))
+        _checked(_going(conn, volume))
     key, salt = secrets.token_hex(_KEY_BYTES), secrets.token_hex(16)
     move(conn, "volume", volume.id, "transfer_offer", guards=(volumes.has_no_attachments(volume.id),))
     row = transfers.add(
@@ -88,6 +88,11 @@ def offer(
         source_project_id=volume.project_id,
     )
     return row, key
+
+
+def _going(conn: Connection, volume: Row[Any]) -> list[Row[Any]]:
+    """The snapshots that are the giver's to give: others stayed with who had the volume before him."""
+    return [row for row in snapshots.of_volume(conn, volume.id) if row.project_id == volume.project_id]
 
 
 def _checked(found: Sequence[Row[Any]]) -> None:
@@ -115,7 +120,7 @@ def take(conn: Connection, transfer: Row[Any], key: str, taker: Taker, keys: Key
     if not hmac.compare_digest(_hashed(transfer.salt, key), transfer.key_hash):
         raise WrongKey(id=transfer.id)
     volume = volumes.get(conn, transfer.volume_id)
-    going = [] if transfer.no_snapshots else list(snapshots.of_volume(conn, volume.id))
+    going = [] if transfer.no_snapshots else _going(conn, volume)
     _checked(going)
     _afford(conn, volume, going, taker.project_id)
     if not transfers.close(conn, transfer.id, taker.project_id):

@@ -12,9 +12,9 @@ from tests.unit.coordinator.api.apitoy import P1, P2
 from tests.unit.coordinator.api.volumesite import Answered, Api, volume_api
 
 
-async def offered(api: Api, volume_id: str, version: int = 71, **more: Any) -> Answered:
+async def offered(api: Api, volume_id: str, version: int = 71, who: str = "worker", **more: Any) -> Answered:
     body = {"transfer": {"volume_id": volume_id, "name": "gift", **more}}
-    return await api("POST", "/volume-transfers", version=version, json=body)
+    return await api("POST", "/volume-transfers", who=who, version=version, json=body)
 
 
 async def taken(api: Api, transfer: Any, key: str | None = None, who: str = "other", version: int = 71) -> Answered:
@@ -22,8 +22,8 @@ async def taken(api: Api, transfer: Any, key: str | None = None, who: str = "oth
     return await api("POST", f"/volume-transfers/{transfer['id']}/accept", who=who, version=version, json=body)
 
 
-async def a_snapshot(api: Api, volume_id: str) -> str:
-    answer = await api("POST", "/snapshots", json={"snapshot": {"volume_id": volume_id}})
+async def a_snapshot(api: Api, volume_id: str, who: str = "worker") -> str:
+    answer = await api("POST", "/snapshots", who=who, json={"snapshot": {"volume_id": volume_id}})
     assert answer.status == 202, answer.body
     await api.settled()
     return str(answer.body["snapshot"]["id"])
@@ -79,6 +79,35 @@ async def test_snapshots_stay_when_asked_and_before_3_55(tmp_path: Path) -> None
         assert (await api("DELETE", f"/volumes/{volume['id']}?cascade=True", who="other")).status == 400
         assert (await api("GET", f"/snapshots/{snapshot}")).status == 200
         assert (await api("GET", f"/volumes/{volume['id']}", who="other")).body["volume"]["status"] == "available"
+
+
+async def test_snapshots_that_stayed_are_out_of_the_takers_reach(tmp_path: Path) -> None:
+    """He can neither hand them on as his own nor get at what the volume held when they were taken."""
+    async with volume_api(tmp_path) as api:
+        volume = (await api.volume())["id"]
+        kept = await a_snapshot(api, volume)
+        assert (await taken(api, (await offered(api, volume, no_snapshots=True)).body["transfer"])).status == 202
+        refused = await api.act(volume, "revert", {"snapshot_id": kept}, who="other")
+        assert refused.status == 400, refused.body
+        assert "is not one of volume" in refused.body["badRequest"]["message"]
+        own = await a_snapshot(api, volume, who="other")
+        on = await offered(api, volume, who="other")
+        assert (await taken(api, on.body["transfer"])).status == 202
+        assert [row["id"] for row in (await api("GET", "/snapshots", who="other")).body["snapshots"]] == [own]
+        assert [row["id"] for row in (await api("GET", "/snapshots")).body["snapshots"]] == [kept]
+
+
+async def test_a_revert_names_no_snapshot_of_another_project(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        volume = (await api.volume())["id"]
+        own = await a_snapshot(api, volume)
+        assert (await taken(api, (await offered(api, volume, no_snapshots=True)).body["transfer"])).status == 202
+        theirs = await a_snapshot(api, volume, who="other")
+        back = await offered(api, volume, who="other", no_snapshots=True)
+        assert (await taken(api, back.body["transfer"], who="worker")).status == 202
+        refused = await api.act(volume, "revert", {"snapshot_id": own})
+        said = refused.body["badRequest"]["message"]
+        assert (refused.status, "not the latest" in said, theirs in said) == (400, True, False)
 
 
 async def test_what_can_not_be_offered(tmp_path: Path) -> None:
