@@ -6,16 +6,33 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar, cast
 
+from aiohttp import web
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from agent.base.redact import HIDDEN, is_secret_name, redacted
-from coordinator.api.errors import BadRequest, InvalidField, MalformedBody
+from coordinator.api.errors import BadRequest, BodyTooLarge, InvalidField, MalformedBody
 from coordinator.api.fields import Body, Hidden, Since, SinceOurs, Until
 from coordinator.api.version import MAXIMUM
 
 B = TypeVar("B", bound=Body)
 _SHOWN = 1000
+
+
+async def received(request: web.Request, limit: int) -> bytes:
+    """The body of a request; raises BodyTooLarge, MalformedBody for one that breaks off."""
+    if (request.content_length or 0) > limit:
+        raise BodyTooLarge(limit=limit)
+    raw = bytearray()
+    try:
+        # What was announced does not bound it: a packed body may unpack to a thousand times as much.
+        while len(raw) <= limit and (more := await request.content.read(limit + 1 - len(raw))):
+            raw += more
+    except (web.RequestPayloadError, OSError):
+        raise MalformedBody(reason="it breaks off, or can not be unpacked") from None
+    if len(raw) > limit:
+        raise BodyTooLarge(limit=limit)
+    return bytes(raw)
 
 
 def parsed(raw: bytes) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from aiohttp import web
 from agent.base.errors import BrickyardError
 from agent.base.log import bound, get_logger
 from coordinator.api.answers import encoded, finished
-from coordinator.api.bodies import checked, parsed
+from coordinator.api.bodies import checked, parsed, received
 from coordinator.api.call import Call, Reply
 from coordinator.api.errors import (
-    BodyTooLarge,
     MalformedUrl,
     NoSuchAction,
     NoSuchPath,
@@ -136,14 +135,7 @@ class Dispatcher:
         """The body as a JSON object; None when there is none or the handler reads it by itself."""
         if not request.can_read_body or any(route.streams for route in match.node.methods.get(request.method, ())):
             return None
-        limit = self._services.settings.max_body
-        if request.content_length is not None and request.content_length > limit:
-            raise BodyTooLarge(limit=limit)
-        raw = await request.content.read(limit + 1) if request.content_length is None else await request.read()
-        while request.content_length is None and len(raw) <= limit and (more := await request.content.read(limit)):
-            raw += more
-        if len(raw) > limit:
-            raise BodyTooLarge(limit=limit)
+        raw = await received(request, self._services.settings.max_body)
         if not raw:
             return None
         if request.content_type not in _JSON:

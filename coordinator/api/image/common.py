@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from coordinator.api.bodies import received
 from coordinator.api.call import Call
-from coordinator.api.errors import BodyTooLarge, MalformedBody, UnsupportedMedia
+from coordinator.api.errors import MalformedBody, UnsupportedMedia
 from coordinator.images.catalog import Caller
 from coordinator.operations.accept import Requester
 from coordinator.operations.engine import Engine
@@ -28,12 +29,8 @@ async def json_of(call: Call, media: frozenset[str]) -> Any:
     request, limit = call.request, call.services.settings.max_body
     if request.content_type not in media:
         raise UnsupportedMedia(type=request.content_type)
-    raw = bytearray()
-    async for part in request.content.iter_chunked(limit):
-        raw += part
-        if len(raw) > limit:
-            raise BodyTooLarge(limit=limit)
+    raw = await received(request, limit)
     try:
-        return from_json(bytes(raw), allow_inf_nan=False)
+        return from_json(raw, allow_inf_nan=False)
     except ValueError:
         raise MalformedBody(reason="cannot understand JSON") from None

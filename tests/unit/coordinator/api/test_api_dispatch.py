@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import re
 
 import pytest
 
-from coordinator.api.dispatch import Hooks
+from coordinator.api.dispatch import Crash, Hooks
 from tests.unit.coordinator.api.apitoy import P1, P2, THING, served
 
 VERSION = "OpenStack-API-Version"
@@ -187,6 +189,27 @@ async def test_odd_bodies(api):
         assert big.status == 413
     async with api.post("/v3/volumes", data=b"<x/>", headers={"Content-Type": "application/xml"}) as other:
         assert other.status == 415
+
+
+async def test_packed_bodies_are_bounded_by_what_they_unpack_to(api):
+    headers = {"X-Auth-Token": "worker", "Content-Type": "application/json", "Content-Encoding": "gzip"}
+    packed = gzip.compress(b'{"volume": {"size": 1}}')
+    async with api.post("/v3/volumes", data=packed, headers=headers) as answer:
+        assert answer.status == 202
+    # Damaged behind the part that is read: who unpacks all of it meets that.
+    packed = gzip.compress(bytes(50_000_000))[:-8] + b"damaged!"
+    async with api.post("/v3/volumes", data=packed, headers=headers) as answer:
+        assert (len(packed) < 114_688, answer.status) == (True, 413)
+
+
+async def test_a_body_that_breaks_off_is_no_defect(tmp_path):
+    crashed: asyncio.Queue[Crash] = asyncio.Queue()
+    async with served(tmp_path, hooks=Hooks(crashed=crashed.put)) as api:
+        headers = {"X-Auth-Token": "worker", "Content-Type": "application/json", "Content-Encoding": "gzip"}
+        damaged = gzip.compress(b"{}")[:-8] + b"damaged!"
+        async with api.post("/v3/volumes", data=damaged, headers=headers) as answer:
+            assert (answer.status, "breaks off" in (await answer.json())["badRequest"]["message"]) == (400, True)
+        assert crashed.empty()
 
 
 async def test_actions(api):
