@@ -34,6 +34,8 @@ CHECKSUM_AT = 448
 SIZES = frozenset(16384 << shift for shift in range(9))
 MAX_SLOTS = 32
 _MAX_SALT = 256
+# A wrong key is tried on every slot, one after the other on a host: so many of the dearest ones may a header have.
+_ARGON_SLOTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,4 +255,7 @@ def _members(tree: Mapping[str, Any], key: str) -> frozenset[int]:
 def _check_costs(slots: tuple[KeySlot, ...], digest: Digest, limits: KdfLimits) -> None:
     spent = sum(slot.kdf.iterations for slot in slots if slot.kdf.kind == "pbkdf2")
     if spent + digest.kdf.iterations * len(slots) > limits.total_iterations:
+        raise KdfLimit
+    filled = sum(slot.kdf.iterations * slot.kdf.memory for slot in slots if slot.kdf.kind != "pbkdf2")
+    if filled > _ARGON_SLOTS * limits.argon_passes * limits.memory_bytes:
         raise KdfLimit

@@ -92,6 +92,21 @@ def test_total_cost_of_many_slots_is_limited(parse: Callable[..., Any]) -> None:
         parse(luks1_bytes(iterations=600), limits=KdfLimits(slot_iterations=1000, total_iterations=1500))
 
 
+@pytest.mark.parametrize(("passes", "accepted"), [(6, True), (7, False)])
+def test_total_cost_of_many_argon_slots_is_limited(parse: Callable[..., Any], passes: int, accepted: bool) -> None:
+    tree = luks2_tree()
+    slot = tree["keyslots"]["0"]
+    slot["kdf"]["time"] = passes
+    tree["keyslots"] = {str(number): slot for number in range(8)}
+    tree["digests"]["0"]["keyslots"] = list(tree["keyslots"])
+    limits = KdfLimits(argon_passes=16)
+    if accepted:
+        assert len(parse(luks2_bytes(tree), limits=limits).slots) == 8
+        return
+    with pytest.raises(errors.KdfLimit):
+        parse(luks2_bytes(tree), limits=limits)
+
+
 def test_good_luks2(parse: Callable[..., Any]) -> None:
     details = parse(luks2_bytes(luks2_tree()))
     assert (details.version, details.payload_offset, details.payload_bytes) == (2, 1 << 20, 3 << 20)
