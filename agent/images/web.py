@@ -184,7 +184,11 @@ def _strong(tag: str) -> str:
 
 
 def _away(where: str, error: BaseException) -> Temporary:
-    return error if isinstance(error, Temporary) else SourceAway(where=where, reason=str(error) or "no answer in time")
+    if isinstance(error, Temporary):
+        return error
+    # This one's own text tells the whole address.
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return SourceAway(where=where, reason=text or "no answer in time")
 
 
 def _write_all(fd: int, block: bytes, offset: int) -> None:

@@ -129,6 +129,24 @@ async def test_refusals(fd: int, status: int, code: str) -> None:
     assert "canary" not in f"{caught.value} {caught.value.context}"
 
 
+async def test_what_only_the_owner_should_know_is_not_told(fd: int) -> None:
+    """A server that talks nonsense is told of without path and query, which may hold a signature."""
+
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nno header\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(BrickyardError) as caught:
+            await download(Origin((f"http://127.0.0.1:{port}/private?sig=hunter2",)), fd, RULES, lambda _: None)
+    assert (code_of(caught), "hunter2" in str(caught.value), "private" in str(caught.value)) == (
+        "image.source-away", False, False)  # fmt: skip
+
+
 async def test_the_next_address_is_tried(fd: int) -> None:
     async def one(request: web.Request) -> web.Response:
         return web.Response(status=404) if request.path == "/image" else web.Response(body=DATA)
