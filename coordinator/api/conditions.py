@@ -16,6 +16,7 @@ from coordinator.api.lists import Filter
 from coordinator.state.volume_lists import has_pair
 
 _LONGEST = 4096
+_MOST_PAIRS = 128
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
     "gt": lambda column, value: column > value,
     "gte": lambda column, value: column >= value,
@@ -83,6 +84,8 @@ def pairs_condition(name: str, value: str, table: Table, column: str, owner: Col
     found = parsed(value)
     if not isinstance(found, Mapping):
         raise BadRequest(reason=f'Invalid value for filter {name}: an object like {{"key": "value"}} is needed.')
+    if len(found) > _MOST_PAIRS:
+        raise BadRequest(reason=f"Invalid value for filter {name}: it has more than {_MOST_PAIRS} keys.")
     return and_(*(has_pair(table, column, owner, str(key), str(wanted)) for key, wanted in found.items()))
 
 
@@ -141,6 +144,8 @@ def parsed(value: str) -> Any:
         return None
     try:
         return json.loads(value)
+    except RecursionError:
+        return None
     except ValueError:
         pass
     try:

@@ -31,13 +31,13 @@ class Limiter:
                 raise TooManyFailures(retry_after=wait, seconds=int(wait) + 1)
         own.append(now)
         shared.append(now)
-        while len(self._attempts) > _KEYS:
-            self._attempts.popitem(last=False)
 
     def _recent(self, key: tuple[str, str], now: float) -> deque[float]:
         """Attempts within the window, the oldest first."""
         times = self._attempts.setdefault(key, deque())
         self._attempts.move_to_end(key)
+        while len(self._attempts) > _KEYS:
+            self._attempts.popitem(last=False)
         while times and times[0] <= now - self._window:
             times.popleft()
         return times

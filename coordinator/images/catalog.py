@@ -91,8 +91,10 @@ def owned(conn: Connection, caller: Caller, image_id: str) -> Image:
 
 def listing(conn: Connection, filters: Filters, page: Page) -> list[Image]:
     """One page of images; raises ImageInvalid for an unknown marker."""
-    if page.marker is not None and rows.with_any_state(conn, page.marker) is None:
-        raise ImageInvalid(reason=f"there is no image {page.marker[:64]} to start behind")
+    if page.marker is not None:
+        last = rows.with_any_state(conn, page.marker)
+        if last is None or not (filters.project_id is None or Caller(filters.project_id).sees(last)):
+            raise ImageInvalid(reason=f"there is no image {page.marker[:64]} to start behind")
     found = rows.listing(conn, filters, page)
     properties = rows.properties(conn, [row.id for row in found])
     return [Image(row, properties[row.id]) for row in found]

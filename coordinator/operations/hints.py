@@ -15,6 +15,8 @@ from coordinator.state.tables.volumes import volumes
 _SAME, _DIFFERENT = "same_host", "different_host"
 _ALIASES = {_SAME: "same_backend", _DIFFERENT: "different_backend"}
 _NOWHERE = frozenset({""})
+# It is asked of every pool, while the volume is accepted: others wait for that.
+_LONGEST_QUERY = 4096
 
 
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,8 +27,11 @@ def checked(given: Mapping[str, Any]) -> dict[str, Any]:
         if value is not None:
             kept[name] = _ids(name, value)
     if given.get("query") is not None:
-        if not isinstance(given["query"], str):
-            raise Invalid(reason="Invalid input for field/attribute query: it must be a JSON text.")
+        if not isinstance(given["query"], str) or len(given["query"]) > _LONGEST_QUERY:
+            raise Invalid(
+                reason=f"Invalid input for field/attribute query: it must be a JSON text of {_LONGEST_QUERY} "
+                "characters at most."
+            )
         kept["query"] = given["query"]
     if given.get("local_to_instance") is not None:
         raise Invalid(reason="Invalid input: hint local_to_instance needs a compute service, and this site has none.")

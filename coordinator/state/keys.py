@@ -49,13 +49,14 @@ def show(conn: Connection, key_id: str) -> Row[Any] | None:
 def listing(
     conn: Connection, project_id: str | None = None, *, marker: str | None = None, limit: int | None = None
 ) -> Sequence[Row[Any]]:
-    """Newest first, without sealed values; `project_id` None means all projects; `marker` is the last id seen."""
+    """Newest first, without sealed values; `project_id` None means all projects; `marker` is the last of them seen."""
     query = select(*_SHOWN).where(secrets.c.project_id != SITE[1])
     query = query.order_by(secrets.c.created_at.desc(), secrets.c.id.desc()).limit(limit)
     if project_id is not None:
         query = query.where(secrets.c.project_id == project_id)
     if marker is not None:
-        last = select(secrets.c.created_at).where(secrets.c.id == marker).scalar_subquery()
+        known = [secrets.c.project_id == project_id] if project_id is not None else []
+        last = select(secrets.c.created_at).where(secrets.c.id == marker, *known).scalar_subquery()
         query = query.where((secrets.c.created_at < last) | ((secrets.c.created_at == last) & (secrets.c.id < marker)))
     return conn.execute(query).all()
 

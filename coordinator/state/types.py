@@ -81,9 +81,10 @@ def _visible(project_id: str | None) -> Select[Any]:
 
 def get(conn: Connection, type_id: str, project_id: str | None = None) -> Row[Any]:
     """A live type that the project may see; raises NotFound."""
-    query = shared(conn, _VISIBLE_ONE if project_id else _ONE)
+    query = shared(conn, _ONE if project_id is None else _VISIBLE_ONE)
     asked = {"type": type_id, "project": project_id}
-    row = once(conn, ("type", type_id, project_id or ""), lambda: conn.execute(query, asked).one_or_none())
+    of = () if project_id is None else (project_id,)
+    row = once(conn, ("type", type_id, *of), lambda: conn.execute(query, asked).one_or_none())
     if row is None:
         raise NotFound(noun="Volume type", id=type_id)
     return row

@@ -11,6 +11,7 @@ from coordinator.images.fields import VISIBILITIES
 from coordinator.state.images import SORT_KEYS, Filters, Page
 
 DEFAULT_LIMIT = 100
+_MOST = 128
 _EQUAL = ("id", "name", "status", "disk_format", "container_format", "checksum", "os_hash_value")
 _NUMBERS = ("min_disk", "min_ram")
 _PAGING = frozenset({"limit", "marker", "sort", "sort_key", "sort_dir"})
@@ -38,6 +39,9 @@ def filters_of(query: MultiMapping[str], project_id: str | None) -> Filters:
             equal[key] = boolean(value, key)
         elif key not in _PAGING | _IGNORED | {"owner", "visibility", "tag", "size_min", "size_max"}:
             properties[key] = value
+    tags = tuple(query.getall("tag", []))
+    if len(properties) + len(tags) > _MOST:
+        raise ImageInvalid(reason=f"images can be narrowed to {_MOST} properties and tags at most")
     visibility = query.get("visibility")
     if visibility not in (None, "all", *VISIBILITIES):
         raise ImageInvalid(reason=f"visibility must be all or one of {', '.join(VISIBILITIES)}")
@@ -46,7 +50,7 @@ def filters_of(query: MultiMapping[str], project_id: str | None) -> Filters:
         owner=query.get("owner"),
         visibility=None if visibility == "all" else visibility,
         equal=equal,
-        tags=tuple(query.getall("tag", [])),
+        tags=tags,
         properties=properties,
         size_min=_number(query, "size_min", 0) if "size_min" in query else None,
         size_max=_number(query, "size_max", 0) if "size_max" in query else None,

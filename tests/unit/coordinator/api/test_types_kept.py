@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from agent.base.errors import NotFound
+from coordinator.state import types
 from tests.unit.coordinator.api.apitoy import P1, P2
 from tests.unit.coordinator.api.volumesite import Answered, Api, volume_api
 
@@ -31,6 +35,14 @@ async def test_the_default_by_another_name_is_followed_by_a_new_one(tmp_path: Pa
         assert (now["name"], now["id"] == default) == ("__DEFAULT__", False)
         assert (await api.volume())["volume_type"] == "__DEFAULT__"
         assert (await changed(api, now["id"], description="for all")).body["volume_type"]["name"] == "__DEFAULT__"
+
+
+async def test_a_private_type_is_hidden_from_a_scope_without_a_project(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        hidden = await a_type(api, "hidden", **{"os-volume-type-access:is_public": False})
+        await api.here.db.read(lambda conn: types.get(conn, hidden))
+        with pytest.raises(NotFound):
+            await api.here.db.read(lambda conn: types.get(conn, hidden, ""))
 
 
 async def test_a_configured_default_keeps_its_name(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ async def test_a_foreign_volume_is_nowhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hints", [
     {"same_host": "not-a-uuid"}, {"different_host": []}, {"same_host": 7}, {"query": 3},
+    {"query": json.dumps(["and", *[["=", "$free_capacity_gb", 1]] * 200])},
     {"local_to_instance": new_id()},
     {"different_host": ["0b6ee4d6-7f0c-4c73-9b9f-5a6f5a1e0f01"] * 2},
 ])  # fmt: skip

@@ -129,6 +129,17 @@ def test_one_address_can_not_try_user_after_user():
     limiter.attempt("another", "a")
 
 
+def test_refused_attempts_do_not_fill_the_memory_of_the_limiter(monkeypatch):
+    monkeypatch.setattr("coordinator.identity.limiter._KEYS", 100)
+    limiter = Limiter(1, 10, Clock())
+    for number in range(1000):
+        with suppress(TooManyFailures):
+            limiter.attempt(f"u{number}", "a")
+    assert len(limiter._attempts) <= 100
+    with pytest.raises(TooManyFailures):
+        limiter.attempt("another", "a")
+
+
 def test_the_limiter_counts_attempts_under_way():
     clock = Clock()
     limiter = Limiter(3, 10, clock)

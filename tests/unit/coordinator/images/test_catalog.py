@@ -170,6 +170,19 @@ def test_lists_are_narrowed(db: Database) -> None:
         _list(db, marker="nowhere")
 
 
+def test_a_list_begins_behind_no_image_that_its_reader_can_not_see(db: Database) -> None:
+    """Else the place of his own images beside it would tell of its name and size."""
+    hidden, shared = image(db, name="secret"), image(db, name="open", visibility="community")
+    for name in ("a", "z"):
+        image(db, caller=OTHER, name=name)
+    project = OTHER.project_id
+    for marker in (hidden.row.id, "nowhere"):
+        with pytest.raises(ImageInvalid):
+            _list(db, marker=marker, project_id=project)
+    assert _list(db, marker=shared.row.id, project_id=project) == []
+    assert _list(db, marker=hidden.row.id) == []
+
+
 def test_a_plain_image_for_a_volume(db: Database) -> None:
     made = image(db, os_distro="debian", min_disk=2)
     activate(db, made.row.id, size=77, virtual_size=4096, os_hash_algo="sha256", os_hash_value="ab" * 32, host_id="h")

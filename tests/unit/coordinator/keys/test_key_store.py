@@ -101,6 +101,13 @@ def test_listing_pages_newest_first_without_values(db: Database, store: KeyStore
     assert "sealed" not in first[0]._mapping
 
 
+def test_a_list_begins_behind_no_secret_of_another_project(db: Database, store: KeyStore) -> None:
+    _create(db, store)
+    foreign = db.write_now(lambda conn: store.generate(conn, project_id="p2", user_id="u2"))
+    assert db.read_now(lambda conn: store.listing(conn, "p1", marker=foreign)) == []
+    assert len(db.read_now(lambda conn: store.listing(conn, None, marker=foreign))) == 1
+
+
 @pytest.mark.parametrize(("type", "value"), [("rot13", b"x"), ("passphrase", b""), ("opaque", b"x" * 20_001)])
 def test_unacceptable_secrets_are_refused(db: Database, store: KeyStore, type: str, value: bytes) -> None:
     with pytest.raises(SecretInvalid):
