@@ -78,6 +78,10 @@ class Delivery:
                     await self._sink.send(event)
                 except NotSent as error:
                     return done, error
+                except Exception as error:
+                    # Whatever it is, what was sent before is not sent again, and the event is given up in time.
+                    log.exception("an event can not be sent", receiver=self._sink.name, position=event.position)
+                    return done, NotSent(receiver=self._sink.name, reason=type(error).__name__)
             done = event.position
         return done, None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -46,6 +47,9 @@ class Bus:
             # The text of the library's errors may hold the address with its password.
             raise BusUnusable(reason=type(error).__name__) from None
         self._target = oslo_messaging.Target
+        # A call that hangs can not be ended: it keeps a thread of its own, and no other is begun meanwhile.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bus")
+        self._under_way: asyncio.Future[None] | None = None
 
     def wants(self, event: Event) -> bool:
         return cinder_words.named(event) is not None
@@ -71,7 +75,13 @@ class Bus:
 
     async def _put(self, context: dict[str, Any], message: dict[str, Any]) -> None:
         try:
-            await asyncio.wait_for(asyncio.to_thread(self._notify, context, message), self._settings.timeout_s)
+            async with asyncio.timeout(self._settings.timeout_s):
+                while self._under_way is not None and not self._under_way.done():
+                    await asyncio.wait({self._under_way})
+                work = asyncio.get_running_loop().run_in_executor(self._thread, self._notify, context, message)
+                work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+                self._under_way = work
+                await asyncio.shield(work)
         except TimeoutError:
             reason = f"it took longer than {self._settings.timeout_s:g} s"
             raise NotSent(receiver=self.name, reason=reason) from None
@@ -79,6 +89,7 @@ class Bus:
             raise NotSent(receiver=self.name, reason=type(error).__name__) from None
 
     async def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._transport.cleanup)
 
     def _notify(self, context: dict[str, Any], message: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from coordinator.notifications.delivery import Delivery
-from coordinator.notifications.event import Sink
+from coordinator.notifications.event import Event, Sink
 from coordinator.notifications.settings import MessagingSettings, NotificationsSettings, WebhookSettings
 from coordinator.notifications.webhook import Webhook
 from coordinator.state import events, issues
@@ -181,6 +181,32 @@ async def test_an_event_that_is_never_taken_is_passed_over(db: Database) -> None
         (found,) = await db.read(issues.listing)
         assert (found.code, "Event 1 was not delivered" in found.sentence) == ("notifications.given-up", True)
         await sink.close()
+
+
+async def test_an_event_that_can_not_be_put_into_words_holds_nothing_up(db: Database) -> None:
+    sent: list[int] = []
+
+    class Broken:
+        name = "broken"
+
+        def wants(self, event: Event) -> bool:
+            return True
+
+        async def send(self, event: Event) -> None:
+            if event.payload["number"] == 2:
+                raise KeyError("volume")
+            sent.append(event.payload["number"])
+
+        async def close(self) -> None:
+            return None
+
+    made = await begun(db, Broken(), give_up_s=0)
+    add(db, 1, 2, 3)
+    for _ in range(3):
+        await made.round()
+    assert sent == [1, 3]
+    (found,) = await db.read(issues.listing)
+    assert (found.code, "KeyError" in found.sentence) == ("notifications.given-up", True)
 
 
 async def test_only_the_types_that_are_wanted(db: Database) -> None:

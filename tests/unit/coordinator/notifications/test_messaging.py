@@ -7,6 +7,7 @@ import datetime
 import queue
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -109,6 +110,31 @@ def test_a_bus_that_is_away_is_known_to_be() -> None:
     made = Bus(MessagingSettings(transport_url="rabbit://127.0.0.1:9/", timeout_s=20))
     with pytest.raises(NotSent):
         asyncio.run(made.send(event("create_volume.end", volume=VOLUME)))
+
+
+def test_a_bus_that_hangs_holds_one_thread_and_is_asked_again_when_it_is_back() -> None:
+    made, calls = Bus(MessagingSettings(transport_url="fake://", timeout_s=0.05)), []
+    begun, back = threading.Event(), threading.Event()
+
+    def hangs(*told: Any) -> None:
+        calls.append(told)
+        begun.set()
+        assert back.wait(60)
+
+    async def send() -> None:
+        made._notify = hangs  # type: ignore[method-assign]
+        for _ in range(3):
+            with pytest.raises(NotSent, match="longer than"):
+                await made.send(event("create_volume.end", volume=VOLUME))
+        assert await asyncio.to_thread(begun.wait, 60)
+        assert len(calls) == 1
+        back.set()
+        made._settings = MessagingSettings(transport_url="fake://", timeout_s=60)
+        await made.send(event("create_volume.end", volume=VOLUME))
+        assert len(calls) == 2
+        await made.close()
+
+    asyncio.run(send())
 
 
 def test_eventlet_stays_out() -> None:
