@@ -76,6 +76,7 @@ def reset_volume(conn: Connection, requester: Requester, volume_id: str, wanted:
     Returns the operations that cut off devices and exports on hosts; the status follows from them.
     Raises StillAttached (409), NoSuchTarget and TransitionRefused (400).
     """
+    row = volumes.get(conn, volume_id)  # Held first: what ends an attachment meanwhile is seen, or waits.
     live, status = attachments.of_volume(conn, volume_id), wanted.status
     if wanted.attach_status == "attached" and not live:
         raise Invalid(reason="Cannot reset attach_status to attached because the volume has no attachments.")
@@ -84,7 +85,6 @@ def reset_volume(conn: Connection, requester: Requester, volume_id: str, wanted:
         if begun:
             return begun
         live, status = [], status or "available"
-    row = volumes.get(conn, volume_id)
     match status:
         case None:
             pass

@@ -8,7 +8,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    insert,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from coordinator.lifecycle.operation import OPERATION
 from coordinator.state.clock import database_now
@@ -148,15 +160,14 @@ def claim(conn: Connection, owner: str, *, all_of_them: bool, known: frozenset[t
     """
     free = or_(operations.c.lease_until < database_now(), operations.c.lease_until.is_(None))
     condition = is_active() if all_of_them else and_(is_active(), free)
-    query = select(operations.c.id, operations.c.kind, operations.c.version).where(condition)
+    ours = tuple_(operations.c.kind, operations.c.version).in_(sorted(known))
+    query = select(operations.c.id).where(condition, ours)
     if beside_others(conn) and not all_of_them:
         # What another coordinator is claiming just now is passed over, and so is the rest for the next round.
         query = query.order_by(operations.c.lease_until).limit(_CLAIMED_AT_ONCE)
         query = query.with_for_update(skip_locked=True, key_share=True)
-    rows = conn.execute(query).all()
-    mine = [row.id for row in rows if (row.kind, row.version) in known]
     claimed: list[Operation] = []
-    for operation_id in mine:
+    for operation_id in conn.execute(query).scalars().all():
         row = conn.execute(
             update(operations)
             .where(operations.c.id == operation_id, condition)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import Connection, func, select, text, update
@@ -15,6 +16,7 @@ from agent.base.ids import new_id
 from agent.wire.results import HostFacts, Pool
 from coordinator.keys.kek import Kek
 from coordinator.keys.store import KeyStore
+from coordinator.operations import reset_status
 from coordinator.operations.accept import Requester
 from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
 from coordinator.operations.delete_volume import accept_delete
@@ -25,12 +27,14 @@ from coordinator.quota.errors import VolumeLimit
 from coordinator.scheduler.claims import claim, release
 from coordinator.scheduler.placement import Scheduler
 from coordinator.scheduler.request import Request
-from coordinator.state import enrolment, fleet, issues, operations, volumes
+from coordinator.state import attachments, enrolment, fleet, issues, operations, volumes
 from coordinator.state.enrolment import EnrolledHost
 from coordinator.state.errors import DatabaseUnavailable, NotStorable
 from coordinator.state.issues import Issue
+from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.fleet import issues as issue_rows
+from coordinator.state.tables.operations import operations as operation_rows
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes as rows
 from coordinator.state.transition import enter, move
@@ -127,6 +131,42 @@ async def test_the_last_one_to_leave_a_volume_frees_it_whoever_is_at_it_too(pair
     assert (await pair[0].read(lambda conn: volumes.get(conn, volume_id))).status == "available"
 
 
+async def test_a_reset_to_in_use_holds_the_volume_before_it_looks_at_attachments(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, go = threading.Event(), threading.Event()
+
+    def used(conn: Connection) -> tuple[str, str]:
+        volume_id = volume(conn)
+        move(conn, "volume", volume_id, "attach")
+        move(conn, "volume", volume_id, "extend_attached", reserved_size=1)
+        move(conn, "volume", volume_id, "extend_failed", reserved_size=0)
+        made = {"id": new_id(), "volume_id": volume_id, "project_id": "p", "owner": "external"}
+        return volume_id, str(enter(conn, "attachment", "attach_now", **made).id)
+
+    def slowly(conn: Connection, volume_id: str) -> object:
+        found = attachments.of_volume(conn, volume_id)
+        looked.set()
+        assert go.wait(60)
+        return found
+
+    def ends(conn: Connection) -> None:
+        move(conn, "attachment", attachment_id, "gone")
+        settle(conn, volume_id)
+
+    volume_id, attachment_id = await pair[0].write(used)
+    monkeypatch.setattr(reset_status, "attachments", SimpleNamespace(of_volume=slowly))
+    wanted = reset_status.Reset(status="in-use")
+    one = asyncio.create_task(pair[0].write(lambda conn: reset_status.reset_volume(conn, REQUESTER, volume_id, wanted)))
+    await asyncio.to_thread(looked.wait, 60)
+    two = asyncio.create_task(pair[1].write(ends))
+    while not two.done() and not await pair[0].read(lambda conn: conn.execute(_WAITING).scalar_one()):
+        await asyncio.sleep(0.01)
+    go.set()
+    await asyncio.gather(one, two)
+    assert (await pair[0].read(lambda conn: volumes.get(conn, volume_id))).status == "available"
+
+
 async def test_writers_that_lock_crosswise_both_get_through(pair: Pair) -> None:
     first, second = [await pair[0].write(volume) for _ in range(2)]
     meet = threading.Barrier(2)
@@ -171,6 +211,28 @@ async def test_each_operation_is_claimed_by_one(pair: Pair) -> None:
     )  # fmt: skip
     ids = [operation.id for claimed in claims for operation in claimed]
     assert len(ids) == len(set(ids)) == 30
+
+
+async def test_what_only_another_release_can_do_does_not_stand_before_the_rest(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "_CLAIMED_AT_ONCE", 2)
+
+    def accept(conn: Connection, kind: str) -> str:
+        made = Operation(
+            id=new_id(), kind=kind, version=1, resource_type="thing", resource_id="t", project_id="p", user_id="u",
+            request_id="r", args={}, steps={}, state="running", epoch=1, owner="dead",
+        )  # fmt: skip
+        operations.add(conn, made)
+        return made.id
+
+    for kind in ("newer",) * 3 + ("known",):
+        await pair[0].write(lambda conn, kind=kind: accept(conn, kind))
+    expired = update(operation_rows).values(lease_until=operation_rows.c.lease_until - 60)
+    await pair[0].write(lambda conn: conn.execute(expired))
+    known = frozenset({("known", 1)})
+    claimed = await pair[0].write(lambda conn: operations.claim(conn, "c1", all_of_them=False, known=known))
+    assert [operation.kind for operation in claimed] == ["known"]
 
 
 async def test_a_session_that_is_killed_is_told_and_the_next_call_is_served(pair: Pair) -> None:
