@@ -140,14 +140,15 @@ class Visitor:
 
     async def _note(self, name: str, code: str, issue: Issue | None) -> None:
         """Open or keep a host's issue of this code, or close it."""
-        if self._open is None:
-            self._open = await self._db.read(issues.open_of_hosts)
+        known = self._open
+        if known is None:
+            known = self._open = await self._db.read(issues.open_of_hosts)
         if issue is not None:
             await self._db.write(lambda conn: issues.raise_issue(conn, issue))
-            self._open.add((code, name))
-        elif (code, name) in self._open:
+            known.add((code, name))
+        elif (code, name) in known:
             await self._db.write(lambda conn: issues.settle(conn, name, [code], set()))
-            self._open.discard((code, name))
+            known.discard((code, name))
 
 
 def _silent(conn: Connection, name: str) -> None:

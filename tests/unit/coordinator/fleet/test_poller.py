@@ -20,6 +20,19 @@ from coordinator.state.transition import enter, move
 from tests.unit.coordinator.fleet.polled import Fleet
 
 
+async def test_shares_that_move_while_an_issue_is_noted_say_nothing_of_the_host(fleet: Fleet) -> None:
+    known, visitor, write = await fleet.known(), fleet.poller._visitor, fleet.db.write
+
+    async def moving(fn: Any, **more: Any) -> Any:
+        visitor.forget()
+        return await write(fn, **more)
+
+    fleet.db.write = moving  # type: ignore[method-assign]
+    fleet.wire.offset = 3600.0
+    await visitor.poll(known)
+    assert await fleet.issues() == {"host.clock-skew"}
+
+
 async def test_a_database_that_fails_for_a_while_ends_no_polling(fleet: Fleet) -> None:
     write, broken = fleet.db.write, 4
 
