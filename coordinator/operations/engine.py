@@ -16,7 +16,7 @@ from agent.base.faults import declare, fault_point
 from agent.base.log import bound, get_logger
 from coordinator.operations import waits
 from coordinator.operations.acknowledge import Acknowledger
-from coordinator.operations.advance import Next, StepRefused, advance
+from coordinator.operations.advance import Next, StepRefused, advance, jobs_of
 from coordinator.operations.draining import Drains
 from coordinator.operations.errors import NotCancellable, NotRetryable
 from coordinator.operations.jobs import AWAY_DEADLINE_S, MEMBER_LEASE_S, Agents, Conversation
@@ -165,12 +165,12 @@ class Engine:
             return current
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
-            # One that another coordinator works on is looked at now and then: news of its end may be lost.
-            elsewhere = not self._exclusive and operation_id not in self._tasks
+            # One that another coordinator works on, or may take over, is looked at now and then: news of its end may
+            # be lost.
             try:
-                return await asyncio.wait_for(asyncio.shield(ended), min(left, _LOOK_S) if elsewhere else left)
+                return await asyncio.wait_for(asyncio.shield(ended), left if self._exclusive else min(left, _LOOK_S))
             except TimeoutError:
-                if elsewhere:
+                if not self._exclusive:
                     await self.look(operation_id)
         return ended.result() if ended.done() else None
 
@@ -293,8 +293,12 @@ class Engine:
             except Exception:
                 log.exception("the database can not be read")
                 await asyncio.sleep(_FIRST_PAUSE_S)
-        ours = row is not None and row.state in operations.ACTIVE and row.epoch == operation.epoch
-        return row if ours else None
+        if row is None or row.epoch != operation.epoch:
+            return None
+        if row.state in operations.ACTIVE:
+            return row
+        self.finished(row, jobs_of(row))  # Its end was kept after all.
+        return None
 
     def _forget(self, operation_id: str) -> None:
         self._tasks.pop(operation_id, None)

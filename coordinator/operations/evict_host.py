@@ -152,8 +152,8 @@ def _detached(conn: Connection, requester: Requester, host_id: str) -> list[Oper
         try:
             with savepoint(conn, "one_detach"):
                 begun.append(accept_detach(conn, replace(requester, project_id=row.project_id), row.id))
-        except TransitionRefused:
-            continue  # work on it is going on, which ends by itself; the issue names what is left
+        except (NotFound, TransitionRefused):
+            continue  # it has ended, or work on it is going on, which ends by itself; the issue names what is left
     return begun
 
 

@@ -115,10 +115,11 @@ class ImageStreams:
         if stream is None:
             raise StreamLost
         ref = await self._db.read(lambda conn: _ref(conn, operation))
-        if stream.ended:
+        if stream.ended or (stream.task is not None and stream.task.cancelled()):
             raise StreamLost
-        stream.task = asyncio.ensure_future(stream.transfer(ref, operation))
-        stream.started.set()
+        if stream.task is None:  # Else it is taken up again, the database was away: the bytes flow only once.
+            stream.task = asyncio.ensure_future(stream.transfer(ref, operation))
+            stream.started.set()
         try:
             return await stream.task
         except asyncio.CancelledError:

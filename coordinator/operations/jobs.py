@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agent.base.errors import BrickyardError, NotFound, Temporary, from_body
@@ -71,6 +71,8 @@ class Conversation:
     slot: Slot
     away_deadline_s: float = AWAY_DEADLINE_S
     member_lease_s: float = MEMBER_LEASE_S
+    _stopped: str = field(default="", init=False)
+    """The job whose host has heard that it is to stop: from then on its end is waited for."""
 
     async def run(self, operation: Operation, key: str, call: JobCall, *, may_move: bool) -> dict[str, Any] | None:
         """Do one job to its end and return its result; raises the error that the host reported.
@@ -132,6 +134,7 @@ class Conversation:
             request = request_for(key, operation.epoch, call.args, secrets, operation.request_id)
             if lease_s is not None:
                 request = request.model_copy(update={"lease_s": lease_s, "sent_at": time.time()})
+            self._stopped = ""
             fresh = await client.post_job(request, POST_WAIT_S)
         else:
             fresh = await self._follow(client, status, operation, FOLLOW_WAIT_S if lease_s is None else lease_s / 3)
@@ -140,7 +143,7 @@ class Conversation:
         return fresh
 
     async def _follow(self, client: AgentClient, status: JobStatus, operation: Operation, wait_s: float) -> JobStatus:
-        if operation.state != "running":
+        if operation.state != "running" or self._stopped == status.key:
             async with self.slot.given_up():
                 return await client.get_job(status.key, wait_s, status.seq)
         follow = asyncio.ensure_future(client.get_job(status.key, wait_s, status.seq))
@@ -149,7 +152,9 @@ class Conversation:
             async with self.slot.given_up():
                 await asyncio.wait({follow, stop}, return_when=asyncio.FIRST_COMPLETED)
             if stop.done():
-                return await client.cancel(status.key, operation.epoch)
+                told = await client.cancel(status.key, operation.epoch)
+                self._stopped = status.key
+                return told
             return await follow
         finally:
             stop.cancel()

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from coordinator.operations.workflow import JobCall
 from coordinator.scheduler.placement import Placement
-from coordinator.state import clusters, together
+from coordinator.state import clusters, operations, together
 from coordinator.state.operations import Operation
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
@@ -44,7 +44,11 @@ def shared(conn: Connection, operation: Operation, call: JobCall) -> JobCall:
 
 
 def taken_over(conn: Connection, operation: Operation, lost: str) -> bool:
-    """Let another member serve the operation's volume from now on; False when there is none."""
+    """Let another member serve the operation's volume from now on; False when there is none. Raises LeaseLost.
+
+    Who was paused past the lease does not know what became of the volume since.
+    """
+    operations.fenced(conn, operation)
     row = _volume(conn, operation)
     if row is None:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -39,6 +40,7 @@ from coordinator.state.operations import Operation
 
 log = get_logger(__name__)
 _T = TypeVar("_T")
+_LISTED_S, _LIST_AGAIN_S = 60.0, 0.5
 Moved = tuple[Operation, Next | None]
 Done = tuple[str, dict[str, Any] | None]
 declare(
@@ -68,6 +70,7 @@ class Run:
         self._engine = engine
         self._resumed = False
         self._lost_since: float | None = None
+        self._unlisted_since: float | None = None
 
     async def go(self, operation: Operation, begun: Next | None = None) -> None:
         """Run to the end; raises LeaseLost when another coordinator has taken over.
@@ -131,6 +134,8 @@ class Run:
         except MemberLost as why:
             return await self._by_another(operation, step, todo, why)
         except BrickyardError as error:
+            if await self._is_unlisted(error):
+                return operation, todo
             if call.shared and await self._is_gone(error):
                 return await self._by_another(operation, step, todo, error)
             return await self._after_error(operation, step, error)
@@ -159,7 +164,7 @@ class Run:
         workflow = self._workflow
         await self._pause(seconds)
         if self._talk.cancelled.is_set():
-            return await self._write(operation, lambda conn: fail(conn, workflow, operation, step.name, Cancelled()))
+            return await self._fail(operation, step.name, Cancelled())
         return await self._write(operation, lambda conn: advance(conn, workflow, operation))
 
     async def _held(self, operation: Operation, step: JobStep, host_id: str) -> Moved:
@@ -200,12 +205,12 @@ class Run:
                 raise Cancelled
             result = waiting.result()
         except BrickyardError as error:
+            _not_of_the_job(operation, error)
             log.info("step failed", step=step.name, code=error.code, reason=str(error))
-            failure = error
-            return await self._write(operation, lambda conn: fail(conn, workflow, operation, step.name, failure))
+            return await self._fail(operation, step.name, error)
         except Exception as error:
             log.exception("a step has a defect", kind=operation.kind, step=step.name)
-            return await self._defect(operation, BrickyardError(reason=type(error).__name__))
+            return await self._defect(operation, _of_defect(error))
         finally:
             stop.cancel()
             waiting.cancel()
@@ -228,7 +233,7 @@ class Run:
             await self._pause(min(30.0, float(retry_after) * 2 ** (attempt - 1)))
             return await self._write(operation, lambda conn: again(conn, workflow, operation, step, step.retry_from))
         log.info("step failed", step=step.name, code=error.code, reason=str(error))
-        return await self._write(operation, lambda conn: fail(conn, workflow, operation, step.name, error))
+        return await self._fail(operation, step.name, error)
 
     async def _backward(self, operation: Operation, todo: Next) -> Moved:
         workflow = self._workflow
@@ -245,6 +250,8 @@ class Run:
         except MemberLost as lost:
             return await self._undone_by_another(operation, todo, lost)
         except BrickyardError as error:
+            if await self._is_unlisted(error, undoing=True):
+                return operation, todo
             if todo.call is not None and todo.call.shared and await self._is_gone(error):
                 return await self._undone_by_another(operation, todo, error)
             return await self._undo_error(operation, todo, error)
@@ -274,6 +281,16 @@ class Run:
         host_id = str(error.context["host"])
         return await self._db.read(lambda conn: enrolment.host(conn, host_id)) is None
 
+    async def _is_unlisted(self, error: BrickyardError, *, undoing: bool = False) -> bool:
+        """Whether the host was enrolled at another coordinator, and the list here is only older; waits a bit then."""
+        if not isinstance(error, UnknownHost) or await self._is_gone(error):
+            return False
+        self._unlisted_since = self._unlisted_since or time.monotonic()
+        if time.monotonic() - self._unlisted_since > _LISTED_S:
+            return False
+        await self._pause(_LIST_AGAIN_S, undoing=undoing)
+        return True
+
     async def _bury(self, operation: Operation, step: object, todo: Next) -> dict[str, Any] | None:
         """Post the tombstone to the host that the step's job was, or would have been, given to.
 
@@ -297,8 +314,7 @@ class Run:
         _not_of_the_job(operation, error)
         attempt = operation.attempt(f"{todo.step}.undo")
         if isinstance(error, WaitedTooLong) or attempt >= MAX_ATTEMPTS:
-            ended = await self._db.write(lambda conn: give_up_undo(conn, workflow, operation, todo.step, error))
-            return ended, None
+            return await self._give_up(operation, todo.step, error)
         await self._pause(min(30.0, 2.0 ** (attempt - 1)), undoing=True)
         marked = await self._db.write(lambda conn: undo_again(conn, operation, todo.step))
         return await self._write(marked, lambda conn: retreat(conn, workflow, marked))
@@ -327,20 +343,36 @@ class Run:
             raise
         except Exception as error:
             log.exception("a step has a defect", kind=operation.kind)
-            defect = error if isinstance(error, BrickyardError) else BrickyardError(reason=type(error).__name__)
-            return await self._defect(operation, defect)
+            return await self._defect(operation, _of_defect(error))
 
     async def _defect(self, operation: Operation, error: BrickyardError) -> Moved:
-        workflow = self._workflow
+        step = operation.step or self._workflow.steps[0].name
         if operation.state == "running":
-            step = operation.step or workflow.steps[0].name
-            return await self._db.write(lambda conn: fail(conn, workflow, operation, step, error))
-        step = operation.step or workflow.steps[0].name
+            return await self._fail(operation, step, error)
+        return await self._give_up(operation, step, error)
+
+    async def _fail(self, operation: Operation, step: str, error: BrickyardError) -> Moved:
+        """Turn to undoing. A defect in an undo would be met again for ever: then it ends with both causes named."""
+        workflow = self._workflow
+        try:
+            return await self._db.write(lambda conn: fail(conn, workflow, operation, step, error), patient=True)
+        except (LeaseLost, DatabaseUnavailable):
+            raise
+        except Exception as undoing:
+            log.exception("an undo has a defect", kind=operation.kind)
+            return await self._give_up(replace(operation, error=error.to_body()), step, _of_defect(undoing))
+
+    async def _give_up(self, operation: Operation, step: str, error: BrickyardError) -> Moved:
+        workflow = self._workflow
         return await self._db.write(lambda conn: give_up_undo(conn, workflow, operation, step, error)), None
 
 
+def _of_defect(error: Exception) -> BrickyardError:
+    return error if isinstance(error, BrickyardError) else BrickyardError(reason=type(error).__name__)
+
+
 def _not_of_the_job(operation: Operation, error: BrickyardError) -> None:
-    """Raise what is no word of the job's end: the job goes on, and a new attempt of it would be a second one."""
+    """Raise what is no word of the end of a job or a wait: it goes on, and a new attempt would be a second one."""
     if error.code == "stale-epoch":
         raise LeaseLost(id=operation.id, epoch=operation.epoch)
     if isinstance(error, (LeaseLost, DatabaseUnavailable)):
