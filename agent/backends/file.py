@@ -101,7 +101,10 @@ class FileBackend:
         size = await self._must(folder, checked_id(source.id, source.kind), source.kind)
         if device_bytes < size:
             raise ShrinkRefused(id=name, have=size, need=device_bytes)
-        await self._copy(Source(by_name(folder.fd, source.id), size), name, device_bytes, work or Work())
+        work = work or Work()
+        if source.kind == "volume":
+            work = await self._of_one_moment(source.id, work)
+        await self._copy(Source(by_name(folder.fd, source.id), size), name, device_bytes, work)
         await self._call(self._tree.publish, name, self._tree.volumes)
 
     async def extend(self, volume_id: str, device_bytes: int, work: Work | None = None) -> None:
@@ -121,7 +124,8 @@ class FileBackend:
             await self._call(self._tree.snapshots.sync)
             return have
         size = await self._must(self._tree.volumes, checked_id(volume_id, "volume"), "volume")
-        await self._copy(Source(by_name(self._tree.volumes.fd, volume_id), size), name, size, work or Work())
+        work = await self._of_one_moment(volume_id, work or Work())
+        await self._copy(Source(by_name(self._tree.volumes.fd, volume_id), size), name, size, work)
         await self._call(self._tree.publish, name, self._tree.snapshots)
         return size
 
@@ -202,6 +206,13 @@ class FileBackend:
         """Whether what an earlier try has made may be gone on with; another host's is never: it may still write."""
         begun = work is not None and work.checkpoint is not None and work.checkpoint.start > 0
         return self._config.cluster_name is None or begun
+
+    async def _of_one_moment(self, volume_id: str, work: Work) -> Work:
+        """Files of one file system may share or not, each by its own flags: one in use is shared, or left alone."""
+        if not self._tree.reflink:
+            return work
+        used = await self.holders(volume_id, writers=True) or await self._call(self._tree.is_locked, volume_id)
+        return replace(work, options=replace(work.options, share_only=bool(used)))
 
     async def _copy(self, source: Source, to: str, device_bytes: int, work: Work) -> None:
         keep = work.checkpoint is not None and self._may_keep(work)

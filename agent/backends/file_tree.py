@@ -60,6 +60,11 @@ class FileTree:
             self.begin(name, device_bytes, keep=False)
             self._rename(name, self.volumes)
 
+    def is_locked(self, name: str) -> bool:
+        """Whether QEMU has a volume's file for itself."""
+        with self.volumes.opened(name, os.O_RDWR) as fd:
+            return not may_resize(fd)
+
     def begin(self, name: str, device_bytes: int, *, keep: bool) -> bool:
         """Make a half-made file of that size; whether what an earlier try wrote was kept."""
         self.space.check(device_bytes)

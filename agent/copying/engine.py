@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from agent.copying.errors import CopyCancelled, DestinationSmall, SourceShort, translated
+from agent.copying.errors import CopyCancelled, DestinationSmall, NotShared, SourceShort, translated
 from agent.copying.extents import data_bytes, pieces
 from agent.copying.files import Side, reflink
 from agent.copying.model import (
@@ -48,7 +48,8 @@ async def copy(  # noqa: PLR0917  all six are always given
     """Copy `source` to `dest`; on return all of it is durable.
 
     `progress` is called on the event loop, at most five times a second or so and once at the end. Raises
-    CopyCancelled when `cancel` is set; DestinationFull, DestinationSmall, SourceShort, CopyRefused, CopyFailed.
+    CopyCancelled when `cancel` is set; DestinationFull, DestinationSmall, SourceShort, NotShared, CopyRefused,
+    CopyFailed.
     The destination must exist. A task that is cancelled ends its threads before it goes.
     """
     started = time.monotonic()
@@ -112,6 +113,8 @@ class _Run:
             if self._may_reflink(source, dest) and reflink(source.plain, dest.plain):
                 os.ftruncate(dest.plain, self._where.size)
                 self.reflinked = True
+            elif self._options.share_only and self._start < self._what.size:
+                raise NotShared()
         except OSError as failure:
             raise translated(failure, "destination") from failure
         try:

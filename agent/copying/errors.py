@@ -40,6 +40,14 @@ class SourceShort(Permanent):
     hint = "Make sure that nothing changes the source while it is copied, then try again."
 
 
+class NotShared(Conflict):
+    """The source is written to meanwhile, and its file system does not share its data with the copy."""
+
+    code = "copying.not-shared"
+    sentence = "The source is in use and does not share its data with a copy, which would be of no one moment."
+    hint = "Detach it first. On Btrfs, files without copy-on-write (chattr +C) share their data with such files alone."
+
+
 class CopyRefused(Permanent):
     """The host does not let the agent open, read or write one side."""
 

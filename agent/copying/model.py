@@ -70,13 +70,17 @@ class Dest:
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """How to copy. `rate_limit` is bytes a second over all workers; None: as fast as it goes."""
+    """How to copy. `rate_limit` is bytes a second over all workers; None: as fast as it goes.
+
+    `share_only`: the source may be written to meanwhile, so its data is shared as a whole, or NotShared is raised.
+    """
 
     rate_limit: int | None = None
     workers: int = 2
     chunk: int = 2 << 20
     checkpoint_every: int = 64 << 20
     reflink: bool = True
+    share_only: bool = False
     direct: bool = True
     phase: str = "copy"
 

@@ -21,7 +21,8 @@ from agent.backends.errors import (
 from agent.backends.file import FileBackend
 from agent.base.errors import Invalid
 from agent.base.ids import new_id
-from agent.copying.errors import CopyCancelled
+from agent.copying import engine
+from agent.copying.errors import CopyCancelled, NotShared
 from agent.copying.model import Checkpoint, CopyOptions
 
 MIB = 1 << 20
@@ -269,3 +270,25 @@ async def test_nothing_blocks_the_event_loop(backend):
         await backend.inventory()
         await backend.pools()
         await backend.delete(volume)
+
+
+@pytest.mark.parametrize("used", [True, False])
+async def test_a_file_in_use_that_shares_nothing_is_not_copied_piece_by_piece(backend, root, monkeypatch, used):
+    async def holders(volume_id, *, writers):
+        return ["/dev/loop7"] if used else []
+
+    volume, snapshot, clone = new_id(), new_id(), new_id()
+    await backend.create(volume, MIB)
+    backend._tree.reflink = True  # as Btrfs shows it; this one file has no copy-on-write
+    monkeypatch.setattr(engine, "reflink", lambda source, dest: False)
+    monkeypatch.setattr(backend, "holders", holders)
+    if used:
+        with pytest.raises(NotShared):
+            await backend.snapshot(volume, snapshot)
+        with pytest.raises(NotShared):
+            await backend.clone(clone, MIB, CloneSource("volume", volume))
+        assert files(root) == {f"volumes/{volume}"}
+    else:
+        await backend.snapshot(volume, snapshot)
+        await backend.clone(clone, MIB, CloneSource("volume", volume))
+        assert files(root) == {f"volumes/{volume}", f"volumes/{clone}", f"snapshots/{snapshot}"}
