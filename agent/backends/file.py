@@ -211,8 +211,9 @@ class FileBackend:
         """Files of one file system may share or not, each by its own flags: one in use is shared, or left alone."""
         if not self._tree.reflink:
             return work
-        used = await self.holders(volume_id, writers=True) or await self._call(self._tree.is_locked, volume_id)
-        return replace(work, options=replace(work.options, share_only=bool(used)))
+        locked = await self._call(self._tree.is_locked, volume_id)
+        used = locked or bool(await self.holders(volume_id, writers=True))
+        return replace(work, options=replace(work.options, share_only=used))
 
     async def _copy(self, source: Source, to: str, device_bytes: int, work: Work) -> None:
         keep = work.checkpoint is not None and self._may_keep(work)
