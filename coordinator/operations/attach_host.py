@@ -14,6 +14,7 @@ from coordinator.keys.store import KeyStore
 from coordinator.operations import transports
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.exports import AGAIN_ON, chap_secret, connection_of, export_call
+from coordinator.operations.settling import settle
 from coordinator.operations.volume_calls import luks_format, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
 from coordinator.state import attachments, clusters, fleet, messages, volumes
@@ -109,7 +110,7 @@ def attach_workflow(keys: KeyStore) -> Workflow:
         ),
         finished=_attached,
         failed=_attach_failed,
-        attention=_attention("host_attach_failed", "host_attach_failed"),
+        attention=_attach_unclear,
     )
 
 
@@ -131,7 +132,7 @@ def detach_workflow(keys: KeyStore) -> Workflow:
         ),
         finished=_detached,
         failed=_detach_failed,
-        attention=_attention("detach_failed", "host_detach_failed"),
+        attention=_detach_unclear,
     )
 
 
@@ -150,7 +151,7 @@ def attach_workflow_v1(keys: KeyStore) -> Workflow:
         steps=(JobStep("apply", apply, undo=take_back),),
         finished=_attached,
         failed=_attach_failed,
-        attention=_attention("host_attach_failed", "host_attach_failed"),
+        attention=_attach_unclear,
     )
 
 
@@ -166,7 +167,7 @@ def detach_workflow_v1(keys: KeyStore) -> Workflow:
         steps=(JobStep("apply", apply, gone_is_done=True),),
         finished=_detached,
         failed=_detach_failed,
-        attention=_attention("detach_failed", "host_detach_failed"),
+        attention=_detach_unclear,
     )
 
 
@@ -219,29 +220,38 @@ def _attached(conn: Connection, operation: Operation) -> None:
     reached = made.model_dump(mode="json") if made is not None else None
     move(conn, "attachment", attachment_id, "host_attached", device=device, attach_time=utcnow(),
          mountpoint=device["device"], connection=reached)  # fmt: skip
-    move(conn, "volume", operation.resource_id, "host_attached", attach_status="attached")
+    settle(conn, operation.resource_id)
 
 
 def _attach_failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
     move_if(conn, "attachment", operation.args["attachment_id"], "gone")
-    move_if(conn, "volume", operation.resource_id, "host_attach_failed")
+    settle(conn, operation.resource_id)
     messages.record(conn, operation, error)
+
+
+def _attach_unclear(conn: Connection, operation: Operation, reason: str) -> None:
+    move_if(conn, "attachment", operation.args["attachment_id"], "host_attach_failed", attention=reason)
+    if all(row.attach_status == "error_attaching" for row in settle(conn, operation.resource_id)):
+        move_if(conn, "volume", operation.resource_id, "host_attach_failed")
+    volumes.set_values(conn, operation.resource_id, attention=reason)
 
 
 def _detached(conn: Connection, operation: Operation) -> None:
     move_if(conn, "attachment", operation.args["attachment_id"], "gone", detach_time=utcnow())
-    move_if(conn, "volume", operation.resource_id, "host_detached", attach_status="detached")
+    settle(conn, operation.resource_id)
 
 
 def _detach_failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:
-    move_if(conn, "attachment", operation.args["attachment_id"], "detach_failed", attention=str(error))
-    move_if(conn, "volume", operation.resource_id, "host_detach_failed")
+    _still_there(conn, operation, str(error))
     messages.record(conn, operation, error)
 
 
-def _attention(attachment_event: str, volume_event: str) -> Any:
-    def attention(conn: Connection, operation: Operation, reason: str) -> None:
-        move_if(conn, "attachment", operation.args["attachment_id"], attachment_event, attention=reason)
-        move_if(conn, "volume", operation.resource_id, volume_event, attention=reason)
+def _detach_unclear(conn: Connection, operation: Operation, reason: str) -> None:
+    _still_there(conn, operation, reason)
+    volumes.set_values(conn, operation.resource_id, attention=reason)
 
-    return attention
+
+def _still_there(conn: Connection, operation: Operation, reason: str) -> None:
+    move_if(conn, "attachment", operation.args["attachment_id"], "detach_failed", attention=reason)
+    settle(conn, operation.resource_id)
+    move_if(conn, "volume", operation.resource_id, "host_detach_failed")

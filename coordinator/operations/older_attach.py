@@ -153,8 +153,10 @@ def attach(conn: Connection, requester: Requester, volume: Row[Any], target: Tar
     for row in attached:
         if row.owner != "agent" and _is(row, target):
             return row
-    if attached and not volume.multiattach:
-        raise AlreadyAttached(volume=volume.id, holders="; ".join(holder(row) for row in attached))
+    # What a host's agent has begun, or could not end, may hold the device there, whatever its status.
+    held = [row for row in live if row.attach_status == "attached" or row.owner == "agent"]
+    if held and not volume.multiattach:
+        raise AlreadyAttached(volume=volume.id, holders="; ".join(holder(row) for row in held))
     row = _new(conn, volume, target) if not waiting else _taken(conn, waiting, target)
     if attached:
         move(conn, "volume", volume.id, "attachment_share")

@@ -117,7 +117,7 @@ def kept_by_agent(conn: Connection, volume_id: str, host: str = "host-a") -> str
     row = enter(conn, "attachment", "host_attach", id=new_id(), **values)
     device = {"attachment_id": row.id, "device": "/dev/loop7", "raw_device": "/dev/loop7", "raw": False, "diskseq": 9}
     move(conn, "attachment", row.id, "host_attached", device=device, mountpoint="/dev/loop7")
-    move(conn, "volume", volume_id, "host_attached", attach_status="attached")
+    move(conn, "volume", volume_id, "attachment_complete", attach_status="attached")
     return str(row.id)
 
 

@@ -68,7 +68,7 @@ def attached(conn: Connection, volume_id: str, host_id: str, transport: str | No
         host_id=host_id, attached_host=host_id, transport=transport, initiator="iqn.2026-01.org.x:b",
     )  # fmt: skip
     move(conn, "attachment", row.id, "host_attached", attach_time=utcnow())
-    move(conn, "volume", volume_id, "host_attached", attach_status="attached")
+    move(conn, "volume", volume_id, "attachment_complete", attach_status="attached")
     return str(row.id)
 
 
