@@ -1,7 +1,7 @@
 """Every command of the real clients for what this release serves, in an order in which each has something to work on.
 
-`{name}` in a command is an id that `PLACES` looks up when its turn comes. What a client has beyond these is told as not
-driven, family by family.
+`{name}` in a command is an id that `PLACES` looks up when its turn comes. What is refused is in `matrix_refused`;
+both together have to be all that the client has.
 """
 
 from __future__ import annotations
@@ -83,12 +83,36 @@ reset-state second --state available
 attachment-create second {instance}
 attachment-list
 attachment-show {attachment}
+attachment-update {attachment} --host {host} --initiator iqn.2004-10.org.example:h
+attachment-complete {attachment}
 attachment-delete {attachment}
+snapshot-create second --name snap
+revert-to-snapshot snap
+snapshot-manageable-list {pool}
+snapshot-unmanage snap
+snapshot-manage {second} {left}
+snapshot-delete {managed_snapshot}
 transfer-create second --name gift
 transfer-list
 transfer-show gift
 transfer-delete gift
+transfer-accept {offer} {offer_key}
+upload-to-image {fifth} picture
+reimage second {image}
 message-list
+message-show {message}
+message-delete {message}
+freeze-host {backend}
+thaw-host {backend}
+service-set-log INFO --binary cinder-volume
+service-get-log --binary cinder-volume
+work-cleanup
+cluster-list
+manageable-list {pool}
+create 1 --name third
+unmanage {third}
+manage {pool} {left_volume} --name fourth
+force-delete fourth
 delete second
 type-delete gold
 quota-delete {project}
@@ -149,6 +173,7 @@ block storage resource filter show volume
 block storage log level list --service cinder-volume
 block storage log level set INFO --service cinder-volume
 block storage cluster list
+block storage cleanup --cluster nothing --host {backend} --binary cinder-volume
 volume host set --disable {backend}
 volume host set --enable {backend}
 volume delete second

@@ -53,9 +53,10 @@ def _offer_key(site: LiveSite) -> str:
 
 
 def _made(site: LiveSite, name: str) -> str:
-    made = site.call("POST", "/v3/volumes", json={"volume": {"size": 1, "name": name}})[1]["volume"]
+    status, answer = site.call("POST", "/v3/volumes", json={"volume": {"size": 1, "name": name}})
+    assert status == 202, answer
     site.settled()
-    return str(made["id"])
+    return str(answer["volume"]["id"])
 
 
 def _image(site: LiveSite) -> str:
@@ -81,7 +82,9 @@ def _message(site: LiveSite) -> str:
     if not site.call("GET", "/v3/messages")[1]["messages"]:
         quota = {"quota_set": {"gigabytes": -1}}
         site.call("PUT", f"/v3/os-quota-sets/{site.session().get_project_id()}", json=quota)
-        site.call("POST", "/v3/volumes", json={"volume": {"size": 900000, "name": "vast"}})
+        vast = site.call("POST", "/v3/volumes", json={"volume": {"size": 900000, "name": "vast"}})[1]["volume"]["id"]
+        site.settled()
+        site.call("DELETE", f"/v3/volumes/{vast}")
         site.settled()
     return first("/v3/messages", "messages")(site)
 
