@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from agent.copying.model import Checkpoint, CopyOptions, CopyProgress
+from agent.wire.results import RbdAccess
 
 Kind = Literal["volume", "snapshot", "leftover"]
 
@@ -44,6 +45,7 @@ class PoolState:
     image_cache_max_gib: int = 0
     image_cache_max_count: int = 0
     foreign_bytes: int = 0
+    rbd: RbdAccess | None = None
 
 
 @dataclass(frozen=True, slots=True)

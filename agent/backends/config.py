@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -139,6 +140,39 @@ class SmbBackendConfig(FolderConfig):
     )
 
 
+class RbdBackendConfig(PlacementSection):
+    """Volumes as RBD images in a pool of a Ceph cluster."""
+
+    driver: Literal["rbd"] = Field(description="Kind of back end: images in a pool of a Ceph cluster.")
+    pool: str = Field(
+        description="Pool of the cluster for the volumes of this site alone.", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+    )
+    user: str = Field("brickyard", description="Ceph user, without `client.`.", pattern=r"^[A-Za-z0-9_.-]+$")
+    conf: Path = Field(Path("/etc/ceph/ceph.conf"), description="The cluster's configuration: where its monitors are.")
+    keyring: Path | None = Field(
+        None, description="File with the user's key, mode 0600; by default /etc/ceph/ceph.client.USER.keyring."
+    )
+    secret_uuid: UUID | None = Field(
+        None, description="Id of the libvirt secret that holds the key on the hosts of Nova; told with each attachment."
+    )
+    work_dir: Path = Field(
+        Path("/var/lib/brickyard/rbd"), description="Folder of this host where volumes appear while it works on them."
+    )
+    deadline_s: float = Field(
+        30.0, ge=5, le=600, description="Seconds after which a cluster that does not answer counts as hung."
+    )
+    clone_depth: int = Field(
+        5, ge=1, le=16, description="Longest chain of images that share data; what would be longer gets its own copy."
+    )
+    trash_keep_s: int = Field(
+        0, ge=0, description="Seconds for which a deleted volume stays in the trash of the pool before it is removed."
+    )
+
+    @property
+    def keyring_file(self) -> Path:
+        return self.keyring or Path(f"/etc/ceph/ceph.client.{self.user}.keyring")
+
+
 ShareConfig = NfsBackendConfig | SmbBackendConfig
 
 
@@ -171,7 +205,8 @@ BackendConfig = Annotated[
     Annotated[FileBackendConfig, Tag("file")]
     | Annotated[LvmBackendConfig, Tag("lvm")]
     | Annotated[NfsBackendConfig, Tag("nfs")]
-    | Annotated[SmbBackendConfig, Tag("smb")],
+    | Annotated[SmbBackendConfig, Tag("smb")]
+    | Annotated[RbdBackendConfig, Tag("rbd")],
     Discriminator(_driver),
 ]
 """One model per kind of back end; a table without `driver` is of kind `file`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.backends.base import Backend
-from agent.backends.config import BackendConfig, LvmBackendConfig, NfsBackendConfig, SmbBackendConfig
+from agent.backends.config import BackendConfig, LvmBackendConfig, NfsBackendConfig, RbdBackendConfig, SmbBackendConfig
 
 
 def opened(name: str, config: BackendConfig) -> Backend:
@@ -16,6 +16,10 @@ def opened(name: str, config: BackendConfig) -> Backend:
         from agent.backends.share import ShareBackend
 
         return ShareBackend(name, config)
+    if isinstance(config, RbdBackendConfig):
+        from agent.backends.rbd_abilities import WholeRbdBackend
+
+        return WholeRbdBackend(name, config)
     from agent.backends.file import FileBackend
 
     return FileBackend(name, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.backends.config import LvmBackendConfig, NfsBackendConfig, SmbBackendConfig
+from agent.backends.config import LvmBackendConfig, NfsBackendConfig, RbdBackendConfig, SmbBackendConfig
 from agent.base.config import load
 from agent.diagnostics.place import Place
 from agent.server.settings import AgentSettings
@@ -31,5 +31,10 @@ def place_of(settings: AgentSettings) -> Place:
             name: (one.driver, one.path, one.share)
             for name, one in settings.backends.items()
             if isinstance(one, (NfsBackendConfig, SmbBackendConfig))
+        },
+        ceph={
+            name: (one.conf, one.keyring_file)
+            for name, one in settings.backends.items()
+            if isinstance(one, RbdBackendConfig)
         },
     )

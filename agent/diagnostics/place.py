@@ -12,7 +12,8 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True)
 class Place:
     """Paths of one agent. `backends` maps a name to its folder, `groups` to volume group and thin pool,
-    `shares` to driver, folder and what must be mounted there. `targets` are switched on.
+    `shares` to driver, folder and what must be mounted there, `ceph` to configuration and keyring. `targets` are
+    switched on.
 
     `root` is / except in tests.
     """
@@ -27,6 +28,7 @@ class Place:
     targets: frozenset[str] = frozenset()
     groups: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
     shares: Mapping[str, tuple[str, Path, str]] = field(default_factory=dict)
+    ceph: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
     root: Path = Path("/")
 
     @property

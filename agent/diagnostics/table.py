@@ -16,6 +16,7 @@ CHECKS = {
     "limits": "May the privileged side do what the back ends need?",
     "lvm": "Can volumes on LVM be made, and is their place sound?",
     "shares": "Are the shares mounted that volumes lie on?",
+    "ceph": "Can volumes in Ceph be made, read and written?",
     "rights": "Can the agent's user use its folders?",
     "identity": "Is this host enrolled, and for how long?",
     "clock": "Is the clock right?",

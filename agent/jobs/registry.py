@@ -69,6 +69,7 @@ KINDS: dict[str, Kind] = {
 # What handlers import when they run: loaded before root is dropped where it would be out of reach afterwards.
 LATE_MODULES = (
     "agent.backends.lvm_abilities",
+    "agent.backends.rbd_abilities",
     "agent.connectors.local",
     "agent.connectors.eckd",
     "agent.connectors.fc",

@@ -6,7 +6,8 @@ device-mapper (SYS_ADMIN) and locked memory (IPC_LOCK). `net` tells the kernel's
 the multipath tools, both of which ask for SYS_ADMIN.
 `lvm` starts LVM's tools, which need what `crypt` does, and flushes the
 nodes of volumes, which belong to the agent's user (DAC_OVERRIDE). `channel` sets devices of IBM Z online and starts
-dasdfmt, whose order the kernel takes from SYS_ADMIN alone.
+dasdfmt, whose order the kernel takes from SYS_ADMIN alone. `ceph` mounts images of a cluster as files (SYS_ADMIN) for
+the agent's user (CHOWN), in a folder that is the agent's (DAC_OVERRIDE).
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ lvm = _context("lvm", [capabilities.CAP_SYS_ADMIN, capabilities.CAP_IPC_LOCK, ca
 
 channel = _context("channel", [capabilities.CAP_SYS_ADMIN])
 
+ceph = _context("ceph", [capabilities.CAP_SYS_ADMIN, capabilities.CAP_DAC_OVERRIDE, capabilities.CAP_CHOWN])
+
 BY_NAME: dict[str, priv_context.PrivContext] = {
-    "block": block, "crypt": crypt, "net": net, "lvm": lvm, "channel": channel,
+    "block": block, "crypt": crypt, "net": net, "lvm": lvm, "channel": channel, "ceph": ceph,
 }  # fmt: skip
 
 # The daemon would log every reply at debug.

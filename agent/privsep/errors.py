@@ -183,3 +183,10 @@ class NotOnThisPlatform(Permanent):
     status = 501
     sentence = "{device} is not supported on this platform: the kernel has no channel subsystem."
     hint = "FCP devices and DASDs need Linux on IBM Z (s390x)."
+
+
+class ShowFailed(Temporary):
+    code = "privilege.show-failed"
+    retry_after = 10.0
+    sentence = "An image of the Ceph cluster can not be shown as a file: {reason}"
+    hint = "Run `brickyard-agent doctor`; the words after the colon are QEMU's own."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.privsep import limits
-from agent.privsep.contexts import block, channel, crypt, lvm, net, privileged
+from agent.privsep.contexts import block, ceph, channel, crypt, lvm, net, privileged
 
 
 @privileged(block)
@@ -36,6 +36,13 @@ def channel_limits() -> None:
     limits.again()
 
 
+@privileged(ceph)
+def ceph_limits() -> None:
+    """LimitsInvalid: the old limits stay."""
+    limits.again()
+
+
 BY_CONTEXT = {
     "block": block_limits, "crypt": crypt_limits, "net": net_limits, "lvm": lvm_limits, "channel": channel_limits,
+    "ceph": ceph_limits,
 }  # fmt: skip

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import BrickyardError
-from agent.host import lio, nvme, nvmet, scsi
+from agent.host import fuse, lio, nvme, nvmet, scsi
 from agent.privsep import account, client, limits, mapper, noeventlet
 from agent.privsep.door import Door
 from agent.privsep.errors import PrivilegeUnavailable
@@ -48,7 +48,10 @@ class Privileges:
 
 
 def wanted() -> tuple[str, ...]:
-    """The contexts of use here: `crypt` for device-mapper, `net` for transports, `lvm` and `channel` by the limits."""
+    """The contexts of use here.
+
+    `crypt` for device-mapper, `net` for transports, `lvm` and `channel` by the limits, `ceph` by what is installed.
+    """
     remote = (lio.available, scsi.iscsid_listens, scsi.multipathd_listens, nvmet.available, nvme.available)
     chosen = {
         "block": True,
@@ -56,6 +59,7 @@ def wanted() -> tuple[str, ...]:
         "net": bool(limits.current().array_ports) or any(there() for there in remote),
         "lvm": bool(limits.current().groups),
         "channel": bool(limits.current().bus_ids),
+        "ceph": fuse.shows_ceph(),
     }
     return tuple(name for name, there in chosen.items() if there)
 

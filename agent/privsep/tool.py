@@ -72,7 +72,7 @@ def locate(name: str) -> str | None:
     return next((f"{folder}/{name}" for folder in current().programs if os.access(f"{folder}/{name}", os.X_OK)), None)
 
 
-def start(name: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+def start(name: str, arguments: Sequence[str], pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """Start a program that takes long; what it says, errors too, is on its stdout. ProgramMissing."""
     program = locate(name)
     if program is None:
@@ -83,6 +83,7 @@ def start(name: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        pass_fds=tuple(pass_fds),
         env=_environment(),
         cwd="/",
         umask=0o077,

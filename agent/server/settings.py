@@ -10,7 +10,14 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from agent.backends.config import BackendConfig, FileBackendConfig, FolderConfig, LvmBackendConfig, by_pool
+from agent.backends.config import (
+    BackendConfig,
+    FileBackendConfig,
+    FolderConfig,
+    LvmBackendConfig,
+    RbdBackendConfig,
+    by_pool,
+)
 from agent.base.config import Section
 from agent.base.errors import Invalid
 from agent.base.ids import checked_name
@@ -127,6 +134,10 @@ class AgentSettings(Section):
         for group, pool in spaces:
             if spaces.count((group, pool)) > 1:
                 raise ValueError(f"two back ends share {group}{f'/{pool}' if pool else ''}; give each its own pool")
+        images = [(one.conf, one.pool) for one in self.backends.values() if isinstance(one, RbdBackendConfig)]
+        for conf, pool in images:
+            if images.count((conf, pool)) > 1:
+                raise ValueError(f"two back ends share the Ceph pool {pool} of {conf}; give each its own pool")
         return self
 
     @property
@@ -138,6 +149,11 @@ class AgentSettings(Section):
     def roots(self) -> list[Path]:
         """Where volumes are files, shares included."""
         return [one.path for one in self.backends.values() if isinstance(one, FolderConfig)]
+
+    @property
+    def work_dirs(self) -> list[Path]:
+        """Where volumes that lie elsewhere are shown as files."""
+        return list({one.work_dir: None for one in self.backends.values() if isinstance(one, RbdBackendConfig)})
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -113,7 +113,9 @@ class Views:
         return self._pools[1]
 
     def _protocols(self, own: tuple[str, ...]) -> tuple[str, ...]:
-        """How a pool's volumes can be reached: what its back end says, and every target of this host."""
+        """How a pool's volumes can be reached: what its back end says; those of this host by all its targets, too."""
+        if "local" not in own:
+            return own
         return tuple(dict.fromkeys((*own, *self.services.targets)))
 
     async def inventory(self) -> tuple[list[InventoryVolume], dict[str, str]]:

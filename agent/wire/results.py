@@ -117,6 +117,17 @@ class ResizedResult(Wire):
     sizes: dict[str, Bytes] = Field(default_factory=dict)
 
 
+class RbdAccess(Wire):
+    """How a client of the cluster itself opens the images of a pool; `monitors` are pairs of address and port."""
+
+    cluster_name: str
+    pool: str
+    image_prefix: str
+    user: str
+    monitors: tuple[tuple[str, int], ...]
+    secret_uuid: UUID | None = None
+
+
 class Pool(Wire):
     """`name` is the pool part of `host@backend#pool`.
 
@@ -151,6 +162,7 @@ class Pool(Wire):
     image_cache_max_gib: int = 0
     image_cache_max_count: int = 0
     foreign_bytes: Bytes = 0
+    rbd: RbdAccess | None = None
 
 
 def pool_address(backend: str, pool: str | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from agent.wire.jobs import Connection as Reached
+from agent.wire.results import RbdAccess
 from coordinator.keys.store import KeyStore
 from coordinator.operations.exports import chap_secret
 from coordinator.state import qos_limits
@@ -18,6 +19,23 @@ def local(conn: Connection, volume: Row[Any], attachment_id: str, mode: str) -> 
     """On the volume's own host. The device's path is the agent's own: it is made by attaching there."""
     where = {"host": volume.host_id, "backend": backend_of(volume), "format": "raw"}
     return {"driver_volume_type": "local", **where, **_common(conn, volume, attachment_id, mode)}
+
+
+def in_cluster(conn: Connection, volume: Row[Any], attachment_id: str, mode: str, access: RbdAccess) -> dict[str, Any]:
+    """From anywhere, by the cluster's own clients; its key is what they have already, as a secret of libvirt."""
+    return {
+        "driver_volume_type": "rbd",
+        "name": f"{access.pool}/{access.image_prefix}{volume.id}",
+        "hosts": [address for address, _ in access.monitors],
+        "ports": [str(port) for _, port in access.monitors],
+        "cluster_name": access.cluster_name,
+        "auth_enabled": True,
+        "auth_username": access.user,
+        "secret_type": "ceph",
+        "secret_uuid": access.secret_uuid,
+        "discard": True,
+        **_common(conn, volume, attachment_id, mode),
+    }
 
 
 def remote(conn: Connection, volume: Row[Any], attachment: Row[Any], reached: Reached) -> dict[str, Any]:

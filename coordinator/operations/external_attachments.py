@@ -28,7 +28,7 @@ from coordinator.operations.attachment_errors import (
 from coordinator.operations.connect_volume import accept_connect, accept_disconnect
 from coordinator.operations.settling import settle
 from coordinator.operations.transports import Transport
-from coordinator.state import attachments, events, metadata, operations, volumes
+from coordinator.state import attachments, events, fleet, metadata, operations, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move
@@ -130,9 +130,9 @@ def connect(
 
 
 def transport_to(conn: Connection, volume: Row[Any], connector: Mapping[str, Any], mode: str) -> Transport | None:
-    """How the consumer reaches the volume; None on the volume's own host. Raises NoTransport."""
+    """How the consumer reaches the volume; None on the volume's own host, or in its cluster. Raises NoTransport."""
     host = host_of(connector)
-    if host == volume.host_id:
+    if host == volume.host_id or fleet.rbd_access_of(conn, volume.pool_id) is not None:
         return None
     given = {protocol: connector.get(key) for protocol, key in _NAMES.items()}
     names = {protocol: name for protocol, name in given.items() if isinstance(name, str) and name}
@@ -144,6 +144,9 @@ def told(
 ) -> dict[str, Any]:
     """The columns of an attachment that say how it is reached; what another host offers is known when it does."""
     if transport is None:
+        access = fleet.rbd_access_of(conn, volume.pool_id)
+        if access is not None:
+            return {"connection_info": connection_info.in_cluster(conn, volume, attachment_id, mode, access)}
         return {"connection_info": connection_info.local(conn, volume, attachment_id, mode)}
     return {"transport": transport.protocol, "initiator": transport.initiator}
 

@@ -25,6 +25,12 @@ class NoTransport(Conflict):
     hint = "Attach it to host {home}, or export back end {backend} by iSCSI or NVMe/TCP (read-only: by iSCSI)."
 
 
+class OnlyInCluster(NoTransport):
+    code = "attachment.only-in-cluster"
+    sentence = "Volume {volume} lies in a Ceph cluster: host {host} can not attach it by itself."
+    hint = "Attach it to a server (Nova), or map {image} with a client of the cluster."
+
+
 class HostTooOld(NoTransport):
     code = "attachment.host-too-old"
     hint = "Bring the agent of host {home} to this release: it can not offer volumes to other hosts."
@@ -39,7 +45,11 @@ class Transport:
 
 
 def choose(conn: Connection, volume: Row[Any], host: Row[Any], mode: str = "rw") -> Transport | None:
-    """None: the volume lies on that host (or nowhere yet). NoTransport, HostTooOld."""
+    """None: the volume lies on that host (or nowhere yet). NoTransport, OnlyInCluster, HostTooOld."""
+    access = fleet.rbd_access_of(conn, volume.pool_id)
+    if access is not None:
+        image = f"{access.pool}/{access.image_prefix}{volume.id}"
+        raise OnlyInCluster(volume=volume.id, host=host.id, image=image)
     if volume.host_id is None or volume.host_id == host.id:
         return None
     facts = host.facts or {}

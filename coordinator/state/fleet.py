@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
 from agent.base.errors import NotFound
-from agent.wire.results import HostFacts, Pool, pool_address, ratio_in_force
+from agent.wire.results import HostFacts, Pool, RbdAccess, pool_address, ratio_in_force
 from coordinator.state import clusters, evictions, volumes
 from coordinator.state.locks import held
 from coordinator.state.tables.columns import utcnow
@@ -194,6 +194,13 @@ def protocols_of(conn: Connection, pool_id: str | None) -> tuple[str, ...]:
     """How volumes of a pool can be reached, as its host last told."""
     told = conn.execute(select(pools.c.reported).where(pools.c.id == pool_id)).scalar_one_or_none()
     return tuple((told or {}).get("protocols", ()))
+
+
+def rbd_access_of(conn: Connection, pool_id: str | None) -> RbdAccess | None:
+    """How clients of a Ceph cluster open volumes of the pool; None where it is not in one."""
+    told = conn.execute(select(pools.c.reported).where(pools.c.id == pool_id)).scalar_one_or_none()
+    access = (told or {}).get("rbd")
+    return None if access is None else RbdAccess.model_validate(access)
 
 
 def _ratio(pool: Pool, promised: int) -> float:

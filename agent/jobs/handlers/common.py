@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.backends.base import Work
-from agent.base.errors import BrickyardError
+from agent.backends.errors import VolumeNotFound
+from agent.base.errors import BrickyardError, Temporary
 from agent.base.log import get_logger
 from agent.copying.model import Checkpoint, CopyOptions, CopyProgress
 from agent.host.run import uninterrupted
@@ -125,11 +126,21 @@ def _rekey(path: Path, old: Secret, new: Secret, iterations: int) -> None:
         os.close(fd)
 
 
-async def destroy_keys(path: Path) -> None:
+async def destroy_keys(finding: Awaitable[Path]) -> None:
     """Make the content of an encrypted volume or snapshot unreadable before its space is given back.
 
-    What can not be destroyed is told in the log, and goes away all the same: a delete must not get stuck.
+    `finding` tells where it lies. What can not be destroyed, ever, is told in the log, and goes away all the same: a
+    delete must not get stuck.
     """
+    try:
+        path = await finding
+    except Temporary:
+        raise
+    except VolumeNotFound:
+        return
+    except BrickyardError as failure:
+        get_logger(__name__).warning("the keys of a deleted volume were not destroyed", reason=str(failure))
+        return
     try:
         await asyncio.to_thread(_destroy_keys, path)
     except (BrickyardError, OSError) as failure:

@@ -17,8 +17,8 @@ async def run(context: Context, args: ImageFromVolume) -> SentResult:
     from agent.images.sending import pieces, planned
 
     backend = context.services.backend(args.backend)
-    path = await backend.source_path(CloneSource("volume", args.volume_id))
     await refuse_if_in_use(context, backend, args.volume_id)
+    path = await backend.source_path(CloneSource("volume", args.volume_id))
     size = await backend.size(args.volume_id) or 0
     fd = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:

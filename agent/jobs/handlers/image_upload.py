@@ -18,8 +18,8 @@ async def run(context: Context, args: ImageUpload) -> SentResult:
     from agent.images.service import Service, Volume, upload
 
     backend = context.services.backend(args.backend)
-    path = await backend.source_path(CloneSource("volume", args.volume_id))
     await refuse_if_in_use(context, backend, args.volume_id)
+    path = await backend.source_path(CloneSource("volume", args.volume_id))
     size = await backend.size(args.volume_id) or 0
     service = Service(args.service.url, args.image_id, web_token(context, args.service), args.service.headers)
     rules = context.services.conversion_means().config.rules()

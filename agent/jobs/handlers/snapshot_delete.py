@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from agent.backends.base import Backend, CloneSource, Work
-from agent.backends.errors import VolumeNotFound
 from agent.jobs.handlers.common import content_lock, destroy_keys, steered
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import SnapshotDelete
@@ -17,8 +14,7 @@ async def run(context: Context, args: SnapshotDelete) -> None:
 
 async def gone(backend: Backend, snapshot_id: str, work: Work | None = None) -> None:
     """Its keys first, if it is that of an encrypted volume; once more is fine."""
-    with contextlib.suppress(VolumeNotFound):
-        await destroy_keys(await backend.source_path(CloneSource("snapshot", snapshot_id)))
+    await destroy_keys(backend.source_path(CloneSource("snapshot", snapshot_id)))
     await backend.delete_snapshot(snapshot_id, work)
 
 

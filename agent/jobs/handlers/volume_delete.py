@@ -13,7 +13,7 @@ async def run(context: Context, args: VolumeDelete) -> None:
     backend = context.services.backend(args.backend)
     await refuse_if_in_use(context, backend, args.volume_id)
     if await backend.size(args.volume_id) is not None:
-        await destroy_keys(await backend.path(args.volume_id))
+        await destroy_keys(backend.path(args.volume_id))
     await backend.delete(args.volume_id, steered(context, "wipe", "wiped"))
     await context.services.journal.write(partial(forgotten, volume_id=args.volume_id))
 

@@ -175,8 +175,9 @@ def tried(stage: Stage, kind: Kind, part: str, point: str) -> None:
 
 def test_each_declared_point_is_among_those_where_we_die() -> None:
     here = {point.partition("@")[0] for _, _, point in SOME}
-    # What needs another host's kernel dies in the guest, commands on the database in their own tests.
-    elsewhere = [*(ROOT / "tests/kernel").glob("*.py"), ROOT / "tests/integration/kill/test_database_commands.py"]
+    # What needs another host's kernel dies in the guest; commands on the database and Ceph have tests of their own.
+    others = ("tests/integration/kill/test_database_commands.py", "tests/integration/kill/test_ceph_kills.py")
+    elsewhere = [*(ROOT / "tests/kernel").glob("*.py"), *(ROOT / name for name in others)]
     text = "".join(path.read_text() for path in elsewhere)
     there = {point for point in declared() if f'"{point}"' in text or f'"{point}@' in text}
     assert here | there == declared()

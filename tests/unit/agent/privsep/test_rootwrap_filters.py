@@ -29,7 +29,7 @@ def filters(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return list(wrapper.load_filters([str(folder)]))
 
 
-@pytest.mark.parametrize("context", ["block", "crypt", "net", "lvm", "channel"])
+@pytest.mark.parametrize("context", ["block", "crypt", "net", "lvm", "channel", "ceph"])
 def test_our_daemons_are_allowed(filters: list[Any], context: str) -> None:
     command = _helper(f"agent.privsep.contexts.{context}")
     assert any(found.match(command) for found in filters if found.name != "privsep-helper")

@@ -13,14 +13,15 @@ from sqlalchemy import Connection
 from agent.base.ids import new_id
 from agent.wire.chap import user_of
 from agent.wire.jobs import ExportApply
-from agent.wire.results import HostFacts, Pool
+from agent.wire.results import HostFacts, Pool, RbdAccess
 from coordinator.keys.kek import Kek
 from coordinator.keys.store import KeyStore
 from coordinator.operations import transports
 from coordinator.operations.advance import advance, again
 from coordinator.operations.attach_host import accept_attach, attach_workflow
 from coordinator.operations.exports import chap_secret, connection_of, export_call
-from coordinator.operations.transports import HostTooOld, NoTransport
+from coordinator.operations.external_attachments import Wanted, reserve
+from coordinator.operations.transports import HostTooOld, NoTransport, OnlyInCluster
 from coordinator.operations.workflow import JobStep
 from coordinator.state import enrolment, fleet, volumes
 from coordinator.state.database import Database
@@ -42,7 +43,9 @@ def db(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def host(conn: Connection, name: str, protocols: tuple[str, ...] = ("local",), **facts: Any) -> None:
+def host(
+    conn: Connection, name: str, protocols: tuple[str, ...] = ("local",), rbd: RbdAccess | None = None, **facts: Any
+) -> None:
     enrolment.put_host(conn, EnrolledHost(name, "127.0.0.1", 1, 2, "0" * 64, utcnow()))
     fleet.ensure_hosts(conn)
     told = HostFacts(
@@ -51,7 +54,7 @@ def host(conn: Connection, name: str, protocols: tuple[str, ...] = ("local",), *
     )  # fmt: skip
     pool = Pool(
         backend="files", name="files", driver="file", total_bytes=1 << 40, free_bytes=1 << 40, allocated_bytes=0,
-        protocols=protocols,
+        protocols=protocols, rbd=rbd,
     )  # fmt: skip
     fleet.report(conn, name, told, [pool])
 
@@ -172,3 +175,39 @@ def test_the_told_set_is_complete_and_told_again_as_it_was(db: Database) -> None
     assert isinstance(without.args, ExportApply)
     assert without.args.wanted == ()
     assert connection_of(stored, "export", attachment.id) is None
+
+
+ACCESS = RbdAccess(
+    cluster_name="ceph", pool="volumes", image_prefix="byv-", user="brickyard",
+    monitors=(("192.0.2.1", 6789), ("2001:db8::1", 6790)), secret_uuid="457eb676-33da-42ec-9a8c-9293d545c337",
+)  # fmt: skip
+
+
+def in_ceph(conn: Connection) -> str:
+    host(conn, "home", ("rbd",), rbd=ACCESS)
+    return volume(conn)
+
+
+def test_a_volume_in_a_cluster_is_told_to_anybody_in_the_words_of_its_clients(db: Database) -> None:
+    known = db.write_now(in_ceph)
+    connector = {"host": "compute7", "initiator": IQN}
+    wanted = Wanted(known, instance_id=new_id(), connector=connector, owner="compute")
+    attachment, work = db.write_now(lambda conn: reserve(conn, REQUESTER, volumes.get(conn, known), wanted))
+    assert work is None
+    info = attachment.connection_info
+    assert {key: info[key] for key in ("driver_volume_type", "name", "hosts", "ports", "auth_username")} == {
+        "driver_volume_type": "rbd", "name": f"volumes/byv-{known}", "hosts": ["192.0.2.1", "2001:db8::1"],
+        "ports": ["6789", "6790"], "auth_username": "brickyard",
+    }  # fmt: skip
+    assert (info["secret_type"], info["secret_uuid"], info["auth_enabled"]) == ("ceph", ACCESS.secret_uuid, True)
+    assert "keyring" not in info
+
+
+@pytest.mark.parametrize("name", ["home", "away"])
+def test_no_host_of_ours_attaches_a_volume_in_a_cluster(db: Database, name: str) -> None:
+    known = db.write_now(in_ceph)
+    db.write_now(lambda conn: host(conn, "away", capabilities=("iscsi",), initiator_iqn=IQN))
+    with pytest.raises(OnlyInCluster) as caught:
+        db.write_now(lambda conn: accept_attach(conn, REQUESTER, known, name))
+    assert f"volumes/byv-{known}" in caught.value.remedy
+    assert db.read_now(lambda conn: volumes.get(conn, known).status) == "available"
