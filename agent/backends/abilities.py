@@ -1,4 +1,4 @@
-"""What some back ends can do besides: go back to a snapshot, take a new content, adopt what others made.
+"""What some back ends can do besides, or can not: go back to a snapshot, take a new content, adopt, make devices.
 
 Each is a protocol of its own that is asked for with `isinstance`; a back end that lacks one is refused by name.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from agent.backends.base import Backend, Work
-from agent.backends.errors import CanNot
+from agent.backends.errors import CanNot, OnlyInCluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,22 @@ class Adopting(Protocol):
 
         `source`: the snapshot's volume.
         """
+
+
+@runtime_checkable
+class InCluster(Protocol):
+    def cluster_image(self, volume_id: str) -> str:
+        """What the clients of the cluster call the volume."""
+
+
+def with_devices(backend: Backend, volume_id: str) -> Backend:
+    """The back end as one whose volumes become devices of this host; raises OnlyInCluster (409).
+
+    A file that shows an image goes after a minute in which the agent has not used it: no device may lie on it.
+    """
+    if isinstance(backend, InCluster):
+        raise OnlyInCluster(id=volume_id, backend=backend.name, image=backend.cluster_image(volume_id))
+    return backend
 
 
 def reverting(backend: Backend) -> Reverting:

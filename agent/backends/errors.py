@@ -32,6 +32,15 @@ class CanNot(Permanent):
     sentence = "The back end {backend} can not {what}."
 
 
+class OnlyInCluster(Permanent):
+    code = "backend.only-in-cluster"
+    status = 409
+    sentence = (
+        "Volume {id} of the back end {backend} is an image in a Ceph cluster, and no device is made of it here."
+    )
+    hint = "Attach it to a server (Nova), or map {image} with a client of the cluster (rbd map, rbd-nbd map)."
+
+
 class NotAdoptable(Permanent):
     """What others made is taken in only when nobody uses it and nothing can surprise."""
 

@@ -20,6 +20,7 @@ from agent.backends.errors import ShrinkRefused, VolumeExists
 from agent.backends.rbd_cluster import EXISTS
 from agent.backends.rbd_errors import ImageBusy
 from agent.backends.rbd_names import BASE
+from agent.backends.rbd_patience import Patient
 from agent.backends.rbd_steps import RbdSteps
 from agent.base.errors import BrickyardError
 from agent.base.ids import checked_id
@@ -31,10 +32,15 @@ class RbdBackend(RbdSteps):
     def __init__(self, name: str, config: RbdBackendConfig) -> None:
         super().__init__(name, config)
         self._failed: dict[str, Trouble] = {}
+        self._state = Patient(name, self._space.state, config.deadline_s)
+
+    def close(self) -> None:
+        super().close()
+        self._state.close()
 
     async def pools(self) -> tuple[PoolState, ...]:
         with self._noting():
-            state = await self._space.state()
+            state = await self._state.get()
         self._trash.tend()
         return (state,)
 
@@ -134,6 +140,9 @@ class RbdBackend(RbdSteps):
     async def inventory(self) -> list[Held]:
         with self._noting():
             return await self._space.held()
+
+    def cluster_image(self, volume_id: str) -> str:
+        return self._spec("volume", checked_id(volume_id, "volume"))
 
     async def issues(self) -> list[Trouble]:
         with contextlib.suppress(BrickyardError):  # it is noted

@@ -30,7 +30,7 @@ LONG_S = 7 * 86400.0
 """For what copies: librados ends it where the cluster is silent."""
 _GRACE_S = 15.0
 _MAX_REPORT = 64 << 20
-_NUMBER = re.compile(r"\((\d+)\) ")
+_NUMBER = re.compile(r"\((\d+)\) |\[errno (\d+)\]")
 _FULL, _LATE, _DENIED = frozenset({28, 122}), frozenset({110}), frozenset({1, 13})
 _ANY = range(256)
 _LIMITS = """
@@ -104,7 +104,7 @@ class RbdCluster:
 
     def failure(self, what: str, words: str, status: int) -> BrickyardError:
         """The error behind a tool's last words."""
-        numbers = [int(one) for one in _NUMBER.findall(words)] or [status]
+        numbers = [int(one or other) for one, other in _NUMBER.findall(words)] or [status]
         reason = _last_line(words)
         told = {"backend": self.backend, "pool": self.pool, "user": self.config.user, "reason": reason}
         if "opening pool" in words:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import BrickyardError
-from agent.host import fuse, lio, nvme, nvmet, scsi
+from agent.host import lio, nvme, nvmet, scsi
 from agent.privsep import account, client, limits, mapper, noeventlet
 from agent.privsep.door import Door
 from agent.privsep.errors import PrivilegeUnavailable
@@ -47,10 +47,11 @@ class Privileges:
     reason: str = ""
 
 
-def wanted() -> tuple[str, ...]:
+def wanted(*, ceph: bool = False) -> tuple[str, ...]:
     """The contexts of use here.
 
-    `crypt` for device-mapper, `net` for transports, `lvm` and `channel` by the limits, `ceph` by what is installed.
+    `crypt` for device-mapper, `net` for transports, `lvm` and `channel` by the limits, `ceph` where a back end is in a
+    cluster (the argument) and its images can be shown.
     """
     remote = (lio.available, scsi.iscsid_listens, scsi.multipathd_listens, nvmet.available, nvme.available)
     chosen = {
@@ -59,9 +60,15 @@ def wanted() -> tuple[str, ...]:
         "net": bool(limits.current().array_ports) or any(there() for there in remote),
         "lvm": bool(limits.current().groups),
         "channel": bool(limits.current().bus_ids),
-        "ceph": fuse.shows_ceph(),
+        "ceph": ceph and _shows_ceph(),
     }
     return tuple(name for name, there in chosen.items() if there)
+
+
+def _shows_ceph() -> bool:
+    from agent.host import fuse
+
+    return fuse.shows_ceph()
 
 
 def load_modules(names: Sequence[str]) -> None:
@@ -83,6 +90,7 @@ def start(
     others: Sequence[Any] = (),
     rootwrap_conf: Path = ROOTWRAP_CONF,
     modules: Sequence[str] = (),
+    ceph: bool = False,
 ) -> Privileges:
     """Get the daemons of the named contexts (default: `wanted()`) and of `others` (os-brick's, guarded).
 
@@ -98,7 +106,7 @@ def start(
     limits.use(found)
     mapper.load_mapper()
     load_modules(modules)
-    chosen = tuple(wanted() if names is None else names)
+    chosen = tuple(wanted(ceph=ceph) if names is None else names)
     for context in others:
         _fork(context)
     file = None if roots is not None else limits_file
@@ -118,6 +126,7 @@ def enter(
     groups: Sequence[str] = (),
     others: Sequence[Any] = (),
     modules: Sequence[str] = (),
+    ceph: bool = False,
 ) -> Privileges:
     """All in the right order: check the account, start daemons, import `late` where it could not be read later, drop.
 
@@ -128,7 +137,9 @@ def enter(
     chosen = account.choose(user, dev=dev)
     account.check(chosen, state_dir)
     readable = account.reads_all(chosen, environment_paths())
-    privileges = start(names, limits_file=limits_file, roots=roots, groups=groups, others=others, modules=modules)
+    privileges = start(
+        names, limits_file=limits_file, roots=roots, groups=groups, others=others, modules=modules, ceph=ceph
+    )
     if not readable:
         preload([*late_modules(), *late])
     account.drop(chosen, state_dir)

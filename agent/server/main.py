@@ -61,6 +61,7 @@ def run_agent(
         limits_file=settings.privsep.limits_file,
         roots=roots,
         groups=settings.groups if roots is not None else (),
+        ceph=bool(settings.work_dirs),
         modules=[module for target in targets.values() for module in target.modules],
     )
     lock = lock_state(settings.state_dir)

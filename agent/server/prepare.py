@@ -32,6 +32,7 @@ def folders(settings: AgentSettings) -> list[tuple[str, Path]]:
         ("agent.state_dir", settings.lock_dir),
         ("images.spool", settings.spool_dir),
         *((f"backends.{name}.path", path) for name, path in settings.folders.items()),
+        *((f"backends.{name}.work_dir", path) for name, path in settings.work_dirs.items()),
     ]
     if settings.images_dir is not None:
         named.append(("images.store", settings.images_dir))
@@ -61,7 +62,7 @@ def make_folders(settings: AgentSettings, account: Account | None) -> None:
 
 def make_backend_folders(settings: AgentSettings) -> None:
     """At a reload, as the agent's own user: what can not be made its back end says."""
-    for path in settings.folders.values():
+    for path in (*settings.folders.values(), *settings.work_dirs.values()):
         with contextlib.suppress(OSError):
             _make(path, None)
 

@@ -151,9 +151,9 @@ class AgentSettings(Section):
         return [one.path for one in self.backends.values() if isinstance(one, FolderConfig)]
 
     @property
-    def work_dirs(self) -> list[Path]:
-        """Where volumes that lie elsewhere are shown as files."""
-        return list({one.work_dir: None for one in self.backends.values() if isinstance(one, RbdBackendConfig)})
+    def work_dirs(self) -> dict[str, Path]:
+        """By back end, where volumes that lie elsewhere are shown as files."""
+        return {name: one.work_dir for name, one in self.backends.items() if isinstance(one, RbdBackendConfig)}
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -100,14 +100,16 @@ class Views:
 
     async def pools(self) -> list[Pool]:
         if self._pools is None or time.monotonic() - self._pools[0] > _POOLS_S:
+            backends = dict(self.services.backends)
+            states = await asyncio.gather(*map(_pools_of, backends.values()))
             found = [
                 Pool(
                     **asdict(state)
                     | {"protocols": self._protocols(state.protocols)}
                     | {"backend": name.partition("#")[0], "name": name.partition("#")[2] or state.name}
                 )
-                for name, backend in self.services.backends.items()
-                for state in await _pools_of(backend)
+                for name, told in zip(backends, states, strict=True)
+                for state in told
             ]
             self._pools = (time.monotonic(), found)
         return self._pools[1]

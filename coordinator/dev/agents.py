@@ -29,5 +29,5 @@ def run(site: DevSite, name: str, sets: tuple[str, ...], parent: Parent) -> int:
         )
         asyncio.run(joining)
         keys.close()  # no thread may run when the daemons are started
-    roots = [*settings.roots, *settings.work_dirs]
+    roots = [*settings.roots, *settings.work_dirs.values()]
     return run_agent(settings, roots=roots, dev=True, on_ready=parent.follow)

@@ -19,8 +19,9 @@ from tests.support import ceph
 pytestmark = [
     pytest.mark.clients,
     pytest.mark.root,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(bool(ceph.MISSING) or os.geteuid() != 0, reason=f"needs root and {ceph.MISSING}"),
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    ceph.NEEDED,
 ]
 SECRET = "457eb676-33da-42ec-9a8c-9293d545c337"
 CONTENT = b"brick" * 100_000 + b"\0" * (8 << 20) + b"end"

@@ -16,15 +16,24 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from agent.backends.base import Backend, CloneSource
 from agent.backends.config import RbdBackendConfig
 from agent.backends.opening import opened
 from agent.backends.rbd_abilities import WholeRbdBackend
+from agent.host import fuse
 from agent.privsep import account, client, contexts, limits, start
 
 DAEMONS = ("ceph-mon", "ceph-mgr", "ceph-osd")
-TOOLS = ("ceph", "rbd", "ceph-authtool", "monmaptool", "qemu-storage-daemon")
-MISSING = [name for name in (*DAEMONS, *TOOLS) if shutil.which(name) is None]
+TOOLS = ("ceph", "rbd", "ceph-authtool", "monmaptool", "qemu-storage-daemon", "setpriv")
+MISSING = [
+    *(name for name in (*DAEMONS, *TOOLS) if shutil.which(name) is None),
+    *(() if fuse.shows_ceph() else ("/dev/fuse, qemu-block-extra",)),
+]
+NEEDED = pytest.mark.skipif(
+    bool(MISSING) or os.geteuid() != 0, reason=f"needs root, and of Ceph: {', '.join(MISSING) or 'nothing more'}"
+)
 POOL = "volumes"
 CAPS = ("mon", "profile rbd", "osd", f"profile rbd pool={POOL}", "mgr", f"profile rbd pool={POOL}")
 _START_S = 120.0
@@ -116,7 +125,8 @@ class Cluster:
                 self.processes[name].send_signal(signal.SIGCONT)
 
     def _start(self, name: str, *args: str) -> None:
-        command = [name, "--foreground", "--conf", str(self.conf), *args]
+        # It must not outlive tests that are killed.
+        command = ["setpriv", "--pdeathsig", "KILL", name, "--foreground", "--conf", str(self.conf), *args]
         with (self.root / f"{name}.out").open("wb") as out:
             self.processes[name] = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
 

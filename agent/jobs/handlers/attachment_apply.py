@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.backends.abilities import with_devices
 from agent.base.faults import declare, fault_point
 from agent.connectors.registry import connector
 from agent.host import sysfs
@@ -50,7 +51,7 @@ async def run(context: Context, args: AttachmentApply) -> AttachmentsResult:
 
 
 def _here(context: Context, args: AttachmentApply) -> Backend:
-    return context.services.backend(args.backend)
+    return with_devices(context.services.backend(args.backend), args.volume_id)
 
 
 async def _attach(context: Context, row: Row) -> AttachedDevice:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
+from agent.backends.abilities import with_devices
 from agent.base.faults import declare, fault_point
 from agent.jobs import exports
 from agent.jobs.handlers.common import header_size, still_lock, volume_lock
@@ -25,7 +26,7 @@ async def run(context: Context, args: ExportApply) -> ExportsResult:
     for one in args.wanted:
         services.target(one.protocol)
     if args.wanted:
-        path = await services.backend(args.backend).path(args.volume_id)
+        path = await with_devices(services.backend(args.backend), args.volume_id).path(args.volume_id)
         if args.encrypted:
             # Who had the raw device may have changed the header, and the tool that opens it runs as root.
             await asyncio.to_thread(header_size, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +30,9 @@ from tests.support.ceph import backend, fill, got, put
 MIB = 1 << 20
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(bool(ceph.MISSING) or os.geteuid() != 0, reason=f"needs root and {ceph.MISSING}"),
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    ceph.NEEDED,
 ]
 
 
@@ -221,7 +221,15 @@ async def test_a_cluster_that_is_silent_holds_up_nobody(cluster: ceph.Cluster, t
                         break
         with cluster.hung("ceph-mon"):
             place._space._room = None
+            async with asyncio.timeout(60):
+                (issue,) = await place.issues()
+            assert (issue.code, "ceph -s" in issue.remedy) == ("backend.ceph-hangs", True)
+            with pytest.raises(ClusterHangs):
+                await place._space.state()
             assert [one.code for one in await place.issues()] == ["backend.ceph-hangs"]
+        async with asyncio.timeout(120):
+            while await place.issues():
+                pass
         await place.delete(volume)
 
 

@@ -23,8 +23,9 @@ from tests.support import ceph
 pytestmark = [
     pytest.mark.kill,
     pytest.mark.root,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(bool(ceph.MISSING) or os.geteuid() != 0, reason=f"needs root and {ceph.MISSING}"),
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    ceph.NEEDED,
 ]
 MIB = 1 << 20
 Step = Callable[[WholeRbdBackend, "Ids"], Coroutine[Any, Any, object]]

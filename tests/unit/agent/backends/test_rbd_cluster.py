@@ -20,6 +20,7 @@ from tests.unit.agent.backends.test_rbd_config import place
         ("[errno 13] RADOS permission denied\nerror connecting: (13) Permission denied", 1, ClusterDenied),
         ("librbd: failed: (110) Connection timed out", 1, ClusterHangs),
         ("", 110, ClusterHangs),
+        ("[errno 110] RADOS timed out (error connecting to the cluster)", 1, ClusterHangs),
         ("rbd: import failed: (28) No space left on device", 28, NoSpace),
         ("rbd: failed: (122) Disk quota exceeded", 122, NoSpace),
         ("rbd: error: (5) Input/output error", 5, CephFailed),

@@ -80,6 +80,12 @@ def test_what_is_not_shown_can_be_hidden(root: Path) -> None:
     assert ceph.rbd_hide(image(root), force=False)
 
 
+def test_a_daemon_for_ceph_is_started_where_a_back_end_is_in_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuse, "shows_ceph", lambda: True)
+    assert "ceph" not in start.wanted()
+    assert start.wanted(ceph=True) == (*start.wanted(), "ceph")
+
+
 def test_a_host_can_show_images_when_fuse_and_qemus_part_are_there(tmp_path: Path) -> None:
     assert not fuse.shows_ceph(tmp_path)
     for name in ("dev/fuse", "usr/lib/s390x-linux-gnu/qemu/block-rbd.so"):

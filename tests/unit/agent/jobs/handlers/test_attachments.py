@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.backends.errors import OnlyInCluster
+from agent.backends.opening import opened
 from agent.base.ids import new_id
 from agent.connectors.base import RemoteDevice
 from agent.jobs import desired, exports, remote
@@ -19,6 +23,7 @@ from agent.wire.jobs import (
     VolumeRelease,
     WantedAttachment,
 )
+from tests.unit.agent.backends.test_rbd_config import place as rbd_place
 from tests.unit.agent.jobs.handlers.onehost import MIB, Host
 
 VOLUME, ONE = new_id(), new_id()
@@ -59,3 +64,16 @@ async def test_of_a_volume_that_is_let_go_no_generation_is_kept(host: Host) -> N
     await host.do(VolumeRelease(backend="files", volume_id=VOLUME))
     await host.journal.write(partial(desired.decide, wish=desired.Wish(VOLUME, "files", older)))
     await host.journal.write(partial(exports.decide, wish=exports.Wish(VOLUME, "files", older)))
+
+
+async def test_no_device_is_made_of_a_volume_in_a_cluster(host: Host, tmp_path: Path) -> None:
+    folder = tmp_path / "ceph"
+    folder.mkdir()
+    host.services = replace(host.services, backends={"ceph": opened("ceph", rbd_place(folder, 0o600))})
+    volume, generation = new_id(), Generation(incarnation=1, sequence=1)
+    wanted = (WantedAttachment(attachment_id=new_id(), mode="rw"),)
+    with pytest.raises(OnlyInCluster) as caught:
+        await host.do(AttachmentApply(volume_id=volume, backend="ceph", generation=generation, wanted=wanted))
+    assert f"volumes/byv-{volume}" in caught.value.remedy
+    assert await host.journal.read(desired.all_rows) == []
+    await host.do(AttachmentApply(volume_id=volume, backend="ceph", generation=generation, wanted=()))
