@@ -139,6 +139,7 @@ class RbdBackend(RbdSteps):
 
     async def inventory(self) -> list[Held]:
         with self._noting():
+            await self._state.get()  # the list of a large pool takes its time, which a silent cluster must not
             return await self._space.held()
 
     def cluster_image(self, volume_id: str) -> str:

@@ -61,7 +61,8 @@ class NoWayIn(Permanent):
     status = 500
     sentence = "The agent can not open volumes of the back end {backend}: {reason}."
     hint = (
-        "Install qemu-utils and qemu-block-extra, name `work_dir` in /etc/brickyard/limits.toml; see the guide on Ceph."
+        "Install qemu-utils and qemu-block-extra, name `work_dir` in /etc/brickyard/limits.toml, restart the agent; "
+        "see the guide on Ceph."
     )
 
 

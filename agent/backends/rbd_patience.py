@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from agent.backends.rbd_errors import ClusterHangs
 
 T = TypeVar("T")
-_PATIENCE_S = 4.0
+_PATIENCE_S = 2.0
 
 
 class Patient(Generic[T]):

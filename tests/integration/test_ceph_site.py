@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ def site(cluster: ceph.Cluster) -> Iterator[LiveSite]:
         }  # fmt: skip
         with live_site(*(f"backends.ceph.{key}={value}" for key, value in told.items()), agents=1) as made:
             made.run("openstack", "volume", "type", "create", "ceph", "--property", "volume_backend_name=ceph")
+            pools = f"/v3/{made.session().get_project_id()}/scheduler-stats/get_pools"
+            while "@ceph#" not in json.dumps(made.call("GET", pools)[1]):
+                time.sleep(0.5)
             yield made
 
 

@@ -12,9 +12,10 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -22,6 +23,7 @@ from agent.backends.base import Backend, CloneSource
 from agent.backends.config import RbdBackendConfig
 from agent.backends.opening import opened
 from agent.backends.rbd_abilities import WholeRbdBackend
+from agent.backends.rbd_errors import ClusterHangs
 from agent.host import fuse
 from agent.privsep import account, client, contexts, limits, start
 
@@ -36,7 +38,8 @@ NEEDED = pytest.mark.skipif(
 )
 POOL = "volumes"
 CAPS = ("mon", "profile rbd", "osd", f"profile rbd pool={POOL}", "mgr", f"profile rbd pool={POOL}")
-_START_S = 120.0
+_START_S = 300.0
+T = TypeVar("T")
 
 _CONF = """\
 [global]
@@ -102,14 +105,14 @@ class Cluster:
 
     def ceph(self, *args: str) -> str:
         """One command of the administrator; its standard output."""
-        command = ["ceph", "--conf", str(self.conf), "--connect-timeout", "60", *args]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        command = ["ceph", "--conf", str(self.conf), "--connect-timeout", "240", *args]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
     def rbd(self, *args: str) -> str:
         command = ["rbd", "--conf", str(self.conf), *args]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
@@ -256,6 +259,15 @@ async def got(place: Backend, source: CloneSource, size: int, at: int = 0) -> by
     return await asyncio.to_thread(content, path, size, at)
 
 
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer to what a poll does not wait for when the machine is busy."""
+    async with asyncio.timeout(300):
+        while True:
+            with contextlib.suppress(ClusterHangs):
+                return await ask()
+            await asyncio.sleep(0.2)
+
+
 def agent_account() -> tuple[int, int]:
     """User and group that the agents of a site in development become."""
     chosen = account.choose(dev=True)
@@ -263,7 +275,7 @@ def agent_account() -> tuple[int, int]:
 
 
 def _tool(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
 
 

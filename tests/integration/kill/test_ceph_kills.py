@@ -93,7 +93,7 @@ async def ended(cluster: ceph.Cluster, work: Path, ids: Ids) -> None:
         assert await place.size(ids.volume) is None
         assert await ceph.got(place, CloneSource("snapshot", ids.snapshot), 3) == b"one"
         assert await ceph.got(place, CloneSource("volume", ids.clone), 3) == b"one"
-        assert {(one.kind, one.id) for one in await place.inventory()} == {
+        assert {(one.kind, one.id) for one in await ceph.patiently(place.inventory)} == {
             ("snapshot", ids.snapshot), ("volume", ids.clone),
         }  # fmt: skip
         await place.delete(ids.clone)
