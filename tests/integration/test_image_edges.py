@@ -16,7 +16,7 @@ import pytest
 
 from agent.base.ids import new_id
 from tests.support.api import Refused
-from tests.support.images import MIB, content_of, decrypted, encrypted_qcow2, qemu_img
+from tests.support.images import MIB, content_of, decrypted, qemu_img
 from tests.support.luks import opens
 from tests.support.site import Site, running
 
@@ -68,12 +68,12 @@ def refused(site: Site, url: str, body: Any, status: int = 400) -> str:
 def failed(site: Site, **fields: Any) -> str:
     """What a volume that came to nothing says to its user; nothing of it is left on the host."""
     volume_id = site.api.create_volume("v", **fields)
-    site.api.settle(120)
+    site.api.settle(600)
     assert site.api.volume(volume_id)["status"] == "error"
     assert not path(site, volume_id).exists()
     told = site.api.get("/v3/messages")["messages"]
     site.api.delete(f"/v3/volumes/{volume_id}")
-    site.api.settle()
+    site.api.settle(600)
     site.clean()
     return next(str(one["user_message"]) for one in told if one["resource_uuid"] == volume_id)
 
@@ -83,11 +83,30 @@ def head(site: Site, volume_id: str, size: int) -> bytes:
         return file.read(size)
 
 
+def raw_luks(site: Site, content: bytes, passphrase: bytes) -> bytes:
+    """A raw LUKS image of `content`, by the tools of the trade."""
+    clear, file, secret = (site.folder / name for name in ("clear", "raw-luks", "its-key"))
+    clear.write_bytes(content)
+    secret.write_bytes(passphrase)
+    file.touch()
+    os.truncate(file, len(content) + 2 * MIB)
+    argv = ["cryptsetup", "luksFormat", "--batch-mode", "--disable-locks", "--type", "luks1", "--key-file", "-"]
+    weak = ["--pbkdf-force-iterations", "1000", file]
+    subprocess.run([*argv, *weak], input=passphrase, check=True, timeout=600)
+    target, source = f"driver=luks,file.filename={file},key-secret=s", f"driver=raw,file.filename={clear}"
+    qemu_img("convert", "-n", "--object", f"secret,id=s,file={secret}", "--image-opts", source,
+             "--target-image-opts", target)  # fmt: skip
+    data = file.read_bytes()
+    for one in (clear, file, secret):
+        one.unlink()
+    return data
+
+
 def test_an_encrypted_image_wants_an_encrypted_type_and_its_room_and_leaves_its_secret(site: Site) -> None:
     content = content_of()
-    sealed = encrypted_qcow2(site.folder, content, PASSPHRASE)
-    fits = site.api.image("s", "qcow2", sealed, secret=key("passphrase", PASSPHRASE), decrypt_size=len(content))
-    large = site.api.image("l", "qcow2", sealed, secret=key("passphrase", PASSPHRASE), decrypt_size=GIB + 512)
+    sealed = raw_luks(site, content, PASSPHRASE)
+    fits = site.api.image("s", "luks", sealed, secret=key("passphrase", PASSPHRASE), decrypt_size=len(content))
+    large = site.api.image("l", "luks", sealed, secret=key("passphrase", PASSPHRASE), decrypt_size=GIB + 512)
     wish = {"size": 1, "name": "v", "imageRef": fits}
     for kind in ({}, {"volume_type": "__DEFAULT__"}):
         assert "encrypted" in refused(site, "/v3/volumes", {"volume": {**wish, **kind}})
@@ -95,7 +114,7 @@ def test_an_encrypted_image_wants_an_encrypted_type_and_its_room_and_leaves_its_
     volume_id = site.api.made("v", imageRef=fits, volume_type="secret")
     for gone in (fits, large):
         site.api.delete(f"/image/v2/images/{gone}")
-    site.api.settle()
+    site.api.settle(600)
     assert opens(path(site, volume_id), PASSPHRASE)
     assert decrypted(site.folder, path(site, volume_id), PASSPHRASE, len(content)) == content
     assert site.truths.opening(site.api.volume(volume_id)["encryption_key_id"]) == PASSPHRASE
@@ -104,21 +123,7 @@ def test_an_encrypted_image_wants_an_encrypted_type_and_its_room_and_leaves_its_
 
 def test_a_raw_luks_image_of_a_symmetric_secret_packed_or_not(site: Site) -> None:
     content, value = content_of(), os.urandom(32)
-    clear, file, secret = (site.folder / name for name in ("clear", "raw-luks", "its-key"))
-    clear.write_bytes(content)
-    secret.write_bytes(value.hex().encode())
-    words = ["--object", f"secret,id=s,file={secret}"]
-    file.touch()
-    os.truncate(file, len(content) + 2 * MIB)
-    argv = ["cryptsetup", "luksFormat", "--batch-mode", "--disable-locks", "--type", "luks1", "--key-file", "-"]
-    weak = ["--pbkdf-force-iterations", "1000", file]
-    subprocess.run([*argv, *weak], input=value.hex().encode(), check=True, timeout=600)
-    target = f"driver=luks,file.filename={file},key-secret=s"
-    source = f"driver=raw,file.filename={clear}"
-    qemu_img("convert", "-n", *words, "--image-opts", source, "--target-image-opts", target)
-    data = file.read_bytes()
-    for one in (clear, file, secret):
-        one.unlink()
+    data = raw_luks(site, content, value.hex().encode())
     for packed in (False, True):
         key_id = site.api.post("/brickyard/v1/keys", {"key": {**key("symmetric", value), "name": "registered"}})
         properties = {"os_encrypt_key_id": key_id["key"]["id"], "os_encrypt_format": "LUKSv1",
@@ -130,7 +135,7 @@ def test_a_raw_luks_image_of_a_symmetric_secret_packed_or_not(site: Site) -> Non
         assert own == value.hex().encode()
         assert decrypted(site.folder, path(site, volume_id), own, len(content)) == content
         site.api.delete(f"/image/v2/images/{sealed}")
-        site.api.settle()
+        site.api.settle(600)
         site.api.delete(f"/brickyard/v1/keys/{key_id['key']['id']}")
     site.clean()
 
@@ -161,7 +166,7 @@ def test_another_content_leaves_nothing_of_the_one_before(site: Site, tmp_path: 
         volume_id = site.api.made("v", imageRef=before, volume_type=kind)
         shown = site.api.volume(volume_id)
         site.api.post(f"/v3/volumes/{volume_id}/action", {"os-reimage": {"image_id": sparse}})
-        site.api.settle(120)
+        site.api.settle(600)
         now = site.api.volume(volume_id)
         assert [now[name] for name in ("status", "size", "volume_type", "bootable")] == ["available", 1, kind, "true"]
         assert (now["volume_image_metadata"]["image_id"], "old" in now["volume_image_metadata"]) == (sparse, False)
@@ -196,12 +201,12 @@ def test_where_another_content_is_refused_nothing_changes_and_after_an_error_it_
     refused(site, url, {"os-reimage": {"image_id": good}})
     site.api.delete(f"/v3/attachments/{reservation['id']}")
     site.api.post(url, {"os-reimage": {"image_id": bad}})
-    site.api.settle(120)
+    site.api.settle(600)
     assert site.api.volume(volume_id)["status"] == "available", "with the content that it had"
     assert any(one["resource_uuid"] == volume_id for one in site.api.get("/v3/messages")["messages"])
     assert site.api.volume(volume_id)["volume_image_metadata"]["image_id"] == good
     site.api.post(url, {"os-reimage": {"image_id": good}})
-    site.api.settle(120)
+    site.api.settle(600)
     assert site.api.volume(volume_id)["volume_image_metadata"]["image_id"] == good
     assert head(site, volume_id, 16384) == b"good" * 4096
     site.clean()
@@ -250,7 +255,7 @@ def test_a_header_that_a_guest_wrote_is_data(site: Site) -> None:
     assert any(one["resource_uuid"] == volume_id and "qcow" in one["user_message"] for one in told)
     assert site.api.volume(volume_id)["status"] == "available"
     site.api.post(f"/v3/volumes/{volume_id}/action", {"os-extend": {"new_size": 2}})
-    site.api.settle()
+    site.api.settle(600)
     assert path(site, volume_id).stat().st_size == 2 * GIB
     copy = site.api.made("copy", 2, source_volid=volume_id)
     for one in (volume_id, copy):

@@ -76,12 +76,12 @@ def test_a_key_comes_and_goes_with_its_volume(place: tuple[Site, Server]) -> Non
     assert opens(file_of(site, volume), str(server.value(key)["value"]).encode())  # type: ignore[index]
     # Another key: it is there before long, and the old one is not.
     site.api.post(f"/brickyard/v1/volumes/{volume['id']}/rekey", {})
-    site.api.settle()
+    site.api.settle(300)
     other = f"volumes/{site.api.volume(volume['id'])['encryption_key_id']}"
     until(lambda: server.value(other) and key not in server.entries)
     assert opens(file_of(site, volume), str(server.value(other)["value"]).encode())  # type: ignore[index]
     site.api.delete(f"/v3/volumes/{volume['id']}")
-    site.api.settle()
+    site.api.settle(300)
     until(lambda: not server.entries)
 
 
@@ -133,7 +133,7 @@ def test_keys_go_home_and_back_by_a_command_whatever_is_killed(place: tuple[Site
         value = server.value(f"volumes/{volume['encryption_key_id']}")
         assert opens(file_of(site, volume), str(value["value"]).encode())  # type: ignore[index]
         site.api.delete(f"/v3/volumes/{one}")
-    site.api.settle()
+    site.api.settle(300)
     until(lambda: not server.entries)
 
 
@@ -181,7 +181,7 @@ def test_what_one_key_opened_has_keys_of_its_own_at_the_vault(place: tuple[Site,
         assert not opens(file_of(site, {"id": one}), value.hex().encode())
         site.api.delete(f"/v3/volumes/{one}")
     site.api.delete(f"/brickyard/v1/keys/{fixed}")
-    site.api.settle()
+    site.api.settle(300)
     until(lambda: not server.entries)
 
 
@@ -199,7 +199,7 @@ def test_a_sealed_vault_holds_up_nobody_and_is_an_issue(place: tuple[Site, Serve
     until(lambda: server.value(key))
     until(lambda: "keys.manager-away" not in issues(site))
     site.api.delete(f"/v3/volumes/{volume['id']}")
-    site.api.settle()
+    site.api.settle(300)
     until(lambda: not server.entries)
     log = site.coordinator.log.read_text()
     assert SECRET not in log

@@ -241,7 +241,7 @@ def _touches(pid: str, below: str) -> bool:
     return False
 
 
-def _eventually(check: Callable[[], None], seconds: float = 10) -> None:
+def _eventually(check: Callable[[], None], seconds: float = 60) -> None:
     """Until `check` passes; what it last raised when that takes too long."""
     deadline = time.monotonic() + seconds
     while True:

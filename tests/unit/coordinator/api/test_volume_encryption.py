@@ -64,3 +64,27 @@ async def test_another_encryption_is_refused_where_data_may_not_move(tmp_path: P
             assert (answer.status, "encryption" in text(answer)) == (400, True)
             same = (await api("GET", f"/volumes/{volume['id']}")).body["volume"]
             assert (same["status"], same["volume_type"]) == ("available", volume["volume_type"])
+
+
+async def test_a_volume_whose_key_is_gone_keeps_its_type_and_content(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        await encrypted_type(api)
+        await types(api, "plain")
+        volume = await api.volume(volume_type="secret")
+        await api.here.db.write(lambda conn: api.here.keys.delete(conn, volume["encryption_key_id"]))
+        retype = {"new_type": "plain", "migration_policy": "on-demand"}
+        for count, begin in enumerate((
+            lambda: api.act(volume["id"], "os-retype", retype),
+            lambda: api("POST", f"/brickyard/v1/volumes/{volume['id']}/rekey", json={}),
+            lambda: api("POST", f"/brickyard/v1/volumes/{volume['id']}/rekey", json={"master_key": True}),
+        )):  # fmt: skip
+            answer = await begin()
+            assert answer.status == 202, answer.body
+            await api.settled()
+            after = (await api("GET", f"/volumes/{volume['id']}")).body["volume"]
+            assert (after["status"], after["volume_type"]) == ("available", "secret")
+            assert after["encryption_key_id"] == volume["encryption_key_id"]
+            said = (await api("GET", f"/messages?resource_uuid={volume['id']}", who="root")).body["messages"]
+            assert len(said) == count + 1
+            assert volume["encryption_key_id"] in said[0]["user_message"]
+            assert (await api("GET", "/brickyard/v1/keys")).body["keys"] == [], "none is left that was made for it"
