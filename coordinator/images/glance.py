@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -24,6 +26,7 @@ from coordinator.state.database import Database
 log = get_logger(__name__)
 _DIGESTS = frozenset({"sha256", "sha512"})
 _MOST_BYTES = 1 << 22
+_MOST_WORDS = 4096
 _GONE = (204, 404, 410)
 _MUST_BE_RIGHT = frozenset({info.FORMAT, info.DECRYPT_SIZE})
 # What Glance itself says of an image; all else is its owner's properties.
@@ -154,6 +157,10 @@ class Glance(ImageClient):
     async def create(self, values: Mapping[str, Any], token: str | None) -> dict[str, Any]:
         """Register an image as the caller; returns what Glance says of it. Raises GlanceRefuses, GlanceAway."""
         status, found = await self._call("POST", "/v2/images", token, json=dict(values))
+        if status == 400 and values.get("container_format") == "luks":
+            # Unless its operator has named that format; the properties of encryption say the same.
+            plain = {**values, "container_format": "bare"}
+            status, found = await self._call("POST", "/v2/images", token, json=plain)
         if status != 201:
             refused = GlanceRefuses(reason=_words(found, status))
             refused.status = status if status in (400, 403, 409, 413) else 400
@@ -236,7 +243,8 @@ class Glance(ImageClient):
                 if answer.status >= 500:
                     raise GlanceAway(reason=f"it answered {answer.status}")
                 if answer.content_type != "application/json":
-                    return answer.status, {}
+                    refused = answer.status >= 400 and answer.content_type.startswith("text/")
+                    return answer.status, _page(await answer.content.read(_MOST_WORDS)) if refused else {}
                 if (answer.content_length or 0) > _MOST_BYTES:
                     raise GlanceAway(reason="its answer is too long")
                 body = await answer.json()
@@ -256,6 +264,13 @@ def _digest(found: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62 else None
+
+
+def _page(text: bytes) -> dict[str, Any]:
+    """Most refusals of Glance are pages of HTML: a heading with the status, and the reason."""
+    body = re.sub(r"(?s)<(head|h1)>.*?</\1>", " ", text.decode(errors="replace"))
+    words = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
+    return {"message": words} if words else {}
 
 
 def _words(found: Mapping[str, Any], status: int) -> str:

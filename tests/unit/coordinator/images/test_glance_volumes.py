@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
+from coordinator.images.errors import GlanceRefuses
 from coordinator.images.glance import Glance
 from coordinator.images.settings import GlanceSettings, ImagesSection
 from coordinator.operations.upload_volume import inherited
@@ -161,6 +162,42 @@ def test_what_a_glance_notes_for_itself_is_not_remembered_and_not_sent_to_one(tm
     db.close()
     assert found.properties == {"os_type": "linux", "image_id": IMAGE, "image_name": ""}
     assert inherited({**found.properties, **noted}) == {"os_type": "linux"}
+
+
+async def test_an_encrypted_volume_is_bare_where_the_glance_does_not_know_luks(tmp_path: Path) -> None:
+    """Its default has no container format `luks`, and it refuses by a page of HTML."""
+    page = (
+        "<html>\n <head>\n  <title>400 Bad Request</title>\n </head>\n <body>\n  <h1>400 Bad Request</h1>\n  {}<br />"
+    )
+    asked = []
+
+    async def create(request: web.Request) -> web.Response:
+        values = await request.json()
+        asked.append(values["container_format"])
+        if values["container_format"] != "bare" or values["name"] == "x":
+            text = page.format("Invalid container format &#x27;luks&#x27; for image.")
+            return web.Response(text=text, content_type="text/html", status=400)
+        return web.json_response({"id": IMAGE, **values}, status=201)
+
+    app = web.Application()
+    app.router.add_post("/v2/images", create)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    db = databases.fresh(tmp_path / "state.db")
+    glance = Glance(GlanceSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}", auth="none"), db)
+    try:
+        values = {"name": "sealed", "container_format": "luks", "os_encrypt_format": "LUKSv1"}
+        made = await glance.create(values, None)
+        assert (made["container_format"], made["os_encrypt_format"], asked) == ("bare", "LUKSv1", ["luks", "bare"])
+        with pytest.raises(GlanceRefuses) as refused:
+            await glance.create({**values, "name": "x"}, None)
+        assert str(refused.value).startswith("The image service refuses: Invalid container format 'luks' for image.")
+        assert refused.value.status == 400
+    finally:
+        await glance.close()
+        await runner.cleanup()
+        db.close()
 
 
 def test_settings_that_do_not_fit_together_are_refused() -> None:
