@@ -224,7 +224,9 @@ async def test_a_wrong_chap_secret_is_refused_at_once(pair: Pair) -> None:
     await pair.delete(volume)
 
 
-async def test_detach_when_the_target_is_gone(pair: Pair) -> None:
+@pytest.mark.parametrize("encryption", [None, LuksFormat()], ids=["clear", "encrypted"])
+async def test_detach_when_the_target_is_gone(pair: Pair, encryption: LuksFormat | None) -> None:
+    pair.encryption = encryption
     volume, attachment = await pair.made(), new_id()
     connection = (await pair.export(volume, attachment))[attachment]
     good(await pair.attach(volume, connection, attachment))
