@@ -40,7 +40,18 @@ def arguments(text: str, **flags: str) -> argparse.Namespace:
     parser.add_argument("--dir", type=Path, help="folder on the disk to measure on; default: a temporary one")
     for name, meaning in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=meaning)
-    return parser.parse_args()
+    asked = parser.parse_args()
+    _own_environment()
+    return asked
+
+
+def _own_environment() -> None:
+    """Exit where the commands beside this interpreter run another one: what would be measured is not this tree."""
+    command = BIN / "brickyard-coordinator"
+    first = command.read_text(errors="replace").partition("\n")[0] if command.exists() else "nothing"
+    if Path(first.removeprefix("#!")).parent != BIN:
+        sys.exit(f"{command} is run by {first.removeprefix('#!')}: this environment was made elsewhere and copied. "
+                 "Make one of its own here: rm -rf .venv && make setup")  # fmt: skip
 
 
 def goals(name: str, figures: list[tuple[str, bool]], goal: str) -> int:
@@ -215,9 +226,9 @@ def _coordinator(site: Site, name: str, user: str, database: str | None) -> list
         sets["keys.kek_file"] = site.folder / "coordinator" / "kek"
     words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
     site.endpoints.append(f"http://127.0.0.1:{port}")
-    site.run(name, "brickyard-coordinator", "serve", *words, user=user)
-    _listens(enrolment)
-    _listens(port)
+    process = site.run(name, "brickyard-coordinator", "serve", *words, user=user)
+    _listens(enrolment, process=process)
+    _listens(port, process=process)
     return words
 
 
@@ -260,9 +271,11 @@ def _line(process: subprocess.Popen[bytes], wanted: Callable[[str], bool]) -> st
     raise RuntimeError("the site did not start")
 
 
-def _listens(port: int, seconds: float = _START_S) -> None:
+def _listens(port: int, seconds: float = _START_S, process: subprocess.Popen[bytes] | None = None) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        if process is not None and process.poll() is not None:
+            raise RuntimeError(f"{process.args[0]} ended with {process.returncode}: its log is below")  # type: ignore[index]
         with suppress(OSError):
             socket.create_connection(("127.0.0.1", port), 1).close()
             return

@@ -46,11 +46,16 @@ class Backends(Mapping[str, Backend]):
         return tuple(sorted(self._configs))
 
     async def follow(self, configs: Mapping[str, BackendConfig]) -> None:
-        """Open what is new or changed, let go of what is not wanted any more. One that fails is tried again later."""
-        gone = [name for name, config in self._configs.items() if configs.get(name) != config]
-        for name in gone:
+        """Open what is new or changed, let go of what is not wanted any more. One that fails is tried again later.
+
+        One that is changed serves as it was until it is open as it is to be: nobody finds it missing in between.
+        """
+        for name in self._configs.keys() - configs.keys():
             self._leave(name)
+            self.away.pop(name, None)
         fresh = {name: config for name, config in configs.items() if self._configs.get(name) != config}
+        for name in fresh:
+            self._try_no_more(name)
         self._configs = dict(configs)
         await asyncio.gather(*(self._try(name, config) for name, config in fresh.items()))
 
@@ -66,7 +71,9 @@ class Backends(Mapping[str, Backend]):
         backend = self._open.pop(name, None)
         if backend is not None:
             self._retired.append(backend)
-        self.away.pop(name, None)
+        self._try_no_more(name)
+
+    def _try_no_more(self, name: str) -> None:
         task = self._trying.pop(name, None)
         if task is not None:
             task.cancel()
@@ -88,6 +95,10 @@ class Backends(Mapping[str, Backend]):
         try:
             backend = await asyncio.to_thread(self._make, name, config)
         except (BrickyardError, OSError) as error:
+            if self._configs.get(name) != config:
+                return True  # it was changed once more meanwhile
+            if name in self._open:
+                self._retired.append(self._open.pop(name))
             known = self.away.get(name)
             reason = str(error).rstrip(".") if isinstance(error, BrickyardError) else error.strerror or str(error)
             remedy = error.remedy if isinstance(error, BrickyardError) else ""
@@ -104,5 +115,7 @@ class Backends(Mapping[str, Backend]):
             return True
         if self.away.pop(name, None) is not None:
             log.info("back end opened after all", backend=name)
+        if name in self._open:
+            self._retired.append(self._open[name])
         self._open[name] = backend
         return True

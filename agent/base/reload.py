@@ -46,6 +46,7 @@ class Reloads:
         while self._again:
             self._again = False
             sdnotify.reloading()
+            log.info("the configuration is read again")
             try:
                 await self._reload()
             except Exception:

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from agent.backends.config import (
     BackendConfig,
@@ -18,6 +18,7 @@ from agent.backends.config import (
     RbdBackendConfig,
     by_pool,
 )
+from agent.backends.defaults import BackendDefaults, with_defaults
 from agent.base.config import Section
 from agent.base.errors import Invalid
 from agent.base.ids import checked_name
@@ -94,6 +95,11 @@ class AgentSettings(Section):
     """Everything that an agent is told. `backends` are by name (`BACKEND#POOL` where one has several pools)."""
 
     agent: AgentSection = Field(default_factory=AgentSection, description="The host and its ports.")
+    backend_defaults: BackendDefaults = Field(
+        default_factory=BackendDefaults,
+        description="What all back ends have in common that know the key; a back end's own table wins.",
+        json_schema_extra=RELOADED,
+    )
     backends: dict[str, BackendConfig] = Field(
         default_factory=dict, description="Where volumes live, by name: [backends.NAME].", json_schema_extra=RELOADED
     )
@@ -108,8 +114,9 @@ class AgentSettings(Section):
 
     @field_validator("backends", mode="before")
     @classmethod
-    def _by_pool(cls, value: Any) -> Any:
-        return by_pool(value)
+    def _by_pool(cls, value: Any, info: ValidationInfo) -> Any:
+        said = info.data.get("backend_defaults")
+        return with_defaults(by_pool(value), said.model_dump(exclude_unset=True) if said is not None else {})
 
     @field_validator("backends")
     @classmethod

@@ -83,7 +83,9 @@ class Agent:
             return
         found = changes(self.settings, new)
         kept = {
-            name: getattr(self.settings, name) for name in type(new).model_fields if name not in {"log", "backends"}
+            name: getattr(self.settings, name)
+            for name in type(new).model_fields
+            if name not in {"log", "backends", "backend_defaults"}
         }
         self.settings, self.refused = new.model_copy(update=kept), ""
         new.log.apply()

@@ -125,7 +125,7 @@ def _hidden(model: type[Body]) -> frozenset[str]:
 
 
 def _translated(error: ErrorDetails, key: str, data: Any, hidden: frozenset[str]) -> InvalidField:
-    where = [str(part) for part in error["loc"] if part != "[key]"]
+    where = [str(part) for part in error["loc"] if part != "[key]" and not str(part).startswith("function-")]
     given = error["input"]
     if error["type"] == "missing":
         parent = where[-2] if len(where) > 1 else key

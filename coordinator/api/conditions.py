@@ -61,8 +61,8 @@ def number(column: ColumnElement[Any], since: int = 0) -> Filter:
 
 
 def truth(name: str, column: ColumnElement[Any], since: int = 0) -> Filter:
-    """True or false, in the spellings of the API."""
-    return Filter(lambda value: column if boolean(name, value) else ~column, since)
+    """True or false, in the spellings of the API; passed over before `since`."""
+    return Filter(lambda value: column if boolean(name, value) else ~column, since, quiet=since > 0)
 
 
 def ids(column: ColumnElement[Any], since: int = 0) -> Filter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from agent.base.faults import declare, fault_point
 from coordinator.state import moves, schema
+from coordinator.state.database import Database
 from coordinator.state.locks import beside_others, hold_name
 from coordinator.state.tables import load_all
 
@@ -16,8 +18,22 @@ declare("upgrade.step", "upgrade.done")
 _MOST_WAIT_S = 5
 
 
-def upgrade(conn: Connection) -> tuple[str | None, str]:
-    """Apply the migrations that are missing, in the caller's transaction; returns (version before, version after).
+def upgrade_all(db: Database) -> tuple[str | None, str]:
+    """Apply the migrations that are missing; returns (version before, version after); raises what `upgrade` does.
+
+    On SQLite all in one transaction. Where others work meanwhile each has its own: one that held what several of them
+    change would wait for those who hold a part of it, and they for it.
+    """
+    found, missing = db.read_now(outlook)
+    if db.alone or found is None:
+        return db.write_now(upgrade)
+    for version in missing:
+        db.write_now(partial(upgrade, to=version))
+    return found, schema.HEAD
+
+
+def upgrade(conn: Connection, to: str = "head") -> tuple[str | None, str]:
+    """Apply the migrations up to `to` that are missing, in the caller's transaction; (version before, version after).
 
     Killed in between, nothing has changed. Raises SchemaTooNew for a database of a newer release, NotMoved where a
     migration counts on data that were not moved yet. Coordinators of the release before may work on meanwhile, where
@@ -33,9 +49,9 @@ def upgrade(conn: Connection) -> tuple[str | None, str]:
     config = _config(conn)
     _check(conn, config, found)
     config.attributes["applied"] = lambda **_: fault_point("upgrade.step")
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
     fault_point("upgrade.done")
-    return found, schema.HEAD
+    return found, schema.HEAD if to == "head" else to
 
 
 def outlook(conn: Connection) -> tuple[str | None, tuple[str, ...]]:

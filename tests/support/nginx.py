@@ -39,12 +39,17 @@ http {{
 """
 
 
+def address(port: int) -> str:
+    """Where clients find the API."""
+    return f"http://127.0.0.1:{port}/volume"
+
+
 class Nginx:
     """Each coordinator is asked in turn, and left out for ten seconds after it did not answer."""
 
-    def __init__(self, folder: Path, ports: list[int], keepalive_s: int) -> None:
-        self._folder, self._port, self._keepalive_s = folder, free_port(), keepalive_s
-        self.url = f"http://127.0.0.1:{self._port}/volume"
+    def __init__(self, folder: Path, ports: list[int], keepalive_s: int, port: int) -> None:
+        self._folder, self._port, self._keepalive_s = folder, port, keepalive_s
+        self.url = address(port)
         self._write(ports)
         assert BINARY is not None
         self._process = subprocess.Popen([BINARY, "-p", str(folder), "-c", str(folder / "conf")])
@@ -87,10 +92,10 @@ class Nginx:
 
 
 @contextmanager
-def nginx(folder: Path, ports: list[int], *, keepalive_s: int = 75) -> Iterator[Nginx]:
+def nginx(folder: Path, ports: list[int], *, keepalive_s: int = 75, port: int = 0) -> Iterator[Nginx]:
     """It is up, and stopped at the end. `keepalive_s` 0: no connection of a client is used twice."""
     folder.chmod(0o755)
-    made = Nginx(folder, ports, keepalive_s)
+    made = Nginx(folder, ports, keepalive_s, port or free_port())
     try:
         yield made
     finally:

@@ -120,7 +120,7 @@ def upgrade(*, only_check: bool, config: Path | None, sets: tuple[str, ...]) -> 
     would get no work, as they are older than the release before this one.
     """
     from coordinator.cli.offline.outlook import look
-    from coordinator.state.upgrade import upgrade as apply
+    from coordinator.state.upgrade import upgrade_all
 
     settings = load(CoordinatorSettings, config, sets)
     settings.testing.apply()
@@ -131,7 +131,7 @@ def upgrade(*, only_check: bool, config: Path | None, sets: tuple[str, ...]) -> 
         return
     become_owner(settings)
     with in_its_place(settings, rolling=True) as database:
-        before, after = database.write_now(apply)
+        before, after = upgrade_all(database)
     click.echo(f"Schema {after} already." if before == after else f"Schema {before or 'none'} upgraded to {after}.")
 
 

@@ -72,9 +72,11 @@ def test_a_killed_upgrade_starts_clean(place: Place, fault: str) -> None:
     code, told = place.run("db", "upgrade", fault=fault)
     assert code == -signal.SIGKILL, told
     with closing(place.open()) as db:
-        assert db.read_now(version) == RELEASED[0]
+        found = db.read_now(version)
+        # Beside coordinators at work each change is whole by itself.
+        assert found == RELEASED[0] if place.url is None else found in RELEASED
     code, told = place.run("db", "upgrade")
-    assert (code, told) == (0, f"Schema {RELEASED[0]} upgraded to {HEAD}.\n")
+    assert (code, told) == (0, f"Schema {found} upgraded to {HEAD}.\n")
     with closing(place.open()) as db:
         assert db.read_now(differences) == []
         assert db.read_now(lambda conn: conn.execute(text("SELECT hard_limit FROM quota_limits")).scalar_one()) == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.support.api import Refused
 from tests.support.site import Part, Site, started
 
+COPIED = 16 << 20
 pytestmark = [pytest.mark.kill, pytest.mark.root]
 
 
@@ -59,6 +61,63 @@ def test_a_back_end_comes_is_away_and_goes(site: Site) -> None:
     site.api.delete(f"/v3/volumes/{made}")
     site.api.settle()
     assert part.alive
+
+
+def pool(site: Site, host: str) -> Any:
+    found = site.api.get("/v3/scheduler-stats/get_pools?detail=true")["pools"]
+    return next(row["capabilities"] for row in found if row["name"].startswith(f"{host}@files"))
+
+
+def test_a_copy_goes_on_while_its_back_end_changes(site: Site) -> None:
+    host = site.volume_host
+    part, config = site.agents[host], site.layout.agent_file(host)
+    before, pid = config.read_text(), part.pid
+    source = site.api.made("source")
+    with (site.layout.volumes(host) / "volumes" / source).open("r+b") as out:
+        out.write(os.urandom(COPIED))
+    slow = before.replace("[backends.files]", f"[backends.files]\nrate_limit = {COPIED // 8}")
+    try:
+        config.write_text(slow)
+        reload(part)
+        site.truths.eventually(lambda: _told(part.log, "changed=['backends'"), 60)
+        copy = site.api.create_volume("copy", source_volid=source)
+        site.truths.eventually(lambda: _copies(site, copy), 60)
+        defaults = "\n[backend_defaults]\nmax_over_subscription = 3.5\nreserved_percent = 7\n"
+        config.write_text(slow.replace("[backends.files]", "[backends.files]\nreserved_percent = 0") + defaults)
+        for _ in range(3):
+            reload(part)
+        site.truths.eventually(lambda: _has(pool(site, host), "max_over_subscription_ratio", "3.5"), 60)
+        assert pool(site, host)["reserved_percentage"] == 0
+        site.api.settle(300)
+        assert site.api.volume(copy)["status"] == "available"
+        assert (part.alive, part.pid) == (True, pid)
+        with (site.layout.volumes(host) / "volumes" / copy).open("rb") as made, \
+             (site.layout.volumes(host) / "volumes" / source).open("rb") as read:  # fmt: skip
+            assert made.read(COPIED) == read.read(COPIED)
+        if Path("/dev/loop-control").exists():  # The privileged side has followed, and works.
+            body = {"volume_id": copy, "host_id": host}
+            attached = site.api.post("/brickyard/v1/attachments", body)["attachment"]["id"]
+            site.api.settle(60)
+            site.api.delete(f"/brickyard/v1/attachments/{attached}")
+            site.api.settle(60)
+    finally:
+        config.write_text(before)
+        reload(part)
+    site.truths.eventually(lambda: _has(pool(site, host), "max_over_subscription_ratio", "20.0"), 60)
+    for volume in (copy, source):
+        site.api.delete(f"/v3/volumes/{volume}")
+    site.api.settle(60)
+    site.clean()
+
+
+def _copies(site: Site, volume_id: str) -> None:
+    (operation, *_) = site.api.operations(volume_id)
+    assert operation["state"] == "running", "this file system copies at once"
+    assert (operation["progress"] or {}).get("done"), operation
+
+
+def _has(found: Any, key: str, value: str) -> None:
+    assert str(found[key]) == value, found[key]
 
 
 def test_a_mistake_changes_nothing_and_is_told(site: Site) -> None:

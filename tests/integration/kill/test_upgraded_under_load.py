@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from keystoneauth1.identity.v3 import Password
 from tests.integration.kill.test_releases_together import of_release
 from tests.support import postgres
 from tests.support import release as released
-from tests.support.nginx import BINARY, Nginx, nginx
-from tests.support.site import Part, Site, started, zygote
+from tests.support.nginx import BINARY, Nginx, address, nginx
+from tests.support.site import Part, Site, free_port, started, zygote
 
 pytestmark = [
-    pytest.mark.kill, pytest.mark.root, pytest.mark.postgresql, pytest.mark.timeout(1800),
+    pytest.mark.kill, pytest.mark.root, pytest.mark.postgresql, pytest.mark.slow, pytest.mark.timeout(1800),
     pytest.mark.skipif(BINARY is None, reason="nginx is not installed"),
 ]  # fmt: skip
 BIN = Path(sys.executable).parent
@@ -116,19 +116,20 @@ def replaced(site: Site, part: Part, proxy: Nginx | None = None) -> None:
     part.start()
     if proxy is not None:
         part.heard("up")
-        proxy.ask([each.api.port for each in site.coordinators])
+        proxy.ask(ports_of(site))
+
+
+def ports_of(site: Site) -> list[int]:
+    return [each.api.port for each in site.coordinators]
 
 
 @pytest.mark.parametrize("release", released.releases())
 def test_no_call_fails_while_all_is_replaced(release: str) -> None:
-    database = postgres.cluster().database()
-    site = Site(agents=2, sets=("fleet.poll_interval_s=1",), database=database, coordinators=2)
+    port = free_port()
+    sets = ("fleet.poll_interval_s=1", f"api.public_endpoint={address(port)}")
+    site = Site(agents=2, sets=sets, database=postgres.cluster().database(), coordinators=2)
     of_release(site, release)
-    ports = [site.api.port, *(each.api.port for each in site.others)]
-    with nginx(site.folder, ports, keepalive_s=0) as proxy, ExitStack() as stack:
-        for each in site.coordinators:
-            each.sets += (f"api.public_endpoint={proxy.url}",)
-        stack.enter_context(started(site))
+    with started(site), nginx(site.folder, ports_of(site), keepalive_s=0, port=port) as proxy:
         with users(site, proxy.url) as made:
             worked_on(made)
             state = [f"--set=coordinator.state_dir={site.layout.coordinator_state}", f"--set=state.url={site.database}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -74,4 +75,29 @@ async def test_a_reload_opens_changes_and_lets_go(tmp_path: Path) -> None:
     await kept.follow(first)
     await kept.follow({"a": first["a"]})
     assert (kept.away, list(kept)) == ({}, ["a"])
+    kept.close()
+
+
+async def test_one_that_is_changed_serves_until_it_is_open_anew(tmp_path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    storage = Storage()
+
+    def slowly(name: str, wanted: BackendConfig) -> FileBackend:
+        if wanted.reserved_percent:
+            begun.set()
+            assert go_on.wait(120)
+        return storage.open(name, wanted)
+
+    kept = Backends(slowly)
+    await kept.follow({"a": config(tmp_path, "a")})
+    before = kept["a"]
+    changing = asyncio.create_task(kept.follow({"a": config(tmp_path, "a", reserved_percent=5)}))
+    assert await asyncio.to_thread(begun.wait, 120)
+    assert (kept["a"], kept.away) == (before, {})
+    go_on.set()
+    await changing
+    assert (await kept["a"].pools())[0].reserved_percent == 5
+    storage.away = {"a"}
+    await kept.follow({"a": config(tmp_path, "a", reserved_percent=6)})
+    assert (list(kept), list(kept.away)) == ([], ["a"])
     kept.close()
