@@ -185,10 +185,10 @@ def pairs(conn: Connection, table: Table, column: str, ids: Sequence[str]) -> di
 
 
 def has_pair(table: Table, column: str, owner: ColumnElement[str], key: str, value: str) -> ColumnElement[bool]:
-    """Whether a resource has this key with this value."""
-    return exists(
-        select(true()).where(table.c[column] == owner, table.c.key == key, table.c.value == value).select_from(table)
-    )
+    """Whether a resource has this key with this value; `owner` is the id in its own table."""
+    query = select(true()).where(table.c[column] == owner, table.c.key == key, table.c.value == value)
+    # The resource alone is that of the query around, which may read the pairs, too.
+    return exists(query.select_from(table).correlate(*owner._from_objects))
 
 
 @dataclass(frozen=True, slots=True)

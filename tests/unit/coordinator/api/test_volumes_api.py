@@ -300,6 +300,8 @@ async def test_lists(tmp_path: Path) -> None:
         assert (await api("GET", f"/volumes?marker={MISSING}")).status == 404
         total = (await api("GET", "/volumes/summary")).body["volume-summary"]
         assert total == {"total_count": 4, "total_size": 4, "metadata": {"n": ["None", "a", "b"]}}
+        of_a = (await api("GET", '/volumes/summary?metadata={"n":"a"}')).body["volume-summary"]
+        assert of_a == {"total_count": 1, "total_size": 1, "metadata": {"n": ["a"]}}
         dropped = await api("GET", "/volumes/summary?host=x&nothing=y")
         assert (dropped.status, dropped.body["volume-summary"]) == (200, total)
         assert "metadata" not in (await api("GET", "/volumes/summary", version=35)).body["volume-summary"]

@@ -68,6 +68,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     db.close()
 
 
+@pytest.mark.timeout(900)
 def test_each_released_schema_is_upgraded_with_its_rows(tmp_path: Path) -> None:
     for released in RELEASED[:-1]:
         db = databases.empty(tmp_path / released)
