@@ -347,7 +347,7 @@ def test_services_issues_and_quota(site: Site) -> None:
 
 
 NOUNS = ("volume", "snapshot", "type", "attachment", "image", "key", "host", "operation", "issue", "message", "service",
-         "user", "project", "role", "site")  # fmt: skip
+         "user", "project", "role")  # fmt: skip
 
 
 @pytest.mark.parametrize("noun", NOUNS)

@@ -167,7 +167,7 @@ class ByName:
 async def served(tmp_path: Path, *resources: Resource, hooks: Hooks | None = None, **settings: Any):
     """A session whose base is a real server with the toy; `session.get("/v3/volumes")`."""
     settings.setdefault("response_validation", "error")
-    db = databases.empty(tmp_path / "state.db")
+    db = databases.fresh(tmp_path / "state.db")
     services = Services(db, Policy.builtin(), ByName(), ApiSettings(**settings))
     runner = web.AppRunner(make_app(resources or (TOY,), services, hooks), access_log=None)
     await runner.setup()

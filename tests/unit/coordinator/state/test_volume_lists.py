@@ -102,11 +102,13 @@ def test_what_runs_all_the_time_reads_no_more_than_it_must(db: Database) -> None
         operations.renew(conn, "me")
         operations.active_of(conn, "v")
         for everything in (True, False):
-            operations.claim(conn, "me", all_of_them=everything, known=frozenset())
+            operations.claim(
+                conn, "me", all_of_them=everything, known=frozenset({("create_volume", 2), ("delete_volume", 1)})
+            )
 
     db.write_now(work)
     wrong = [plan for plan in plans.seen for part in plan.split(" | ") if part.startswith("SCAN")
-             and "ix_operations_active" not in part and "SUBQUERY" not in part]  # fmt: skip
+             and not any(small in part for small in ("ix_operations_active", "SUBQUERY", "CONSTANT ROW"))]  # fmt: skip
     assert not wrong, wrong
 
 
