@@ -21,6 +21,7 @@ from coordinator.state.database import Database
 from coordinator.state.operations import Operation
 from coordinator.state.schema import prepare
 from coordinator.state.tables.volumes import volumes as table
+from coordinator.state.transition import move
 from tests.support import databases
 from tests.unit.coordinator.operations.support import REQUESTER
 from tests.unit.coordinator.operations.test_transports import KEYS, host, volume
@@ -92,6 +93,15 @@ def test_alone_it_comes_and_goes(db: Database) -> None:
     known = db.write_now(of_several)
     _, mine = held(db, known)
     assert shown(db, known) == ("in-use", "attached")
+    finish(db, DETACH, detaching(db, mine))
+    assert shown(db, known) == ("available", "detached")
+
+
+def test_what_could_not_be_extended_meanwhile_is_detached(db: Database) -> None:
+    known = db.write_now(of_several)
+    _, mine = held(db, known)
+    for event in ("extend_attached", "extend_failed"):
+        db.write_now(lambda conn, event=event: move(conn, "volume", known, event))
     finish(db, DETACH, detaching(db, mine))
     assert shown(db, known) == ("available", "detached")
 
