@@ -15,8 +15,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.corpus import half
-from tests.integration.kill import kinds
-from tests.integration.kill.kinds import KINDS, Ctx, Kind, World
+from tests.integration.kill.kinds import KINDS
+from tests.integration.kill.kinds.creating import creation, ready
+from tests.integration.kill.kinds.world import Ctx, Kind, World, a_volume, available, named
 from tests.support.api import AWAY, Refused
 
 AFTER_COMMIT = {"coordinator.step.begin", "coordinator.job.before-post", "coordinator.job.result-in-hand",
@@ -35,7 +36,7 @@ def _lost_image(world: World) -> Ctx:
     image = world.site.api.image("lost", "raw", b"x" * (1 << 16))
     (half.places(world.site)["images"] / image).unlink()
     world.encrypted_type()
-    return kinds.named(world) | {"image": image}
+    return named(world) | {"image": image}
 
 
 def _from_lost(world: World, ctx: Ctx) -> None:
@@ -56,10 +57,10 @@ def _clone(world: World, ctx: Ctx) -> None:
 
 SECRET = World.encrypted_type
 OWN = {
-    "from-image": Kind("from-image", kinds._ready(SECRET, _image), kinds._create(volume_type=SECRET, imageRef=_image),
-                       kinds._available),
+    "from-image": Kind("from-image", ready(SECRET, _image), creation(volume_type=SECRET, imageRef=_image),
+                       available),
     "refused": Kind("refused", _lost_image, _from_lost, _gave_up),
-    "clone": Kind("clone", lambda world: kinds.a_volume(world) | kinds.named(world), _clone, kinds._available),
+    "clone": Kind("clone", lambda world: a_volume(world) | named(world), _clone, available),
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.kill.kinds import World, asked
+from tests.integration.kill.kinds.world import World, asked
 from tests.support.images import decrypted
 from tests.support.luks import opens
 from tests.support.site import Site

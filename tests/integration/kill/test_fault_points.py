@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kill.kinds import KINDS, Kind, World
+from tests.integration.kill.kinds import KINDS
+from tests.integration.kill.kinds.world import Kind, World
 from tests.support.site import Site
 
 pytestmark = [

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kill.kinds import KINDS, World, an_attachment
+from tests.integration.kill.kinds import KINDS
+from tests.integration.kill.kinds.attaching import an_attachment
+from tests.integration.kill.kinds.world import World
 from tests.support import release as released
 from tests.support.api import AWAY, Refused
 from tests.support.site import Part, Site, started, zygote

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kill.kinds import PASSPHRASE, World
+from tests.integration.kill.kinds.world import PASSPHRASE, World
 from tests.support.images import decrypted
 from tests.support.site import running
 from tests.support.truths import holders
