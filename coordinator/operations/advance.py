@@ -6,23 +6,30 @@ None when the operation has ended. Nothing here waits or talks to a host.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from agent.base.errors import BrickyardError, from_body
+from agent.base.log import get_logger
 from agent.wire.jobs import job_args
 from coordinator.lifecycle.operation import OPERATION
 from coordinator.operations import draining, members
 from coordinator.operations.errors import Cancelled, UndoFailed
 from coordinator.operations.workflow import JobCall, JobStep, WaitStep, Workflow
 from coordinator.state import events, operations
+from coordinator.state.errors import DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
 from coordinator.state.savepoint import savepoint
 from coordinator.state.tables.columns import utcnow
 
+log = get_logger(__name__)
+T = TypeVar("T")
 MAX_ATTEMPTS = 5
 
 
@@ -80,6 +87,30 @@ def _store(conn: Connection, operation: Operation, **values: Any) -> Operation:
 
 class StepRefused(Exception):
     """A step raised where nothing keeps what it wrote apart: the transaction is to be made again with savepoints."""
+
+
+class _UndoRaised(Exception):
+    """An undo raised `error`; nothing of what it wrote is left, and all that was undone before it stays so."""
+
+    def __init__(self, error: BrickyardError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def of_defect(error: Exception) -> BrickyardError:
+    """What is told of an error that nobody foresaw."""
+    return error if isinstance(error, BrickyardError) else BrickyardError(reason=type(error).__name__)
+
+
+def _guarded(conn: Connection, undo: Callable[[], T]) -> T:
+    try:
+        with savepoint(conn, "undo"):
+            return undo()
+    except (DBAPIError, DatabaseUnavailable, LeaseLost):
+        raise  # the whole transaction fails with it
+    except Exception as error:
+        log.exception("an undo has failed")
+        raise _UndoRaised(of_defect(error)) from error
 
 
 def advance(
@@ -145,7 +176,10 @@ def fail(
 def retreat(
     conn: Connection, workflow: Workflow, operation: Operation, undone: str | None = None
 ) -> tuple[Operation, Next | None]:
-    """Undo finished steps, and the one whose outcome is unknown, in reverse order; then end as failed."""
+    """Undo finished steps, and the one whose outcome is unknown, in reverse order; then end as failed.
+
+    An undo that raises would do so again: the operation then ends with both causes named.
+    """
     if undone is not None:
         operation = replace(_mark(operation, undone, state="undone"), step=operation.step)
     failed_at = workflow.index(operation.step) if operation.step else -1
@@ -157,27 +191,41 @@ def retreat(
         in_doubt = position == failed_at and isinstance(step, JobStep) and state != "undone" and "host" in entry
         if state != "done" and not in_doubt:
             continue
+        try:
+            if isinstance(step, JobStep):
+                call = _guarded(conn, partial(step.undo, conn, operation)) if step.undo else None
+            elif step.undo is not None:
+                _guarded(conn, partial(step.undo, conn, operation))
+        except _UndoRaised as raised:
+            return give_up_undo(conn, workflow, operation, step.name, raised.error), None
         if isinstance(step, JobStep):
-            call = step.undo(conn, operation) if step.undo else None
             # A host that was fenced does nothing any more, and may not be there to be told.
             buried = in_doubt and not entry.get("fenced")
             tombstone = _key(operation, step.name, operation.attempt(step.name)) if buried else None
             if call is not None or tombstone is not None:
-                undo = f"{step.name}.undo"
-                key = _key(operation, undo, operation.attempt(undo))
-                if call is not None:
-                    failed_in = operation.step
-                    operation, call = _pinned(operation, step, undo, members.shared(conn, operation, call))
-                    operation = replace(_mark(operation, undo, host=call.host_id), step=failed_in)
-                return _store(conn, operation), Next(step.name, call, key, tombstone)
-        elif step.undo is not None:
-            step.undo(conn, operation)
+                return _undo_of(conn, operation, step, call, tombstone)
         operation = replace(_mark(operation, step.name, state="undone"), step=operation.step)
     error = from_body(operation.error or {})
-    workflow.failed(conn, operation, error)
+    try:
+        _guarded(conn, lambda: workflow.failed(conn, operation, error))
+    except _UndoRaised as raised:
+        return give_up_undo(conn, workflow, operation, operation.step or "", raised.error), None
     events.record(conn, operation, f"{workflow.kind}.error", {"error": operation.error})
     event = "cancelled" if isinstance(error, Cancelled) else "undone"
     return _store(conn, operation, state=OPERATION.rule(event).target, finished_at=utcnow()), None
+
+
+def _undo_of(
+    conn: Connection, operation: Operation, step: JobStep, call: JobCall | None, tombstone: str | None
+) -> tuple[Operation, Next]:
+    """The job that undoes a step, and the tombstone before it."""
+    undo = f"{step.name}.undo"
+    key = _key(operation, undo, operation.attempt(undo))
+    if call is not None:
+        failed_in = operation.step
+        operation, call = _pinned(operation, step, undo, members.shared(conn, operation, call))
+        operation = replace(_mark(operation, undo, host=call.host_id), step=failed_in)
+    return _store(conn, operation), Next(step.name, call, key, tombstone)
 
 
 def revive(

@@ -24,6 +24,7 @@ from coordinator.operations.advance import (
     fenced,
     give_up_undo,
     jobs_of,
+    of_defect,
     retreat,
     revive,
     undo_again,
@@ -210,7 +211,7 @@ class Run:
             return await self._fail(operation, step.name, error)
         except Exception as error:
             log.exception("a step has a defect", kind=operation.kind, step=step.name)
-            return await self._defect(operation, _of_defect(error))
+            return await self._defect(operation, of_defect(error))
         finally:
             stop.cancel()
             waiting.cancel()
@@ -343,7 +344,7 @@ class Run:
             raise
         except Exception as error:
             log.exception("a step has a defect", kind=operation.kind)
-            return await self._defect(operation, _of_defect(error))
+            return await self._defect(operation, of_defect(error))
 
     async def _defect(self, operation: Operation, error: BrickyardError) -> Moved:
         step = operation.step or self._workflow.steps[0].name
@@ -360,15 +361,11 @@ class Run:
             raise
         except Exception as undoing:
             log.exception("an undo has a defect", kind=operation.kind)
-            return await self._give_up(replace(operation, error=error.to_body()), step, _of_defect(undoing))
+            return await self._give_up(replace(operation, error=error.to_body()), step, of_defect(undoing))
 
     async def _give_up(self, operation: Operation, step: str, error: BrickyardError) -> Moved:
         workflow = self._workflow
         return await self._db.write(lambda conn: give_up_undo(conn, workflow, operation, step, error)), None
-
-
-def _of_defect(error: Exception) -> BrickyardError:
-    return error if isinstance(error, BrickyardError) else BrickyardError(reason=type(error).__name__)
 
 
 def _not_of_the_job(operation: Operation, error: BrickyardError) -> None:

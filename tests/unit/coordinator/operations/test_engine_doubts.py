@@ -18,13 +18,14 @@ from coordinator.operations.engine import Engine
 from coordinator.operations.errors import Cancelled
 from coordinator.operations.image_streams import ImageStreams, StreamLost
 from coordinator.operations.jobs import Conversation
+from coordinator.operations.new_volume import accept_volume
 from coordinator.operations.slots import Slot
-from coordinator.operations.workflow import JobCall, LocalStep, Result, Step, WaitStep, Workflow, Workflows
-from coordinator.state import operations
+from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Step, WaitStep, Workflow, Workflows
+from coordinator.state import fleet, operations
 from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
-from tests.unit.coordinator.operations.support import Hosts, Site, new_engine, site
-from tests.unit.coordinator.operations.test_engine_faults import accepted, ended
+from tests.unit.coordinator.operations.support import REQUESTER, Hosts, Site, new_engine, site
+from tests.unit.coordinator.operations.test_engine_faults import NEW, accepted, ended
 from tests.unit.coordinator.operations.test_evict_host import attached, evict
 from tests.unit.coordinator.operations.test_volume_workflows import create
 
@@ -73,6 +74,54 @@ async def test_a_defect_in_an_undo_ends_the_operation_too(tmp_path: Path) -> Non
         assert (last.state, last.error["code"]) == ("needs-attention", "operation.undo-failed")
         assert "It can not be." in last.error["message"]
         assert "v1" in last.error["message"]
+
+
+@pytest.mark.parametrize("defect", [NotFound(noun="Volume", id="v1"), KeyError("v1")])
+async def test_an_undo_that_raises_loses_neither_the_first_cause_nor_what_was_done(
+    tmp_path: Path, defect: Exception
+) -> None:
+    """The step after a job fails in the transaction that stores the job's result, and so does the job's undo."""
+    broken: list[Exception] = [defect]
+
+    def refused(conn: Connection, operation: Operation) -> None:
+        raise Invalid(reason="It can not be.")
+
+    def undo(conn: Connection, operation: Operation) -> Any:
+        if broken:
+            raise broken[0]
+        assert made.undo is not None
+        return made.undo(conn, operation)
+
+    async with site(tmp_path) as here:
+        operation, row = await here.db.write(lambda conn: accept_volume(conn, REQUESTER, here.keys, NEW))
+        workflow = here.engine.workflows.of(operation)
+        made = workflow.step("make")
+        assert isinstance(made, JobStep)
+        undone: list[str] = []
+        steps = (
+            *(replace(made, undo=undo) if step is made else step for step in workflow.steps),
+            LocalStep("between", lambda *_: None, undo=lambda *_: undone.append("between")),
+            LocalStep("refused", refused),
+        )
+        known = Workflows((replace(workflow, steps=steps),))
+        engine = Engine(here.db, here.hosts, known, owner="c1", exclusive=True)
+        engine.start(operation)
+        last = await engine.wait(operation.id, 60)
+        assert last is not None
+        assert last.error is not None
+        assert (last.state, last.error["code"]) == ("needs-attention", "operation.undo-failed")
+        assert "It can not be." in last.error["message"]
+        assert f"at step {made.name}" in last.error["message"]
+        assert last.results[made.name] is not None
+        broken.clear()
+        await engine.retry(operation.id)
+        last = await engine.wait(operation.id, 60)
+        await engine.close(0.2)
+        assert last is not None
+        assert last.state == "failed"
+        assert undone == ["between"], "once"
+        assert not [path for path in tmp_path.rglob(row.id) if path.is_file()]
+        assert not [one for one in await here.db.read(fleet.pools_of) if one.provisioned_bytes]
 
 
 async def test_bytes_flow_once_though_their_wait_is_taken_up_again() -> None:
