@@ -6,9 +6,8 @@ there is no number for them elsewhere.
 
 from __future__ import annotations
 
-import re
-
 from agent.base.errors import BrickyardError
+from coordinator.state import outward
 from coordinator.state.operations import Operation
 
 Words = tuple[str, str]
@@ -54,10 +53,6 @@ _BY_CODE: dict[str, Words] = {
 }
 _NO_ROOM = frozenset({"backend.no-space", "backend.pool-full", "copying.no-space", "lvm.full"})
 _RESOURCES = {"SNAPSHOT": "VOLUME_SNAPSHOT"}
-# What an exception says that nobody expected may hold anything.
-_UNSPEAKABLE = frozenset({"internal", "job.defect"})
-_PATH = re.compile(r"(?<![\w:/.])/(?:[\w.@+#-]+/)+[\w.@+#-]*")
-_ADDRESS = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?![\w.])")
 
 
 def resource(operation: Operation) -> str:
@@ -73,10 +68,9 @@ def event(operation: Operation, error: BrickyardError) -> str:
 
 
 def text(operation: Operation, error: BrickyardError) -> str:
-    """The known words, then what happened and what helps; without paths and addresses of the site's machines."""
+    """The known words, then what happened and what helps, as far as users may know."""
     action, detail = _words(operation, error)
-    more = "" if error.code in _UNSPEAKABLE else f" {error} {error.remedy}".rstrip()
-    return f"{action[1]}:{detail[1]}" + _ADDRESS.sub("(address)", _PATH.sub("(path)", more))
+    return " ".join((f"{action[1]}:{detail[1]}", *outward.told(error))).rstrip()
 
 
 def _words(operation: Operation, error: BrickyardError) -> tuple[Words, Words]:

@@ -16,16 +16,17 @@ from coordinator.api.fields import Answer, Time
 from coordinator.api.paging import flag
 from coordinator.api.route import Resource, get, post
 from coordinator.operations.engine import Engine
-from coordinator.state import operations, site_lists
+from coordinator.state import operations, outward, site_lists
 from coordinator.state.operations import ACTIVE, Operation
 from coordinator.state.tables.operations import operations as table
 
 _SEEN = "brickyard:operations:get"
+_WHERE = "volume_extension:volume_host_attribute"
 _LONGEST_WAIT_S = 60
 _LOOK_S = 2.0
 _FIELDS = (
-    "id", "kind", "resource_type", "resource_id", "project_id", "user_id", "request_id", "state", "step", "waiting",
-    "error", "cancel_requested", "created_at", "updated_at", "finished_at",
+    "id", "kind", "resource_type", "resource_id", "project_id", "user_id", "request_id", "state", "step",
+    "cancel_requested", "created_at", "updated_at", "finished_at",
 )  # fmt: skip
 
 
@@ -58,12 +59,17 @@ class OperationList(Answer):
 
 
 def view(call: Call, operation: Any) -> dict[str, Any]:
-    """An operation (or its row) as an answer, without arguments and results."""
+    """An operation (or its row) as an answer, without arguments and results, told as far as the caller may know."""
     seq, progress = call.services.get(Engine).watchers.latest(operation.id)
     if progress is None and operation.progress is not None:
         seq, progress = _shared_seq(operation), operation.progress["told"]
+    error, waiting = operation.error, operation.waiting
+    if not call.may(_WHERE):
+        error, waiting = error and outward.body(error), waiting and outward.waiting(waiting)
     return {
         **{name: getattr(operation, name) for name in _FIELDS},
+        "waiting": waiting,
+        "error": error,
         "steps": {name: str(step.get("state", "")) for name, step in operation.steps.items()},
         "progress": progress,
         "seq": seq,

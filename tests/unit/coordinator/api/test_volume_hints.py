@@ -41,7 +41,13 @@ async def test_no_place_is_told(tmp_path: Path) -> None:
         made = await _create(api, different_host=first["id"])
         assert (await _ended(api, made))[0] == "error"
         told = (await api("GET", "/messages")).body["messages"]
-        assert any("holds a volume of hint different_host" in one["user_message"] for one in told)
+        assert any("[DifferentBackendFilter]" in one["user_message"] for one in told)
+        path = f"/brickyard/v1/operations?all_projects=1&resource_id={made.body['volume']['id']}"
+        (whole,) = (await api("GET", path, who="root")).body["operations"]
+        assert "host-a@files#" in whole["error"]["message"]
+        (mine,) = (await api("GET", path.replace("all_projects=1&", ""))).body["operations"]
+        assert mine["error"]["message"] == "No pool of this site fits it now [DifferentBackendFilter]."
+        assert "host-a" not in str([mine, told])
         assert (await _ended(api, await _create(api, same_host=new_id())))[0] == "error"
 
 

@@ -185,8 +185,11 @@ async def test_no_room_is_an_error_with_a_message_that_explains_each_pool(tmp_pa
         assert row.status == "error"
         assert row.host_id is None
         told = await here.db.read(lambda conn: messages.listing(conn, "p1"))
-        assert "host-a@files#" in told[0].user_message
-        assert "over-committed" in told[0].user_message
+        assert "[CapacityFilter]" in told[0].user_message
+        assert "host-a" not in told[0].user_message
+        (work,) = await here.db.read(lambda conn: operations.listing(conn, resource_id=row.id))
+        assert "host-a@files#" in work.error["message"]
+        assert "over-committed" in work.error["message"]
         operation, _ = await here.engine.submit(lambda conn: (accept_delete(conn, REQUESTER, row.id), None))
         assert (await ended(here, operation)).state == "done"
 
@@ -212,7 +215,7 @@ async def test_what_is_made_of_a_volume_must_fit_its_pool_or_fails_and_says_why(
         told = await here.db.read(lambda conn: messages.listing(conn, "p1"))
         reasons = {one.resource_uuid: one.user_message for one in told}
         assert set(reasons) == {made.id, copy.id, row.id}
-        assert all("over-committed" in text and "[CapacityFilter]" in text for text in reasons.values()), reasons
+        assert all("[CapacityFilter]" in text and "host-a" not in text for text in reasons.values()), reasons
         now = await here.db.read(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one())
         assert now == before
 

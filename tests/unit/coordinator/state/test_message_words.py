@@ -24,7 +24,7 @@ def operation(kind: str, resource_type: str = "volume", **args: Any) -> Operatio
     ("work", "error", "event", "begins"),
     [
         (operation("create_volume"), NoPool(reasons="full"), "VOLUME_VOLUME_001_003",
-         "schedule allocate volume:Could not find any available weighted backend. No pool fits"),
+         "schedule allocate volume:Could not find any available weighted backend. No pool of this site fits it now. "),
         (operation("create_volume"), Invalid(reason="broken"), "VOLUME_VOLUME_008_012",
          "create volume from backend storage:Driver failed to create the volume. broken"),
         (operation("create_volume", image={"id": "i"}), Invalid(reason="bad header"), "VOLUME_VOLUME_005_012",

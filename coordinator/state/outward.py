@@ -1,0 +1,63 @@
+"""What users may read of an error: without the names of the site's hosts and pools, its paths and addresses.
+
+Whoever may see where a volume lies reads errors whole, from the operation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from agent.base.errors import BrickyardError, Remote, from_body
+
+# What an exception says that nobody expected may hold anything.
+_UNSPEAKABLE = frozenset({"internal", "job.defect"})
+_INSIDE = frozenset({"host", "hosts", "home", "pool", "backend", "group"})
+_PATH = re.compile(r"(?<![\w:/.])/(?:[\w.@+#-]+/)+[\w.@+#-]*")
+_ADDRESS = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?![\w.])")
+_HOST = re.compile(r"\b([Hh]ost) [\w.-]*[\w-]")
+_THEIRS = "Try again later, or ask whoever runs the site."
+_RULE = re.compile(r"\[(\w+)\]")
+
+
+def told(error: BrickyardError) -> tuple[str, str]:
+    """Its sentence and its hint; both empty where nothing of it can be told."""
+    if error.code in _UNSPEAKABLE:
+        return "", ""
+    if error.code.startswith("scheduler.") and "reasons" in error.context:
+        return _unplaced(str(error.context["reasons"]))
+    if isinstance(error, Remote):
+        values = error.context.get("body", {}).get("context") or {}
+        names = [re.escape(str(values[key])) for key in _INSIDE & values.keys() if values[key]]
+        known = re.compile(rf"(?<![\w-])(?:{'|'.join(names)})(?![\w-])") if names else None
+        said = [known.sub("(host)", text) if known else text for text in (str(error), error.remedy)]
+    else:
+        clean = from_body({"code": error.code, "context": _clean(error.context)})
+        said = [str(clean), clean.remedy]
+    sentence, hint = (_ADDRESS.sub("(address)", _PATH.sub("(path)", text)) for text in said)
+    return sentence, _THEIRS if any(f"({key})" in hint for key in _INSIDE) else hint
+
+
+def waiting(reason: str) -> str:
+    """What an operation waits for."""
+    return _HOST.sub(r"\1 (host)", reason)
+
+
+def body(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored error in the same form."""
+    error = from_body(stored)
+    sentence, hint = told(error)
+    return {**stored, "message": sentence or "An unknown error occurred.", "hint": hint, "context": {}}
+
+
+def _clean(context: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: f"({key})" if key in _INSIDE else value for key, value in context.items()}
+
+
+def _unplaced(reasons: str) -> tuple[str, str]:
+    rules = ", ".join(sorted(set(_RULE.findall(reasons))))
+    return (
+        f"No pool of this site fits it now{f' [{rules}]' if rules else ''}.",
+        "Choose another size, type, zone or hint; whoever runs the site sees why with: brickyard operation list.",
+    )
