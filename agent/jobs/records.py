@@ -209,13 +209,20 @@ def acknowledge(db: Database, keys: Iterable[str]) -> list[str]:
 
 
 def prune(db: Database) -> None:
-    """Forget finished jobs, epochs and tombstones after 30 days; epochs only of operations without a job here."""
+    """Forget finished jobs, epochs and tombstones after 30 days; epochs only of operations without a job here.
+
+    So are generations of volumes that this host has nothing of: those of other hosts' volumes would stay for ever, as
+    nobody tells this one when such a volume is deleted.
+    """
     before = time.time() - KEEP_EPOCHS_S
     db.execute(
         "DELETE FROM jobs WHERE updated_at < ? AND state IN ('done', 'failed', 'cancelled', 'fenced')", (before,)
     )
     db.execute("DELETE FROM epochs WHERE updated_at < ? AND operation NOT IN (SELECT operation FROM jobs)", (before,))
     db.execute("DELETE FROM tombstones WHERE created_at < ?", (before,))
+    for generations, held in (("generations", "attachments"), ("export_generations", "exports")):
+        unused = f"volume_id NOT IN (SELECT volume_id FROM {held})"  # noqa: S608
+        db.execute(f"DELETE FROM {generations} WHERE updated_at < ? AND {unused}", (before,))  # noqa: S608
 
 
 def count_start(db: Database) -> int:

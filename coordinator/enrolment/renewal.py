@@ -70,6 +70,10 @@ class Renewal:
             await client.put_denied(serials)
             self._given[host] = serials
 
+    def forget(self, host: str) -> None:
+        """It is not enrolled any more, or anew: who answers now may never have had the list."""
+        self._given.pop(host, None)
+
     async def renew_own(self) -> bool:
         """Renew the coordinator's own certificate when it is due, without losing a call; True when it was."""
         folder = self._identity.files.key.parent

@@ -46,6 +46,10 @@ class Membership:
             found = self._watchers[host_id] = watcher(host_id, self.members)
         return found == self.owner
 
+    def forget(self, host_id: str) -> None:
+        """The host is not enrolled any more."""
+        self._watchers.pop(host_id, None)
+
     async def begin(self) -> None:
         if not self._db.alone:
             await self._say()

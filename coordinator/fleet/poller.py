@@ -142,6 +142,10 @@ class Poller:
             left = before - {row.name for row in rows}
             for gone in left:
                 self._table.drop(gone)
+                if self._membership is not None:
+                    self._membership.forget(gone)
+            for name in (*left, *(known.host.name for known in fresh)):
+                self._renewal.forget(name)
             if fresh or left:
                 self._db.news.tell(news.HOSTS)
 

@@ -60,6 +60,8 @@ class Drains:
         done, _ = await asyncio.wait({look}, timeout=limit_s)
         if not done:
             raise HostDrained(host=host_id, seconds=int(limit_s))
+        if self._looks.get(host_id) is look:
+            del self._looks[host_id]
         look.result()
 
     async def _look(self, host_id: str) -> None:

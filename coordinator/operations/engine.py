@@ -18,7 +18,7 @@ from coordinator.operations import waits
 from coordinator.operations.acknowledge import Acknowledger
 from coordinator.operations.advance import Next, StepRefused, advance, jobs_of
 from coordinator.operations.draining import Drains
-from coordinator.operations.errors import NotCancellable, NotRetryable
+from coordinator.operations.errors import NotCancellable, NotRetryable, WorkUnknown
 from coordinator.operations.jobs import AWAY_DEADLINE_S, MEMBER_LEASE_S, Agents, Conversation
 from coordinator.operations.leases import Leases
 from coordinator.operations.progress import SharedProgress
@@ -156,6 +156,10 @@ class Engine:
 
     async def wait(self, operation_id: str, timeout: float) -> Operation | None:
         """The operation once it has ended; None when `timeout` seconds were not enough."""
+        with self.watchers.waits(operation_id):
+            return await self._ended(operation_id, timeout)
+
+    async def _ended(self, operation_id: str, timeout: float) -> Operation | None:
         ended = self.watchers.ended(operation_id)
         current = await self.db.read(lambda conn: operations.get(conn, operation_id))
         if current is None:
@@ -200,12 +204,18 @@ class Engine:
         self.db.news.tell(news.CANCELLED, operation_id)
 
     async def retry(self, operation_id: str) -> Operation:
-        """Undo again what could not be undone before. Raises NotRetryable when there is nothing of that kind."""
-        operation = await self.db.write(lambda conn: operations.retake(conn, operation_id, self.owner))
+        """Undo again what could not be undone before.
+
+        Raises NotRetryable when there is nothing of that kind, WorkUnknown when only another release can do it.
+        """
+        known = self.workflows.known
+        operation = await self.db.write(lambda conn: operations.retake(conn, operation_id, self.owner, known))
         if operation is None:
             current = await self.db.read(lambda conn: operations.get(conn, operation_id))
             if current is None:
                 raise NotFound(noun="Operation", id=operation_id)
+            if (current.kind, current.version) not in known:
+                raise WorkUnknown(operation=operation_id, kind=current.kind, version=current.version)
             raise NotRetryable(operation=operation_id, state=current.state)
         self.start(operation)
         return operation
@@ -304,5 +314,6 @@ class Engine:
         self._tasks.pop(operation_id, None)
         self._epochs.pop(operation_id, None)
         self._cancels.pop(operation_id, None)
+        self.watchers.left(operation_id)
         if not self._tasks:
             self._leases.busy.clear()

@@ -53,6 +53,12 @@ class NotRetryable(Conflict):
     sentence = "Operation {operation} is {state}; only one that needs attention can be retried."
 
 
+class WorkUnknown(Conflict):
+    code = "operation.kind-unknown"
+    sentence = "Operation {operation} is work that this release does not know: {kind}, version {version}."
+    hint = "Retry it where a coordinator of the release runs that began it, or see: brickyard volume repair."
+
+
 class UnknownHost(Permanent):
     code = "operation.unknown-host"
     status = 409

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ class _Watched:
     seq: int = 0
     progress: dict[str, Any] | None = None
     ended: asyncio.Future[Operation] | None = None
+    waiting: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -50,16 +52,40 @@ class Watchers:
 
     async def change(self, operation_id: str, after: int, timeout: float) -> None:
         """Return at the first progress past `after`, at the end, or after `timeout` seconds."""
+        with self.waits(operation_id):
+            watched = self._by_id[operation_id]
+            if watched.seq > after:
+                return
+            try:
+                await asyncio.wait_for(watched.changed.wait(), timeout)
+            except TimeoutError:
+                return
+
+    @contextmanager
+    def waits(self, operation_id: str) -> Iterator[None]:
+        """Somebody waits meanwhile; what only those who wait need goes with the last of them."""
         watched = self._by_id.setdefault(operation_id, _Watched())
-        if watched.seq > after:
-            return
+        watched.waiting += 1
         try:
-            await asyncio.wait_for(watched.changed.wait(), timeout)
-        except TimeoutError:
-            return
+            yield
+        finally:
+            watched.waiting -= 1
+            if self._by_id.get(operation_id) is watched:
+                self._tidy(operation_id, watched)
+
+    def left(self, operation_id: str) -> None:
+        """It is not worked on here any more: another coordinator tells of its progress, if any does."""
+        watched = self._by_id.get(operation_id)
+        if watched is not None:
+            watched.seq, watched.progress = 0, None
+            self._tidy(operation_id, watched)
+
+    def _tidy(self, operation_id: str, watched: _Watched) -> None:
+        if not watched.waiting and watched.progress is None:
+            del self._by_id[operation_id]
 
     def ended(self, operation_id: str) -> asyncio.Future[Operation]:
-        """A future for the end; never cancel it, others may share it."""
+        """A future for the end, while the caller `waits`; never cancel it, others may share it."""
         watched = self._by_id.setdefault(operation_id, _Watched())
         if watched.ended is None:
             watched.ended = asyncio.get_running_loop().create_future()

@@ -75,6 +75,13 @@ class TransitionRefused(Conflict):
     hint = "{help}"
 
 
+class ConditionUnmet(TransitionRefused):
+    """Its status would allow it, but something else that depends on it does not."""
+
+    code = "state.condition-unmet"
+    sentence = "Invalid {noun}: {noun} {id} has status {status}, but {event} is refused now: {why}."
+
+
 class CachedImage(TransitionRefused):
     """Clones would carry whatever is done to it."""
 

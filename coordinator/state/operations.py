@@ -288,10 +288,13 @@ def request_cancel(conn: Connection, id: str) -> bool:
     return changed.rowcount == 1
 
 
-def retake(conn: Connection, operation_id: str, owner: str) -> Operation | None:
-    """Take an operation that needs attention back to undoing, each undo under a fresh attempt; None: it is not so."""
+def retake(conn: Connection, operation_id: str, owner: str, known: frozenset[tuple[str, int]]) -> Operation | None:
+    """Take an operation that needs attention back to undoing, each undo under a fresh attempt; None: it is not so.
+
+    One of a (kind, version) not in `known` is left alone: nobody here could undo it, and nobody would take it up again.
+    """
     found = get(conn, operation_id)
-    if found is None or found.state not in OPERATION.rule("retry").sources:
+    if found is None or found.state not in OPERATION.rule("retry").sources or (found.kind, found.version) not in known:
         return None
     steps = {
         name: {**entry, "attempt": int(entry.get("attempt", 1)) + 1} if name.endswith(".undo") else entry

@@ -15,7 +15,7 @@ from coordinator.lifecycle.snapshot import SNAPSHOT
 from coordinator.lifecycle.table import NEW, PREVIOUS, SAME, Lifecycle
 from coordinator.lifecycle.volume import VOLUME
 from coordinator.state import usage
-from coordinator.state.errors import CachedImage, TransitionRefused
+from coordinator.state.errors import CachedImage, ConditionUnmet, TransitionRefused
 from coordinator.state.locks import hold
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.columns import utcnow
@@ -24,7 +24,7 @@ from coordinator.state.tables.images import images
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
 from coordinator.state.together import hopeful, later, note
-from coordinator.state.volumes import foreseen, with_any_state
+from coordinator.state.volumes import being_made, foreseen, has_no_attachments, with_any_state
 
 _NOUNS: dict[str, tuple[Lifecycle, Table, str]] = {
     "volume": (VOLUME, volumes, "status"),
@@ -145,6 +145,18 @@ def refusal(conn: Connection, noun: str, id: str, event: str) -> NotFound | Tran
         return NotFound(noun=noun.capitalize(), id=id)
     if rule.alters and conn.execute(select(_CACHED), {"wanted": id}).scalar_one():
         return CachedImage(noun=noun, id=id, status=row[0], event=event, allowed="", help="")
-    return TransitionRefused(
-        noun=noun, id=id, status=row[0], event=event, allowed=", ".join(rule.sources), help=rule.help
-    )
+    said = {"noun": noun, "id": id, "status": row[0], "event": event, "help": rule.help}
+    if row[0] in rule.sources:
+        return ConditionUnmet(**said, why=_what_depends(conn, noun, id))
+    return TransitionRefused(**said, allowed=", ".join(rule.sources))
+
+
+def _what_depends(conn: Connection, noun: str, id: str) -> str:
+    """Which condition on other rows was not met, as far as that can still be seen."""
+    if noun in {"volume", "snapshot"}:
+        made = conn.execute(being_made(**{f"{noun}_id": id}).limit(1)).scalar()
+        if made is not None:
+            return f"volume {made} is being made from it"
+    if noun == "volume" and not conn.execute(select(has_no_attachments(id))).scalar_one():
+        return "it has attachments"
+    return "what depends on it does not allow that"

@@ -8,6 +8,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Select,
     String,
     Table,
     any_,
@@ -152,12 +153,17 @@ def is_not_shared(volume_id: str) -> ColumnElement[bool]:
 
 def is_no_source(*, volume_id: str | None = None, snapshot_id: str | None = None) -> ColumnElement[bool]:
     """Guard: nothing is being made from this volume or snapshot just now."""
+    return ~exists(being_made(volume_id=volume_id, snapshot_id=snapshot_id))
+
+
+def being_made(*, volume_id: str | None = None, snapshot_id: str | None = None) -> Select[tuple[str]]:
+    """The volumes that are being made from this volume or snapshot just now, by id."""
     made = volumes.alias("made")
     origin = made.c.source_volid == volume_id if volume_id is not None else made.c.snapshot_id == snapshot_id
     # The second condition follows from the first; it is what the index of busy volumes is made for.
     busy = made.c.status.not_in([literal_column("'available'"), literal_column("'in-use'")])
     unfinished = made.c.status.in_(("creating", "downloading"))
-    return ~exists(select(made.c.id).where(origin, unfinished, busy, ~made.c.deleted))
+    return select(made.c.id).where(origin, unfinished, busy, ~made.c.deleted)
 
 
 def in_pools(conn: Connection, host_id: str) -> dict[str, int]:

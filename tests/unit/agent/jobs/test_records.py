@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from dataclasses import replace
 
 from hypothesis import settings
@@ -124,6 +125,25 @@ def test_what_nobody_acknowledged_expires() -> None:
     records.prune(db)
     assert [record.key for record in records.everything(db)] == ["b/make/1"]
     assert [row[0] for row in db.execute("SELECT operation FROM epochs")] == ["b"]
+
+
+def test_generations_of_volumes_that_this_host_has_nothing_of_expire() -> None:
+    """Those of other hosts' volumes, whose deletion is told to their own host alone."""
+    db = Database(sqlite3.connect(":memory:"), execute_plugins=False, strict=True)
+    migrations.apply(db)
+    now = time.time()
+    for table in ("generations", "export_generations"):
+        for volume, at in (("used", 1.0), ("gone", 1.0), ("fresh", now)):
+            db.execute(f"INSERT INTO {table} VALUES (?, 1, 1, ?)", (volume, at))
+    db.execute(
+        "INSERT INTO attachments (attachment_id, volume_id, backend, incarnation, sequence, mode, wanted) "
+        "VALUES ('a', 'used', 'files', 1, 1, 'rw', 1)"
+    )
+    db.execute("INSERT INTO exports (name, volume_id, transport) VALUES ('e', 'used', 'iscsi')")
+    records.prune(db)
+    for table in ("generations", "export_generations"):
+        kept = {row[0] for row in db.execute(f"SELECT volume_id FROM {table}")}
+        assert kept == {"used", "fresh"}
 
 
 def test_a_late_word_of_progress_does_not_undo_the_end() -> None:

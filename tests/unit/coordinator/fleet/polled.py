@@ -47,9 +47,10 @@ class HostWire:
         self.away = False
         self.broken = False
         self.version = "v"
+        self.given: list[list[str]] = []
         self.meanwhile: Callable[[], None] | None = None
 
-    async def call(self, method: str, path: str, *, query: Any = None, **_: Any) -> Any:
+    async def call(self, method: str, path: str, *, query: Any = None, body: Any = None, **_: Any) -> Any:
         if self.away:
             raise Undelivered(peer="host:h", address="test", reason="no route")
         clock = time.time() + self.offset
@@ -79,6 +80,8 @@ class HostWire:
             if self.meanwhile is not None:
                 await asyncio.to_thread(self.meanwhile)
             return {"inventory": []}
+        if path == "/v1/identity/denied":
+            self.given.append(body["serials"])
         listed = path.removeprefix("/v1/")
         return {listed: []} if listed in {"attachments", "exports"} else {"jobs": []}
 

@@ -51,3 +51,17 @@ async def test_two_find_each_other_and_one_that_leaves_is_missed(tmp_path: Path)
     finally:
         await first.close()
         await asyncio.to_thread(db.close)
+
+
+def test_a_host_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    db = databases.fresh(tmp_path / "db")
+    try:
+        made = Membership(db, "c1", "c1", "1")
+        made.members = ("c1", "c2")
+        assert {made.mine(host) for host in HOSTS} == {True, False}
+        for host in HOSTS:
+            made.forget(host)
+        assert not made._watchers
+        made.forget("unknown")
+    finally:
+        db.close()

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, update
 
 from agent.base.ids import new_id
+from agent.wire.client import AgentClient
 from agent.wire.errors import PeerTooOld
 from agent.wire.jobs import VolumeDelete, request_for
 from coordinator.state import enrolment, issues
@@ -70,6 +71,25 @@ async def test_a_host_that_answers_is_not_called_silent(fleet: Fleet) -> None:
     asked = fleet.wire.asked
     await fleet.until(lambda: fleet.wire.asked > asked + 2)
     assert await fleet.issues() == set()
+
+
+async def test_a_host_that_is_enrolled_anew_is_given_the_denied_certificates_anew(fleet: Fleet) -> None:
+    """Its agent may have been set up from nothing; and nothing is remembered of a host that is gone."""
+    renewal, client = fleet.poller._renewal, AgentClient(fleet.wire, "h")
+    await fleet.known()
+
+    async def told() -> int:
+        renewal._denied, before = ("abc",), len(fleet.wire.given)
+        await renewal.give_denied("h", client)
+        return len(fleet.wire.given) - before
+
+    assert [await told(), await told()] == [1, 0]
+    await fleet.enrol(port=7)
+    await fleet.poller.enrolled()
+    assert await told() == 1
+    await fleet.db.write(lambda conn: enrolment.evict_host(conn, "h"))
+    await fleet.poller.enrolled()
+    assert not renewal._given
 
 
 @pytest.mark.parametrize("offset", [90.0, -90.0])

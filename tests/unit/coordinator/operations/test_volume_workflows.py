@@ -13,7 +13,7 @@ from agent.base.errors import Invalid, NotFound
 from coordinator.operations.create_snapshot import NewSnapshot, accept_snapshot
 from coordinator.operations.delete_snapshot import accept_snapshot_delete
 from coordinator.operations.delete_volume import VolumeHasSnapshots, accept_delete
-from coordinator.operations.errors import NotRetryable
+from coordinator.operations.errors import NotRetryable, WorkUnknown
 from coordinator.operations.extend_volume import accept_extend
 from coordinator.operations.new_volume import NewVolume, accept_volume
 from coordinator.quota import limits
@@ -23,6 +23,7 @@ from coordinator.state import fleet, messages, operations, snapshots, volumes
 from coordinator.state.errors import DatabaseUnavailable, TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.fleet import pools
+from coordinator.state.tables.operations import operations as operations_table
 from tests.unit.coordinator.operations.support import REQUESTER, Site, new_engine, report_pools, site
 
 GIB = 1 << 30
@@ -314,6 +315,24 @@ async def test_what_could_not_be_undone_needs_attention_and_can_be_retried(tmp_p
         assert (await here.db.read(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one())) == 0
         with pytest.raises(NotRetryable, match="is failed"):
             await here.engine.retry(operation.id)
+
+
+async def test_work_of_a_release_that_is_not_known_is_not_taken_up_by_hand(tmp_path: Path) -> None:
+    """It would be at work for ever: nobody here can undo it, and nobody else would claim it."""
+    async with site(tmp_path) as here:
+        operation, _ = await here.engine.submit(
+            lambda conn: accept_volume(conn, REQUESTER, here.keys, NewVolume(size=1))
+        )
+        await ended(here, operation)
+        later = {"kind": "teleport_volume", "version": 3, "state": "needs-attention"}
+        await here.db.write(lambda conn: conn.execute(update(operations_table).values(**later)))
+        with pytest.raises(WorkUnknown, match="teleport_volume, version 3") as refused:
+            await here.engine.retry(operation.id)
+        assert "brickyard volume repair" in str(refused.value.remedy)
+        kept = await here.db.read(lambda conn: operations.get(conn, operation.id))
+        assert kept is not None
+        assert (kept.state, kept.epoch) == ("needs-attention", operation.epoch)
+        assert operation.id not in here.engine.held()
 
 
 async def test_a_database_that_fails_for_a_while_does_not_strand_operations(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from coordinator.lifecycle.table import PREVIOUS, SAME
 from coordinator.lifecycle.volume import VOLUME
 from coordinator.state import volumes
 from coordinator.state.database import Database
-from coordinator.state.errors import DatabaseBusy, DatabaseUnavailable, SchemaTooNew, TransitionRefused
+from coordinator.state.errors import ConditionUnmet, DatabaseBusy, DatabaseUnavailable, SchemaTooNew, TransitionRefused
 from coordinator.state.schema import HEAD, check, prepare, version
 from coordinator.state.tables.volumes import volumes as table
 from coordinator.state.transition import enter, move, move_if
@@ -57,6 +57,25 @@ def test_guards_are_part_of_the_condition(db: Database) -> None:
     with pytest.raises(TransitionRefused):
         db.write_now(lambda conn: move(conn, "volume", volume_id, "delete", guards=(table.c.size > 5,)))
     assert db.read_now(lambda conn: volumes.get(conn, volume_id)).status == "available"
+
+
+def test_a_guard_that_refuses_says_what_depends_on_it(db: Database) -> None:
+    """Not that its status is wrong, when its status is one of those it asks for."""
+    source = db.write_now(make)
+    db.write_now(lambda conn: move(conn, "volume", source, "created"))
+    copy = db.write_now(lambda conn: make(conn, source_volid=source))
+
+    def delete(conn: Connection) -> None:
+        move(conn, "volume", source, "delete", guards=(volumes.is_no_source(volume_id=source),))
+
+    with pytest.raises(ConditionUnmet) as refused:
+        db.write_now(delete)
+    assert f"has status available, but delete is refused now: volume {copy} is being made from it." in str(
+        refused.value
+    )
+    assert (refused.value.status, "needs one of" in str(refused.value)) == (400, False)
+    db.write_now(lambda conn: move(conn, "volume", copy, "created"))
+    db.write_now(delete)
 
 
 def test_what_is_remembered_comes_back(db: Database) -> None:
