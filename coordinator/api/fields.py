@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from agent.base.ids import is_id
+from coordinator.state.metadata import MOST_KEYS
 
 TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
@@ -125,7 +126,7 @@ Name = Annotated[str, BeforeValidator(_stripped), StringConstraints(max_length=2
 RequiredName = Annotated[str, BeforeValidator(_stripped), StringConstraints(min_length=1, max_length=255)]
 Text = Annotated[str, StringConstraints(max_length=255)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-Metadata = dict[Key, Annotated[str, StringConstraints(max_length=255)]]
+Metadata = Annotated[dict[Key, Annotated[str, StringConstraints(max_length=255)]], Field(max_length=MOST_KEYS)]
 """Up to 255 characters for each key and value; keys not empty."""
 SpecKey = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9\-_:. ]{1,255}$")]
 _TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?$"

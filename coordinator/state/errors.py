@@ -42,6 +42,12 @@ class NotStorable(Invalid):
     hint = "Shorten it, and use no NUL characters."
 
 
+class TooManyKeys(Invalid):
+    code = "state.too-many-keys"
+    sentence = "Invalid input received: {count} keys of metadata are more than one resource may have ({most})."
+    hint = "Remove keys that are not needed any more, or set all of them at once (PUT)."
+
+
 class DatabaseNotUsable(Permanent):
     code = "state.database-not-usable"
     status = 503

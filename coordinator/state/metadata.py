@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
+from coordinator.state.errors import TooManyKeys
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.snapshots import snapshot_metadata, snapshots
 from coordinator.state.tables.types import type_metadata, volume_types
@@ -22,6 +23,10 @@ _KINDS: dict[Kind, tuple[Table, str, Table]] = {
 }
 
 
+MOST_KEYS = 1000
+"""Of one resource and kind; what shows a list reads them all."""
+
+
 def read(conn: Connection, kind: Kind, owner_id: str) -> dict[str, str]:
     """All of one resource, sorted by key."""
     table, column, _ = _KINDS[kind]
@@ -30,10 +35,13 @@ def read(conn: Connection, kind: Kind, owner_id: str) -> dict[str, str]:
 
 
 def merge(conn: Connection, kind: Kind, owner_id: str, values: Mapping[str, str]) -> dict[str, str]:
-    """Add or overwrite these keys; returns all that there is now."""
+    """Add or overwrite these keys; returns all that there is now. TooManyKeys."""
     _remove(conn, kind, owner_id, values)
     _add(conn, kind, owner_id, values)
-    return read(conn, kind, owner_id)
+    found = read(conn, kind, owner_id)
+    if len(found) > MOST_KEYS:
+        raise TooManyKeys(count=len(found), most=MOST_KEYS)
+    return found
 
 
 def replace(conn: Connection, kind: Kind, owner_id: str, values: Mapping[str, str]) -> dict[str, str]:

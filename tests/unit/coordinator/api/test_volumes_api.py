@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from coordinator.state.metadata import MOST_KEYS
 from tests.unit.coordinator.api.apitoy import P1, P2
 from tests.unit.coordinator.api.volumesite import volume_api
 
@@ -256,6 +257,23 @@ async def test_metadata(tmp_path: Path) -> None:
         assert (await api("POST", path, json={"metadata": {"x": "y"}}, who="looker")).status == 403
         assert (await api("GET", path, who="looker")).status == 200
         assert (await api("GET", path, who="other")).status == 404
+
+
+async def test_keys_of_metadata_are_bounded_however_they_come(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        most = {f"k{at}": "" for at in range(MOST_KEYS)}
+        volume = await api.volume(metadata=most)
+        path = f"/volumes/{volume['id']}/metadata"
+        assert (await api("POST", path, json={"metadata": {"k0": "again"}})).status == 200
+        for method, where, body in (
+            ("POST", path, {"metadata": {"more": ""}}),
+            ("PUT", f"{path}/more", {"meta": {"more": ""}}),
+            ("PUT", path, {"metadata": most | {"more": ""}}),
+        ):
+            refused = await api(method, where, json=body)
+            assert refused.status == 400, refused.body
+        assert (await api("POST", "/volumes", json={"volume": {"size": 1, "metadata": most | {"b": ""}}})).status == 400
+        assert (await api("GET", path)).body == {"metadata": most | {"k0": "again"}}
 
 
 async def test_lists(tmp_path: Path) -> None:
