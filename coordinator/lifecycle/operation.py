@@ -20,6 +20,7 @@ OPERATION = Lifecycle(
         Rule("restored", ("running", "undoing"), "needs-attention"),
         Rule("retry", ("needs-attention",), "undoing"),
         Rule("done_after_all", ("undoing",), "running"),
+        Rule("elsewhere", ("undoing",), "running"),
     ),
 )
 

@@ -176,7 +176,7 @@ def fail(
 def retreat(
     conn: Connection, workflow: Workflow, operation: Operation, undone: str | None = None
 ) -> tuple[Operation, Next | None]:
-    """Undo finished steps, and the one whose outcome is unknown, in reverse order; then end as failed.
+    """Undo finished steps, and the one whose outcome is unknown, in reverse order; then fail, or begin anew.
 
     An undo that raises would do so again: the operation then ends with both causes named.
     """
@@ -207,9 +207,13 @@ def retreat(
         operation = replace(_mark(operation, step.name, state="undone"), step=operation.step)
     error = from_body(operation.error or {})
     try:
-        _guarded(conn, lambda: workflow.failed(conn, operation, error))
+        anew = _guarded(conn, lambda: workflow.anew(conn, operation, error))
+        if anew is None:
+            _guarded(conn, lambda: workflow.failed(conn, operation, error))
     except _UndoRaised as raised:
         return give_up_undo(conn, workflow, operation, operation.step or "", raised.error), None
+    if anew is not None:
+        return advance(conn, workflow, _store(conn, anew, state=OPERATION.rule("elsewhere").target, error=None))
     events.record(conn, operation, f"{workflow.kind}.error", {"error": operation.error})
     event = "cancelled" if isinstance(error, Cancelled) else "undone"
     return _store(conn, operation, state=OPERATION.rule(event).target, finished_at=utcnow()), None

@@ -1,6 +1,6 @@
 """create_volume: place, open the image's ticket, make on the host, close the ticket.
 
-An image that fails its proof is not fetched, or never becomes a volume.
+An image that fails its proof is not fetched, or never becomes a volume. What a host can not make is made elsewhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from agent.wire.jobs import (
 )
 from coordinator.images.errors import SignatureNotVerified
 from coordinator.keys.store import KeyStore
-from coordinator.operations import fitting, hints, members, sizes
+from coordinator.operations import elsewhere, fitting, hints, members, sizes
 from coordinator.operations.image_cache import (
     NOT_KEPT,
     SOURCE_GONE,
@@ -152,6 +152,7 @@ def workflow_v1(keys: KeyStore, scheduler: Scheduler, login: Login | None = None
         attention=needs_attention,
         together=_from_nothing,
         at_once=lambda operation: _from_nothing(operation, "hints") and scheduler.is_quick(),
+        anew=lambda conn, operation, error: elsewhere.anew(conn, operation, error, scheduler.attempts),
     )
 
 
@@ -188,6 +189,7 @@ def _place(conn: Connection, scheduler: Scheduler, operation: Operation) -> Resu
         availability_zone=operation.args.get("az"),
         pool_id=operation.args.get("pool_id"),
         hints=hints.resolved(conn, row.project_id, operation.args.get("hints") or {}),
+        refused=elsewhere.tried(operation),
     )
     chosen = scheduler.place(conn, request)
     where = members.spread(conn, chosen, row.id, fixed=request.pool_id is not None)

@@ -234,6 +234,9 @@ class Run:
             await self._pause(min(30.0, float(retry_after) * 2 ** (attempt - 1)))
             return await self._write(operation, lambda conn: again(conn, workflow, operation, step, step.retry_from))
         log.info("step failed", step=step.name, code=error.code, reason=str(error))
+        if step.elsewhere is not None:
+            # What it was chosen by may be out of date.
+            self._talk.agents.look(str(operation.steps[step.name]["host"]))
         return await self._fail(operation, step.name, error)
 
     async def _backward(self, operation: Operation, todo: Next) -> Moved:

@@ -99,7 +99,8 @@ Step = LocalStep | JobStep | WaitStep
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """`finished` runs in the transaction of the last step; `failed` in the one that ends the undo.
+    """`finished` runs in the transaction of the last step; `failed` in the one that ends the undo, unless `anew` gives
+    the operation as it is to begin again.
 
     `together`: an operation's ways forward hold nothing but what is its own and the pool that it claims, and may share
     transactions with those of others. `at_once`: its first steps may be done in the very transaction that accepts it.
@@ -113,6 +114,7 @@ class Workflow:
     attention: Callable[[Connection, Operation, str], None] | None = None
     together: Callable[[Operation], bool] = lambda operation: False
     at_once: Callable[[Operation], bool] = lambda operation: False
+    anew: Callable[[Connection, Operation, BrickyardError], Operation | None] = lambda conn, operation, error: None
 
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)

@@ -14,7 +14,7 @@ from coordinator.scheduler.board import Board, read_pool
 from coordinator.scheduler.claims import claim, claim_any, claim_new, held_already
 from coordinator.scheduler.errors import NoPool, PoolsAway
 from coordinator.scheduler.pool import Pool
-from coordinator.scheduler.request import Hints, Request
+from coordinator.scheduler.request import Hints, Request, space_of
 from coordinator.scheduler.settings import SchedulerSettings
 from coordinator.state.locks import beside_others
 from coordinator.state.together import hopeful
@@ -42,7 +42,7 @@ class Scheduler:
         self._rules = {name: filters.FILTERS.get(name) or plugins.rule(name) for name in settings.filters}
         self._has_plugins = bool(self._rules.keys() - filters.FILTERS.keys())
         self._weights = settings.weights()
-        self.calculation = settings.over_provisioning_calculation
+        self.calculation, self.attempts = settings.over_provisioning_calculation, settings.attempts
         self._lottery = settings.choice == "lottery"
         self._dice = random.Random(seed)  # noqa: S311 - spreading, not secrecy
         self._lock = threading.Lock()
@@ -151,7 +151,7 @@ class Scheduler:
         by_room = self._weights.get("CapacityWeigher", 0.0) > 0 and not (
             self._weights.keys() - {"CapacityWeigher", "GoodnessWeigher"}
         )
-        special = request.pool_id is not None or request.hints != _NO_HINTS or self._has_plugins
+        special = request.pool_id is not None or request.hints != _NO_HINTS or request.refused or self._has_plugins
         return by_room and _CAPACITY in self._rules and not (self._lottery or special or self.board.has_functions)
 
     def _static_refusal(self, pool: Pool, request: Request) -> str | None:
@@ -170,7 +170,8 @@ class Scheduler:
     def _refusal(self, pool: Pool, request: Request, *, though_away: bool = False) -> str | None:
         if pool.refusal is not None and not (though_away and pool.away):
             return pool.refusal
-        return self._against(pool, request)
+        said = request.refused and request.refused.get(space_of(pool.id, pool.cluster, pool.name))
+        return f"did not take it ({said}) [IgnoreAttemptedHostsFilter]" if said else self._against(pool, request)
 
     def _refused(self, request: Request) -> NoPool:
         reasons, away = [], False

@@ -22,6 +22,11 @@ class Hints:
     query: str | None = None
 
 
+def space_of(pool_id: str, cluster: str | None, pool: str) -> str:
+    """What hosts of a cluster call the same: the pool of each of them is one space."""
+    return pool_id if cluster is None else f"{cluster}#{pool}"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """`pool_id` pins it to the pool of its source. `device_bytes` is what it will take, header included."""
@@ -34,6 +39,8 @@ class Request:
     purpose: Purpose = "create_volume"
     volume: Mapping[str, Any] = field(default_factory=dict)
     qos: Mapping[str, Any] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Where it was refused by its host before (`space_of`), and in which words."""
 
     @property
     def wants_thick(self) -> bool:

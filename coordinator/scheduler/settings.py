@@ -35,6 +35,13 @@ class SchedulerSettings(Section):
     choice: Literal["best", "lottery"] = Field(
         "best", description="`best` takes the best pool; in a `lottery` a pool's chance is in proportion to its weight."
     )
+    attempts: int = Field(
+        3,
+        ge=1,
+        le=20,
+        description="In how many pools a new volume is tried, one after the other, while hosts can not make what fits "
+        "there by their figures.",
+    )
     over_provisioning_calculation: Calculation = Field(
         "both",
         description="What decides whether a thin volume fits: `standard` looks at what was promised, "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, select, update
 
@@ -130,19 +130,23 @@ def test_threads_never_promise_more_than_there_is(db: Database) -> None:
     assert sum(got) == 3
 
 
-@given(st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=12))
-def test_claims_and_releases_come_out_even(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
-    database = databases.fresh(tmp_path_factory.mktemp("db") / "state.db")
-    try:
-        pool = host(database, "h1", 100)
-        kept = [size for size in sizes if database.write_now(lambda conn, s=size: claim(conn, pool, s * GIB))]
-        promised = database.read_now(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one())
-        assert promised == sum(kept) * GIB <= 100 * GIB
+def test_claims_and_releases_come_out_even(db: Database) -> None:
+    """All in one database: a busy machine has no time for a hundred."""
+    pool = host(db, "h1", 100)
+
+    def promised() -> int:
+        return int(db.read_now(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one()))
+
+    @settings(deadline=None, max_examples=50)
+    @given(st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=12))
+    def even(sizes: list[int]) -> None:
+        kept = [size for size in sizes if db.write_now(lambda conn, s=size: claim(conn, pool, s * GIB))]  # type: ignore[misc]
+        assert promised() == sum(kept) * GIB <= 100 * GIB
         for size in kept:
-            database.write_now(lambda conn, s=size: release(conn, pool, s * GIB))
-        assert database.read_now(lambda conn: conn.execute(select(pools.c.provisioned_bytes)).scalar_one()) == 0
-    finally:
-        database.close()
+            db.write_now(lambda conn, s=size: release(conn, pool, s * GIB))  # type: ignore[misc]
+        assert promised() == 0
+
+    even()
 
 
 def test_a_thin_pool_may_promise_more_but_not_without_bound(db: Database) -> None:
