@@ -140,10 +140,10 @@ def test_claims_and_releases_come_out_even(db: Database) -> None:
     @settings(deadline=None, max_examples=50)
     @given(st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=12))
     def even(sizes: list[int]) -> None:
-        kept = [size for size in sizes if db.write_now(lambda conn, s=size: claim(conn, pool, s * GIB))]  # type: ignore[misc]
+        kept = [size for size in sizes if db.write_now(lambda conn, s=size: claim(conn, pool, s * GIB))]
         assert promised() == sum(kept) * GIB <= 100 * GIB
         for size in kept:
-            db.write_now(lambda conn, s=size: release(conn, pool, s * GIB))  # type: ignore[misc]
+            db.write_now(lambda conn, s=size: release(conn, pool, s * GIB))
         assert promised() == 0
 
     even()
