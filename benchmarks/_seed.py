@@ -50,7 +50,7 @@ SELECT {{id}}, :project, :user, 'volume-' || i, 1 + i % 8,
        'seeded', 'files', 'files', 'seeded@files#files', :type, {{bytes}}, {{bytes}},
        {{time}}, {{time}}, {{time}} FROM n"""
 _FILLED = ("volumes", "volume_metadata", "attachments")
-_METADATA = "{numbers} INSERT INTO volume_metadata SELECT {id}, 'purpose', 'bench-' || i % 7 FROM n"
+_METADATA = "{numbers} INSERT INTO volume_metadata SELECT {id}, 'purpose', 'bench-' || (i % 7) FROM n"
 _ATTACHMENTS = f"""{{numbers}}
 INSERT INTO attachments (id, volume_id, project_id, owner, instance_id, attached_host, mountpoint, attach_mode,
                          attach_status, attach_time, created_at)

@@ -1,4 +1,4 @@
-"""How many volumes a project at its limit gets when everybody asks at once: `benchmarks/quota.py [--quick]`.
+"""How many volumes a project at its limit gets when everybody asks at once: `benchmarks/quota.py [--quick] [--kept]`.
 
 A PostgreSQL of its own with durable commits, two coordinators' databases, 64 creators in one project whose limit is a
 part of what they ask for together. Each call is the whole accepting transaction (policy aside): quota, volume,
@@ -21,11 +21,13 @@ from coordinator.keys.kek import Kek
 from coordinator.keys.store import KeyStore
 from coordinator.operations.accept import Requester
 from coordinator.operations.new_volume import NewVolume, accept_volume
-from coordinator.quota import limits
+from coordinator.quota import guard, limits
 from coordinator.quota.errors import OverQuota
+from coordinator.quota.settings import QuotaSettings
 from coordinator.quota.usage import used
 from coordinator.state.database import Database
 from coordinator.state.schema import prepare
+from coordinator.state.usage import RULES, differences
 from tests.support.postgres import Cluster
 
 CREATORS, GOAL = 64, 300.0
@@ -62,17 +64,22 @@ async def creators(databases: list[Database], limit: int) -> tuple[float, int, i
 
 
 def main() -> int:
-    quick = common.arguments(__doc__ or "").quick
-    limit = 500 if quick else 3000
+    asked = common.arguments(__doc__ or "", kept='sums are kept (quota.driver = "stored")')
+    limit = 500 if asked.quick else 3000
     print(common.machine())
     cluster = Cluster(DURABLE)
     try:
         url = cluster.database()
         databases = [Database.postgresql(url, writers=8) for _ in range(2)]
         databases[0].write_now(prepare)
+        driver = QuotaSettings(driver="stored" if asked.kept else None)
+        rules = guard.rules_of(databases[0].write_now(lambda conn: guard.check(conn, driver)))
+        for db in databases:
+            db.engine.update_execution_options(**{RULES: rules})
         databases[0].write_now(lambda conn: limits.put(conn, "p", {"volumes": limit, "gigabytes": -1}))
         seconds, accepted, refused, others = asyncio.run(creators(databases, limit))
         usage = databases[0].read_now(lambda conn: used(conn, "p"))["volumes"]
+        wrong = databases[0].write_now(differences) if rules.kept else []
         for db in databases:
             db.close()
     finally:
@@ -82,7 +89,10 @@ def main() -> int:
     rate = accepted / seconds
     print(f"{CREATORS} creators at two coordinators: {accepted} accepted, {refused} refused, usage {usage}")
     figures = [
-        (f"{accepted} of {limit} accepted, {len(others)} other errors", accepted == limit == usage and not others),
+        (
+            f"{accepted} of {limit} accepted, {len(others)} other errors",
+            accepted == limit == usage and not [*others, *wrong],
+        ),
         (f"{rate:.0f} creates/s", rate >= GOAL),
     ]
     return common.goals("quota", figures, f"exact, >= {GOAL:.0f}/s")
