@@ -12,12 +12,13 @@ from agent.base.errors import BrickyardError, Invalid
 from agent.base.ids import new_id
 from agent.wire.jobs import SnapshotAdopt, SnapshotRelease
 from agent.wire.results import ForeignItem
-from coordinator.operations import sizes
+from coordinator.operations import fitting, sizes
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.create_snapshot import snapshot_call
 from coordinator.operations.manage_volume import EncryptedUnmanaged, NotManageable
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
 from coordinator.quota import limits
+from coordinator.scheduler.placement import Scheduler
 from coordinator.state import messages, snapshots, types, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import enter, move, move_if
@@ -35,7 +36,9 @@ class ToManage:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def accept_manage(conn: Connection, requester: Requester, wanted: ToManage) -> tuple[Operation, Row[Any]]:
+def accept_manage(
+    conn: Connection, requester: Requester, scheduler: Scheduler, wanted: ToManage
+) -> tuple[Operation, Row[Any]]:
     """Raises NotManageable, Invalid (400), TransitionRefused, OverQuota (413)."""
     volume, found = wanted.volume, wanted.found
     if found.reason:
@@ -46,6 +49,11 @@ def accept_manage(conn: Connection, requester: Requester, wanted: ToManage) -> t
     if found.source and parent != volume.id and volumes.with_any_state(conn, parent) is not None:
         reason = f"it is a snapshot of volume {parent}"
         raise NotManageable(noun="snapshot", name=found.name, where=volume.pool_id, reason=reason)
+    # Its space is taken already.
+    asked = fitting.about(conn, volume, "manage_existing_snapshot", 0, type_id=volume.volume_type_id)
+    unfit = scheduler.unfit(conn, asked)
+    if unfit is not None:
+        raise NotManageable(noun="snapshot", name=found.name, where=volume.pool_id, reason=f"its pool {unfit}")
     move(conn, "volume", volume.id, "snapshot_attached")
     size = sizes.gib_for(found.size_bytes)
     type_name = types.get(conn, volume.volume_type_id).name if volume.volume_type_id else None

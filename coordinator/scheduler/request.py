@@ -8,7 +8,13 @@ from typing import Any, Literal
 
 _FLAG, _TRUE = "capabilities:thick_provisioning_support", (["True"], ["true"])
 Purpose = Literal[
-    "create_volume", "extend_volume", "create_snapshot", "retype_volume", "manage_existing", "migrate_volume"
+    "create_volume",
+    "extend_volume",
+    "create_snapshot",
+    "retype_volume",
+    "manage_existing",
+    "manage_existing_snapshot",
+    "migrate_volume",
 ]
 
 

@@ -111,10 +111,11 @@ async def snapshot(call: Call) -> dict[str, Any]:
         raise BadRequest(reason=f"Invalid volume: volume {row.id} lies on no host yet.")
     found = await manageable.chosen(call, row.host_id, backend_of(row), body.ref, "snapshot")
     wanted = manage_snapshot.ToManage(row, found, body.name, body.description, body.metadata or {})
+    scheduler = call.services.get(Scheduler)
 
     def accept(conn: Connection) -> tuple[Operation, dict[str, Any]]:
         who = requester(call, row.project_id)
-        operation, made = manage_snapshot.accept_manage(conn, who, wanted)
+        operation, made = manage_snapshot.accept_manage(conn, who, scheduler, wanted)
         return operation, snapshots.view(call, made, metadata.read(conn, "snapshot", made.id), extended=False)
 
     _, view = await call.services.get(Engine).submit(accept)

@@ -9,7 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
+from coordinator.state.tables.fleet import pools
 from tests.support.luks import opens
 from tests.unit.coordinator.api.test_volume_connections import MISSING, SERVER, status, text, types
 from tests.unit.coordinator.api.test_volume_work import snapshot, usage
@@ -118,6 +120,13 @@ async def test_pages_of_what_can_be_managed(tmp_path: Path) -> None:
         assert await names("&offset=2") == ["f2"]
 
 
+async def _filter(api: Api, function: str) -> None:
+    """As if the back end of the volumes had told of it."""
+    reported = await api.here.db.read(lambda conn: conn.execute(select(pools.c.reported)).scalar_one())
+    told = update(pools).values(reported={**reported, "filter_function": function})
+    await api.here.db.write(lambda conn: conn.execute(told))
+
+
 async def test_snapshots_are_let_go_and_managed_again(tmp_path: Path) -> None:
     async with volume_api(tmp_path) as api:
         volume, other = (await api.volume())["id"], (await api.volume())["id"]
@@ -139,6 +148,10 @@ async def test_snapshots_are_let_go_and_managed_again(tmp_path: Path) -> None:
                                json={"snapshot": {**body, "volume_id": volume, **change}})  # fmt: skip
             assert answer.status == code
         body["volume_id"] = volume
+        await _filter(api, "volume.size > 1")
+        refused = await api("POST", "/manageable_snapshots", who="root", json={"snapshot": body})
+        assert (refused.status, "[DriverFilter]" in text(refused)) == (400, True), refused.body
+        await _filter(api, "volume.size == 1")
         made = await api("POST", "/manageable_snapshots", who="root", json={"snapshot": body})
         assert made.status == 202, made.body
         await api.settled()

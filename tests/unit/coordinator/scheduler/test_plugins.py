@@ -128,7 +128,9 @@ def test_a_pool_that_is_sold_out_takes_nothing_new_but_lets_grow(db: Database, a
     with pytest.raises(NoPool, match=r"refuses by a filter of the operator \[SoldOut\]"):
         db.write_now(lambda conn: with_it.place(conn, Request(2 * GIB, pool_id=full)))
     asked.clear()
-    purposes: tuple[Purpose, ...] = ("extend_volume", "create_snapshot", "retype_volume", "manage_existing")
+    purposes: tuple[Purpose, ...] = (
+        "extend_volume", "create_snapshot", "retype_volume", "manage_existing", "manage_existing_snapshot",
+    )  # fmt: skip
 
     def stay(conn: Connection) -> None:
         for purpose in purposes:
