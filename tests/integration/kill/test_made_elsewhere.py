@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.integration.kill.kinds import GIB, asked
+from tests.integration.kill.kinds.world import GIB, asked
 from tests.support.site import Site, started
 
 pytestmark = [pytest.mark.kill, pytest.mark.root]
