@@ -28,6 +28,7 @@ from tests.support.site import Site, started
 pytestmark = pytest.mark.timeout(1800)
 MiB, GiB = 1 << 20, 1 << 30
 PROJECT = "cac0e000000000000000000000000000"
+PLACING = ("x-image-meta-store", "x-openstack-base-image-ref")
 HELD, SENT = b"from the volume " * 4096, b"from the service" * 4096
 
 
@@ -39,6 +40,8 @@ class Images:
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
     fetched: list[str] = field(default_factory=list)
     sent: dict[str, str] = field(default_factory=dict)
+    placed: dict[str, dict[str, str]] = field(default_factory=dict)
+    """With which headers data came that say where they should lie."""
     owner: str = ""
     takes_volumes: bool = True
 
@@ -51,7 +54,7 @@ class Images:
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         """What it says to a call that carries no data."""
-        if path == "/v2/info/stores/detail":
+        if path.startswith("/v2/info/stores"):
             stores = [{"id": "files", "type": "file", "default": True}, {"id": "block", "type": "cinder"}]
             return 200, {"stores": stores}
         if path.startswith("/v2/tasks"):
@@ -89,6 +92,8 @@ def images() -> Iterator[Images]:
             digest, left = hashlib.sha512(), int(self.headers["Content-Length"])
             image = found.known[self.path.split("/")[3]]
             image["size"] = left
+            told = {name.lower(): value for name, value in self.headers.items()}
+            found.placed[image["id"]] = {name: told[name] for name in PLACING if name in told}
             while left:
                 block = self.rfile.read(min(left, 4 * MiB))
                 digest.update(block)
@@ -280,6 +285,30 @@ def test_where_the_service_takes_no_volume_or_there_is_no_quota_the_data_are_sen
         site.api.call("PUT", quota, {"quota_set": {"volumes": -1}})
     assert (image_id in images.sent, behind(site, image_id)) == (True, [])
     assert site.api.volume(held)["status"] == "available"
+    site.clean()
+
+
+def test_data_are_sent_with_the_store_of_the_type_and_the_name_of_the_first_image(site: Site, images: Images) -> None:
+    first = images.add(owner=site.api.project)
+    kind = {"volume_type": {"name": "filed", "extra_specs": {"image_service:store_id": "nowhere"}}}
+    with pytest.raises(Refused, match="nowhere"):
+        site.api.post("/v3/types", kind)
+    kind["volume_type"]["extra_specs"] = {"image_service:store_id": "files"}  # type: ignore[dict-item]
+    site.api.post("/v3/types", kind)
+    store, base = {PLACING[0]: "files"}, {PLACING[1]: first}
+    wanted = {
+        site.api.made("blank"): {},
+        site.api.made("of the image", imageRef=first): base,
+        site.api.made("blank, of the type", volume_type="filed"): store,
+        site.api.made("of both", imageRef=first, volume_type="filed"): {**store, **base},
+    }
+    # That it is gone meanwhile is no matter.
+    del images.known[first]
+    for volume_id, headers in wanted.items():
+        image_id = uploaded(site, volume_id, disk_format="qcow2")
+        site.api.settle(600)
+        assert (images.known[image_id]["status"], images.placed[image_id]) == ("active", headers)
+        assert site.api.volume(volume_id)["status"] == "available"
     site.clean()
 
 

@@ -13,14 +13,12 @@ from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Integer, RequiredName, Text, Time
 from coordinator.api.route import Resource, action, delete, get, post, put
+from coordinator.api.v3.spec_rules import check_store, check_together
 from coordinator.api.v3.types import Specs, shown_specs, visible_to
-from coordinator.images.client import ImageClient
 from coordinator.operations.encryption import columns
-from coordinator.operations.upload_to_service import STORE
 from coordinator.state import default_types
 from coordinator.state import types as state
 
-_CACHED_AND_SHARED = {"cacheable": "<is> True", "multiattach": "<is> True"}
 Provider = Literal[
     "luks", "luks1", "luks2", "nova.volume.encryptors.luks.LuksEncryptor", "nova.volume.encryptors.luks.Luks2Encryptor"
 ]
@@ -139,14 +137,11 @@ def _unused_specs(conn: Connection, type_id: str) -> None:
 
 
 async def _put_specs(call: Call, specs: dict[str, str]) -> None:
-    client = call.services.find(ImageClient)
-    if STORE in specs and client is not None:
-        await client.check_store(specs[STORE])
+    await check_store(call, specs)
 
     def write(conn: Connection) -> None:
         _unused_specs(conn, _type_id(call))
-        if {**state.extra_specs(conn, _type_id(call)), **specs}.items() >= _CACHED_AND_SHARED.items():
-            raise BadRequest(reason="cacheable cannot be set with multiattach.")
+        check_together({**state.extra_specs(conn, _type_id(call)), **specs})
         state.put_extra_specs(conn, _type_id(call), specs)
 
     await call.services.db.write(write)

@@ -14,6 +14,7 @@ from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, Metadata, RequiredName, SinceOurs, SpecKey, Text
 from coordinator.api.lists import Listing, ask
 from coordinator.api.route import Resource, delete, get, post, put
+from coordinator.api.v3.spec_rules import check_store, check_together
 from coordinator.state import default_types, metadata
 from coordinator.state import types as state
 from coordinator.state.paging import page_of
@@ -227,10 +228,13 @@ async def _default(call: Call) -> dict[str, Any]:
 
 async def _create(call: Call) -> dict[str, Any]:
     given = call.valid(CreateType)
+    specs = dict(given.extra_specs or {})
+    check_together(specs)
+    await check_store(call, specs)
 
     def create(conn: Connection) -> dict[str, Any]:
         row = state.create(conn, given.name, given.description, is_public=given.is_public)
-        state.put_extra_specs(conn, row.id, dict(given.extra_specs or {}))
+        state.put_extra_specs(conn, row.id, specs)
         metadata.merge(conn, "type", row.id, given.metadata or {})
         return _view_of(call, conn, row)
 

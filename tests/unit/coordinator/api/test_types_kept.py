@@ -68,7 +68,10 @@ async def test_null_leaves_alone_what_an_empty_text_clears(tmp_path: Path) -> No
 async def test_extra_specs_stay_while_a_volume_has_the_type(tmp_path: Path) -> None:
     async with volume_api(tmp_path) as api:
         gold = await a_type(api, "gold", extra_specs={"multiattach": "<is> True"})
-        path = f"/types/{gold}/extra_specs"
+        path, two = f"/types/{gold}/extra_specs", {"multiattach": "<is> True", "cacheable": "<is> True"}
+        both = await api("POST", "/types", who="root", json={"volume_type": {"name": "both", "extra_specs": two}})
+        assert (both.status, said(both)) == (400, "cacheable cannot be set with multiattach.")
+        assert "both" not in [one["name"] for one in (await api("GET", "/types")).body["volume_types"]]
         both = await api("POST", path, who="root", json={"extra_specs": {"cacheable": "<is> True"}})
         assert (both.status, said(both)) == (400, "cacheable cannot be set with multiattach.")
         assert (await api("POST", path, who="root", json={"extra_specs": {"a": "b"}})).status == 200
