@@ -6,7 +6,7 @@ Differences become issues with a remedy. Nothing is repaired silently, and no da
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +22,7 @@ from coordinator.state.issues import Issue
 from coordinator.state.operations import is_active
 from coordinator.state.tables.attachments import attachments
 from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.fleet import hosts
 from coordinator.state.tables.images import images
 from coordinator.state.tables.operations import operations
 from coordinator.state.tables.snapshots import snapshots
@@ -30,6 +31,7 @@ from coordinator.state.volumes import backend_of
 
 CODES = (
     "backend.away",
+    "backend.gone",
     "volume.missing-data",
     "volume.size-differs",
     "volume.orphan",
@@ -66,18 +68,22 @@ class Reconciler:
         except NotFound:
             return True
 
-        def compared(conn: Connection) -> tuple[list[Issue], set[str]]:
-            found = [*differences(conn, host_id, inventory, attached, away), *of_exports(conn, host_id, exported)]
-            return found, before | _moved(conn, [issue.resource_id for issue in found], began)
+        def compared(conn: Connection) -> tuple[list[Issue], set[str], bool]:
+            gone = gone_backends(conn, host_id)
+            found = [
+                *differences(conn, host_id, inventory, attached, away, gone=gone),
+                *of_exports(conn, host_id, exported),
+            ]
+            return found, before | _moved(conn, [issue.resource_id for issue in found], began), bool(away or gone)
 
-        found, unsure = await self._db.read(compared)
+        found, unsure, in_part = await self._db.read(compared)
 
         def store(conn: Connection) -> None:
             for issue in found:
                 if issue.resource_id not in unsure:
                     issues.raise_issue(conn, issue)
             # An open issue of what can not be judged this time is neither confirmed nor closed.
-            judged = [code for code in CODES if not (away and code.startswith(("volume.", "snapshot.")))]
+            judged = [code for code in CODES if not (in_part and code.startswith(("volume.", "snapshot.")))]
             issues.settle(conn, host_id, judged, {(issue.code, issue.resource_id) for issue in found})
 
         open_before: bool = await self._db.read(lambda conn: issues.any_open(conn, host_id, CODES))
@@ -106,12 +112,14 @@ def _moved(conn: Connection, asked: list[str], since: datetime.datetime) -> set[
 
 def differences(
     conn: Connection, host_id: str, inventory: list[InventoryVolume], attached: list[HostAttachment],
-    away: Mapping[str, str] = MappingProxyType({}),
+    away: Mapping[str, str] = MappingProxyType({}), *, gone: Collection[str] = (),
 ) -> list[Issue]:  # fmt: skip
-    """All differences of one host, as issues that are not stored yet; of back ends that are `away` only that."""
+    """All differences of one host, as issues that are not stored yet; of back ends `away` or `gone` only that."""
     held: Held = {(item.kind, item.id): item for item in inventory}
     found = [_away(host_id, backend, reason) for backend, reason in away.items()]
-    found += [*_volumes(conn, host_id, held, away), *_snapshots(conn, host_id, held, away)]
+    found += [_gone(host_id, backend) for backend in sorted(gone)]
+    unseen = {*away, *gone}
+    found += [*_volumes(conn, host_id, held, unseen), *_snapshots(conn, host_id, held, unseen)]
     found += _images(conn, host_id, held)
     found += _attachments(conn, host_id, attached)
     known = _known_ids(conn, [held_id for _, held_id in held])
@@ -153,7 +161,31 @@ def _away(host_id: str, backend: str, reason: str) -> Issue:
     )
 
 
-def _volumes(conn: Connection, host_id: str, held: Held, away: Mapping[str, str]) -> list[Issue]:
+def gone_backends(conn: Connection, host_id: str) -> set[str]:
+    """Where volumes of a host lie though its configuration names no such back end any more."""
+    facts = conn.execute(select(hosts.c.facts).where(hosts.c.id == host_id)).scalar_one_or_none() or {}
+    configured = facts.get("backends")
+    if configured is None:  # an agent of an older release does not say
+        return set()
+    there = (volumes.c.host_id == host_id, volumes.c.backend.is_not(None), ~volumes.c.deleted)
+    rows: Any = conn.execute(select(volumes.c.backend, volumes.c.pool).where(*there).distinct())
+    return {backend_of(row) for row in rows if row.backend not in configured}
+
+
+def _gone(host_id: str, backend: str) -> Issue:
+    name = backend.partition("#")[0]
+    return Issue(
+        code="backend.gone",
+        resource_type="backend",
+        resource_id=f"{host_id}@{backend}"[:64],
+        host_id=host_id,
+        sentence=f"Volumes lie in back end {host_id}@{backend}, which the host's configuration does not name any more.",
+        remedy=f"Put [backends.{name}] back into the configuration of host {host_id}, then: "
+        "systemctl reload brickyard-agent.",
+    )
+
+
+def _volumes(conn: Connection, host_id: str, held: Held, away: Collection[str]) -> list[Issue]:
     rows = conn.execute(select(volumes).where(volumes.c.host_id == host_id, ~volumes.c.deleted))
     found = []
     for row in rows:
@@ -170,7 +202,7 @@ def _volumes(conn: Connection, host_id: str, held: Held, away: Mapping[str, str]
     return found
 
 
-def _snapshots(conn: Connection, host_id: str, held: Held, away: Mapping[str, str]) -> list[Issue]:
+def _snapshots(conn: Connection, host_id: str, held: Held, away: Collection[str]) -> list[Issue]:
     query = (
         select(snapshots, volumes.c.backend, volumes.c.pool)
         .join(volumes, volumes.c.id == snapshots.c.volume_id)

@@ -17,7 +17,7 @@ from coordinator.operations.exports import AGAIN_ON, chap_secret, connection_of,
 from coordinator.operations.settling import settle
 from coordinator.operations.volume_calls import luks_format, volume_secret
 from coordinator.operations.workflow import JobCall, JobStep, Workflow
-from coordinator.state import attachments, clusters, fleet, messages, volumes
+from coordinator.state import attachments, clusters, fleet, messages, operations, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move, move_if
@@ -84,6 +84,14 @@ def accept_detach(conn: Connection, requester: Requester, attachment_id: str) ->
         conn, requester, kind="detach_host", version=2, resource_type="volume", resource_id=attachment.volume_id,
         args=args,
     )  # fmt: skip
+
+
+def detaching(conn: Connection, attachment_id: str) -> Operation | None:
+    """The work that is ending this attachment now. Raises NotFound when it has ended."""
+    attachment = attachments.get(conn, attachment_id)
+    active = operations.listing(conn, active=True, resource_id=attachment.volume_id)
+    mine = (one for one in active if one.kind == "detach_host" and one.args.get("attachment_id") == attachment_id)
+    return next(mine, None)
 
 
 def attach_workflow(keys: KeyStore) -> Workflow:

@@ -15,10 +15,11 @@ from coordinator.api.call import Call
 from coordinator.api.fields import Answer, Body, Time, Uuid
 from coordinator.api.paging import flag
 from coordinator.api.route import Resource, delete, get, post
-from coordinator.operations.attach_host import accept_attach, accept_detach
+from coordinator.operations.attach_host import accept_attach, accept_detach, detaching
 from coordinator.operations.engine import Engine
 from coordinator.operations.external_attachments import check_mode
 from coordinator.state import site_lists
+from coordinator.state.errors import TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.attachments import attachments as table
 
@@ -86,13 +87,20 @@ async def attach(call: Call) -> dict[str, Any]:
 
 
 async def detach(call: Call) -> dict[str, Any]:
-    """Written as detached only on the host's word."""
+    """Written as detached only on the host's word. Once more tells of the work that is doing it."""
+    attachment_id = call.params["attachment_id"]
 
     def accept(conn: Connection) -> tuple[Operation, None]:
-        row = owned_attachment(conn, call, call.params["attachment_id"], f"{_RULE}delete")
+        row = owned_attachment(conn, call, attachment_id, f"{_RULE}delete")
         return accept_detach(conn, requester(call, row.project_id), row.id), None
 
-    operation, _ = await call.services.get(Engine).submit(accept)
+    try:
+        operation, _ = await call.services.get(Engine).submit(accept)
+    except TransitionRefused:
+        known = await call.services.db.read(lambda conn: detaching(conn, attachment_id))
+        if known is None:
+            raise
+        operation = known
     return {"operation": view(call, operation)}
 
 

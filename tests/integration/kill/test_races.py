@@ -16,7 +16,7 @@ from tests.support import postgres
 from tests.support.api import Api, Refused
 from tests.support.site import Site, started
 
-pytestmark = [pytest.mark.kill, pytest.mark.root, pytest.mark.postgresql]
+pytestmark = [pytest.mark.kill, pytest.mark.root, pytest.mark.postgresql, pytest.mark.timeout(900)]
 Ask = Callable[[Api], Any]
 ROUNDS = int(os.environ.get("BRICKYARD_RACES", "12"))
 
@@ -140,3 +140,27 @@ def test_of_many_attachments_one_is_made(shared: Site) -> None:
     shared.api.delete(f"/v3/volumes/{volume}")
     shared.api.settle()
     assert volume not in {row["id"] for row in shared.api.volumes()}
+
+
+def test_of_many_detaches_one_is_done_and_the_others_are_told_of_it(shared: Site) -> None:
+    volume = shared.api.made("attached")
+    host = shared.api.volume(volume)["os-vol-host-attr:host"].partition("@")[0]
+    made = shared.api.post("/brickyard/v1/attachments", {"volume_id": volume, "host_id": host})["attachment"]["id"]
+    shared.api.settle(60)
+    shared.agents[host].pause()  # So that none of them comes too late.
+    told: list[str] = []
+
+    def detach(one: Api) -> None:
+        told.append(one.delete(f"/brickyard/v1/attachments/{made}")["operation"]["id"])
+
+    try:
+        assert at_once(shared, *[detach] * 10) == [0] * 10
+    finally:
+        shared.agents[host].go_on()
+    assert len(set(told)) == 1
+    shared.api.settle(60)
+    with pytest.raises(Refused, match="404"):
+        shared.api.delete(f"/brickyard/v1/attachments/{made}")
+    assert shared.api.volume(volume)["status"] == "available"
+    shared.api.delete(f"/v3/volumes/{volume}")
+    shared.clean()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert, update
 
 from agent.base.ids import new_id
 from agent.wire.jobs import Generation
 from agent.wire.results import HostAttachment, HostExport, InventoryVolume
-from coordinator.fleet.reconciler import CODES, differences, of_exports
+from coordinator.fleet.reconciler import CODES, differences, gone_backends, of_exports
 from coordinator.state import issues, volumes
 from coordinator.state.database import Database
 from coordinator.state.issues import Issue
+from coordinator.state.tables.fleet import hosts
 from coordinator.state.transition import enter, move
 from tests.support import databases
 
@@ -68,6 +70,23 @@ def test_missing_data_another_size_and_orphans(db: Database) -> None:
         ("volume.orphan", stray),
         ("snapshot.orphan", snap),
     }
+
+
+def test_volumes_of_a_back_end_that_is_not_configured_any_more_are_not_called_lost(db: Database) -> None:
+    db.write_now(lambda conn: conn.execute(insert(hosts).values(id="h", facts={"backends": ["files"]})))
+    kept, lost = db.write_now(lambda conn: volume(conn, backend="more")), db.write_now(volume)
+    gone = db.read_now(lambda conn: gone_backends(conn, "h"))
+    found = db.read_now(lambda conn: differences(conn, "h", [], [], gone=gone))
+    assert {(issue.code, issue.resource_id) for issue in found} == {
+        ("backend.gone", "h@more"),
+        ("volume.missing-data", lost),
+    }
+    assert kept != lost
+    assert "[backends.more]" in next(issue.remedy for issue in found if issue.code == "backend.gone")
+    for told in ({"backends": ["files", "more"]}, {"backends": None}, {}):
+        statement = update(hosts).values(facts=told)
+        db.write_now(partial(Connection.execute, statement=statement))
+        assert db.read_now(lambda conn: gone_backends(conn, "h")) == set()
 
 
 def test_what_is_in_the_middle_of_something_is_left_alone(db: Database) -> None:
