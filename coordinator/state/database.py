@@ -196,7 +196,9 @@ class Database:
                 sharing.finish(conn)
                 self._commit(conn)
                 self._committed(conn)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, CommitInDoubt):
+                    error.failed = frozenset(at for at, (_, own) in enumerate(outcomes) if own is not None)
                 self._roll_back(conn)
                 raise
         return outcomes

@@ -25,9 +25,13 @@ class DatabaseUnavailable(Temporary):
 
 
 class CommitInDoubt(DatabaseUnavailable):
-    """The connection broke between asking for the commit and hearing of it; `backend` was the server's process."""
+    """The connection broke between asking for the commit and hearing of it; `backend` was the server's process.
+
+    Calls of a shared transaction whose numbers are in `failed` were no part of it any more.
+    """
 
     backend: int | None = None
+    failed: frozenset[int] = frozenset()
 
     code = "state.commit-in-doubt"
     sentence = "The database went away while it committed ({reason}); what was asked for may have been done."

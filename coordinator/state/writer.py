@@ -104,7 +104,7 @@ def together(target: Target, batch: list[Call]) -> list[Call]:
     except CommitInDoubt as doubt:
         for call in batch:
             call.error = doubt
-        return []
+        return [batch[number] for number in sorted(doubt.failed)]
     except BaseException:  # noqa: BLE001 - nothing was kept; each gets the error that is its own
         return batch
     left = []
@@ -119,7 +119,7 @@ def together(target: Target, batch: list[Call]) -> list[Call]:
 def alone(target: Target, call: Call) -> None:
     """Do it in a transaction of its own."""
     try:
-        call.value = target.write_now(call.fn)
+        call.value, call.error = target.write_now(call.fn), None
     except BaseException as error:  # noqa: BLE001 - it belongs to the caller
         call.error = error
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from coordinator.keys.kek import Kek
 from coordinator.keys.store import KeyStore
 from coordinator.operations.new_volume import NewVolume, accept_volume
 from coordinator.state.database import Database
 from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable
+from coordinator.state.operations import Operation
 from coordinator.state.schema import prepare
 from coordinator.state.tables.operations import operations
 from coordinator.state.tables.volumes import volumes
@@ -153,6 +154,36 @@ async def test_each_of_a_company_is_accepted_once_or_not_at_all(
     assert accepted >= kept
     assert relay.cuts == 1
     assert count(db) == (accepted, accepted)
+    await engine.close(0.2)
+
+
+async def test_what_was_refused_is_refused_though_the_commit_of_its_neighbours_is_in_doubt(
+    relay: Relay, db: Database
+) -> None:
+    """It stood in the same transaction and was no part of it any more."""
+    engine, new, all_here = new_engine(db, Hosts(), KEYS), NewVolume(size=1), threading.Event()
+
+    def first(conn: Connection) -> tuple[Operation, object]:
+        assert all_here.wait(60)
+        return accept_volume(conn, REQUESTER, KEYS, new)
+
+    def defect(conn: Connection) -> tuple[Operation, object]:
+        accept_volume(conn, REQUESTER, KEYS, new)
+        relay.cut = "answer"
+        raise IndexError("a defect")
+
+    def plain(conn: Connection) -> tuple[Operation, object]:
+        return accept_volume(conn, REQUESTER, KEYS, new)
+
+    company = new.company("p1")
+    asked = [asyncio.ensure_future(engine.submit(fn, together=company)) for fn in (first, plain, defect, plain)]
+    await asyncio.sleep(0)
+    all_here.set()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [tuple, tuple, IndexError, tuple]
+    assert str(outcomes[2]) == "a defect"
+    assert relay.cuts == 1
+    assert count(db) == (3, 3)
     await engine.close(0.2)
 
 
