@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, uuid5
 from coordinator.notifications import cinder_words
 from coordinator.notifications.errors import BusUnusable, MessagingMissing, NotSent
 from coordinator.notifications.event import Event
-from coordinator.notifications.settings import MessagingSettings
+from coordinator.notifications.settings import MESSAGING, MessagingSettings
 from coordinator.state.tables.columns import utcnow
 
 _FORMATS = {"messagingv2": 2.0, "messaging": 1.0}
@@ -25,7 +25,7 @@ class Bus:
     are given to its transport.
     """
 
-    name = "messaging"
+    name = MESSAGING
 
     def __init__(self, settings: MessagingSettings) -> None:
         self._settings = settings

@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from agent.base.config import Section, read_secret
 
+MESSAGING = "messaging"
+
 
 class WebhookSettings(Section):
     """`[[notifications.webhooks]]`: one address that events are posted to."""
@@ -32,6 +34,11 @@ class WebhookSettings(Section):
         if not value.startswith(("http://", "https://")) or "@" in value.split("/")[2]:
             raise ValueError("is not an address like https://hooks.example/brickyard")
         return value
+
+    @property
+    def receiver(self) -> str:
+        """The name by which it is kept how far it came."""
+        return f"webhook:{self.name}"
 
     def secret(self) -> bytes | None:
         """Raises SecretUnreadable."""
@@ -80,6 +87,13 @@ class NotificationsSettings(Section):
     give_up_s: float = Field(
         86400.0, gt=0, description="Seconds after which an event that a receiver does not take is passed over."
     )
+
+    @property
+    def receivers(self) -> frozenset[str]:
+        """The names of all that are told."""
+        return frozenset(hook.receiver for hook in self.webhooks) | (
+            frozenset() if self.messaging is None else {MESSAGING}
+        )
 
     @field_validator("webhooks")
     @classmethod

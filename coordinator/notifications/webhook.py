@@ -26,7 +26,7 @@ class Webhook:
     """See `coordinator.notifications.event.Sink`. Lives on one event loop."""
 
     def __init__(self, settings: WebhookSettings) -> None:
-        self.name = f"webhook:{settings.name}"
+        self.name = settings.receiver
         self._settings, self._secret = settings, key_of(settings.secret())
         self._session: aiohttp.ClientSession | None = None
 

@@ -19,14 +19,15 @@ LOOK_S = 30.0
 _BREATHER_S = 0.1
 
 
-def kept(section: HousekeepingSection) -> Kept:
-    """How long rows are kept, from the configuration."""
+def kept(section: HousekeepingSection, receivers: frozenset[str] = frozenset()) -> Kept:
+    """How long rows are kept, from the configuration; events longer for these receivers, while they were not told."""
     return Kept(
         operations=datetime.timedelta(days=section.operations_days),
         events=datetime.timedelta(days=section.events_days),
         issues=datetime.timedelta(days=section.issues_days),
         deleted=datetime.timedelta(days=section.deleted_days),
         archived=datetime.timedelta(days=section.archived_days),
+        receivers=receivers,
     )
 
 
@@ -35,14 +36,14 @@ class Housekeeper:
 
     def __init__(
         self, db: Database, section: HousekeepingSection, look_s: float = LOOK_S,
-        refresh: Callable[[], Awaitable[None]] | None = None,
+        refresh: Callable[[], Awaitable[None]] | None = None, receivers: frozenset[str] = frozenset(),
     ) -> None:  # fmt: skip
-        self._db, self._kept, self._refresh = db, kept(section), refresh
+        self._db, self._kept, self._refresh = db, kept(section, receivers), refresh
         self._interval_s, self._look_s = section.interval_s, look_s
 
     def follow(self, section: HousekeepingSection) -> None:
         """The configuration has changed."""
-        self._kept, self._interval_s = kept(section), section.interval_s
+        self._kept, self._interval_s = kept(section, self._kept.receivers), section.interval_s
 
     async def run(self) -> None:
         purged = time.monotonic()

@@ -88,7 +88,10 @@ class HousekeepingSection(Section):
     operations_days: float = Field(
         30.0, ge=1, description="Days that operations are kept after their end; those that need attention stay."
     )
-    events_days: float = Field(30.0, ge=1, description="Days that events are kept.")
+    events_days: float = Field(
+        30.0, ge=1,
+        description="Days that events are kept; twice as many while one of [notifications] was not told of them.",
+    )  # fmt: skip
     issues_days: float = Field(30.0, ge=1, description="Days that issues are kept after they were closed.")
     deleted_days: float = Field(
         90.0, ge=1, description="Days that the rows of deleted volumes, snapshots, attachments and images are kept."

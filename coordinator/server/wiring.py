@@ -122,7 +122,8 @@ class Coordinator:
     def _housekeeper(self) -> Housekeeper:
         tokens = self.opened.tokens
         refresh = tokens.refresh if isinstance(tokens, SharedTokenKeys) else None
-        self.housekeeper = Housekeeper(self.opened.db, self.settings.housekeeping, refresh=refresh)
+        receivers = self.settings.notifications.receivers
+        self.housekeeper = Housekeeper(self.opened.db, self.settings.housekeeping, refresh=refresh, receivers=receivers)
         return self.housekeeper
 
     async def _enrolment_port(self) -> None:

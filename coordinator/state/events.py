@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, exists, func, insert, select, update
 
 from coordinator.state import issues, notices
 from coordinator.state.database import Database
@@ -24,6 +24,7 @@ from coordinator.state.together import hopeful, later
 
 AT_ONCE = 1000
 NOT_DELIVERED, GIVEN_UP = "notifications.not-delivered", "notifications.given-up"
+DROPPED = "notifications.dropped"
 _ADD = insert(events).inline()  # nobody asks for its number
 _PLACE = update(events).where(events.c.seq == bindparam("number")).values(position=bindparam("place"))
 _NEW = select(events.c.seq).where(events.c.position.is_(None)).order_by(events.c.seq).limit(AT_ONCE)
@@ -106,6 +107,12 @@ def last(conn: Connection) -> int:
     return conn.execute(select(event_numbering.c.last)).scalar_one_or_none() or 0
 
 
+def missed(conn: Connection, position: int) -> bool:
+    """Whether some that came after this one were dropped already; never for one who begins (0)."""
+    first = conn.execute(select(func.min(events.c.position))).scalar_one()
+    return 0 < position < (last(conn) if first is None else first - 1)
+
+
 def after(
     conn: Connection, position: int, project_id: str | None, limit: int, where: Iterable[ColumnElement[bool]] = ()
 ) -> Sequence[Row[Any]]:
@@ -160,6 +167,19 @@ def given_up(conn: Connection, name: str, position: int, lost: int, reason: str)
     )  # fmt: skip
     issues.raise_issue(conn, issue)
     return True
+
+
+def dropping(conn: Connection, names: Iterable[str], seqs: Sequence[Any]) -> None:
+    """These events are dropped for their age: who of these consumers was not told of them yet has missed something."""
+    upto = conn.execute(select(func.max(events.c.position)).where(events.c.seq.in_(seqs))).scalar_one()
+    behind = event_consumers.c.name.in_(names) & (event_consumers.c.position < (upto or 0))
+    for name in conn.execute(select(event_consumers.c.name).where(behind).order_by(event_consumers.c.name)).scalars():
+        issue = Issue(
+            code=DROPPED, resource_type="consumer", resource_id=name,
+            sentence=f"Events up to {upto} were dropped for their age before {name} could be told of them.",
+            remedy="Mend the receiver and compare what it knows with the site; housekeeping.events_days keeps longer.",
+        )  # fmt: skip
+        issues.raise_issue(conn, issue)
 
 
 def _stuck(name: str, since: datetime.datetime, reason: str) -> Issue:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, exists, or_, select
 
 from agent.base.faults import declare, fault_point
+from coordinator.state.events import dropping
 from coordinator.state.tables.archive import archive
 from coordinator.state.tables.attachments import attachments, generations
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.enrolment import certificates, join_tokens
-from coordinator.state.tables.events import events
+from coordinator.state.tables.events import event_consumers, events
 from coordinator.state.tables.fleet import issues
 from coordinator.state.tables.identity import identity_revoked
 from coordinator.state.tables.images import image_properties, images
@@ -53,6 +54,8 @@ class Kept:
     issues: datetime.timedelta
     deleted: datetime.timedelta
     archived: datetime.timedelta
+    receivers: frozenset[str] = frozenset()
+    """Who is told of events: what they have still to be told is kept twice as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ def drop(conn: Connection, kept: Kept, found: Due) -> dict[str, int]:
         sure = list(conn.execute(select(rule.key).where(rule.key.in_(keys), rule.over)).scalars())
         for part in rule.parts:
             conn.execute(delete(part.table).where(part.in_(sure)))
+        if rule.table is events:
+            dropping(conn, kept.receivers, sure)
         fault_point("purge.parts-gone")
         counts[name] = conn.execute(delete(rule.table).where(rule.key.in_(sure))).rowcount
     return counts
@@ -147,7 +152,7 @@ def _rules(kept: Kept) -> dict[str, Rule]:
     over = operations.c.state.in_(_ENDED) & (operations.c.finished_at < now - kept.operations)
     return {
         "operations": Rule(operations, over),
-        "events": Rule(events, events.c.at < now - kept.events),
+        "events": Rule(events, _heard(now, kept)),
         "messages": Rule(messages, messages.c.guaranteed_until < now),
         "issues": Rule(issues, issues.c.closed_at < now - kept.issues),
         "revoked tokens": Rule(identity_revoked, identity_revoked.c.expires < _epoch(now)),
@@ -156,6 +161,16 @@ def _rules(kept: Kept) -> dict[str, Rule]:
         **gone_for_good(now - kept.deleted),
         "archived rows": Rule(archive, archive.c.deleted_at < now - kept.archived),
     }
+
+
+def _heard(now: datetime.datetime, kept: Kept) -> ColumnElement[bool]:
+    """Old events that all receivers were told of, and those that are too old to be kept for one that is away."""
+    old = events.c.at < now - kept.events
+    if not kept.receivers:
+        return old
+    mine = event_consumers.c.name.in_(kept.receivers)
+    waits = exists().where(mine, or_(events.c.position.is_(None), event_consumers.c.position < events.c.position))
+    return old & (~waits | (events.c.at < now - 2 * kept.events))
 
 
 def _succeeded(now: datetime.datetime) -> ColumnElement[bool]:

@@ -37,10 +37,11 @@ class EventAnswer(Answer):
 
 
 class EventList(Answer):
-    """`next_after` is what to give as `after` the next time."""
+    """`next_after` is what to give as `after` the next time; `missed`: some after `after` were dropped as old."""
 
     events: list[EventAnswer]
     next_after: int
+    missed: bool
 
 
 def view(row: Row[Any]) -> dict[str, Any]:
@@ -62,11 +63,12 @@ async def listed(call: Call) -> dict[str, Any]:
     bell, pause_s = call.services.db.new_events, 0.0
     while True:
         rung = bell.count
-        rows, seen = await _page(call, after, project, limit, where)
+        rows, seen, missed = await _page(call, after, project, limit, where)
         if rows or time.monotonic() >= deadline:
             return {
                 "events": [view(row) for row in rows],
                 "next_after": rows[-1].position if rows else max(after, seen),
+                "missed": missed,
             }
         if await bell.after(rung, max(0.0, min(_LOOK_S, deadline - time.monotonic()))):
             # Events of others wake everybody who waits: on a busy site each of them looks twice a second at most.
@@ -76,11 +78,11 @@ async def listed(call: Call) -> dict[str, Any]:
 
 async def _page(
     call: Call, after: int, project: str | None, limit: int, where: list[ColumnElement[bool]]
-) -> tuple[Sequence[Row[Any]], int]:
-    """A page, and up to which position there can be none but these."""
+) -> tuple[Sequence[Row[Any]], int, bool]:
+    """A page, up to which position there can be none but these, and whether some before it are gone."""
     await events.numbered(call.services.db)
     return await call.services.db.read(
-        lambda conn: (events.after(conn, after, project, limit, where), events.last(conn))
+        lambda conn: (events.after(conn, after, project, limit, where), events.last(conn), events.missed(conn, after))
     )
 
 

@@ -38,8 +38,16 @@ def list_events(
     """List events, the oldest first."""
     query = {"type": type_, "resource_id": resource_id, "all_projects": "1" if all_projects else None, "limit": limit}
     if not watch:
-        return Table(session.get(PATH, after=after, **query)["events"], LISTED)
+        return Table(_page(session, after=after, **query)["events"], LISTED)
     return Endless(_followed(session, after, query))
+
+
+def _page(session: Session, **query: Any) -> dict[str, Any]:
+    """The answer; whoever reads on after a long time is told that some are gone."""
+    answer: dict[str, Any] = session.get(PATH, **query)
+    if answer.get("missed"):
+        click.echo(f"Some events after {query['after']} were dropped for their age.", err=True)
+    return answer
 
 
 def _followed(session: Session, after: int, query: dict[str, Any]) -> Iterator[Table | Record]:
@@ -47,7 +55,7 @@ def _followed(session: Session, after: int, query: dict[str, Any]) -> Iterator[T
     latest: deque[dict[str, Any]] = deque(maxlen=_KEPT)
     apart = form() in {"json", "ndjson", "value"}
     while True:
-        answer = session.get(PATH, after=after, wait=_WAIT_S, **query)
+        answer = _page(session, after=after, wait=_WAIT_S, **query)
         after = answer["next_after"]
         if apart:
             yield from (Record(found) for found in answer["events"])

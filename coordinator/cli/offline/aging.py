@@ -49,7 +49,7 @@ def purge(days: float | None, config: Path | None, sets: tuple[str, ...]) -> Non
     settings.testing.apply()
     checked(settings)
     become_owner(settings)
-    limits = kept(settings.housekeeping)
+    limits = kept(settings.housekeeping, settings.notifications.receivers)
     if days is not None:
         age = datetime.timedelta(days=days)
         limits = replace(limits, deleted=age, archived=age)

@@ -70,6 +70,35 @@ def test_operations_and_events(db: Database) -> None:
     assert count(db, "events") == 1
 
 
+async def test_events_wait_for_a_receiver_that_is_away_but_not_for_ever(db: Database) -> None:
+    limits = kept(HousekeepingSection(), frozenset({"webhook:slow", "webhook:new"}))
+
+    def dropped_for_all() -> dict[str, int]:
+        found = db.read_now(lambda conn: purge.due(conn, limits))
+        return db.write_now(lambda conn: purge.drop(conn, limits, found))
+
+    for name in ("webhook:slow", "webhook:gone"):
+        db.write_now(lambda conn, name=name: events.consumer(conn, name))  # type: ignore[misc]
+    for _ in range(4):
+        db.write_now(lambda conn: operation(conn, "running"))
+    await events.numbered(db)
+    db.write_now(lambda conn: events.delivered(conn, "webhook:slow", 0, 1))
+    db.write_now(lambda conn: age(conn, "events", at=utcnow() - 31 * DAY))
+    assert dropped_for_all() == {"events": 1}, "one was told; nobody is told under a name that is not configured"
+    assert dropped_for_all() == {}
+    assert [db.read_now(lambda conn, at=at: events.missed(conn, at)) for at in (0, 1, 4)] == [False, False, False]  # type: ignore[misc]
+    db.write_now(lambda conn: age(conn, "events", at=utcnow() - 61 * DAY))
+    db.write_now(lambda conn: events.delivered(conn, "webhook:slow", 1, 2))
+    assert dropped_for_all() == {"events": 3}
+    [issue] = db.read_now(lambda conn: conn.execute(select(metadata.tables["issues"])).all())
+    assert (issue.code, issue.resource_id) == ("notifications.dropped", "webhook:slow")
+    assert "up to 4 were dropped" in issue.sentence
+    assert [db.read_now(lambda conn, at=at: events.missed(conn, at)) for at in (0, 1, 4)] == [False, True, False]  # type: ignore[misc]
+    db.write_now(lambda conn: operation(conn, "running"))
+    await events.numbered(db)
+    assert [row.position for row in db.read_now(lambda conn: events.after(conn, 2, None, 10))] == [5]
+
+
 def test_what_is_young_stays(db: Database) -> None:
     def fill(conn: Connection) -> None:
         operation(conn, "done")
