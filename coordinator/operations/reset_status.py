@@ -5,7 +5,8 @@ Nothing here talks to a host; whether the data are there is for `repair_volume` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from agent.base.errors import Conflict, Invalid
 from coordinator.operations.accept import Requester
 from coordinator.operations.attach_host import accept_detach
 from coordinator.operations.connect_volume import accept_disconnect
-from coordinator.state import attachments, events, volumes
+from coordinator.state import attachments, events, operations, volumes
+from coordinator.state.errors import TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import move
@@ -35,6 +37,16 @@ class NoSuchTarget(Invalid):
     code = "reset.no-such-target"
     sentence = "Invalid input: a {noun} can not be reset to {status}; possible are: {possible}."
     hint = "Every other status belongs to work that is going on."
+
+
+class AtWork(Conflict):
+    code = "reset.at-work"
+    status = 400
+    sentence = "Invalid {noun}: {noun} {id} can not be reset to {status}: {kind} ({operation}) is at work."
+    hint = (
+        "Cancel it: brickyard operation cancel {operation}. Where its host does not come back, give that up: "
+        "brickyard host evict HOST."
+    )
 
 
 def holder(row: Row[Any]) -> str:
@@ -74,10 +86,16 @@ def reset_volume(conn: Connection, requester: Requester, volume_id: str, wanted:
     """Correct a volume's status; `attach_status` "detached" also ends attachments that are in nobody's keeping.
 
     Returns the operations that cut off devices and exports on hosts; the status follows from them.
-    Raises StillAttached (409), NoSuchTarget and TransitionRefused (400).
+    Raises StillAttached (409), NoSuchTarget, AtWork and TransitionRefused (400).
     """
     row = volumes.get(conn, volume_id)  # Held first: what ends an attachment meanwhile is seen, or waits.
-    live, status = attachments.of_volume(conn, volume_id), wanted.status
+    with _refused_at_work(conn, "volume", volume_id, wanted.status or wanted.attach_status or ""):
+        return _reset_volume(conn, requester, row, wanted)
+
+
+def _reset_volume(conn: Connection, requester: Requester, row: Row[Any], wanted: Reset) -> list[Operation]:
+    volume_id, status = row.id, wanted.status
+    live = attachments.of_volume(conn, volume_id)
     if wanted.attach_status == "attached" and not live:
         raise Invalid(reason="Cannot reset attach_status to attached because the volume has no attachments.")
     if wanted.attach_status == "detached" and live:
@@ -105,6 +123,18 @@ def reset_volume(conn: Connection, requester: Requester, volume_id: str, wanted:
     return []
 
 
+@contextmanager
+def _refused_at_work(conn: Connection, noun: str, id: str, status: str) -> Iterator[None]:
+    """Whoever is refused since something is at work is told what, and what ends it."""
+    try:
+        yield
+    except TransitionRefused as refused:
+        found = operations.active_of(conn, id)
+        if found is None:
+            raise
+        raise AtWork(noun=noun, id=id, status=status, operation=found.id, kind=found.kind) from refused
+
+
 def _end(conn: Connection, requester: Requester, live: Sequence[Row[Any]], wanted: Reset) -> list[Operation]:
     """End the attachments; what needs work on a host by the operations that are returned."""
     kept = [row for row in live if row.owner == "agent"]
@@ -128,10 +158,11 @@ def _free(conn: Connection, row: Row[Any]) -> None:
 
 
 def reset_snapshot(conn: Connection, snapshot_id: str, status: str) -> None:
-    """Correct a snapshot's status; raises NoSuchTarget, TransitionRefused (400)."""
+    """Correct a snapshot's status; raises NoSuchTarget, AtWork, TransitionRefused (400)."""
     if status not in SNAPSHOT_TARGETS:
         raise NoSuchTarget(noun="snapshot", status=status, possible=", ".join(SNAPSHOT_TARGETS))
-    if status == "available":
-        move(conn, "snapshot", snapshot_id, "repaired", attention=None)
-    else:
-        move(conn, "snapshot", snapshot_id, "damaged")
+    with _refused_at_work(conn, "snapshot", snapshot_id, status):
+        if status == "available":
+            move(conn, "snapshot", snapshot_id, "repaired", attention=None)
+        else:
+            move(conn, "snapshot", snapshot_id, "damaged")

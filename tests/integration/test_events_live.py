@@ -15,7 +15,7 @@ import pytest
 
 from tests.clients.livesite import BIN, live_site
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
 
 
 @contextmanager

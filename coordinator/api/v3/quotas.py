@@ -128,9 +128,13 @@ async def _update(call: Call) -> dict[str, Any]:
             may_change(conn, call.context, project)
         if check:
             now = used(conn, project)
-            below = sorted(name for name, limit in values.items() if 0 <= limit < now.get(name, 0))
+            below = [f"{name} ({limit} asked for, {now[name]} in use)"
+                     for name, limit in sorted(values.items()) if 0 <= limit < now.get(name, 0)]  # fmt: skip
             if below:
-                raise BadRequest(reason=f"Quota usage is already above the new limit for: {', '.join(below)}.")
+                raise BadRequest(
+                    reason=f"Quota limits must be equal to or greater than what is in use: {', '.join(below)}. "
+                    "With skip_validation=True a lower one is set, and nothing more can be made."
+                )
         limits.put(conn, project, values)
         return limits.limits(conn, project)
 

@@ -97,15 +97,16 @@ def show_quota(session: Session, project: str | None) -> Table:
     """Show limits and usage of PROJECT (name or id); default: your own."""
     answer = session.get(f"/v3/os-quota-sets/{_project(session, project)}", usage="True")["quota_set"]
     rows = [{"resource": name, **values} for name, values in answer.items() if isinstance(values, dict)]
-    return Table(rows, ("resource", "limit", "in_use"))
+    return Table(rows, ("resource", "limit", "in_use", "reserved"))
 
 
 @quota.command("set")
 @click.argument("project")
 @click.argument("limits", nargs=-1, required=True, metavar="RESOURCE=LIMIT...")
+@click.option("--force", is_flag=True, help="Also below what is in use: that stays, and nothing more can be made.")
 @shown
 @connected
-def set_quota(session: Session, project: str, limits: tuple[str, ...]) -> Table:
+def set_quota(session: Session, project: str, limits: tuple[str, ...], *, force: bool) -> Table:
     """Set limits of PROJECT (name or id); -1 means none. Example: volumes=100 gigabytes=5000"""
     wanted = {}
     for item in limits:
@@ -114,5 +115,5 @@ def set_quota(session: Session, project: str, limits: tuple[str, ...]) -> Table:
             raise click.UsageError(f"{item!r} is not of the form RESOURCE=LIMIT.")
         wanted[name] = int(value)
     path = f"/v3/os-quota-sets/{_project(session, project)}"
-    answer = session.call("PUT", path, {"quota_set": wanted})["quota_set"]
+    answer = session.call("PUT", path, {"quota_set": wanted}, skip_validation=str(force))["quota_set"]
     return Table([{"resource": name, "limit": limit} for name, limit in answer.items()], ("resource", "limit"))

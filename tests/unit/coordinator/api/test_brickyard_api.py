@@ -170,7 +170,7 @@ async def test_issues_and_events(tmp_path: Path) -> None:
         assert [item["type"] for item in found["events"]] == ["create_volume.start", "create_volume.end"]
         assert {item["resource_id"] for item in found["events"]} == {volume["id"]}
         after = (await api("GET", f"{V1}/events?after={found['next_after']}")).body
-        assert after == {"events": [], "next_after": found["next_after"]}
+        assert after == {"events": [], "next_after": found["next_after"], "missed": False}
         assert (await api("GET", f"{V1}/events", who="other")).body["events"] == []
         assert (await api("GET", f"{V1}/events?all_projects=1", who="other")).status == 403
 
