@@ -42,7 +42,7 @@ class NoSuchTarget(Invalid):
 class AtWork(Conflict):
     code = "reset.at-work"
     status = 400
-    sentence = "Invalid {noun}: {noun} {id} can not be reset to {status}: {kind} ({operation}) is at work."
+    sentence = "Invalid {noun}: {noun} {id} has status {status}; {kind} ({operation}) is at work on it."
     hint = (
         "Cancel it: brickyard operation cancel {operation}. Where its host does not come back, give that up: "
         "brickyard host evict HOST."
@@ -89,7 +89,7 @@ def reset_volume(conn: Connection, requester: Requester, volume_id: str, wanted:
     Raises StillAttached (409), NoSuchTarget, AtWork and TransitionRefused (400).
     """
     row = volumes.get(conn, volume_id)  # Held first: what ends an attachment meanwhile is seen, or waits.
-    with _refused_at_work(conn, "volume", volume_id, wanted.status or wanted.attach_status or ""):
+    with _refused_at_work(conn, "volume", volume_id):
         return _reset_volume(conn, requester, row, wanted)
 
 
@@ -124,7 +124,7 @@ def _reset_volume(conn: Connection, requester: Requester, row: Row[Any], wanted:
 
 
 @contextmanager
-def _refused_at_work(conn: Connection, noun: str, id: str, status: str) -> Iterator[None]:
+def _refused_at_work(conn: Connection, noun: str, id: str) -> Iterator[None]:
     """Whoever is refused since something is at work is told what, and what ends it."""
     try:
         yield
@@ -132,7 +132,8 @@ def _refused_at_work(conn: Connection, noun: str, id: str, status: str) -> Itera
         found = operations.active_of(conn, id)
         if found is None:
             raise
-        raise AtWork(noun=noun, id=id, status=status, operation=found.id, kind=found.kind) from refused
+        now = refused.context["status"]
+        raise AtWork(noun=noun, id=id, status=now, operation=found.id, kind=found.kind) from refused
 
 
 def _end(conn: Connection, requester: Requester, live: Sequence[Row[Any]], wanted: Reset) -> list[Operation]:
@@ -161,7 +162,7 @@ def reset_snapshot(conn: Connection, snapshot_id: str, status: str) -> None:
     """Correct a snapshot's status; raises NoSuchTarget, AtWork, TransitionRefused (400)."""
     if status not in SNAPSHOT_TARGETS:
         raise NoSuchTarget(noun="snapshot", status=status, possible=", ".join(SNAPSHOT_TARGETS))
-    with _refused_at_work(conn, "snapshot", snapshot_id, status):
+    with _refused_at_work(conn, "snapshot", snapshot_id):
         if status == "available":
             move(conn, "snapshot", snapshot_id, "repaired", attention=None)
         else:

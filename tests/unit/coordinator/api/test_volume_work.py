@@ -97,6 +97,7 @@ async def test_what_a_hung_extend_reserves_is_free_when_it_is_cancelled_not_by_a
         for status in ("available", "error"):
             refused = await api.act(volume, "os-reset_status", {"status": status}, who="root")
             assert (refused.status, "extending" in text(refused)) == (400, True), refused.body
+            assert "brickyard operation cancel " in text(refused)
         assert (await usage(api))["Gigabytes"] == 3
         (operation,) = await api.here.db.read(lambda conn: operations.listing(conn, active=True))
         cancelled = await api("POST", f"/brickyard/v1/operations/{operation.id}/cancel", who="root", json={})
