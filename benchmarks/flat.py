@@ -16,7 +16,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 
@@ -35,6 +35,13 @@ _CPU_OF_ALL = 2
 """What clock_getcpuclockid(3) puts below a process: the time of all its threads, to the nanosecond."""
 KINDS = ("show", "first page", "page", "page of a status", "limits", "quota", "count of a filter", "summary")
 EVERY_ROW = {"sqlite": {"summary"}, "postgresql": {"summary", "limits", "quota"}}
+
+
+def _cpu(pid: int) -> float:
+    """Seconds; none of a process that has just ended."""
+    with suppress(OSError):
+        return time.clock_gettime((~pid << 3) | _CPU_OF_ALL)
+    return 0.0
 
 
 class Side:
@@ -72,7 +79,7 @@ class Side:
     def _clock(self) -> float:
         """Not the ticks of /proc: one of them is a quarter of a millisecond for each of forty calls."""
         if self.database == "sqlite":
-            return sum(time.clock_gettime((~pid << 3) | _CPU_OF_ALL) for pid in coordinators(self.site))
+            return sum(map(_cpu, coordinators(self.site)))
         return time.monotonic()
 
 
