@@ -53,6 +53,11 @@ def anew(conn: Connection, operation: Operation, error: BrickyardError, attempts
 
 
 def _fresh(name: str, operation: Operation) -> dict[str, Any]:
-    """A step (or its undo) as one that was not begun; a job's key must be another one than before."""
+    """A step as one that was not begun; a job's key must be another one than before.
+
+    Of an undo its host stays known, which is told at the end that it may forget the job.
+    """
     attempt = {"attempt": operation.attempt(name) + 1}
-    return attempt if name.endswith(".undo") else {"state": "again", **attempt}
+    if name.endswith(".undo"):
+        return {"host": operation.steps[name]["host"], **attempt}
+    return {"state": "again", **attempt}

@@ -12,6 +12,7 @@ import agent.backends.rbd_errors
 import agent.privsep.errors  # noqa: F401
 from agent.base.errors import BrickyardError
 from agent.base.ids import new_id
+from coordinator.operations.advance import jobs_of
 from coordinator.operations.delete_volume import accept_delete
 from coordinator.operations.elsewhere import OF_THE_PLACE
 from coordinator.state import messages, operations
@@ -62,6 +63,7 @@ async def test_a_volume_that_its_host_refuses_is_made_by_another(tmp_path: Path)
         done = await of(here, row.id)
         assert (done.state, done.error) == ("done", None)
         assert "are too many" in done.steps["place"]["tried"]["host-a@files#files"]
+        assert ("host-a", f"{done.id}/make.undo/1") in jobs_of(done)
         assert not await here.db.read(lambda conn: messages.listing(conn, "p1"))
         operation, _ = await here.engine.submit(lambda conn: (accept_delete(conn, REQUESTER, row.id), None))
         assert (await ended(here, operation)).state == "done"
