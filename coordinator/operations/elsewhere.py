@@ -59,5 +59,5 @@ def _fresh(name: str, operation: Operation) -> dict[str, Any]:
     """
     attempt = {"attempt": operation.attempt(name) + 1}
     if name.endswith(".undo"):
-        return {"host": operation.steps[name]["host"], **attempt}
+        return {**{key: value for key, value in operation.steps[name].items() if key == "host"}, **attempt}
     return {"state": "again", **attempt}
