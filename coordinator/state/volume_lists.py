@@ -84,7 +84,8 @@ _WHOLE = select(
         _ATTACHED,
         attachments.c.volume_id == volumes.c.id,
         ~attachments.c.deleted,
-        attachments.c.attach_status == "attached",
+        # Not to be looked for by: of two indexes that SQLite thinks as good it takes the one that was made last.
+        attachments.c.attach_status + "" == "attached",
     ).label("attached"),
 )
 _ONE = as_one_text(_WHOLE.where(volumes.c.id == bindparam("wanted"), ~volumes.c.deleted))
