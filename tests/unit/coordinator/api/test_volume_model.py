@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from coordinator.state import operations
@@ -142,8 +142,10 @@ class Player:
         if not found:
             return 202, True
         answer = await self.api("POST", f"/attachments/{found[-1]['id']}/action", json={"os-complete": None})
-        self.model.held[-1] = ("attached", self.model.held[-1][1])
-        self.model.settle()
+        # One that is repeated late takes nothing back that came after the first.
+        if self.model.held[-1][0] != "attached":
+            self.model.held[-1] = ("attached", self.model.held[-1][1])
+            self.model.settle()
         return answer.status, True
 
     async def release(self) -> tuple[int, bool]:
@@ -215,6 +217,7 @@ async def _played(calls: list[str]) -> None:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(["attach", "begin_detaching", "complete"])
 @given(st.lists(st.sampled_from(CALLS), min_size=1, max_size=14))
 def test_any_sequence_of_calls_is_as_the_model_says(calls: list[str]) -> None:
     asyncio.run(_played(calls))
