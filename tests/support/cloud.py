@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.support import shell
+from tests.support.barbican import Barbican, barbican
 from tests.support.glance import Glance, glance
 from tests.support.keystone import Keystone, keystone
 from tests.support.site import Site, started
@@ -63,6 +64,7 @@ class Cloud:
     site: GlanceSite
     stone: Keystone
     images: Glance
+    secrets: Barbican | None = None
     said: list[str] = field(default_factory=list)
 
     def type(self, *words: str, who: str = "ann", project: str = "one") -> shell.Done:
@@ -101,24 +103,28 @@ class Cloud:
 @contextmanager
 def cloud(
     folder: Path, make: Callable[[Keystone, Glance], GlanceSite] = GlanceSite, password: str = PASSWORD,
-    *, volumes: bool = False,
+    *, volumes: bool = False, secrets: bool = False,
 ) -> Iterator[Cloud]:  # fmt: skip
     """Up, with ann (member) and boss (admin) in the project one, bea in two.
 
-    `password` is the site's own, `volumes` as in `glance`.
+    `password` is the site's own, `volumes` as in `glance`; with `secrets` there is a Barbican in the catalog.
     """
-    with keystone(folder / "keystone") as stone:
+    with ExitStack() as stack:
+        stone = stack.enter_context(keystone(folder / "keystone"))
         service, one, two = (stone.project(name) for name in ("service", "one", "two"))
-        stone.user("brickyard", password, service, "service", "admin")
+        stone.user("brickyard", password, service, "service", "admin", "creator", "member")
         stone.user("boss", PASSWORD, one, "admin", "member")
         stone.user("ann", PASSWORD, one, "member")
         stone.user("bea", PASSWORD, two, "member")
-        server = glance(folder / "glance", stone.url, password, volumes=volumes)
-        with server as images, started(make(stone, images)) as site:
-            for kind, name, url in (
-                ("image", "glance", images.url),
-                ("block-storage", "brickyard", f"http://127.0.0.1:{site.layout.port}/v3"),
-                ("volumev3", "brickyard3", f"http://127.0.0.1:{site.layout.port}/v3"),
-            ):
-                stone.endpoint(kind, name, url)
-            yield Cloud(site, stone, images)
+        keeper = stack.enter_context(barbican(folder / "barbican", stone.url, password)) if secrets else None
+        if keeper is not None:
+            stone.endpoint("key-manager", "barbican", keeper.url)
+        images = stack.enter_context(glance(folder / "glance", stone.url, password, volumes=volumes))
+        site = stack.enter_context(started(make(stone, images)))
+        for kind, name, url in (
+            ("image", "glance", images.url),
+            ("block-storage", "brickyard", f"http://127.0.0.1:{site.layout.port}/v3"),
+            ("volumev3", "brickyard3", f"http://127.0.0.1:{site.layout.port}/v3"),
+        ):
+            stone.endpoint(kind, name, url)
+        yield Cloud(site, stone, images, keeper)
