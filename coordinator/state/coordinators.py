@@ -29,3 +29,9 @@ def living(conn: Connection) -> list[str]:
     """Those that are alive, in a fixed order."""
     query = select(coordinators.c.id).where(coordinators.c.alive_until > database_now())
     return list(conn.execute(query.order_by(coordinators.c.id)).scalars())
+
+
+def releases(conn: Connection) -> set[str]:
+    """The releases that are alive; none on SQLite, where nobody else can be."""
+    query = select(coordinators.c.version).where(coordinators.c.alive_until > database_now())
+    return set(conn.execute(query.distinct()).scalars())

@@ -12,15 +12,25 @@ from typing import Annotated, Any
 from pydantic import Field
 from sqlalchemy import Connection, Row
 
+from agent.base.errors import Invalid
+from agent.base.release import RELEASE
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, Integer, RequiredName, Uuid
 from coordinator.api.route import Resource, post, put
 from coordinator.api.v3.clusters import BINARY
 from coordinator.operations.engine import Engine
-from coordinator.state import clusters, operations, services, snapshots, volumes
+from coordinator.state import clusters, coordinators, operations, services, snapshots, volumes
 
 _TYPES = {"volume", "snapshot"}
+
+
+class SeveralReleases(Invalid):
+    """One of them may know work, or a rule of who takes over, that the other does not."""
+
+    code = "workers.several-releases"
+    sentence = "Coordinators of several releases are at work ({releases}); nothing is cleaned up during an upgrade."
+    hint = "Replace the others first; one that was killed counts as gone after 10 seconds. Work goes on by itself."
 
 
 class CleanupBody(Body):
@@ -64,6 +74,7 @@ async def cleanup(call: Call) -> dict[str, Any]:
         raise BadRequest(reason=f"Resource type {wanted.resource_type} not valid, must be Volume or Snapshot")
 
     def read(conn: Connection) -> tuple[list[Row[Any]], set[str]]:
+        _of_one_release(conn)
         host = _at_work(conn, wanted.resource_id) if wanted.resource_id is not None else None
         rows = [row for row in services.backends(conn) if host in {None, row.host_id} and _fits(row, wanted)]
         return rows, {one.name for one in clusters.listing(conn) if one.is_up}
@@ -76,6 +87,12 @@ async def cleanup(call: Call) -> dict[str, Any]:
     await call.services.db.write(clusters.spread_idle)
     unavailable = [row for row in rows if row not in cleaning]
     return {"cleaning": [_view(row) for row in cleaning], "unavailable": [_view(row) for row in unavailable]}
+
+
+def _of_one_release(conn: Connection) -> None:
+    found = coordinators.releases(conn) | {RELEASE}
+    if len(found) > 1:
+        raise SeveralReleases(releases=", ".join(sorted(found)))
 
 
 def _at_work(conn: Connection, resource_id: str) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from coordinator.state import fleet
+from agent.base.release import RELEASE
+from coordinator.state import coordinators, fleet
 from tests.unit.coordinator.api.volumesite import Api, volume_api
 
 NAMES = ("host-a", "host-b")
@@ -113,3 +114,23 @@ async def test_cleaning_up_what_one_resource_waits_for(tmp_path: Path) -> None:
         assert [item["host"] for item in found["cleaning"]] == ["host-a@files"]
         wire.held.set()
         await api.settled()
+
+
+async def test_nothing_is_cleaned_up_while_coordinators_of_two_releases_are_at_work(tmp_path: Path) -> None:
+    async with volume_api(tmp_path, NAMES, cluster="c1") as api:
+        volume = await api.volume()
+        show = f"/volumes/{volume['id']}"
+        server = (await api("GET", show, who="root")).body["volume"]["os-vol-host-attr:host"]
+        await down(api, server.partition("@")[0])
+        write = api.here.db.write
+        await write(lambda conn: coordinators.alive(conn, "mine", "a", RELEASE))
+        await write(lambda conn: coordinators.alive(conn, "other", "b", "0.0.9"))
+        refused = await api("POST", "/workers/cleanup", who="root", json={})
+        assert refused.status == 400
+        message = refused.body["badRequest"]["message"]
+        assert "0.0.9" in message
+        assert RELEASE in message
+        assert (await api("GET", show, who="root")).body["volume"]["os-vol-host-attr:host"] == server
+        await write(lambda conn: coordinators.gone(conn, "other"))
+        assert (await api("POST", "/workers/cleanup", who="root", json={})).status == 202
+        assert (await api("GET", show, who="root")).body["volume"]["os-vol-host-attr:host"] != server
