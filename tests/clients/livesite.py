@@ -126,7 +126,8 @@ def _running(top: Path, sets: tuple[str, ...], agents: int) -> Iterator[LiveSite
         words += ["--set", item]
     log = top / "dev.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=output)
+        # It ends as by a person's hand when the test runner dies.
+        process = subprocess.Popen(["setpriv", "--pdeathsig=INT", *words], stdout=subprocess.PIPE, stderr=output)
     try:
         assert _ready(process), log.read_text(errors="replace")[-4000:]
         yield LiveSite(folder, _exports(folder / "openrc"))

@@ -158,6 +158,7 @@ class Site:
         if database is not None:
             sets = (*sets, f"state.url={database}")
         self.folder = Path(tempfile.mkdtemp(prefix="brickyard-test-", dir="/var/tmp"))
+        zygote().removes(self.folder)
         self.folder.chmod(0o755)
         self.layout = DevSite(self.folder / "site", free_port(), agents)
         self.layout.write()

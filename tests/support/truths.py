@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from coordinator.lifecycle.attachment import ATTACHMENT
 from coordinator.lifecycle.image import IMAGE
 from coordinator.lifecycle.snapshot import SNAPSHOT
 from coordinator.lifecycle.volume import VOLUME
+from tests.support import leftover
 
 if TYPE_CHECKING:
     from tests.support.site import Site
@@ -205,9 +205,7 @@ class Truths:
 
     def unbind(self) -> None:
         """Remove devices that a failed test left."""
-        for loop in sysfs.loop_devices():
-            if str(self._site.folder) in loop.backing_file:
-                subprocess.run(["losetup", "-d", f"/dev/{loop.name}"], check=False)
+        leftover.unbind(self._site.folder)
 
 
 def sizes(folder: Path) -> dict[str, int]:

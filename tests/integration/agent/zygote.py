@@ -1,7 +1,8 @@
 """Processes of ours that import once and fork for each start, as `brickyard dev` does; a start takes 0.1 s.
 
 Forking daemons must happen before the first thread, which a test runner can not promise, so the forks come from a
-small process of their own.
+small process of their own. No signal to the test runner's group reaches that; when the runner has died, in whatever
+way, it ends what it has forked and takes away what was left.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PROGRAM = """
-import json, os, socket, sys
+import json, os, signal, socket, sys
 {imports}
 def main(request, ready):
 {body}
 door = socket.socket(fileno=int(sys.argv[1]))
+children, folders = set(), []
 while True:
     data, fds, _, _ = socket.recv_fds(door, 1 << 16, 2)
     if not data:
@@ -29,6 +31,10 @@ while True:
     request = json.loads(data)
     if "wait" in request:
         door.send(json.dumps(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])).encode())
+        children.discard(request["wait"])
+        continue
+    if "folder" in request:
+        folders.append(request["folder"])
         continue
     pid = os.fork()
     if pid == 0:
@@ -45,7 +51,15 @@ while True:
             os._exit(code)
     for fd in fds:
         os.close(fd)
+    children.add(pid)
     door.send(json.dumps(pid).encode())
+for pid in children:
+    os.kill(pid, signal.SIGKILL)
+for pid in children:
+    os.waitpid(pid, 0)
+for folder in filter(os.path.isdir, folders):
+    from tests.support.leftover import remove
+    remove(folder)
 """
 
 
@@ -65,6 +79,7 @@ class Zygote:
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             cwd=folder,
+            start_new_session=True,
         )
         theirs.close()
         atexit.register(self.close)
@@ -72,6 +87,10 @@ class Zygote:
     def close(self) -> None:
         self._door.close()
         self._process.wait(60)
+
+    def removes(self, folder: Path) -> None:
+        """Whatever is left of this folder when the test runner has died, with all mounts and loop devices in it."""
+        self._door.send(json.dumps({"folder": str(folder)}).encode())
 
     def fork(self, request: dict[str, object], log: Path) -> tuple[Forked, int]:
         """Start one; the process and the reading end of its pipe."""

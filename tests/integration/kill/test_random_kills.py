@@ -1,7 +1,11 @@
-"""Many random calls while processes are killed: usage is the sum of rows all along, and all is well at the end."""
+"""Many random calls while processes are killed: usage is the sum of rows all along, and all is well at the end.
+
+`BRICKYARD_RANDOM_OPERATIONS` lets it go on until so many were accepted, `BRICKYARD_RANDOM_SEED` does a run again.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -12,7 +16,8 @@ import pytest
 from tests.support.api import AWAY, Refused
 from tests.support.site import Site, running
 
-pytestmark = [pytest.mark.kill, pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
+OPERATIONS = int(os.environ.get("BRICKYARD_RANDOM_OPERATIONS", "0"))
+pytestmark = [pytest.mark.kill, pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300 + 3 * OPERATIONS)]
 CALLS, KILL_EVERY, BUDGET_S = 300, 15, 90.0
 
 
@@ -20,7 +25,7 @@ class User:
     """Picks a call at random among those that make sense, without waiting for what it asked before."""
 
     def __init__(self, site: Site, choose: random.Random) -> None:
-        self.site, self.choose, self.count = site, choose, 0
+        self.site, self.choose, self.count, self.accepted = site, choose, 0, 0
 
     def act(self) -> None:
         calls: list[Callable[[], object]] = [self.create, self.create, self.clone, self.extend, self.snapshot,
@@ -28,6 +33,7 @@ class User:
                                              self.retype]  # fmt: skip
         with suppress(Refused, IndexError, *AWAY):
             self.choose.choice(calls)()
+            self.accepted += 1
 
     def create(self) -> None:
         self.count += 1
@@ -75,34 +81,39 @@ def rows_used(site: Site) -> dict[str, int]:
     return {"volumes": len(volumes), "snapshots": len(snapshots), "gigabytes": gigabytes}
 
 
-def usage_is_the_sum_of_rows(site: Site) -> None:
-    """Asked again while rows change in between."""
+def usage_is_the_sum_of_rows(site: Site) -> bool:
+    """Asked again while rows change in between; False where they always did."""
     for _ in range(20):
         before = rows_used(site)
         told = site.api.usage()
         if before == rows_used(site):
             assert told == before
-            return
+            return True
+    return False
 
 
 def test_random_calls_and_random_kills() -> None:
-    seed = random.randrange(1 << 32)
+    seed = int(os.environ.get("BRICKYARD_RANDOM_SEED") or random.randrange(1 << 32))
     print("seed", seed)
     choose = random.Random(seed)
     with running() as site:
         user, ends = User(site, choose), time.monotonic() + BUDGET_S
-        for number in range(CALLS):
+        calls = kills = compared = 0
+        while user.accepted < OPERATIONS if OPERATIONS else calls < CALLS and time.monotonic() < ends:
             user.act()
-            usage_is_the_sum_of_rows(site)
-            if number % KILL_EVERY == KILL_EVERY - 1:
+            calls += 1
+            compared += usage_is_the_sum_of_rows(site)
+            if calls % KILL_EVERY == 0:
                 victim = choose.choice([*site.parts.values()])
                 victim.kill()
+                kills += 1
                 with suppress(*AWAY):
                     if victim is not site.coordinator:
                         user.act()
                 site.restart(victim.name)
-            if time.monotonic() > ends:
-                break
+            if calls % 100 == 0:
+                print(f"{calls} calls, {user.accepted} accepted, {kills} kills, compared {compared} times", flush=True)
+        assert compared > calls * 0.9, "usage was hardly ever seen while rows stood still"
         site.clean()
         failed = {row["id"] for row in site.truths.live("volumes") if row["status"] == "error"}
         assert not failed, failed
