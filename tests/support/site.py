@@ -84,7 +84,7 @@ class Part:
             more = os.read(self._pipe, 65536) if self._pipe in ready else b""
             self._buffer += more
             if ready and not more:
-                self.process.wait(20)
+                self.process.wait(120)
                 raise AssertionError(f"{self.name} ended with {self.process.poll()}:\n{self.tail()}")
             if not ready:
                 raise AssertionError(f"{self.name} did not say {key} in {seconds} s:\n{self.tail()}")
@@ -106,7 +106,7 @@ class Part:
         assert self.process is not None
         return self.process.pid
 
-    def died(self, seconds: float = 15) -> int:
+    def died(self, seconds: float = 120) -> int:
         """Its exit code; TimeoutError when it lives on."""
         assert self.process is not None
         return self.process.wait(seconds)
@@ -123,13 +123,13 @@ class Part:
     def kill(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-            self.process.wait(20)
+            self.process.wait(120)
 
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         self.process.send_signal(signal.SIGCONT)
-        return self.process.wait(20)
+        return self.process.wait(120)
 
     def tail(self) -> str:
         return self.log.read_text()[-4000:] if self.log.exists() else ""
