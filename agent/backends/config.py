@@ -185,14 +185,22 @@ def by_pool(tables: Any) -> Any:
         return tables
     found: dict[str, Any] = {}
     for name, table in tables.items():
-        pools = table.get("pools") if isinstance(table, Mapping) else None
-        if not isinstance(pools, Mapping) or not all(isinstance(pool, Mapping) for pool in pools.values()) or not pools:
-            found[name] = table
-            continue
-        common = {key: value for key, value in table.items() if key != "pools"}
-        for pool, own in pools.items():
-            words = {**common.get("capabilities", {}), **own.get("capabilities", {})}
-            found[pool_address(name, pool)] = {**common, **own, **({"capabilities": words} if words else {})}
+        several = _pools_in(name, table)
+        if several.keys() & found.keys():
+            raise ValueError(f"pool {', '.join(sorted(several.keys() & found.keys()))} is there twice; name one anew")
+        found |= several
+    return found
+
+
+def _pools_in(name: str, table: Any) -> dict[str, Any]:
+    pools = table.get("pools") if isinstance(table, Mapping) else None
+    if not isinstance(pools, Mapping) or not all(isinstance(pool, Mapping) for pool in pools.values()) or not pools:
+        return {name: table}
+    common = {key: value for key, value in table.items() if key != "pools"}
+    found = {}
+    for pool, own in pools.items():
+        words = {**common.get("capabilities", {}), **own.get("capabilities", {})}
+        found[pool_address(name, pool)] = {**common, **own, **({"capabilities": words} if words else {})}
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from agent.base.errors import BrickyardError, NotFound
+from agent.wire import readable
 from agent.wire.errors import BadAnswer
 from agent.wire.jobs import JobRequest, JobStatus, Wire
 from agent.wire.results import (
@@ -82,11 +83,18 @@ class AgentClient:
         """One poll; `have` is that of the last report (everything is told without). From older agents in parts."""
         try:
             query = {"have": have} if have else None
-            return self._read(Report, await self._transport.call("GET", "/v1/report", query=query, timeout=timeout))
+            answer = await self._transport.call("GET", "/v1/report", query=query, timeout=timeout)
         except NotFound:
-            facts, pools = await self.host(timeout), await self.pools(timeout)
+            facts, found = await self.host(timeout), await self._pools(timeout)
             finished = tuple(job.key for job in await self.jobs() if job.terminal)
-            return Report(clock=facts.clock, host=facts, pools=tuple(pools), finished=finished)
+            told = Report(clock=facts.clock, host=facts, finished=finished)
+        else:
+            rows = answer.get("pools") if isinstance(answer, dict) else None
+            told = self._read(Report, {**answer, "pools": None} if rows is not None else answer)
+            if rows is None:
+                return told
+            found = readable.pools(self._list("pools", answer))
+        return told.model_copy(update={"pools": found[0], "unread": found[1]})
 
     async def set_log(self, prefix: str, level: str) -> None:
         """The level of the loggers whose name begins with `prefix`, until the agent ends."""
@@ -105,7 +113,11 @@ class AgentClient:
         return self._read(HostFacts, await self._transport.call("GET", "/v1/host", timeout=timeout))
 
     async def pools(self, timeout: float = 10.0) -> list[Pool]:
-        return self._rows(Pool, "pools", await self._transport.call("GET", "/v1/pools", timeout=timeout))
+        """Those that can be understood."""
+        return list((await self._pools(timeout))[0])
+
+    async def _pools(self, timeout: float) -> tuple[tuple[Pool, ...], dict[str, str]]:
+        return readable.pools(self._list("pools", await self._transport.call("GET", "/v1/pools", timeout=timeout)))
 
     async def inventory(self, timeout: float = 60.0) -> tuple[list[InventoryVolume], dict[str, str]]:
         """Everything that the back ends hold; and by name those that can not say now, with the reason."""

@@ -207,7 +207,8 @@ class Report(Wire):
 
     `have` is what to send with the next poll; `host` and `pools` are None where the caller's are the newest. `held` is
     a digest of inventory, attachments and exports, empty where that was not to be had in time. `finished` are the keys
-    of ended jobs that nobody acknowledged (at most a thousand).
+    of ended jobs that nobody acknowledged (at most a thousand). `unread` is not told but found by who reads it: pools
+    that can not be used, with what is wrong with each.
     """
 
     clock: float
@@ -216,6 +217,7 @@ class Report(Wire):
     pools: tuple[Pool, ...] | None = None
     held: str = ""
     finished: tuple[str, ...] = ()
+    unread: dict[str, str] = Field(default_factory=dict, exclude=True)
 
 
 class InventoryVolume(Wire):

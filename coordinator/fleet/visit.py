@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
@@ -24,6 +25,7 @@ log = get_logger(__name__)
 SILENT = (Undelivered, OutcomeUnknown, BadAnswer, PeerRefused, PeerTooOld)
 _MOST_SKEW_S = 60.0
 _NOTE_AGAIN_S = 30.0
+_NAMED = 5
 _DENIED_S = 1.0
 RESTS = 19
 """Polls between two that are whole (everything is told again, and compared) while nothing changes on the host."""
@@ -92,6 +94,8 @@ class Visitor:
             await self._db.write(lambda conn: fleet.report(conn, name, told.host, told.pools))
         else:
             self._seen.add(name)
+        if told.pools is not None:
+            await self._note(name, "host.pools-unread", _unread(name, told.unread) if told.unread else None)
 
     async def _compare(self, known: Known, held: str) -> None:
         """Compare with the rows what changed on the host; every so often also what did not, as rows change too."""
@@ -180,6 +184,22 @@ def _skewed(name: str, skew: float) -> Issue:
         remedy="Set both clocks by the network (timedatectl set-ntp true): certificates and tokens are refused when "
         "clocks differ.",
         details={"seconds": round(skew)},
+    )
+
+
+def _unread(name: str, unread: Mapping[str, str]) -> Issue:
+    told = "; ".join(f"{pool} ({reason})" for pool, reason in list(unread.items())[:_NAMED])
+    more = f"; and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+    return Issue(
+        code="host.pools-unread",
+        resource_type="host",
+        resource_id=name,
+        host_id=name,
+        sentence=f"Host {name} tells of pools in a way that can not be understood, and nothing is placed there: "
+        f"{told}{more}.",
+        remedy=f"Run on host {name}: brickyard-agent doctor; and see that its agent is of a release that this "
+        "coordinator knows (brickyard host list).",
+        details={"pools": dict(unread)},
     )
 
 

@@ -215,11 +215,16 @@ def _args(wanted: NewVolume, source: _Source) -> dict[str, Any]:
     if wanted.hints:
         args["hints"] = dict(wanted.hints)
     if source.row is not None:
-        args["pool_id"] = source.row.pool_id
+        args["pool_id"] = source.row.pool_id or _only_pool(source.row)
         args["origin_id"] = source.row.id
     if image is not None:
         args["image"] = image_args(image)
     return args
+
+
+def _only_pool(row: Row[Any]) -> str | None:
+    """Of a row that names a back end and no pool of it; None for what lies nowhere."""
+    return f"{row.host_id}@{row.backend}#{row.backend}" if row.host_id and row.backend else None
 
 
 def _size_is_known(image: ImageInfo) -> bool:

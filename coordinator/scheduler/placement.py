@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from agent.base.log import get_logger
 from coordinator.scheduler import filters, plugins, refusals, weighers
 from coordinator.scheduler.board import Board, read_pool
 from coordinator.scheduler.claims import claim, claim_any, claim_new, held_already
@@ -19,6 +20,7 @@ from coordinator.scheduler.settings import SchedulerSettings
 from coordinator.state.locks import beside_others
 from coordinator.state.together import hopeful
 
+log = get_logger(__name__)
 _SPREAD = 8
 _CAPACITY = "CapacityFilter"
 _NO_HINTS = Hints()
@@ -38,15 +40,22 @@ class Scheduler:
     """Safe for several threads. One for each process; `seed` makes the lottery repeatable."""
 
     def __init__(self, settings: SchedulerSettings | None = None, *, seed: int | None = None) -> None:
-        settings = settings or SchedulerSettings()
-        self._rules = {name: filters.FILTERS.get(name) or plugins.rule(name) for name in settings.filters}
-        self._has_plugins = bool(self._rules.keys() - filters.FILTERS.keys())
-        self._weights = settings.weights()
-        self.calculation, self.attempts = settings.over_provisioning_calculation, settings.attempts
-        self._lottery = settings.choice == "lottery"
         self._dice = random.Random(seed)  # noqa: S311 - spreading, not secrecy
         self._lock = threading.Lock()
-        self.board = Board(counts_volumes="VolumeNumberWeigher" in self._weights, calculation=self.calculation)
+        self.follow(settings or SchedulerSettings())
+
+    def follow(self, settings: SchedulerSettings) -> None:
+        """Place by these from now on; raises BadPlugin, and goes on as before."""
+        rules = {name: filters.FILTERS.get(name) or plugins.rule(name) for name in settings.filters}
+        weights = settings.weights()
+        if _CAPACITY not in rules:
+            log.warning("no space is asked for, hosts alone refuse what is too much: CapacityFilter is not configured")
+        with self._lock:
+            self._rules, self._weights = rules, weights
+            self._has_plugins = bool(rules.keys() - filters.FILTERS.keys())
+            self.calculation, self.attempts = settings.over_provisioning_calculation, settings.attempts
+            self._lottery = settings.choice == "lottery"
+            self.board = Board(counts_volumes="VolumeNumberWeigher" in weights, calculation=self.calculation)
 
     def place(self, conn: Connection, request: Request) -> Placement:
         """Claim the best pool; raises NoPool that names for each pool the first rule it failed.

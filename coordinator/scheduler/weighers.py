@@ -105,14 +105,12 @@ def drawn(
         top = max(raw, default=0.0)
         for place, figure in enumerate(raw):
             weights[place] += multiplier * figure if multiplier >= 0 else -multiplier * (top - figure)
-    left = list(range(len(candidates)))
-    order: list[Pool] = []
-    while left:
-        shares = [weights[place] for place in left]
-        chosen = dice.choices(left, shares)[0] if sum(shares) > 0 else dice.choice(left)
-        left.remove(chosen)
-        order.append(candidates[chosen])
-    return order
+    # Each in its order after a time that is the shorter the more it weighs: as if one after the other were drawn.
+    places = [
+        (weight <= 0, dice.expovariate(weight) if weight > 0 else dice.random(), place)
+        for place, weight in enumerate(weights)
+    ]
+    return [candidates[place] for _, _, place in sorted(places)]
 
 
 def _totals(candidates: Sequence[Pool], request: Request, weighers: Mapping[str, float]) -> list[float]:

@@ -110,7 +110,9 @@ class CoordinatorSettings(Section):
     state: StateSection = Field(default_factory=StateSection, description="Where the state lies.")
     enrolment: EnrolmentSection = Field(default_factory=EnrolmentSection, description="How hosts join.")
     fleet: FleetSection = Field(default_factory=FleetSection, description="Watching the hosts.")
-    scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings, description="Where volumes are placed.")
+    scheduler: SchedulerSettings = Field(
+        default_factory=SchedulerSettings, description="Where volumes are placed.", json_schema_extra=RELOADED
+    )
     quota: QuotaSettings = Field(default_factory=QuotaSettings, description="How usage is counted.")
     housekeeping: HousekeepingSection = Field(
         default_factory=HousekeepingSection, description="How long rows are kept that nobody works with any more.",

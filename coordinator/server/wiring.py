@@ -141,9 +141,13 @@ class Coordinator:
         about = ("config.refused", "coordinator", socket.gethostname()[:64])
         try:
             new = await asyncio.to_thread(reread)
-            file = new.identity.policy_file
+            file, services, policy = new.identity.policy_file, self.app[SERVICES], None
             if file is not None and file == self.settings.identity.policy_file:
-                self.app[SERVICES].policy.take_over(await asyncio.to_thread(Policy.from_file, file))
+                policy = await asyncio.to_thread(Policy.from_file, file)
+            if new.scheduler != self.settings.scheduler:
+                services.get(Scheduler).follow(new.scheduler)
+            if policy is not None:
+                services.policy.take_over(policy)
         except BrickyardError as error:
             log.error("the configuration is refused, the old one stays", reason=str(error))
             issue = Issue(
@@ -154,7 +158,7 @@ class Coordinator:
             return
         found = changes(self.settings, new)
         fleet = self.settings.fleet.model_copy(update={"away_deadline_s": new.fleet.away_deadline_s})
-        taken = {"log": new.log, "housekeeping": new.housekeeping, "fleet": fleet}
+        taken = {"log": new.log, "housekeeping": new.housekeeping, "fleet": fleet, "scheduler": new.scheduler}
         self.settings = self.settings.model_copy(update=taken)
         new.log.apply()
         self.engine.wait_for_hosts(fleet.away_deadline_s)

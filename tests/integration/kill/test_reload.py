@@ -120,6 +120,41 @@ def _has(found: Any, key: str, value: str) -> None:
     assert str(found[key]) == value, found[key]
 
 
+def test_what_decides_whether_a_volume_fits_changes_while_the_site_runs(site: Site) -> None:
+    """It is more than what is free, and less than what may be promised."""
+    host, coordinator, file = site.volume_host, site.coordinator, site.layout.coordinator_file
+    agent, config = site.agents[host], site.layout.agent_file(host)
+    before, mine = config.read_text(), file.read_text()
+    try:
+        config.write_text(before.replace("[backends.files]", "[backends.files]\nmax_over_subscription = 1.0"))
+        reload(agent)
+        site.truths.eventually(lambda: _has(pool(site, host), "max_over_subscription_ratio", "1.0"), 60)
+        told = pool(site, host)
+        size = int((told["total_capacity_gb"] + told["free_capacity_gb"]) / 2)
+        if not told["free_capacity_gb"] + 1 < size < told["total_capacity_gb"] - 1:
+            pytest.skip("this disk is too empty: no volume is larger than what is free")
+        for way, ends in (("standard", "available"), ("cinder", "error"), ("standard", "available")):
+            file.write_text(f'{mine}\n[scheduler]\nover_provisioning_calculation = "{way}"\n')
+            seen = coordinator.log.read_text().count("configuration reloaded")
+            reload(coordinator)
+            site.truths.eventually(lambda seen=seen: _reloaded(coordinator.log, seen + 1), 60)  # type: ignore[misc]
+            made = site.api.create_volume(way, size=size)
+            site.api.settle(60)
+            assert site.api.volume(made)["status"] == ends, (way, site.api.operations(made))
+            site.api.delete(f"/v3/volumes/{made}")
+            site.api.settle(60)
+    finally:
+        config.write_text(before)
+        file.write_text(mine)
+        reload(agent)
+        reload(coordinator)
+    site.truths.eventually(lambda: _has(pool(site, host), "max_over_subscription_ratio", "20.0"), 60)
+
+
+def _reloaded(log: Path, times: int) -> None:
+    assert log.read_text().count("configuration reloaded") >= times
+
+
 def test_a_mistake_changes_nothing_and_is_told(site: Site) -> None:
     for part, config in (
         (site.coordinator, site.layout.coordinator_file),

@@ -7,7 +7,7 @@ import pytest
 
 from agent.host.errors import ResourceBusy
 from agent.jobs.gates import Gates
-from agent.jobs.kinds import Needs
+from agent.jobs.kinds import Lane, Needs
 
 WRITE = Needs(exclusive=("contents-a",))
 READ = Needs(exclusive=("volume-b",), shared=("contents-a",))
@@ -91,3 +91,23 @@ async def test_a_tool_of_an_earlier_life_keeps_others_out_until_it_is_gone(tmp_p
         tool.kill()
         await tool.wait()
     await asyncio.wait_for(waiting, 60)
+
+
+async def test_a_copy_that_waits_for_its_turn_keeps_its_source_as_it_was(tmp_path: Path) -> None:
+    """It was accepted while the source could be copied; what comes after it must not make it fail."""
+    gate, log = gates(tmp_path), []
+
+    async def job(name: str, needs: Needs, lane: Lane) -> None:
+        async with gate.hold(needs, lane):
+            log.append(name)
+
+    async with gate.hold(Needs(exclusive=("volume-other",)), "heavy"):
+        tasks = [asyncio.create_task(job("copy", READ, "heavy"))]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(job("attach", WRITE, "quick")), asyncio.create_task(job("read", READ, "quick"))]
+        tasks.append(asyncio.create_task(job("elsewhere", Needs(exclusive=("volume-c",)), "quick")))
+        await asyncio.wait_for(tasks[-1], 60)
+        assert log == ["elsewhere"]
+    await asyncio.gather(*tasks)
+    assert log == ["elsewhere", "copy", "attach", "read"]
+    assert not gate._doors

@@ -61,6 +61,12 @@ def test_a_back_end_has_several_pools_and_one_of_its_name_keeps_what_it_had(tmp_
     ]  # fmt: skip
 
 
+def test_pools_of_two_back_ends_may_have_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text('[backends.a.pools.p]\npath = "/srv/a"\n[backends.b.pools.p]\npath = "/srv/b"\n')
+    assert sorted(load(AgentSettings, path).backends) == ["a#p", "b#p"]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -75,6 +81,8 @@ def test_a_back_end_has_several_pools_and_one_of_its_name_keeps_what_it_had(tmp_
             "no pools of its own",
         ),
         ('[backends.b]\npath = "/srv/p"\npools = "two"\n', "pools"),
+        ('[backends."b#p"]\npath = "/srv/q"\n[backends.b.pools.p]\npath = "/srv/p"', "b#p is there twice"),
+        ('[backends.b.pools.p]\npath = "/srv/p"\n[backends."b#p"]\npath = "/srv/q"', "b#p is there twice"),
     ],
 )
 def test_what_is_wrong_with_pools_is_told(tmp_path: Path, text: str, told: str) -> None:

@@ -49,6 +49,8 @@ class HostWire:
         self.version = "v"
         self.given: list[list[str]] = []
         self.meanwhile: Callable[[], None] | None = None
+        self.more: list[dict[str, Any]] = []
+        """Pools beside its own, as they go over the wire."""
 
     async def call(self, method: str, path: str, *, query: Any = None, body: Any = None, **_: Any) -> Any:
         if self.away:
@@ -67,12 +69,13 @@ class HostWire:
                 pools=(pool,) if known[1] != str(self.free) else None, held="" if self.broken else self.held,
             )  # fmt: skip
             self.told.append((report.host is not None, report.pools is not None))
-            return report.model_dump(mode="json")
+            told = report.model_dump(mode="json")
+            return told | ({"pools": [*told["pools"], *self.more]} if report.pools is not None else {})
         if path == "/v1/host":
             self.asked += 1
             return facts.model_dump(mode="json")
         if path == "/v1/pools":
-            return {"pools": [pool.model_dump(mode="json")]}
+            return {"pools": [pool.model_dump(mode="json"), *self.more]}
         if path == "/v1/inventory":
             self.compared += 1
             if self.broken:

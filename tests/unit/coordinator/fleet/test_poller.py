@@ -12,6 +12,8 @@ from agent.base.ids import new_id
 from agent.wire.client import AgentClient
 from agent.wire.errors import PeerTooOld
 from agent.wire.jobs import VolumeDelete, request_for
+from coordinator.scheduler.placement import Scheduler
+from coordinator.scheduler.request import Hints, Request
 from coordinator.state import enrolment, issues
 from coordinator.state import fleet as state
 from coordinator.state.errors import DatabaseUnavailable
@@ -180,6 +182,36 @@ async def test_what_has_not_changed_is_neither_told_nor_written_nor_compared(fle
     fleet.wire.held = "something else"
     await fleet.poller.poll(known)
     assert fleet.wire.compared == 2
+
+
+@pytest.mark.parametrize("old", [False, True])
+async def test_a_pool_that_can_not_be_understood_spoils_no_other(fleet: Fleet, old: bool) -> None:
+    """Nothing is placed there, and the host's issue says what is wrong, until it is told as it should be."""
+    known, wire = await fleet.known(), fleet.wire
+    wire.old = old
+    good = {"backend": "b", "driver": "file", "total_bytes": 1 << 40, "free_bytes": 1 << 40, "allocated_bytes": 0}
+    wire.more = [{**good, "name": name} for name in ("keyless", "endless", "double", "double", "good")]
+    await fleet.poller.poll(known)
+    del wire.more[0]["total_bytes"]
+    wire.more[1]["free_bytes"] = "infinite"
+    wire.more += [{"backend": 7}, "nonsense"]
+    wire.free -= 1
+    await fleet.poller.poll(known)
+    present = {row.id: row.present for row in await fleet.db.read(lambda conn: state.pools_of(conn, "h"))}
+    assert present == {"h@files#files": True, "h@b#good": True, "h@b#keyless": False, "h@b#endless": False}
+    (row,) = await fleet.db.read(issues.listing)
+    assert (row.code, row.details["pools"].keys()) == (
+        "host.pools-unread", {"b#keyless", "b#endless", "b#double", "number 7", "number 8"},
+    )  # fmt: skip
+    assert "b#keyless (total_bytes: Field required)" in row.sentence
+    assert row.details["pools"]["b#double"] == "is told more than once"
+    asked = Request(1 << 30, hints=Hints(query='["in", "$pool_name", "keyless", "endless", "double", "good"]'))
+    chosen = await fleet.db.write(lambda conn: Scheduler().place(conn, asked))
+    assert chosen.pool_id == "h@b#good"
+    wire.more, wire.free = [{**good, "name": "keyless"}], wire.free - 1
+    await fleet.poller.poll(known)
+    assert await fleet.issues() == set()
+    assert next(row.present for row in await fleet.db.read(lambda conn: state.pools_of(conn)) if "keyless" in row.id)
 
 
 async def test_every_twentieth_poll_is_whole_and_writes_only_what_differs(fleet: Fleet) -> None:

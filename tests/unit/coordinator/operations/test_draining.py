@@ -137,6 +137,28 @@ async def test_who_takes_over_waits_as_well(tmp_path: Path) -> None:
         assert (await ended(here, growing)).state == "done"
 
 
+async def test_what_was_given_to_a_host_before_it_is_drained_counts_as_begun_whoever_takes_over(tmp_path: Path) -> None:
+    """Nobody knows whether it came there: it is shown as at work until it has ended."""
+    async with site(tmp_path, away_deadline_s=300) as here:
+        wire = here.hosts.wires["host-a"]
+        wire.held = asyncio.Event()
+        making, row = await here.engine.submit(
+            lambda conn: accept_volume(conn, REQUESTER, here.keys, NewVolume(size=1))
+        )
+        await wire.arrived.wait()
+        await here.engine.close(grace_s=0.0)
+        await drain(here)
+        found = await until(here, lambda found: bool(found.working))
+        assert ([one.id for one in found.working], found.is_quiet, wire.posted) == ([making.id], False, [])
+        wire.held.set()
+        here.engine = new_engine(here.db, here.hosts, here.keys, owner="c2", away_deadline_s=300)
+        await here.db.write(lambda conn: operations.let_go(conn, "c1"))
+        await here.engine.begin()
+        assert (await ended(here, making)).state == "done"
+        assert (await here.db.read(lambda conn: volumes.get(conn, row.id))).host_id == "host-a"
+        assert (await until(here, lambda found: found.is_quiet)).working == []
+
+
 async def test_enabling_by_whatever_call_ends_it(tmp_path: Path) -> None:
     async with site(tmp_path, away_deadline_s=300) as here:
         await drain(here)

@@ -24,6 +24,7 @@ from coordinator.state.errors import DatabaseUnavailable, TransitionRefused
 from coordinator.state.operations import Operation
 from coordinator.state.tables.fleet import pools
 from coordinator.state.tables.operations import operations as operations_table
+from coordinator.state.tables.volumes import volumes as volume_rows
 from tests.unit.coordinator.operations.support import REQUESTER, Site, new_engine, report_pools, site
 
 GIB = 1 << 30
@@ -154,6 +155,32 @@ async def test_snapshot_clone_and_the_order_of_deletion(tmp_path: Path) -> None:
         await ended(here, operation)
         operation, _ = await here.engine.submit(lambda conn: (accept_delete(conn, REQUESTER, row.id), None))
         assert (await ended(here, operation)).state == "done"
+
+
+async def test_a_row_that_names_no_pool_is_worked_with_where_its_back_end_is(tmp_path: Path) -> None:
+    """Such as from another hand. The host has the last word on its space; copies are made beside it."""
+    async with site(tmp_path, ("host-a", "host-b")) as here:
+        row = await create(here)
+        poolless = update(volume_rows).where(volume_rows.c.id == row.id).values(pool_id=None, pool=None)
+        await here.db.write(lambda conn: conn.execute(poolless))
+        grown, _ = await here.engine.submit(
+            lambda conn: (accept_extend(conn, REQUESTER, row.id, 2, attached=False), None)
+        )
+        assert (await ended(here, grown)).state == "done"
+        assert path_of(here, row).stat().st_size == 2 * GIB
+        snapped, snapshot = await here.engine.submit(
+            lambda conn: accept_snapshot(conn, REQUESTER, here.keys, NewSnapshot(volume_id=row.id))
+        )
+        assert (await ended(here, snapped)).state == "done"
+        copies = [await create(here, size=2, **source) for source in
+                  ({"source_volid": row.id}, {"snapshot_id": snapshot.id})]  # fmt: skip
+        assert {(copy.status, copy.pool_id) for copy in copies} == {("available", f"{row.host_id}@files#files")}
+        for accept, thing in ((accept_snapshot_delete, snapshot.id), (accept_delete, row.id)):
+            gone, _ = await here.engine.submit(
+                lambda conn, accept=accept, thing=thing: (accept(conn, REQUESTER, thing), None)
+            )
+            assert (await ended(here, gone)).state == "done"
+        assert not path_of(here, row).exists()
 
 
 async def test_lost_answers_do_nothing_twice(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, update
 from agent.wire.results import ratio_in_force
 from coordinator.scheduler import specs
 from coordinator.scheduler.board import read_pool
-from coordinator.scheduler.claims import claim
+from coordinator.scheduler.claims import claim, release
 from coordinator.scheduler.errors import NoPool
 from coordinator.scheduler.factors import factors
 from coordinator.scheduler.placement import Scheduler
@@ -129,6 +129,21 @@ def test_what_an_operator_lets_decide_about_thin_promises(
     stay = Request((room + 1) * GIB, pool_id="one@files#files")
     with pytest.raises(NoPool, match="CapacityFilter"):
         db.write_now(lambda conn: scheduler.claim_there(conn, stay))
+
+
+def test_what_decides_may_be_changed_while_volumes_are_placed(db: Database) -> None:
+    figures = {"thin": True, "max_over_subscription": 2.0, "reserved_percent": 10, "foreign_bytes": 1500 * GIB}
+    host(db, "one", 1000, free_bytes=400 * GIB, **figures)
+    scheduler = Scheduler(SchedulerSettings(over_provisioning_calculation="standard"))
+    for calculation, fits in (("standard", False), ("cinder", True), ("standard", False), ("both", False)):
+        scheduler.follow(SchedulerSettings.model_validate({"over_provisioning_calculation": calculation}))
+        stays = Request(350 * GIB, pool_id="one@files#files", purpose="extend_volume")
+        assert (db.read_now(lambda conn, stays=stays: scheduler.unfit(conn, stays)) is None) == fits  # type: ignore[misc]
+        if fits:
+            taken = put(db, Request(350 * GIB), scheduler)
+            db.write_now(lambda conn, taken=taken: release(conn, taken.pool_id, 350 * GIB))  # type: ignore[misc]
+        else:
+            assert "over-committed (1500 GiB of 1800 GiB promised)" in why(db, Request(350 * GIB), scheduler)
 
 
 FIGURES = st.fixed_dictionaries({
@@ -250,16 +265,6 @@ def test_spread_by_number_of_volumes(db: Database) -> None:
     assert len({put(db, Request(5 * GIB), many).host_id for _ in range(4)}) == 1
 
 
-def test_the_lottery_follows_the_weights(db: Database) -> None:
-    for name, free in (("a", 10), ("b", 30), ("c", 60)):
-        host(db, name, free * 1000)
-    drawn = Scheduler(SchedulerSettings(choice="lottery", weighers=("CapacityWeigher",)), seed=7)
-    got = Counter(put(db, Request(1 << 20), drawn).host_id for _ in range(600))
-    assert got["a"] / 6 == pytest.approx(10, abs=5)
-    assert got["b"] / 6 == pytest.approx(30, abs=6)
-    assert got["c"] / 6 == pytest.approx(60, abs=6)
-
-
 def test_a_stale_board_neither_hides_nor_overfills(db: Database) -> None:
     host(db, "a", 10)
     scheduler = Scheduler()
@@ -297,6 +302,8 @@ def test_a_filter_that_is_left_out_does_not_count(db: Database) -> None:
     host(db, "a", 100)
     free = Scheduler(SchedulerSettings(filters=("CapacityFilter",)))
     assert put(db, Request(GIB, extra_specs={"media": "tape"}), free).host_id == "a"
+    nowhere = Hints(same=frozenset({""}), different=frozenset({"a@files"}), local_to_host="b", query='["=", 1, 2]')
+    assert put(db, Request(GIB, hints=nowhere), free).host_id == "a"
 
 
 def test_the_figures_that_are_shown_are_those_that_decide() -> None:
