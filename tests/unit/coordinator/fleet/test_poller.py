@@ -211,7 +211,7 @@ async def test_a_pool_that_can_not_be_understood_spoils_no_other(fleet: Fleet, o
     wire.more, wire.free = [{**good, "name": "keyless"}], wire.free - 1
     await fleet.poller.poll(known)
     assert await fleet.issues() == set()
-    assert next(row.present for row in await fleet.db.read(lambda conn: state.pools_of(conn)) if "keyless" in row.id)
+    assert next(row.present for row in await fleet.db.read(state.pools_of) if "keyless" in row.id)
 
 
 async def test_every_twentieth_poll_is_whole_and_writes_only_what_differs(fleet: Fleet) -> None:

@@ -29,6 +29,7 @@ from coordinator.operations.accept import Requester
 from coordinator.operations.completions import Completions
 from coordinator.operations.engine import Engine
 from coordinator.operations.registry import workflows
+from coordinator.scheduler.placement import Scheduler
 from coordinator.state import enrolment, fleet
 from coordinator.state.database import Database
 from coordinator.state.enrolment import EnrolledHost
@@ -177,9 +178,9 @@ async def report_pools(db: Database, name: str, backend: FileBackend, targets: C
 
 def new_engine(
     db: Database, hosts: Hosts, keys: KeyStore, owner: str = "c1", *, compute: Compute | None = None,
-    completions: Completions | None = None, **options: Any,
+    completions: Completions | None = None, scheduler: Scheduler | None = None, **options: Any,
 ) -> Engine:  # fmt: skip
-    known = workflows(keys, compute=compute, completions=completions)
+    known = workflows(keys, scheduler=scheduler, compute=compute, completions=completions)
     return Engine(db, hosts, known, owner=owner, exclusive=True, **{"away_deadline_s": 0.2, **options})
 
 

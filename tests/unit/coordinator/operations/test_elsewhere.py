@@ -15,7 +15,11 @@ from agent.base.ids import new_id
 from coordinator.operations.advance import jobs_of
 from coordinator.operations.delete_volume import accept_delete
 from coordinator.operations.elsewhere import OF_THE_PLACE
-from coordinator.state import messages, operations
+from coordinator.operations.extend_volume import accept_extend
+from coordinator.scheduler.filters import FILTERS
+from coordinator.scheduler.placement import Scheduler
+from coordinator.scheduler.settings import SchedulerSettings
+from coordinator.state import messages, operations, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.fleet import pools
 from tests.unit.coordinator.operations.support import REQUESTER, Site, site
@@ -95,6 +99,38 @@ async def test_so_many_pools_are_tried_and_no_more(tmp_path: Path) -> None:
         assert [len(kinds(here, host)) for host in HOSTS] == [2, 2, 2, 0]
         (told,) = await here.db.read(lambda conn: messages.listing(conn, "p1"))
         assert "are too many" in told.user_message
+
+
+async def test_in_a_lottery_another_is_drawn(tmp_path: Path) -> None:
+    luck = Scheduler(SchedulerSettings(choice="lottery", weighers=("CapacityWeigher",)), seed=3)
+    async with site(tmp_path, HOSTS[:3], scheduler=luck) as here:
+        for host in HOSTS[:2]:
+            await fill(here, host)
+        for _ in range(4):
+            row = await create(here)
+            assert (row.status, row.host_id) == ("available", "host-c")
+        assert {len(kinds(here, host)) for host in HOSTS[:2]} != {0}, "none was drawn that refused"
+
+
+async def test_what_grows_beyond_what_its_host_promises_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    """Though the coordinator asks for no space: the host has the last word."""
+    lax = Scheduler(SchedulerSettings(filters=tuple(set(FILTERS) - {"CapacityFilter"})))
+    async with site(tmp_path, HOSTS[:1], scheduler=lax) as here:
+        row = await create(here)
+        await fill(here, "host-a")
+        for source in ({}, {"source_volid": row.id}):
+            assert (await create(here, **source)).status == "error"
+        grown, _ = await here.engine.submit(
+            lambda conn: (accept_extend(conn, REQUESTER, row.id, 2, attached=False), None)
+        )
+        after = await ended(here, grown)
+        assert (after.state, (after.error or {})["code"]) == ("failed", "backend.over-subscribed")
+        kept = await here.db.read(lambda conn: volumes.get(conn, row.id))
+        assert (kept.status, kept.size, kept.reserved_size) == ("available", 1, 0)
+        assert path_of(here, row).stat().st_size == 1 << 30
+        assert await promised(here) == {"host-a": 1}
+        told = await here.db.read(lambda conn: messages.listing(conn, "p1"))
+        assert row.id in {one.resource_uuid for one in told}
 
 
 async def test_what_lies_in_a_pool_is_not_copied_to_another(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ async def test_what_is_made_of_a_volume_must_fit_its_pool_or_fails_and_says_why(
         operation, _ = await here.engine.submit(grow)
         assert (await ended(here, operation)).state == "failed"
         after = await here.db.read(lambda conn: volumes.get(conn, row.id))
-        assert (after.status, after.size, after.device_bytes) == ("available", 1, GIB)
+        assert (after.status, after.size, after.device_bytes, after.reserved_size) == ("available", 1, GIB, 0)
         told = await here.db.read(lambda conn: messages.listing(conn, "p1"))
         reasons = {one.resource_uuid: one.user_message for one in told}
         assert set(reasons) == {made.id, copy.id, row.id}

@@ -38,7 +38,8 @@ def test_values(text: str, wanted: float | bool) -> None:
 @pytest.mark.parametrize("text", [
     "", "1 +", "(1", "1 2", "volume.nothing", "nothing.x", "size", "1 / 0", "'a' + 1", "'a' < 1", "1 = 1", "1 & 1",
     "__import__('os').system('touch /tmp/x')", "volume.__class__", "max()", "2 ^ 99999", "10 ^ 1000", "(-8) ^ 0.5",
-    "(" * 10_000, "!" * 10_000 + "1", "1" * 10_000, "(" * 5000 + "1" + ")" * 5000, "a.b" * 900, "1 ? 2", "f(1)", "[1]", "lambda: 1", "1; 2", "`ls`",
+    "(" * 10_000, "!" * 10_000 + "1", "1" * 10_000, "(" * 5000 + "1" + ")" * 5000,
+    "a.b" * 900, "1 ? 2", "f(1)", "[1]", "lambda: 1", "1; 2", "`ls`",
 ])  # fmt: skip
 def test_what_can_not_be_evaluated_says_why_and_does_nothing(text: str) -> None:
     with pytest.raises(BadExpression) as caught:

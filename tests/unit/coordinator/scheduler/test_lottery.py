@@ -49,9 +49,7 @@ def test_chances_are_in_proportion_to_room(seed: int) -> None:
     orders = [tuple(one.id for one in drawn(candidates, ASKED, BY_ROOM, dice)) for _ in range(4000)]
     assert chi_square(Counter(order[0] for order in orders), {"10": 0.1, "30": 0.3, "60": 0.6}) < 13.82
     chance = {"10": 0.1, "30": 0.3, "60": 0.6}
-    both = {
-        (one, two): chance[one] * chance[two] / (1 - chance[one]) for one in chance for two in chance if one != two
-    }
+    both = {(one, two): chance[one] * chance[two] / (1 - chance[one]) for one in chance for two in chance if one != two}
     assert chi_square(Counter(order[:2] for order in orders), both) < 20.52
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,8 +16,8 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, update
 
 from agent.wire.results import ratio_in_force
-from coordinator.scheduler import specs
-from coordinator.scheduler.board import read_pool
+from coordinator.scheduler import specs, weighers
+from coordinator.scheduler.board import Board, read_pool
 from coordinator.scheduler.claims import claim, release
 from coordinator.scheduler.errors import NoPool
 from coordinator.scheduler.factors import factors
@@ -89,6 +90,17 @@ def test_the_automatic_ratio() -> None:
     assert ratio_in_force("auto", total=100 * GIB, free=90 * GIB, promised=50 * GIB) == pytest.approx(1 + 50 / 11)
     assert ratio_in_force("auto", total=100 * GIB, free=100 * GIB, promised=0) == 20
     assert ratio_in_force(3.5, total=0, free=0, promised=7) == 3.5
+
+
+@pytest.mark.parametrize(("foreign", "free", "ratio"), [(50, 90, 1 + 50 / 11), (0, 100, 20.0)])
+def test_the_automatic_ratio_is_shown_and_used(db: Database, foreign: int, free: int, ratio: float) -> None:
+    figures = {"thin": True, "max_over_subscription": "auto", "foreign_bytes": foreign * GIB, "free_bytes": free * GIB}
+    host(db, "one", 100, **figures)
+    told = db.read_now(lambda conn: of_row(fleet.pools_of(conn)[0]))
+    assert float(told.capabilities["max_over_subscription_ratio"]) == pytest.approx(ratio)
+    most = int(100 * ratio) - foreign
+    assert "over-committed" in why(db, Request((most + 1) * GIB))
+    assert put(db, Request(most * GIB)).host_id == "one"
 
 
 def test_what_others_have_taken_is_promised_too_and_no_volume_of_ours(db: Database) -> None:
@@ -186,16 +198,22 @@ def test_a_thick_type_is_judged_by_physical_space(db: Database) -> None:
     assert Request(1, extra_specs={"capabilities:thick_provisioning_support": "<is> true"}).wants_thick
     assert not Request(1, extra_specs={"thick_provisioning_support": "<is> True>"}).wants_thick
     assert not Request(1, extra_specs={"thick_provisioning_support": "<is> False"}).wants_thick
+    host(db, "thin", 900, thin=True)
+    by_flag = {"capabilities:thick_provisioning_support": "<is> True"}
+    assert "thin@files#files lacks capabilities:thick_provisioning_support" in why(
+        db, Request(90 * GIB, extra_specs=by_flag)
+    )
+    db.write_now(lambda conn: fleet.set_enabled(conn, "thin", enabled=False))
     assert "has 20 GiB free" in why(db, Request(70 * GIB, extra_specs=thick))
     assert put(db, Request(70 * GIB)).host_id
 
 
 def test_filter_and_goodness_functions(db: Database) -> None:
-    host(db, "small", 1000, filter_function="volume.size < 10", goodness_function="50")
-    host(db, "large", 1000, filter_function="volume.size >= 10", goodness_function="50")
+    host(db, "small", 3000, filter_function="volume.size < 10", goodness_function="50")
+    host(db, "large", 3000, filter_function="volume.size >= 10", goodness_function="50")
     scheduler = Scheduler()
-    assert {put(db, Request(5 * GIB), scheduler).host_id for _ in range(5)} == {"small"}
-    assert {put(db, Request(20 * GIB), scheduler).host_id for _ in range(5)} == {"large"}
+    assert {put(db, Request(5 * GIB), scheduler).host_id for _ in range(100)} == {"small"}
+    assert {put(db, Request(20 * GIB), scheduler).host_id for _ in range(100)} == {"large"}
 
 
 def test_goodness_decides_when_it_is_the_weigher(db: Database) -> None:
@@ -205,6 +223,24 @@ def test_goodness_decides_when_it_is_the_weigher(db: Database) -> None:
     host(db, "beyond", 5000, goodness_function="150")
     scheduler = Scheduler(SchedulerSettings(weighers=("GoodnessWeigher",)))
     assert [put(db, Request(GIB), scheduler).host_id for _ in range(5)] == ["first"] * 3 + ["second"] * 2
+
+
+@pytest.mark.parametrize(("function", "weighs"), [
+    ("150", 0), ("-1", 0), ("1 == 1", 100), ("1 == 2", 0), ("7 / 0", 0), ("'much'", 0), ("1 +", 0), ("", 0),
+    ("40 + 2", 42), ("(" * 10_000, 0),
+])  # fmt: skip
+def test_what_a_goodness_function_weighs(function: str, weighs: float) -> None:
+    told = shared({"goodness_function": function}, thin=False, thick=True)
+    assert weighers.goodness(replace(pool(), told=told), Request(GIB)) == weighs
+
+
+def test_a_goodness_function_that_is_wrong_is_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+    told = shared({"goodness_function": "1 /"}, thin=False, thick=True)
+    one = replace(pool(), told=told, id="told-of-once@b#p")
+    for _ in range(3):
+        weighers.goodness(one, Request(GIB))
+    heard = capsys.readouterr()
+    assert (heard.out + heard.err).count("told-of-once@b#p") == 1
 
 
 def test_a_broken_filter_function_refuses(db: Database) -> None:
@@ -256,13 +292,40 @@ def test_hints(db: Database) -> None:
     assert "a@files#files can not be compared" in why(db, Request(1000 * GIB, hints=Hints(query=asked)))
 
 
+def by_number(**settings: Any) -> Scheduler:
+    """Of volumes; it reads once, as there are no rows here of what it placed."""
+    made = Scheduler(SchedulerSettings(weighers=("VolumeNumberWeigher",), **settings))
+    made.board = Board(counts_volumes=True, clock=lambda: 0.0)
+    return made
+
+
 def test_spread_by_number_of_volumes(db: Database) -> None:
     host(db, "a", 300)
     host(db, "b", 100)
-    few = Scheduler(SchedulerSettings(weighers=("VolumeNumberWeigher",)))
+    few, many = by_number(), by_number(multipliers={"VolumeNumberWeigher": 1.0})
     assert Counter(put(db, Request(10 * GIB), few).host_id for _ in range(6)) == {"a": 3, "b": 3}
-    many = Scheduler(SchedulerSettings(weighers=("VolumeNumberWeigher",), multipliers={"VolumeNumberWeigher": 1.0}))
-    assert len({put(db, Request(5 * GIB), many).host_id for _ in range(4)}) == 1
+    assert len({put(db, Request(5 * GIB), many).host_id for _ in range(6)}) == 1
+
+
+@pytest.mark.parametrize(("volumes", "wanted"), [(6, {"a": 3, "b": 3}), (40, {"a": 3, "b": 2, "refused": 35})])
+def test_many_at_once_are_counted_and_fit(db: Database, volumes: int, wanted: dict[str, int]) -> None:
+    """None is placed by what was so before the others came: neither by number nor by room."""
+    host(db, "a", 300 if volumes == 6 else 30)
+    host(db, "b", 100 if volumes == 6 else 20)
+    few, found = by_number(), Counter[str]()
+
+    def one() -> None:
+        try:
+            found[put(db, Request(10 * GIB), few).host_id] += 1
+        except NoPool:
+            found["refused"] += 1
+
+    threads = [threading.Thread(target=one) for _ in range(volumes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == wanted
 
 
 def test_a_stale_board_neither_hides_nor_overfills(db: Database) -> None:
