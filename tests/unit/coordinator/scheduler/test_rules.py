@@ -98,8 +98,8 @@ def test_the_automatic_ratio_is_shown_and_used(db: Database, foreign: int, free:
     host(db, "one", 100, **figures)
     told = db.read_now(lambda conn: of_row(fleet.pools_of(conn)[0]))
     assert float(told.capabilities["max_over_subscription_ratio"]) == pytest.approx(ratio)
-    most = int(100 * ratio) - foreign
-    assert "over-committed" in why(db, Request((most + 1) * GIB))
+    most = int(min(100 * ratio - foreign, free * ratio))
+    assert "CapacityFilter" in why(db, Request((most + 1) * GIB))
     assert put(db, Request(most * GIB)).host_id == "one"
 
 
