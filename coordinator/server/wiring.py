@@ -141,7 +141,8 @@ class Coordinator:
         about = ("config.refused", "coordinator", socket.gethostname()[:64])
         try:
             new = await asyncio.to_thread(reread)
-            file, services, policy = new.identity.policy_file, self.app[SERVICES], None
+            file, services = new.identity.policy_file, self.app[SERVICES]
+            policy: Policy | None = None
             if file is not None and file == self.settings.identity.policy_file:
                 policy = await asyncio.to_thread(Policy.from_file, file)
             if new.scheduler != self.settings.scheduler:

@@ -49,7 +49,7 @@ class HostWire:
         self.version = "v"
         self.given: list[list[str]] = []
         self.meanwhile: Callable[[], None] | None = None
-        self.more: list[dict[str, Any]] = []
+        self.more: list[Any] = []
         """Pools beside its own, as they go over the wire."""
 
     async def call(self, method: str, path: str, *, query: Any = None, body: Any = None, **_: Any) -> Any:

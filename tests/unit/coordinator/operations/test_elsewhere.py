@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select, update
 
@@ -118,7 +119,8 @@ async def test_what_grows_beyond_what_its_host_promises_is_refused_and_changes_n
     async with site(tmp_path, HOSTS[:1], scheduler=lax) as here:
         row = await create(here)
         await fill(here, "host-a")
-        for source in ({}, {"source_volid": row.id}):
+        sources: list[dict[str, Any]] = [{}, {"source_volid": row.id}]
+        for source in sources:
             assert (await create(here, **source)).status == "error"
         grown, _ = await here.engine.submit(
             lambda conn: (accept_extend(conn, REQUESTER, row.id, 2, attached=False), None)

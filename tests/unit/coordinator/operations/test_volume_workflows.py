@@ -175,11 +175,13 @@ async def test_a_row_that_names_no_pool_is_worked_with_where_its_back_end_is(tmp
         copies = [await create(here, size=2, **source) for source in
                   ({"source_volid": row.id}, {"snapshot_id": snapshot.id})]  # fmt: skip
         assert {(copy.status, copy.pool_id) for copy in copies} == {("available", f"{row.host_id}@files#files")}
-        for accept, thing in ((accept_snapshot_delete, snapshot.id), (accept_delete, row.id)):
-            gone, _ = await here.engine.submit(
-                lambda conn, accept=accept, thing=thing: (accept(conn, REQUESTER, thing), None)
-            )
-            assert (await ended(here, gone)).state == "done"
+        for operation in (
+            await here.engine.submit(lambda conn: (accept_snapshot_delete(conn, REQUESTER, snapshot.id), None)),
+            await here.engine.submit(lambda conn: (accept_delete(conn, REQUESTER, copies[0].id), None)),
+        ):
+            assert (await ended(here, operation[0])).state == "done"
+        gone, _ = await here.engine.submit(lambda conn: (accept_delete(conn, REQUESTER, row.id), None))
+        assert (await ended(here, gone)).state == "done"
         assert not path_of(here, row).exists()
 
 

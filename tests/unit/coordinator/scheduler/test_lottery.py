@@ -77,7 +77,8 @@ def test_who_weighs_nothing_is_drawn_after_all_others() -> None:
 
 def test_where_nobody_weighs_anything_all_have_the_same_chance() -> None:
     dice, candidates = random.Random(6), pools(4, 5, 6, 7)
-    for weighers in ({"GoodnessWeigher": 1.0}, {}, {"CapacityWeigher": 0.0}):
+    kinds: list[dict[str, float]] = [{"GoodnessWeigher": 1.0}, {}, {"CapacityWeigher": 0.0}]
+    for weighers in kinds:
         first = Counter(drawn(candidates, ASKED, weighers, dice)[0].id for _ in range(1000))
         assert chi_square(first, dict.fromkeys("4567", 0.25)) < 16.27
 

@@ -145,17 +145,17 @@ def test_what_an_operator_lets_decide_about_thin_promises(
 
 def test_what_decides_may_be_changed_while_volumes_are_placed(db: Database) -> None:
     figures = {"thin": True, "max_over_subscription": 2.0, "reserved_percent": 10, "foreign_bytes": 1500 * GIB}
-    host(db, "one", 1000, free_bytes=400 * GIB, **figures)
-    scheduler = Scheduler(SchedulerSettings(over_provisioning_calculation="standard"))
+    name = host(db, "one", 1000, free_bytes=400 * GIB, **figures)
+    scheduler, asked = Scheduler(), Request(350 * GIB)
+    stays = Request(350 * GIB, pool_id=name, purpose="extend_volume")
     for calculation, fits in (("standard", False), ("cinder", True), ("standard", False), ("both", False)):
         scheduler.follow(SchedulerSettings.model_validate({"over_provisioning_calculation": calculation}))
-        stays = Request(350 * GIB, pool_id="one@files#files", purpose="extend_volume")
-        assert (db.read_now(lambda conn, stays=stays: scheduler.unfit(conn, stays)) is None) == fits  # type: ignore[misc]
+        assert (db.read_now(lambda conn: scheduler.unfit(conn, stays)) is None) == fits
         if fits:
-            taken = put(db, Request(350 * GIB), scheduler)
-            db.write_now(lambda conn, taken=taken: release(conn, taken.pool_id, 350 * GIB))  # type: ignore[misc]
+            assert put(db, asked, scheduler).pool_id == name
+            db.write_now(lambda conn: release(conn, name, 350 * GIB))
         else:
-            assert "over-committed (1500 GiB of 1800 GiB promised)" in why(db, Request(350 * GIB), scheduler)
+            assert "over-committed (1500 GiB of 1800 GiB promised)" in why(db, asked, scheduler)
 
 
 FIGURES = st.fixed_dictionaries({
