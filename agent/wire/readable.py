@@ -30,9 +30,9 @@ def pools(rows: Sequence[Any]) -> tuple[tuple[Pool, ...], dict[str, str]]:
 
 
 def _called(row: Any, number: int) -> str:
-    named = [row.get(key) for key in ("backend", "name")] if isinstance(row, Mapping) else []
-    if named and all(isinstance(word, str) for word in named):
-        return pool_address(named[0], named[1])[:_MOST]
+    backend, name = (row.get("backend"), row.get("name")) if isinstance(row, Mapping) else (None, None)
+    if isinstance(backend, str) and isinstance(name, str):
+        return pool_address(backend, name)[:_MOST]
     return f"number {number}"
 
 

@@ -113,7 +113,7 @@ async def test_in_a_lottery_another_is_drawn(tmp_path: Path) -> None:
         assert {len(kinds(here, host)) for host in HOSTS[:2]} != {0}, "none was drawn that refused"
 
 
-async def test_what_grows_beyond_what_its_host_promises_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+async def test_what_grows_beyond_what_its_host_promises_is_refused_and_takes_nothing(tmp_path: Path) -> None:
     """Though the coordinator asks for no space: the host has the last word."""
     lax = Scheduler(SchedulerSettings(filters=tuple(set(FILTERS) - {"CapacityFilter"})))
     async with site(tmp_path, HOSTS[:1], scheduler=lax) as here:
@@ -128,7 +128,7 @@ async def test_what_grows_beyond_what_its_host_promises_is_refused_and_changes_n
         after = await ended(here, grown)
         assert (after.state, (after.error or {})["code"]) == ("failed", "backend.over-subscribed")
         kept = await here.db.read(lambda conn: volumes.get(conn, row.id))
-        assert (kept.status, kept.size, kept.reserved_size) == ("available", 1, 0)
+        assert (kept.status, kept.size, kept.reserved_size) == ("error_extending", 1, 0)
         assert path_of(here, row).stat().st_size == 1 << 30
         assert await promised(here) == {"host-a": 1}
         told = await here.db.read(lambda conn: messages.listing(conn, "p1"))
