@@ -36,6 +36,8 @@ NOT_KEPT = frozenset({"backend.no-space", "backend.over-subscribed", "image.size
 """What keeps an image from being kept, but not from becoming a volume."""
 SOURCE_GONE = frozenset({"backend.not-found"})
 _PATIENCE_S, _LOOK_S = 3600.0, 15.0
+_TRIES = 2
+"""How often something kept is cloned in vain before it leaves: its data may be lost, and each volume would fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class ImageCache:
                 kept.append(entry)
             elif entry.ready and entry.status == "uploading":
                 return None
-            elif _fits(entry, image):
+            elif _fits(entry, image) and operation.attempt("clone") <= _TRIES:
                 image_cache.used(conn, entry.volume_id)
                 self._tell(conn, operation, "hit", image["id"])
                 return {"hit": entry.volume_id}

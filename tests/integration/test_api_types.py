@@ -172,7 +172,9 @@ async def test_encryption(api):
     path = f"/v3/types/{type_id}/encryption"
     assert await api("admin", "GET", path) == (200, {})
     assert (await api("alice", "GET", path))[0] == 403
-    assert (await api("admin", "POST", path, {"encryption": {"provider": "rot13"}}))[0] == 400
+    for provider in ("rot13", "plain", "nova.volume.encryptors.cryptsetup.CryptsetupEncryptor"):
+        status, body = await api("admin", "POST", path, {"encryption": {"provider": provider}})
+        assert (status, "'luks2'" in body["badRequest"]["message"]) == (400, True), body
     for cipher, bits, why in (
         ("rot13", 128, "is not known"), ("aes-xts-plain64", 128, "it has 256, 384, 512"),
         ("aes-ecb", 256, "parts of a disk are equal"), ("aes-cbc-plain64", 192, "qemu can not open"),

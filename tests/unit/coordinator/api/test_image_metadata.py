@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from coordinator.images import info
 from coordinator.images.protections import Protections
 from tests.unit.coordinator.api.volumesite import Api, volume_api
 
@@ -33,8 +34,11 @@ async def test_without_protections_it_is_the_owners(tmp_path: Path) -> None:
         assert (await change(api, volume_id, **{"k" * 256: "a"}))[0] == 400
         assert (await change(api, volume_id, k="a" * 256))[0] == 400
         assert (await change(api, volume_id, who="other", k="a"))[0] == 404
-        for kept in ("signature_verified", "os_glance_import_task", "os_encrypt_key_id"):
-            status, said = await change(api, volume_id, **{kept: "True"})
+        for wrong in ({"metadata": "a"}, {"metadata": {"k": 1}}, {"metadata": {"k": None}}, {"a": "b"}, None, []):
+            answer = await api.act(volume_id, "os-set_image_metadata", wrong)
+            assert answer.status == 400, (wrong, answer.body)
+        for kept in (*info.ENCRYPTION, *info.PROVEN, "os_glance_import_task", "os_glance_importing_to_stores"):
+            status, said = await change(api, volume_id, **{kept: "True", "beside": "it"})
             assert (status, kept in str(said)) == (400, True)
             assert (await api.act(volume_id, "os-unset_image_metadata", {"key": kept})).status == 400
         for key, status in (("hw_disk_bus", 200), ("hw_disk_bus", 404)):

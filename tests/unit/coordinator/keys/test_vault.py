@@ -195,6 +195,9 @@ def test_an_address_is_an_address_and_one_manager_gets_the_keys(tmp_path: Path, 
         KeysSection.model_validate(both)
     with pytest.raises(ValidationError, match="needs the table"):
         KeysSection.model_validate({"barbican": {}, "manager": "vault"})
+    for unknown in ({"manager": "castellan.common.conf_key_manager"}, {"fixed_key": "00" * 32}, {"keymgr": {}}):
+        with pytest.raises(ValidationError):
+            KeysSection.model_validate(unknown)
     for manager in ("vault", "barbican", "local"):
         assert KeysSection.model_validate({**both, "manager": manager}).target == manager
     assert (KeysSection().target, KeysSection.model_validate({"barbican": {}}).target) == ("local", "barbican")

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from agent.base.config import load
+from agent.base.config import ConfigError, load
 from coordinator.keys.errors import WrongKeyEncryptionKey
 from coordinator.keys.kek import Kek, store
 from coordinator.server.errors import PortTaken
@@ -64,3 +64,20 @@ def test_another_key_encryption_key_is_refused_with_a_sentence(tmp_path: Path) -
     store(tmp_path / "kek", (Kek.generate(),))
     with pytest.raises(WrongKeyEncryptionKey, match="does not open this database"):
         open_state(settings(tmp_path))
+
+
+def test_protections_that_are_wrong_keep_it_from_starting(tmp_path: Path) -> None:
+    file = tmp_path / "protections.conf"
+    wrong = {"regular expression": "[(]\nupdate = admin\n", "no section": "update = admin\n", "No such": None}
+    for word, text in wrong.items():
+        file.unlink(missing_ok=True)
+        if text is not None:
+            file.write_text(text)
+        config = settings(tmp_path, f"images.property_protections={file}")
+        opened = open_state(config)
+        try:
+            with pytest.raises(ConfigError, match=word) as refused:
+                build(config, opened)
+        finally:
+            opened.db.close()
+        assert str(file) in str(refused.value)
