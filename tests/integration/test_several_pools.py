@@ -96,6 +96,8 @@ def test_a_volume_lies_where_it_fits_and_one_that_fits_nowhere_is_refused(site: 
 def test_a_type_chooses_the_pool_and_what_is_made_of_a_volume_stays_there(site: LiveSite) -> None:
     site.run("openstack", "volume", "type", "create", "little", "--property", "is=small")
     site.run("openstack", "volume", "type", "create", "large", "--property", "is=big")
+    listed = site.run("cinder", "get-pools", "--filters", "volume_type=little", "--detail")
+    assert ("@files#small" in listed, "@files#big" in listed) == (True, False), listed
     first = create(site, 1, "--type", "little")
     assert pool(first) == "small"
     snapshot = site.openstack("volume", "snapshot", "create", "--volume", first["id"], "snap")

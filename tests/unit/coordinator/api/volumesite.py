@@ -79,10 +79,11 @@ async def volume_api(
     compute: Compute | None = None,
     cluster: str | None = None,
     policy: Policy | None = None,
+    scheduler: Scheduler | None = None,
     **settings: Any,
 ) -> AsyncIterator[Api]:
     used = {ComputeService: ComputeService(compute)} if compute is not None else {}
-    async with site(tmp_path, names, targets, cluster, compute=compute) as here:
+    async with site(tmp_path, names, targets, cluster, compute=compute, scheduler=scheduler) as here:
         here.db.write_now(lambda conn: types.ensure_default(conn, types.DEFAULT_NAME))
         services = Services(
             here.db,
@@ -92,7 +93,7 @@ async def volume_api(
             {
                 Engine: here.engine,
                 KeyStore: here.keys,
-                Scheduler: Scheduler(),
+                Scheduler: scheduler or Scheduler(),
                 Completions: here.completions,
                 **used,
                 **(others or {}),
