@@ -22,7 +22,7 @@ from coordinator.lifecycle.operation import OPERATION
 from coordinator.operations import draining, members
 from coordinator.operations.errors import Cancelled, UndoFailed
 from coordinator.operations.workflow import JobCall, JobStep, WaitStep, Workflow
-from coordinator.state import events, operations
+from coordinator.state import events, operations, outward
 from coordinator.state.errors import DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
 from coordinator.state.savepoint import savepoint
@@ -273,7 +273,10 @@ def give_up_undo(
 ) -> Operation:
     """End with both causes named and the resource marked as needing attention."""
     cause = from_body(operation.error or {})
-    both = UndoFailed(cause=str(cause), step=step, undo_cause=str(error), operation=operation.id)
+    both = UndoFailed(
+        cause=str(cause), cause_told=outward.sentence(cause), step=step, undo_cause=str(error),
+        undo_cause_told=outward.sentence(error), operation=operation.id,
+    )  # fmt: skip
     if workflow.attention is not None:
         workflow.attention(conn, operation, str(both))
     events.record(conn, operation, f"{workflow.kind}.attention", {"error": both.to_body()})

@@ -18,7 +18,7 @@ from coordinator.operations.accept import Requester, accept
 from coordinator.operations.transfer_volume import end_offer
 from coordinator.operations.volume_calls import delete_call, volume_row
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Workflow
-from coordinator.state import messages, snapshots, volumes
+from coordinator.state import messages, outward, snapshots, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.transition import move, move_if
 from coordinator.state.volumes import backend_of
@@ -106,8 +106,10 @@ def _settle(conn: Connection, keys: KeyStore, operation: Operation) -> dict[str,
 def _check(conn: Connection, operation: Operation) -> None:
     failed = operation.results["settle"]["failed"]
     if failed:
-        reasons = "; ".join(f"{snapshot_id}: {reason}" for snapshot_id, reason in failed.items())
-        raise SnapshotsKept(id=operation.resource_id, count=len(failed), reasons=reasons)
+        reasons = "; ".join(f"{snapshot_id}: {reason.rstrip('.')}" for snapshot_id, reason in failed.items())
+        row = volume_row(conn, operation)
+        told = outward.without(reasons, (row.host_id, row.backend, row.pool))
+        raise SnapshotsKept(id=operation.resource_id, count=len(failed), reasons=reasons, reasons_told=told)
 
 
 def _failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:

@@ -13,7 +13,7 @@ class Cancelled(Permanent):
 
 
 class UndoFailed(Permanent):
-    """Both causes are kept: what failed first, and what failed while it was undone."""
+    """Both causes are kept, each also as users may read it: what failed first, and what failed while it was undone."""
 
     code = "operation.undo-failed"
     status = 500

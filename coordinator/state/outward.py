@@ -6,7 +6,7 @@ Whoever may see where a volume lies reads errors whole, from the operation.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.base.errors import BrickyardError, Remote, from_body
@@ -29,14 +29,24 @@ def told(error: BrickyardError) -> tuple[str, str]:
         return _unplaced(str(error.context["reasons"]))
     if isinstance(error, Remote):
         values = error.context.get("body", {}).get("context") or {}
-        names = [re.escape(str(values[key])) for key in _INSIDE & values.keys() if values[key]]
-        known = re.compile(rf"(?<![\w-])(?:{'|'.join(names)})(?![\w-])") if names else None
-        said = [known.sub("(host)", text) if known else text for text in (str(error), error.remedy)]
+        names = [str(values[key]) for key in _INSIDE & values.keys() if values[key]]
+        said = [without(text, names) for text in (str(error), error.remedy)]
     else:
         clean = from_body({"code": error.code, "context": _clean(error.context)})
         said = [str(clean), clean.remedy]
-    sentence, hint = (_ADDRESS.sub("(address)", _PATH.sub("(path)", text)) for text in said)
-    return sentence, _THEIRS if any(f"({key})" in hint for key in _INSIDE) else hint
+    words, hint = (_ADDRESS.sub("(address)", _PATH.sub("(path)", text)) for text in said)
+    return words, _THEIRS if any(f"({key})" in hint for key in _INSIDE) else hint
+
+
+def sentence(error: BrickyardError) -> str:
+    """Something in any case, for an error that repeats another one."""
+    return told(error)[0] or "An unknown error occurred."
+
+
+def without(text: str, names: Iterable[str | None]) -> str:
+    """Free words of another error without these names."""
+    known = sorted({re.escape(name) for name in names if name}, key=len, reverse=True)
+    return re.sub(rf"(?<![\w-])(?:{'|'.join(known)})(?![\w-])", "(host)", text) if known else text
 
 
 def waiting(reason: str) -> str:
@@ -47,12 +57,13 @@ def waiting(reason: str) -> str:
 def body(stored: Mapping[str, Any]) -> dict[str, Any]:
     """A stored error in the same form."""
     error = from_body(stored)
-    sentence, hint = told(error)
-    return {**stored, "message": sentence or "An unknown error occurred.", "hint": hint, "context": {}}
+    return {**stored, "message": sentence(error), "hint": told(error)[1], "context": {}}
 
 
 def _clean(context: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: f"({key})" if key in _INSIDE else value for key, value in context.items()}
+    """An error that repeats others says in `KEY_told` what users may read of its `KEY`."""
+    inside = {key: f"({key})" if key in _INSIDE else value for key, value in context.items()}
+    return inside | {key: inside[f"{key}_told"] for key in context if f"{key}_told" in context}
 
 
 def _unplaced(reasons: str) -> tuple[str, str]:

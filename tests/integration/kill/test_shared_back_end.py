@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -108,6 +111,46 @@ def test_what_it_had_in_hand_is_done_by_the_other(shared: Site, fault: str) -> N
     shared.truths.eventually(lambda: _whole(shared), 30)
     # What it was doing when it died it does not go on with.
     shared.truths.eventually(lambda: _nothing_kept(shared, dying.name), 30)
+
+
+def test_two_cleanups_at_once_and_restarts_between_them_do_each_thing_once(shared: Site) -> None:
+    api, dying = shared.api, shared.agents[shared.hosts[1]]
+    dying.arm("agent.job.started")
+    for number in range(12):
+        with suppress(*AWAY):
+            api.create_volume(f"c{number}")
+        if not dying.alive:
+            break
+    dying.died()
+    made = {api.operations(row["id"])[0]["id"] for row in api.volumes()}
+    gate = Barrier(3)
+
+    def cleanup(_: int) -> set[str]:
+        gate.wait(60)
+        told = api.post("/v3/workers/cleanup", {})
+        api.hang_up()
+        return {row["host"] for row in (*told["cleaning"], *told["unavailable"])}
+
+    everywhere = {f"{host}@files" for host in shared.hosts}
+    with ThreadPoolExecutor(2) as admins:
+        asked = admins.map(cleanup, range(2))
+        gate.wait(60)
+        assert list(asked) == [everywhere] * 2
+        shared.coordinator.kill()
+        shared.restart("coordinator")
+        asked = admins.map(cleanup, range(2))
+        gate.wait(60)
+        shared.restart(dying.name)
+        assert list(asked) == [everywhere] * 2
+    api.settle(120)
+    assert {row["status"] for row in api.volumes()} == {"available"}
+    assert sorted(path.name for path in folder(shared).iterdir()) == sorted(row["id"] for row in api.volumes())
+    logs = "".join(part.log.read_text() for part in shared.agents.values())
+    done = Counter(re.findall(r"job ended .* kind=volume.create operation=(\S+) .*state=done", logs))
+    assert {one: done[one] for one in made} == dict.fromkeys(made, 1)
+    shared.truths.eventually(lambda: _whole(shared), 60)
+    all_gone(shared)
+    shared.truths.eventually(lambda: _nothing_kept(shared, dying.name), 60)
 
 
 def test_one_that_stood_still_does_not_go_on(shared: Site) -> None:

@@ -15,13 +15,13 @@ from agent.wire.client import AgentClient
 from agent.wire.jobs import JobStatus, VolumeExtend
 from coordinator.operations import evict_host, members
 from coordinator.operations.engine import Engine
-from coordinator.operations.errors import Cancelled
+from coordinator.operations.errors import Cancelled, WaitedTooLong
 from coordinator.operations.image_streams import ImageStreams, StreamLost
 from coordinator.operations.jobs import Conversation
 from coordinator.operations.new_volume import accept_volume
 from coordinator.operations.slots import Slot
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Step, WaitStep, Workflow, Workflows
-from coordinator.state import fleet, operations
+from coordinator.state import fleet, operations, outward
 from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
 from tests.unit.coordinator.operations.support import REQUESTER, Hosts, Site, new_engine, site
@@ -63,7 +63,7 @@ async def test_a_wait_that_the_database_cut_short_is_taken_up_again(tmp_path: Pa
 
 async def test_a_defect_in_an_undo_ends_the_operation_too(tmp_path: Path) -> None:
     def undo(conn: Connection, operation: Operation) -> None:
-        raise NotFound(noun="Volume", id="v1")
+        raise WaitedTooLong(host="host-a", seconds=9)
 
     async def refused(operation: Operation) -> Result | None:
         raise Invalid(reason="It can not be.")
@@ -73,7 +73,9 @@ async def test_a_defect_in_an_undo_ends_the_operation_too(tmp_path: Path) -> Non
         assert last.error is not None
         assert (last.state, last.error["code"]) == ("needs-attention", "operation.undo-failed")
         assert "It can not be." in last.error["message"]
-        assert "v1" in last.error["message"]
+        assert "host-a" in last.error["message"]
+        shown = outward.body(last.error)["message"]
+        assert shown == last.error["message"].replace("host-a", "(host)")
 
 
 @pytest.mark.parametrize("defect", [NotFound(noun="Volume", id="v1"), KeyError("v1")])

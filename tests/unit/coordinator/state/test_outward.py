@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agent.base.errors import BrickyardError, Invalid, Remote
-from coordinator.operations.errors import WaitedTooLong
+from coordinator.operations.delete_cascade import SnapshotsKept
+from coordinator.operations.errors import UndoFailed, WaitedTooLong
 from coordinator.scheduler.errors import NoPool, PoolsAway
 from coordinator.state import outward
 
@@ -41,6 +42,25 @@ def test_the_stored_form_keeps_its_code_and_loses_its_values() -> None:
     assert "node-7" not in str(shown)
     assert outward.body(Invalid(reason="bad header").to_body())["message"] == "bad header"
     assert outward.body(BrickyardError(reason="hunter2").to_body())["message"] == "An unknown error occurred."
+
+
+def test_what_an_error_repeats_of_others_is_told_as_they_would_be() -> None:
+    away, defect = WaitedTooLong(host="node-7", seconds=600), BrickyardError(reason="hunter2")
+    both = UndoFailed(
+        cause=str(away), cause_told=outward.sentence(away), step="make", undo_cause=str(defect),
+        undo_cause_told=outward.sentence(defect), operation="o1",
+    )  # fmt: skip
+    assert "node-7" in str(both)
+    shown = outward.body(both.to_body())["message"]
+    assert shown == (
+        "Host (host) could not be reached for 600 s. Undoing the finished steps failed too, at step make: "
+        "An unknown error occurred."
+    )
+    kept = SnapshotsKept(
+        id="v1", count=1, reasons="s1: Back end ssd of node-7 failed",
+        reasons_told=outward.without("s1: Back end ssd of node-7 failed", ("node-7", "ssd", None)),
+    )  # fmt: skip
+    assert outward.told(kept)[0].endswith("could not be deleted: s1: Back end (host) of (host) failed.")
 
 
 def test_what_is_waited_for() -> None:
