@@ -7,7 +7,7 @@ from pathlib import Path
 
 from coordinator.lifecycle.snapshot import SNAPSHOT
 from coordinator.lifecycle.volume import VOLUME
-from coordinator.state import operations
+from coordinator.state import operations, volumes
 from tests.unit.coordinator.api.test_volume_connections import MISSING, status, text, types
 from tests.unit.coordinator.api.volumesite import Api, volume_api
 
@@ -228,3 +228,21 @@ async def test_what_can_be_reset_is_told_and_true(tmp_path: Path) -> None:
             answer = await api("POST", f"/snapshots/{taken}/action", who="root",
                                json={"os-reset_status": {"status": target}})  # fmt: skip
             assert answer.status == (202 if target in told["snapshot"] else 400), (target, answer.body)
+
+
+async def test_what_lies_in_a_back_end_that_is_not_configured_any_more_is_deleted_once_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with volume_api(tmp_path) as api:
+        volume = (await api.volume())["id"]
+        for backend, status in (("taken-out", "error_deleting"), ("files", None)):
+            await api.here.db.write(lambda conn, name=backend: volumes.set_values(conn, volume, backend=name))
+            assert (await api("DELETE", f"/volumes/{volume}")).status == 202
+            await api.settled()
+            found = await api("GET", f"/volumes/{volume}")
+            assert found.status == (404 if status is None else 200)
+            if status is not None:
+                assert found.body["volume"]["status"] == status
+                (told,) = (await api("GET", "/messages")).body["messages"]
+                assert "is configured on this host" in told["user_message"]
+                assert "taken-out" not in told["user_message"]
