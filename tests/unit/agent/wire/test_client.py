@@ -61,11 +61,25 @@ async def test_lists_and_identity() -> None:
     assert await AgentClient(Recorded({"csr": "pem"})).csr() == "pem"
 
 
-@pytest.mark.parametrize(
-    "answer", [None, [], {}, {"pools": 3}, {"pools": [3]}, {"pools": [{"backend": "../x"}]}, "text"]
-)
+@pytest.mark.parametrize("answer", [None, [], {}, {"pools": 3}, {"pools": {"a": 1}, "clock": 1.0}, "text"])
 async def test_an_answer_of_another_form_is_said_to_be_one(answer: Any) -> None:
+    client = AgentClient(Recorded(answer))
     with pytest.raises(BadAnswer):
-        await AgentClient(Recorded(answer)).pools()
+        await client.pools()
     with pytest.raises(BadAnswer):
-        await AgentClient(Recorded(answer)).host()
+        await client.host()
+    with pytest.raises(BadAnswer):
+        await client.report()
+
+
+async def test_what_can_not_be_read_of_one_pool_is_told_beside_the_others() -> None:
+    pool = {"backend": "b", "name": "p", "driver": "file", "total_bytes": 1, "free_bytes": 1, "allocated_bytes": 0}
+    rows = [3, {"backend": "../x"}, pool, {**pool, "name": "b", "free_bytes": -1}, {**pool, "name": "q"}]
+    told = await AgentClient(Recorded({"clock": 1.0, "pools": [*rows, rows[-1]]})).report()
+    assert [one.name for one in told.pools or ()] == ["p"]
+    assert told.unread.keys() == {"number 1", "number 2", "b", "b#q"}
+    assert told.unread["b"].startswith("free_bytes: ")
+    assert "unread" not in told.model_dump()
+    assert [one.name for one in await AgentClient(Recorded({"pools": rows})).pools()] == ["p", "q"]
+    nothing = await AgentClient(Recorded({"clock": 1.0})).report()
+    assert (nothing.pools, nothing.unread) == (None, {})
