@@ -24,6 +24,14 @@ class DatabaseUnavailable(Temporary):
     hint = "Check its server, or the disk that it lies on; work that was accepted goes on by itself."
 
 
+class StoodStill(DatabaseUnavailable):
+    """The server ended a transaction in which nothing came for too long: nothing was kept, the same again will do."""
+
+    code = "state.stood-still"
+    sentence = "The database ended a session in which nothing was asked for too long ({reason}); nothing was changed."
+    hint = "This machine was paused, or has too little processor time; what was accepted goes on by itself."
+
+
 class CommitInDoubt(DatabaseUnavailable):
     """The connection broke between asking for the commit and hearing of it; `backend` was the server's process.
 

@@ -10,6 +10,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 
 _SERIALIZATION, _DEADLOCK, _LOCK_NOT_AVAILABLE, _UNIQUE = "40001", "40P01", "55P03", "23505"
+_STOOD_STILL = "25P03"
+_READS = "brickyard_only_reads"
 _AGAIN = frozenset({_SERIALIZATION, _DEADLOCK, _LOCK_NOT_AVAILABLE})
 # Classes of SQLSTATE that say that the server is away, full or stopping; nothing was kept.
 _AWAY = ("08", "53", "57", "58")
@@ -29,6 +31,8 @@ class Kind:
     others waits for nobody for long, and the one that has to is done alone."""
     in_transaction: Callable[[Any], bool]
     unavailable: Callable[[DBAPIError], bool]
+    turn: Callable[[Connection, bool], None]
+    """Makes a connection one that only reads, or one that may write, before its transaction begins."""
 
     def backend(self, conn: Connection) -> int | None:
         """The process of the server that works for this connection; None where there is no server."""
@@ -41,7 +45,20 @@ class Kind:
 
 
 def _sqlite_unavailable(error: DBAPIError) -> bool:
+    if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_READONLY" and not str(error.statement).startswith("BEGIN"):
+        return False  # a write inside a read, which is a defect; a disk that is read-only lets no write begin
     return isinstance(error, OperationalError) and not str(error.orig).startswith("no such ")
+
+
+def _sqlite_turn(conn: Connection, reads: bool) -> None:
+    """SQLite knows no transaction that only reads: what is written in one would be gone without a word."""
+    if conn.info.get(_READS, False) != reads:
+        conn.exec_driver_sql(f"PRAGMA query_only={int(reads)}")
+        conn.info[_READS] = reads
+
+
+def _by_its_begin(_conn: Connection, _reads: bool) -> None:
+    """PostgreSQL's BEGIN says it."""
 
 
 def _postgresql_open(connection: Any) -> bool:
@@ -72,6 +89,11 @@ def came_second(error: DBAPIError) -> bool:
     return sqlstate(error) == _UNIQUE
 
 
+def stood_still(error: DBAPIError) -> bool:
+    """The server ended the session since nothing came for too long in the middle of its transaction: all is undone."""
+    return sqlstate(error) == _STOOD_STILL
+
+
 def not_storable(error: DBAPIError) -> bool:
     """A value does not fit its column: PostgreSQL keeps to lengths and ranges, and knows no NUL in a text."""
     return isinstance(error, DataError)
@@ -86,6 +108,7 @@ SQLITE = Kind(
     hurry=None,
     in_transaction=lambda connection: bool(getattr(connection, "in_transaction", True)),
     unavailable=_sqlite_unavailable,
+    turn=_sqlite_turn,
 )
 POSTGRESQL = Kind(
     name="PostgreSQL",
@@ -96,4 +119,5 @@ POSTGRESQL = Kind(
     hurry="SET LOCAL lock_timeout = '100ms'",
     in_transaction=_postgresql_open,
     unavailable=_postgresql_unavailable,
+    turn=_by_its_begin,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
@@ -23,7 +23,7 @@ _SESSION = {
     "statement_timeout": "60s",
     "timezone": "UTC",
 }
-_CONNECT = {
+_CONNECT: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -48,6 +48,12 @@ def address(url: str, password: str | None = None) -> URL:
     return parsed if password is None else parsed.set(password=password)
 
 
+def _connecting(url: URL) -> dict[str, Any]:
+    """What a connection is opened with; what the URL says itself goes before."""
+    options = " ".join([_CONNECT["options"], *url.query.get("options", "").split()])  # type: ignore[union-attr]
+    return {**{name: value for name, value in _CONNECT.items() if name not in url.query}, "options": options}
+
+
 def shown(url: URL | str) -> str:
     """The URL without its password."""
     return make_url(url).render_as_string(hide_password=True)
@@ -62,16 +68,17 @@ def opened(cls: type[Database], url: str, *, password: str | None, writers: int,
     try:
         from coordinator.state.pgcursor import LeanCursor
 
+        connecting = _connecting(where)
         engine = create_engine(
             where, isolation_level="AUTOCOMMIT", pool_size=writers + readers + 1, max_overflow=2, pool_timeout=10,
-            pool_recycle=3600, connect_args={**_CONNECT, "cursor_factory": LeanCursor}, hide_parameters=True,
+            pool_recycle=3600, connect_args={**connecting, "cursor_factory": LeanCursor}, hide_parameters=True,
         )  # fmt: skip
     except ImportError as error:
         raise DriverMissing(package="psycopg", url=shown(where)) from error
     from coordinator.state.pgnews import PgNews
 
     for_postgresql(load_all())
-    db = cls(engine, kind=POSTGRESQL, writers=writers, news=PgNews(where, _CONNECT))
+    db = cls(engine, kind=POSTGRESQL, writers=writers, news=PgNews(where, connecting))
     try:
         number, encoding = db.read_now(
             lambda conn: conn.execute(
@@ -79,7 +86,7 @@ def opened(cls: type[Database], url: str, *, password: str | None, writers: int,
             ).one()
         )
         if number < OLDEST:
-            raise DatabaseNotUsable(url=shown(where), reason=f"its server is version {number // 10000}, older than 13")
+            raise DatabaseNotUsable(url=shown(where), reason=f"its server is version {number // 10000}, older than {OLDEST // 10000}")
         if encoding != "UTF8":
             raise DatabaseNotUsable(url=shown(where), reason=f"its encoding is {encoding}, not UTF8")
     except BaseException:

@@ -41,6 +41,11 @@ def use(request: pytest.FixtureRequest) -> str:
     return kind
 
 
+def is_alone() -> bool:
+    """Whether only one process can have a database of the kind in use."""
+    return _current[0] == "sqlite"
+
+
 def empty(path: Path) -> Database:
     """A database without any table; the same path again is the same database."""
     if _current[0] == "sqlite":

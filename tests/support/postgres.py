@@ -26,6 +26,8 @@ FAST = {
     "max_connections": "300", "shared_buffers": "32MB", "max_wal_size": "256MB", "log_min_messages": "fatal",
     "deadlock_timeout": "50ms",
 }  # fmt: skip
+CONNECT_S = 60
+"""A server whose machine is busy with much else may take long to start the process that answers."""
 _names = count(1)
 
 
@@ -69,7 +71,7 @@ class Cluster:
                 return
 
     def url(self, database: str) -> str:
-        return f"postgresql://brickyard@/{database}?host={self.folder}"
+        return f"postgresql://brickyard@/{database}?host={self.folder}&connect_timeout={CONNECT_S}"
 
     def database(self, template: str = "template1") -> str:
         """Make an empty database (or a copy of another); returns its URL."""
