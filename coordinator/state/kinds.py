@@ -45,7 +45,8 @@ class Kind:
 
 
 def _sqlite_unavailable(error: DBAPIError) -> bool:
-    if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_READONLY" and not str(error.statement).startswith("BEGIN"):
+    began = not str(error.statement).startswith("BEGIN")
+    if began and getattr(error.orig, "sqlite_errorname", "") == "SQLITE_READONLY":
         return False  # a write inside a read, which is a defect; a disk that is read-only lets no write begin
     return isinstance(error, OperationalError) and not str(error.orig).startswith("no such ")
 

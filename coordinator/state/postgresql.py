@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from coordinator.state.database import Database
 
 OLDEST = 130000
+_TOO_OLD = "its server is version {}, older than {}"
 # A coordinator that is paused must not hold rows for longer than its leases last; one that waits for a row gives up
 # in time to be told, and tries again.
 _SESSION = {
@@ -86,7 +87,7 @@ def opened(cls: type[Database], url: str, *, password: str | None, writers: int,
             ).one()
         )
         if number < OLDEST:
-            raise DatabaseNotUsable(url=shown(where), reason=f"its server is version {number // 10000}, older than {OLDEST // 10000}")
+            raise DatabaseNotUsable(url=shown(where), reason=_TOO_OLD.format(number // 10000, OLDEST // 10000))
         if encoding != "UTF8":
             raise DatabaseNotUsable(url=shown(where), reason=f"its encoding is {encoding}, not UTF8")
     except BaseException:

@@ -27,13 +27,39 @@ from coordinator.state.schema import HEAD, RELEASED, prepare, version
 from coordinator.state.tables import load_all
 from coordinator.state.tables.archive import archive
 from coordinator.state.tables.columns import utcnow
+from coordinator.state.tables.quotas import quota_usages
 from coordinator.state.tables.volumes import volume_metadata, volumes
 from coordinator.state.upgrade import _config, check_pending, differences
 from tests.support import postgres
 
 pytestmark = pytest.mark.kill
 BIN = Path(sys.executable).parent
+# Each migration in turn on request: every one is a start of the command.
+KILLED_AFTER = range(1, len(RELEASED)) if os.environ.get("BRICKYARD_MIGRATIONS") == "all" else (1, 3)
 STEP, DONE, COPIED = "upgrade.step", "upgrade.done", "archive.copied"
+
+# Ends itself when both rows are written and before they are kept.
+_DIES_INSIDE = """
+import os, pathlib, signal, sys
+from sqlalchemy import func, select
+from agent.base.ids import new_id
+from coordinator.state.database import Database
+from coordinator.state.tables.quotas import quota_usages
+from coordinator.state.tables.volumes import volumes
+from coordinator.state.transition import enter
+from coordinator.state.usage import RULES, Rules
+
+def write(conn):
+    enter(conn, "volume", "create", id=new_id(), project_id="p", user_id="u", size=1)
+    print(*(conn.execute(select(func.count()).select_from(table)).scalar_one() for table in (volumes, quota_usages)))
+    sys.stdout.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+where = sys.argv[1]
+db = Database.postgresql(where) if "://" in where else Database.sqlite(pathlib.Path(where))
+db.engine.update_execution_options(**{RULES: Rules(kept=True)})
+db.write_now(write)
+"""
 
 
 @dataclass
@@ -61,7 +87,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return Place(folder, postgres.cluster().database() if request.param == "postgresql" else None)
 
 
-@pytest.mark.parametrize("fault", [f"{STEP}@1", f"{STEP}@3", DONE])
+@pytest.mark.parametrize("fault", [*(f"{STEP}@{number}" for number in KILLED_AFTER), DONE])
 def test_a_killed_upgrade_starts_clean(place: Place, fault: str) -> None:
     def older(conn: Connection) -> None:
         command.upgrade(_config(conn), RELEASED[0])
@@ -73,8 +99,9 @@ def test_a_killed_upgrade_starts_clean(place: Place, fault: str) -> None:
     assert code == -signal.SIGKILL, told
     with closing(place.open()) as db:
         found = db.read_now(version)
-        # Beside coordinators at work each change is whole by itself.
-        assert found == RELEASED[0] if place.url is None else found in RELEASED
+        # Beside coordinators at work each change is whole by itself, and those before the one that was killed stay.
+        before = 0 if place.url is None else int(fault.partition("@")[2] or 1) - 1
+        assert found == RELEASED[before]
     code, told = place.run("db", "upgrade")
     assert (code, told) == (0, f"Schema {found} upgraded to {HEAD}.\n")
     with closing(place.open()) as db:
@@ -193,9 +220,34 @@ def test_a_killed_backup_is_whole_or_not_there(place: Place, tmp_path: Path, fau
 )  # fmt: skip
 def test_ages_that_can_not_be_change_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
     place = Place(tmp_path, None)
+    old = utcnow() - datetime.timedelta(days=10**4)
+    row = {"id": new_id(), "project_id": "p", "user_id": "u", "size": 1, "status": "deleted", "deleted": True,
+           "created_at": old, "deleted_at": old}  # fmt: skip
     with closing(place.open()) as db:
         db.write_now(prepare)
-    assert place.run("db", *words)[0] == 2
+        db.write_now(lambda conn: conn.execute(insert(volumes).values(row)))
+    code, told = place.run("db", *words)
+    assert (code, "Error: " in told, "Traceback" in told) == (2, True, False), told
+    assert counts(place) == (1, 0)
+
+
+def test_where_nothing_was_deleted_nothing_is_dropped_and_that_is_no_failure(place: Place) -> None:
+    with closing(place.open()) as db:
+        db.write_now(prepare)
+    assert place.run("db", "purge", "7") == (0, "Nothing is past its time.\n")
+    assert place.run("db", "archive") == (0, "Nothing to archive.\n")
+
+
+def test_killed_between_the_rows_of_one_write_none_of_them_is_there(place: Place) -> None:
+    """What a volume takes of the quota and the volume itself are one write: kept together or not at all."""
+    with closing(place.open()) as db:
+        db.write_now(prepare)
+    done = subprocess.run(
+        [sys.executable, "-c", _DIES_INSIDE, place.url or str(place.folder / "coordinator.db")],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "1 1\n"), done.stderr
+    assert counts(place, volumes, quota_usages) == (0, 0)
 
 
 def counts(place: Place, *of: Table) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ def at_once(site: Site, *asks: Ask) -> list[int]:
 
     def ask(number: int) -> int:
         api = site.coordinators[number % 2].api
-        gate.wait(30)
+        gate.wait(120)
         try:
             asks[number](api)
         except Refused as refused:
@@ -77,6 +77,36 @@ def test_a_delete_and_an_extend_are_never_both_at_work(shared: Site) -> None:
     shared.clean()
 
 
+def test_an_extend_and_a_retype_lose_nothing_of_each_other(shared: Site) -> None:
+    """One is refused while the other is at work; where both are taken, as one had ended, both are kept."""
+    api = shared.api
+    other = str(api.post("/v3/types", {"volume_type": {"name": "other"}})["volume_type"]["name"])
+    volumes = [api.create_volume(f"e{n}") for n in range(max(4, ROUNDS // 2))]
+    api.settle(120)
+    asked: dict[str, list[int]] = {}
+    for volume in volumes:
+        path = f"/v3/volumes/{volume}/action"
+        asked[volume] = at_once(
+            shared,
+            lambda one, path=path: one.post(path, {"os-extend": {"new_size": 2}}),
+            lambda one, path=path: one.post(path, {"os-retype": {"new_type": other}}),
+        )
+    api.settle(120)
+    for volume, (extended, retyped) in asked.items():
+        assert 0 in {extended, retyped}
+        assert {extended, retyped} <= {0, 400, 409}
+        row = api.volume(volume)
+        assert (row["size"], row["volume_type"] == other) == (2 if extended == 0 else 1, retyped == 0)
+        assert row["status"] == "available"
+    quota = api.get(f"/v3/os-quota-sets/{api.project}?usage=True")["quota_set"]
+    retypes = [retyped for _, retyped in asked.values()].count(0)
+    assert (quota["volumes_other"]["in_use"], quota["volumes"]["in_use"]) == (retypes, len(volumes))
+    assert quota["gigabytes"]["in_use"] == sum(2 if extended == 0 else 1 for extended, _ in asked.values())
+    for volume in volumes:
+        api.delete(f"/v3/volumes/{volume}")
+    shared.clean()
+
+
 def test_of_many_deletes_one_is_taken(shared: Site) -> None:
     volume = shared.api.made("once")
     answers = at_once(shared, *[lambda one: one.delete(f"/v3/volumes/{volume}")] * 12)
@@ -114,7 +144,7 @@ def test_a_limit_holds_exactly_however_many_ask(shared: Site) -> None:
     api = shared.api
     api.call("PUT", f"/v3/os-quota-sets/{api.project}", {"quota_set": {"volumes": 5}})
     try:
-        answers = at_once(shared, *[lambda one, n=n: one.create_volume(f"q{n}") for n in range(16)])
+        answers = at_once(shared, *[lambda one, n=n: one.create_volume(f"q{n}") for n in range(40)])
         assert answers.count(0) == 5, answers
         assert set(answers) == {0, 413}
         api.settle(60)

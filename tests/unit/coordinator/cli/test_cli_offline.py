@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -354,3 +356,14 @@ def test_a_database_of_another_kind_is_refused_by_name(
     where = ["--set", f"coordinator.state_dir={settings.state_dir}", "--set", f"state.url={url}"]
     assert outcome(service, "brickyard-coordinator", ["db", "check", *where]) == 78
     assert "does not begin with postgresql://" in capsys.readouterr().err
+
+
+def test_a_driver_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    alone = "import sys; sys.modules['psycopg'] = None; from coordinator.server.main import main; main()"
+    words = ["db", "check", "--set", f"coordinator.state_dir={tmp_path}", "--set", "state.url=postgresql://me@db/x"]
+    line = [sys.executable, "-c", alone, *words]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 78, done.stderr
+    assert "needs the Python package psycopg, which is not installed" in done.stderr
+    assert "pip install 'brickyard[postgresql]'" in done.stderr
+    assert "Traceback" not in done.stderr

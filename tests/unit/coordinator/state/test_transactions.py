@@ -1,4 +1,4 @@
-"""What a transaction promises on either database: a read writes nothing, and who stood still for too long runs again."""
+"""What a transaction promises on either database: a read writes nothing, who stood still for too long runs again."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ async def test_a_write_inside_a_read_is_refused_at_once(pair: tuple[Database, Da
     for number in range(3):  # on connections that wrote before, and that write again afterwards
         await db.write(lambda conn, number=number: limit(conn, f"{number}"))
         for read in (db.read, db.glance):
-            with pytest.raises(DBAPIError, match="read-?only"):
+            with pytest.raises(DBAPIError, match=r"read-?only"):
                 await read(limit)
-        with pytest.raises(DBAPIError, match="read-?only"):
+        with pytest.raises(DBAPIError, match=r"read-?only"):
             db.read_now(limit)
         assert await db.read(kept) == number + 1
 
@@ -109,6 +109,22 @@ async def test_a_commit_that_came_too_late_is_no_doubt(pair: tuple[Database, Dat
     await db.write(work)
     assert len(set(runs)) == 2
     assert await db.read(kept) == 1
+
+
+@pytest.mark.only("postgresql")
+def test_what_the_url_asks_for_goes_before_what_we_do() -> None:
+    url = f"{postgres.cluster().database()}&options=-c%20lock_timeout%3D3s&application_name=mine"
+    db = Database.postgresql(url)
+    try:
+        told = db.read_now(
+            lambda conn: [
+                conn.exec_driver_sql(f"SHOW {name}").scalar_one()
+                for name in ("lock_timeout", "application_name", "idle_in_transaction_session_timeout", "timezone")
+            ]
+        )
+    finally:
+        db.close()
+    assert told == ["3s", "mine", "8s", "UTC"]
 
 
 @pytest.mark.only("postgresql")
