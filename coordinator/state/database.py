@@ -24,9 +24,9 @@ from sqlalchemy.exc import DBAPIError
 
 from coordinator.state.bell import Bell
 from coordinator.state.crew import Crew
-from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable, NotStorable, StoodStill
+from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable, NotStorable, SessionLost
 from coordinator.state.glance import Glances
-from coordinator.state.kinds import SQLITE, Kind, came_second, collided, not_storable, stood_still
+from coordinator.state.kinds import SQLITE, Kind, came_second, collided, not_storable
 from coordinator.state.locks import BESIDE_OTHERS
 from coordinator.state.news import CACHED, EVENTS, RINGS, News, Silence
 from coordinator.state.together import TOGETHER, HopeLost, Need, Shared, mark, undone
@@ -34,7 +34,7 @@ from coordinator.state.writer import Writer
 
 T = TypeVar("T")
 _READERS, _GLANCING = 4, 2
-_TRIES, _SECOND_LOOKS, _STILL = 12, 3, 3
+_TRIES, _SECOND_LOOKS, _LOST = 12, 3, 3
 _LONGEST_PAUSE_S = 0.5
 
 
@@ -101,8 +101,8 @@ class Database:
 
     def read_now(self, fn: Callable[[Connection], T]) -> T:
         """The blocking form of `read`, for commands and start-up."""
-        for _ in range(_STILL - 1):
-            with suppress(StoodStill):
+        for _ in range(_LOST - 1):
+            with suppress(SessionLost):
                 return self._read_once(fn)
         return self._read_once(fn)
 
@@ -116,7 +116,7 @@ class Database:
     def read_together(self, fns: list[Callable[[Connection], Any]]) -> list[tuple[Any, Exception | None]]:
         """Run all against one snapshot; each one's result or error. Raises when the database can not be read."""
         outcomes: list[tuple[Any, Exception | None]] = []
-        still = 0
+        lost = 0
         while len(outcomes) < len(fns):
             with self._told(), self._begun(self.kind.begin_read, reads=True) as conn:
                 try:
@@ -125,8 +125,8 @@ class Database:
                             with self._told():
                                 outcomes.append((fn(conn), None))
                         except Exception as error:  # noqa: BLE001 - it belongs to its caller
-                            still += isinstance(error, StoodStill)
-                            if isinstance(error, StoodStill) and still < _STILL:
+                            lost += isinstance(error, SessionLost)
+                            if isinstance(error, SessionLost) and lost < _LOST:
                                 break
                             outcomes.append((None, error))
                             if isinstance(error, (DBAPIError, DatabaseUnavailable, NotStorable)):
@@ -139,13 +139,13 @@ class Database:
         """The blocking form of `write`."""
         if self.kind.alone:
             return self._write_once(fn)
-        second_looks = still = 0
+        second_looks = lost = 0
         for attempt in range(1, _TRIES):
             try:
                 return self._write_once(fn)
-            except StoodStill:
-                still += 1
-                if still == _STILL:
+            except SessionLost:
+                lost += 1
+                if lost == _LOST:
                     raise
             except DBAPIError as error:
                 second_looks += came_second(error)
@@ -249,7 +249,7 @@ class Database:
         try:
             conn.exec_driver_sql("COMMIT")
         except DBAPIError as error:
-            if self.kind.alone or not error.connection_invalidated or stood_still(error):
+            if self.kind.alone or not error.connection_invalidated:
                 raise
             doubt = CommitInDoubt(reason=_reason(error))
             doubt.backend = backend
@@ -268,8 +268,8 @@ class Database:
         except DBAPIError as error:
             if not_storable(error):
                 raise NotStorable(reason=_reason(error)) from error
-            if stood_still(error):
-                raise StoodStill(reason=_reason(error)) from error
+            if error.connection_invalidated and not self.kind.alone:
+                raise SessionLost(reason=_reason(error)) from error
             if collided(error) or not self.kind.unavailable(error):
                 raise
             raise DatabaseUnavailable(reason=_reason(error)) from error

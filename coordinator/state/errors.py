@@ -24,12 +24,12 @@ class DatabaseUnavailable(Temporary):
     hint = "Check its server, or the disk that it lies on; work that was accepted goes on by itself."
 
 
-class StoodStill(DatabaseUnavailable):
-    """The server ended a transaction in which nothing came for too long: nothing was kept, the same again will do."""
+class SessionLost(DatabaseUnavailable):
+    """The server ended a session in the middle of its transaction: nothing was kept, and the same again may do."""
 
-    code = "state.stood-still"
-    sentence = "The database ended a session in which nothing was asked for too long ({reason}); nothing was changed."
-    hint = "This machine was paused, or has too little processor time; what was accepted goes on by itself."
+    code = "state.session-lost"
+    sentence = "The database ended a session in the middle of its work: {reason}. Nothing was changed."
+    hint = "Its server was stopped, or this machine stood still for too long; what was accepted goes on by itself."
 
 
 class CommitInDoubt(DatabaseUnavailable):

@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 
 _SERIALIZATION, _DEADLOCK, _LOCK_NOT_AVAILABLE, _UNIQUE = "40001", "40P01", "55P03", "23505"
-_STOOD_STILL = "25P03"
 _READS = "brickyard_only_reads"
 _AGAIN = frozenset({_SERIALIZATION, _DEADLOCK, _LOCK_NOT_AVAILABLE})
 # Classes of SQLSTATE that say that the server is away, full or stopping; nothing was kept.
@@ -88,11 +87,6 @@ def collided(error: DBAPIError) -> bool:
 def came_second(error: DBAPIError) -> bool:
     """Another writer has inserted the row that was missing a moment ago: looking again finds it."""
     return sqlstate(error) == _UNIQUE
-
-
-def stood_still(error: DBAPIError) -> bool:
-    """The server ended the session since nothing came for too long in the middle of its transaction: all is undone."""
-    return sqlstate(error) == _STOOD_STILL
 
 
 def not_storable(error: DBAPIError) -> bool:

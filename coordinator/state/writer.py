@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from coordinator.state.errors import CommitInDoubt, StoodStill
+from coordinator.state.errors import CommitInDoubt, SessionLost
 from coordinator.state.together import Need
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def together(target: Target, batch: list[Call]) -> list[Call]:
         return batch
     left = []
     for call, (value, error) in zip(batch, outcomes, strict=True):
-        if isinstance(error, (DBAPIError, StoodStill)):
+        if isinstance(error, (DBAPIError, SessionLost)):
             left.append(call)
         else:
             call.value, call.error = value, error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from coordinator.state.database import Database
 from coordinator.state.schema import prepare
@@ -60,6 +62,15 @@ def fresh(path: Path) -> Database:
         made.write_now(prepare)
         return made
     return Database.postgresql(_url(path, _template()), writers=6)
+
+
+def stand_still(conn: Connection) -> None:
+    """Wait in the middle of this transaction until the server has ended it, and has said so."""
+    conn.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '10ms'")
+    ended = select.poll()
+    # What is sent while it closes would be all that is heard of: a broken connection, and no reason.
+    ended.register(conn.connection.dbapi_connection.fileno(), select.POLLRDHUP)  # type: ignore[union-attr]
+    assert ended.poll(100_000)
 
 
 @asynccontextmanager

@@ -58,7 +58,9 @@ def begun(site: Site, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-@pytest.mark.parametrize(("words", "did"), [(("purge", "7"), "dropped"), (("archive",), "archived")])
+@pytest.mark.parametrize(
+    ("words", "did"), [(("purge", "7"), "dropped"), (("archive", "--older-than", "7"), "archived")]
+)
 def test_two_at_once_beside_a_coordinator_that_dies(site: Site, words: tuple[str, ...], did: str) -> None:
     living = site.api.made("living", metadata={"k": "v"})
     fill(site)

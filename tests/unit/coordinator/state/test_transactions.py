@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from coordinator.state.database import Database
-from coordinator.state.errors import DatabaseNotUsable, StoodStill
+from coordinator.state.errors import DatabaseNotUsable, SessionLost
 from coordinator.state.tables.quotas import quota_limits
 from tests.support import databases, postgres
 
@@ -50,65 +50,41 @@ async def test_a_write_inside_a_read_is_refused_at_once(pair: tuple[Database, Da
 class StandsStill:
     """Writes or reads something, and in the first runs waits until the server has ended its session."""
 
-    def __init__(self, other: Database, times: int, then: Any = lambda _conn: None) -> None:
-        self.other, self.times, self.runs, self.then = other, times, 0, then
+    def __init__(self, times: int, then: Any = lambda _conn: None) -> None:
+        self.times, self.runs, self.then = times, 0, then
 
     def __call__(self, conn: Connection) -> int:
         self.runs += 1
         found = self.then(conn)
         if self.runs <= self.times:
-            pid = conn.execute(text("SELECT pg_backend_pid()")).scalar_one()
-            conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10ms'"))
-            ended = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
-            while self.other.read_now(lambda other: other.execute(ended, {"pid": pid}).scalar_one()):
-                pass
+            databases.stand_still(conn)
             conn.execute(text("SELECT 1"))
         return int(found or 0)
 
 
 @pytest.mark.only("postgresql")
 async def test_who_stood_still_runs_again_and_does_it_once(pair: tuple[Database, Database]) -> None:
-    db, other = pair
+    db = pair[0]
     ways = (db.write, lambda fn: db.write(fn, together="us"), lambda fn: db.write(fn, patient=True))
     for number, write in enumerate(ways):
-        work = StandsStill(other, 1, lambda conn, number=number: limit(conn, f"{number}"))
+        work = StandsStill(1, lambda conn, number=number: limit(conn, f"{number}"))
         await write(work)
         assert work.runs >= 2
         assert await db.read(kept) == number + 1
     for read in (db.read, db.glance):
-        work = StandsStill(other, 1, kept)
+        work = StandsStill(1, kept)
         assert (await read(work), work.runs) == (3, 2)
 
 
 @pytest.mark.only("postgresql")
 async def test_who_stands_still_each_time_is_told_so(pair: tuple[Database, Database]) -> None:
-    db, other = pair
+    db = pair[0]
     for way in (db.write, db.read, db.glance):
-        work = StandsStill(other, 99)
-        with pytest.raises(StoodStill, match="idle-in-transaction"):
+        work = StandsStill(99)
+        with pytest.raises(SessionLost):
             await way(work)
         assert work.runs == 3
     await db.write(limit)
-
-
-@pytest.mark.only("postgresql")
-async def test_a_commit_that_came_too_late_is_no_doubt(pair: tuple[Database, Database]) -> None:
-    """The server ends a session only while nothing was asked of it: the commit was not, and so all is done again."""
-    db, other = pair
-    runs: list[int] = []
-
-    def work(conn: Connection) -> None:
-        limit(conn)
-        runs.append(conn.execute(text("SELECT pg_backend_pid()")).scalar_one())
-        if len(runs) == 1:
-            conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10ms'"))
-            ended = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
-            while other.read_now(lambda each: each.execute(ended, {"pid": runs[0]}).scalar_one()):
-                pass
-
-    await db.write(work)
-    assert len(set(runs)) == 2
-    assert await db.read(kept) == 1
 
 
 @pytest.mark.only("postgresql")
