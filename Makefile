@@ -10,7 +10,7 @@ help:
 	@echo "make demo            from nothing to an encrypted volume on this host, with real processes"
 	@echo "make test            linters, types, contracts, all quick tests"
 	@echo "make test-full       the same with the slow tests"
-	@echo "make test-kernel     the tests on a real kernel, in a virtual machine; K=name: only those; ARCH=s390x or dasd: IBM Z"
+	@echo "make test-kernel     the tests on a real kernel, in a virtual machine; K=name: only those; ARCH=s390x or dasd: IBM Z, all: each"
 	@echo "make chaos           two coordinators, agents and users while everything is killed (BRICKYARD_CHAOS_S, _SEED)"
 	@echo "make lint            linters, formatting and types alone"
 	@echo "make bench           all benchmarks"
@@ -30,9 +30,7 @@ test: lint
 
 test-full: lint
 	BRICKYARD_CHAOS_S=900 $(PYTEST) tests
-	$(KERNEL) --optional
-	$(KERNEL) --optional --arch s390x
-	$(KERNEL) --optional --arch dasd
+	$(KERNEL) --optional --arch all
 
 chaos: setup
 	$(BIN)/pytest -q -s -rA tests/integration/kill/test_chaos.py

@@ -5,6 +5,7 @@ python -m tests.kernel.bench -k name             only tests of that name (make t
 python -m tests.kernel.bench --smoke             only those marked `smoke` (part of make test)
 python -m tests.kernel.bench --arch s390x        those of tests/kernel/s390x, on a big-endian kernel
 python -m tests.kernel.bench --arch dasd         those of tests/kernel/dasd, on the same kernel with real DASDs
+python -m tests.kernel.bench --arch all          all three, as many guests at a time as there are processors
 python -m tests.kernel.bench --command 'lsblk'   look around in a guest
 """
 
@@ -19,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.kernel.bench import boot, hercules, plan, python, root, s390x, s390x_python, suites
+from tests.kernel.bench import boot, guests, hercules, plan, python, root, s390x, s390x_python, suites
 from tests.kernel.bench.machine import X86_64, Images, Machine
 from tests.kernel.bench.place import ROOT, BuildFailed, Unavailable
 
@@ -33,31 +34,42 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a guest and its files go with us
     given = _arguments()
     if os.environ.get("BRICKYARD_KERNEL") == "host" and not given.command:
-        return subprocess.call(_pytest(given, [str(path) for path in _files(given)]), cwd=ROOT)
+        return subprocess.call(_pytest(given, given.arch, [str(path) for path in _files(given, given.arch)]), cwd=ROOT)
+    wanted = tuple(_FOLDERS) if given.arch == "all" else (given.arch,)
     try:
-        images = _images(given)
+        images = {arch: found for arch in wanted if (found := _images(arch, given)) is not None}
     except Unavailable as reason:
         print(f"kernel tests: SKIPPED, the bench can not be had here: {reason}")
-        required = not given.optional or "kernel" in os.environ.get("BRICKYARD_REQUIRE", "").split(",")
-        return 1 if required else 0
+        return 1
     except BuildFailed as error:
         print(f"kernel tests: the guest could not be built: {error}")
         return 1
-    if given.command:
+    if given.command and images:
         machine = Machine(memory=given.memory, nics=given.nics)
-        return _boot(given, images, machine, given.command, _RESULTS / "command")
-    return _tests(given, images)
+        return _boot(given, images[given.arch], machine, given.command, _RESULTS / "command")
+    return _tests(given, images) if images else 0
 
 
 def _boot(given: argparse.Namespace, images: Images, machine: Machine, command: str, results: Path) -> int:
-    once = hercules.once if given.arch == "dasd" else None
+    once = hercules.once if images.arch is hercules.ARCH else None
     return boot.run(images, machine, command, results, given.seconds, once=once)
 
 
-def _images(given: argparse.Namespace) -> Images:
-    if given.arch == "dasd":
+def _images(arch: str, given: argparse.Namespace) -> Images | None:
+    """None where they can not be had, which is said, and need not be."""
+    try:
+        return _had(arch)
+    except Unavailable as reason:
+        if not given.optional or "kernel" in os.environ.get("BRICKYARD_REQUIRE", "").split(","):
+            raise
+        print(f"kernel tests of {arch}: SKIPPED, the bench can not be had here: {reason}")
+        return None
+
+
+def _had(arch: str) -> Images:
+    if arch == "dasd":
         return Images(hercules.ARCH, hercules.image(), s390x_python.image())
-    if given.arch == "s390x":
+    if arch == "s390x":
         base = s390x.image()
         return Images(s390x.ARCH, base, s390x_python.image())
     base = root.image()
@@ -68,7 +80,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.kernel.bench", description="Run the kernel tests in guests.")
     parser.add_argument("files", nargs="*", type=Path, help="test files instead of all")
     parser.add_argument("-k", dest="expression", default="", metavar="NAME", help="only tests that match, as in pytest")
-    parser.add_argument("--arch", choices=("x86_64", "s390x", "dasd"), default="x86_64", help="the processor (x86_64)")
+    parser.add_argument("--arch", choices=(*_FOLDERS, "all"), default="x86_64", help="the processor (x86_64)")
     parser.add_argument("--smoke", action="store_true", help="only tests marked `smoke`")
     parser.add_argument("--optional", action="store_true", help="no failure where the bench can not be had")
     parser.add_argument("--coverage", action="store_true", help="measure; leaves .coverage files in build/kernel")
@@ -76,42 +88,65 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--nics", type=int, default=0, help="network cards of the guest of --command")
     parser.add_argument("--memory", type=int, default=Machine().memory, help="MiB of the guest of --command")
     parser.add_argument("--record", action="store_true", help="note the outcomes for docs/reference/hardware.md")
+    parser.add_argument("--guests", type=int, default=_at_once(), help=f"at a time, at most ({_at_once()})")
     parser.add_argument("--seconds", type=int, default=_SECONDS, help=f"of one guest, at most ({_SECONDS})")
     return parser.parse_args()
 
 
-def _files(given: argparse.Namespace) -> list[Path]:
+def _at_once() -> int:
+    """As many as processors, and as fit into two thirds of the memory that is free."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return max(1, min(os.cpu_count() or 1, free * 2 // 3 // Machine().memory))
+
+
+def _files(given: argparse.Namespace, arch: str) -> list[Path]:
     if given.files:
         return [path.resolve() for path in given.files]
-    own = sorted((plan.TESTS / _FOLDERS[given.arch]).glob("test_*.py"))
-    elsewhere = suites.ELSEWHERE[given.arch]
+    own = sorted((plan.TESTS / _FOLDERS[arch]).glob("test_*.py"))
+    elsewhere = suites.ELSEWHERE[arch]
     files = own if given.smoke else own + [ROOT / name for name in elsewhere]
     if given.smoke:
         return [path for path in files if "mark.smoke" in path.read_text()]
     return plan.chosen(files, given.expression) if given.expression else files
 
 
-def _tests(given: argparse.Namespace, images: Images) -> int:
-    worst, chosen = 0, False
-    starts = plan.starts(_files(given))
-    for start in starts:
-        begun = time.monotonic()
-        results = _RESULTS / f"{images.arch.name}-{start.machine.name}"
-        print(f"bench: a guest with {start.machine} for {len(start.files)} files", flush=True)
-        command = shlex.join(_pytest(given, list(start.files), guest=True))
-        status = _boot(given, images, start.machine, command, results)
-        print(f"bench: that guest ended with {status} after {boot.took(begun)}; results in {results}", flush=True)
-        if given.record and (results / "junit.xml").exists():
-            subprocess.run([sys.executable, ROOT / "docs" / "hardware.py", results / "junit.xml"], check=True)
-        if status != _NOTHING_CHOSEN:
-            chosen, worst = True, max(worst, status)
-    if not chosen:
+def _tests(given: argparse.Namespace, images: dict[str, Images]) -> int:
+    starts = {
+        f"{arch}-{number}": (arch, start)
+        for arch in images
+        for number, start in enumerate(plan.starts(_files(given, arch), 1 if given.smoke else given.guests))
+    }
+    costly = sorted(starts, key=lambda name: -starts[name][1].seconds)
+
+    def job(name: str) -> guests.Job:
+        arch, start = starts[name]
+        return guests.Job(name, lambda: _start(given, name, arch, images[arch], start))
+
+    ended = guests.run([job(name) for name in costly], given.guests)
+    for arch in reversed(images) if given.record else ():  # a suite that runs on several counts by the first of them
+        reports = [_RESULTS / name / "junit.xml" for name, (its, _) in starts.items() if its == arch]
+        if there := [path for path in reports if path.exists()]:
+            subprocess.run([sys.executable, ROOT / "docs" / "hardware.py", *there], check=True)
+    ran = {name: status for name, status in ended.items() if status != _NOTHING_CHOSEN}
+    if not ran:
         print(f"kernel tests: none matches {given.expression or given.files or 'the choice'}")
         return _NOTHING_CHOSEN
-    return worst
+    for name, status in ran.items():
+        how = "passed" if status == 0 else f"ended with {status}"
+        print(f"kernel tests: {name}: {how}: {guests.reported(_RESULTS / name)}")
+    return max(ran.values(), key=abs)
 
 
-def _pytest(given: argparse.Namespace, files: list[str], *, guest: bool = False) -> list[str]:
+def _start(given: argparse.Namespace, name: str, arch: str, images: Images, start: plan.Start) -> int:
+    begun = time.monotonic()
+    print(f"bench: a guest with {start.machine} for {len(start.files)} files", flush=True)
+    command = shlex.join(_pytest(given, arch, list(start.files), guest=True))
+    status = _boot(given, images, start.machine, command, _RESULTS / name)
+    print(f"bench: that guest ended with {status} after {boot.took(begun)}; results in {_RESULTS / name}", flush=True)
+    return status
+
+
+def _pytest(given: argparse.Namespace, arch: str, files: list[str], *, guest: bool = False) -> list[str]:
     python_ = ".venv/bin/python" if guest else sys.executable
     out = "/run/brickyard-bench" if guest else str(_RESULTS / "host")
     measured = ["-m", "coverage", "run", f"--data-file={out}/.coverage", "--source=agent,coordinator"]
@@ -119,7 +154,7 @@ def _pytest(given: argparse.Namespace, files: list[str], *, guest: bool = False)
     command += ["-p", "no:cacheprovider", "-p", "tests.kernel.bench.nothing_left", "--color=no"]
     command += ["--hypothesis-profile=emulated"] if guest else []
     command += ["-o", "timeout=600", f"--junitxml={out}/junit.xml"]
-    if given.arch == "s390x":
+    if arch == "s390x":
         command += [f"--deselect={name}" for name in suites.NEED_NUMPY]
     if given.smoke:
         command += ["-m", "smoke"]

@@ -7,19 +7,22 @@ import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from tests.kernel.bench import suites
 from tests.kernel.bench.machine import Machine
 from tests.kernel.bench.place import ROOT
 
 TESTS = ROOT / "tests" / "kernel"
+_USUAL_S, _WORTH_A_START_S = 60, 180
 _NAMES = {field.name for field in fields(Machine)}
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start of a guest and the test files (relative to the project) that run in it."""
+    """One start of a guest, the test files (relative to the project) that run in it, and about how long they take."""
 
     machine: Machine
     files: tuple[str, ...]
+    seconds: int = 0
 
 
 def machine_of(path: Path) -> Machine:
@@ -42,13 +45,30 @@ def machine_of(path: Path) -> Machine:
     return Machine()
 
 
-def starts(files: list[Path]) -> tuple[Start, ...]:
-    """One start for each kind of machine, the usual one first."""
-    by_machine: dict[Machine, list[str]] = {}
+def starts(files: list[Path], guests: int = 1) -> tuple[Start, ...]:
+    """One start for each kind of machine, the usual one first; up to `guests` for those that take much longer than it
+    takes to start one, with files that are about as long together."""
+    by_machine: dict[Machine, list[Path]] = {}
     for path in files:
-        by_machine.setdefault(machine_of(path), []).append(str(path.relative_to(ROOT)))
+        by_machine.setdefault(machine_of(path), []).append(path)
     order = sorted(by_machine, key=lambda machine: (machine != Machine(), machine.name))
-    return tuple(Start(machine, tuple(by_machine[machine])) for machine in order)
+    return tuple(
+        Start(machine, tuple(str(path.relative_to(ROOT)) for path in part), sum(map(_seconds, part)))
+        for machine in order
+        for part in _divided(by_machine[machine], guests)
+    )
+
+
+def _seconds(path: Path) -> int:
+    return suites.SECONDS.get(path.name, _USUAL_S)
+
+
+def _divided(files: list[Path], guests: int) -> list[list[Path]]:
+    count = max(1, min(guests, sum(map(_seconds, files)) // _WORTH_A_START_S))
+    parts: list[list[Path]] = [[] for _ in range(count)]
+    for path in sorted(files, key=_seconds, reverse=True):
+        min(parts, key=lambda part: sum(map(_seconds, part))).append(path)
+    return [sorted(part, key=files.index) for part in parts if part]
 
 
 def chosen(files: list[Path], expression: str) -> list[Path]:

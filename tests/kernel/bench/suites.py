@@ -1,4 +1,4 @@
-"""Tests that live elsewhere and show more on this kernel: with device-mapper, with udevd."""
+"""What is known of test files: those that live elsewhere and show more on this kernel, and those that take long."""
 
 from __future__ import annotations
 
@@ -24,3 +24,12 @@ NEED_NUMPY = (
     "tests/unit/agent/images/test_disk.py::test_a_compressed_cluster_unpacks_to_its_own_size_and_no_further",
     "tests/unit/agent/images/test_qcow2_fuzz.py",
 )
+# About how long a file takes in a guest that has two processors for itself; others take less than a minute or two.
+SECONDS = {
+    "test_lvm_agent.py": 800,
+    "test_lvm_backend.py": 250,
+    "test_iscsi_agents.py": 350,
+    "test_nvme_agents.py": 350,
+    "test_encrypted_attach.py": 200,
+    "test_fc.py": 500,
+}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.kernel.bench import boot, place, plan, suites, transfer
+from tests.kernel.bench import boot, guests, place, plan, suites, transfer
 from tests.kernel.bench.machine import Machine
 from tests.kernel.bench.place import ROOT
 
@@ -31,6 +34,59 @@ def test_files_with_the_same_needs_share_a_start() -> None:
     assert sum(len(start.files) for start in starts) == len(files)
     assert len({start.machine for start in starts}) == len(starts)
     assert starts[0].machine == Machine()
+
+
+def test_long_files_are_divided_among_guests() -> None:
+    files = sorted(plan.TESTS.glob("test_*.py"))
+    usual = [start for start in plan.starts(files, 2) if start.machine == Machine()]
+    assert sorted(name for start in usual for name in start.files) == sorted(plan.starts(files)[0].files)
+    longer, shorter = sorted((start.seconds for start in usual), reverse=True)
+    assert shorter > longer * 0.7
+    assert len(plan.starts(files[:1], 2)) == 1, "a start would cost more than it saves"
+
+
+def test_several_guests_at_a_time_keep_their_lines_apart(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    def told(name: str, status: int) -> guests.Job:
+        def run() -> int:
+            print(f"{name} begins", flush=True)
+            print("and has no end of line", end="", flush=True)
+            if status == 3:
+                raise ValueError("a guest that can not be started")
+            return status
+
+        return guests.Job(name, run)
+
+    ended = guests.run([told("a", 0), told("b", 5), told("c", 3)], 2)
+    assert ended == {"a": 0, "b": 5, "c": 1}
+    lines = capfdbinary.readouterr().out.decode().splitlines()
+    assert {"a| a begins", "a| and has no end of line", "b| b begins", "c| c begins"} <= set(lines)
+    assert any(line.startswith("c| ") and "ValueError" in line for line in lines)
+
+
+def test_a_guest_ends_with_the_one_who_started_it(tmp_path: Path) -> None:
+    def never() -> int:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        print("here", flush=True)
+        signal.pause()
+        return 0
+
+    def impatient() -> int:
+        guests.run([guests.Job("never", never)], 1)
+        return 0
+
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        try:
+            impatient()
+        finally:
+            os._exit(0)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGTERM)
+    os.waitpid(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_a_guest_that_would_run_nothing_is_not_started() -> None:
