@@ -156,6 +156,8 @@ class FcConnector:
         def present() -> RemoteDevice | None:
             return _gathered(connection, tuple(found))
 
+        for name in await disks.freed(connection, found.values()):
+            await call(verbs.multipath_add, f"/dev/{name}")
         first = next(iter(found.values())).name
         several = len(found) > 1 and scsi.multipathd_listens(current().proc)
         if several or await asyncio.to_thread(current().multipath_claims, first):
@@ -199,6 +201,7 @@ class FcConnector:
 
     async def _remove(self, connection: Connection, end: float) -> bool:
         there = await patiently(lambda: call(verbs.multipath_remove, connection.identity), end)
+        await disks.freed(connection, _disks(_own(connection)).values())
         there |= await patiently(lambda: fc_ways.remove(_own(connection)), end)
         async with current().events(*_SUBSYSTEMS) as events:
             gone = await until(lambda: not _left(connection) or None, events, end)

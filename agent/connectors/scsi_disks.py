@@ -68,6 +68,18 @@ async def mapped(
     return found
 
 
+async def freed(connection: Connection, found: Iterable[scsi.Disk]) -> list[str]:
+    """Take proven disks out of maps of volumes that stood at their LUNs before; returns the names of those that were.
+
+    The multipath daemon may gather a disk by what it remembers of the address, later than any look of ours.
+    """
+    sys = current().sys
+    strange = [one.name for one in found if one.name and set(scsi.maps_over(one.name, sys)) - {connection.identity}]
+    for name in strange:
+        await call(verbs.multipath_drop, f"/dev/{name}")
+    return strange
+
+
 async def filled(
     connection: Connection, present: Callable[[], RemoteDevice | None], events: udev.Events, end: float
 ) -> None:

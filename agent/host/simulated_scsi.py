@@ -22,6 +22,19 @@ for place in {root}/sys/block/dm-*; do
 done
 """
 _DAEMON = """#!/bin/sh
+if [ "$1 $2" = "del path" ]; then
+    for place in {root}/sys/block/dm-*; do
+        [ -L "$place/slaves/$3" ] || continue
+        rm "$place/slaves/$3" {root}/sys/block/$3/holders/${{place##*/}}
+        rmdir "$place/slaves" 2>/dev/null && rm -rf $place {root}/dev/${{place##*/}}
+    done
+elif [ "$1 $2" = "add path" ]; then
+    for place in {root}/sys/block/dm-*; do
+        [ "mpath-3$(sed s/naa.// {root}/sys/block/$3/device/wwid)" = "$(cat $place/dm/uuid)" ] || continue
+        ln -sfn ../../$3 $place/slaves/$3
+        ln -sfn ../../${{place##*/}} {root}/sys/block/$3/holders/${{place##*/}}
+    done
+fi
 [ "$1" = resize ] || exit 0
 for place in {root}/sys/block/dm-*; do
     for path in $place/slaves/*; do cat {root}/sys/block/${{path##*/}}/size >$place/size; done
@@ -39,7 +52,10 @@ class Volume:
 
 @dataclass(slots=True)
 class SimulatedScsi:
-    """`luns` is what the fabric offers, by port name; `disks` says for each address which adapter, port and LUN."""
+    """`luns` is what the fabric offers, by port name; `disks` says for each address which adapter, port and LUN.
+
+    `mistaken`: the daemon takes the next disk for this volume's, by what it remembers of another one at the address.
+    """
 
     kernel: SimulatedKernel
     luns: dict[str, tuple[str, ...]]
@@ -47,6 +63,7 @@ class SimulatedScsi:
     volumes: dict[str, Volume] = field(default_factory=dict)
     disks: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     appeared: int = 0
+    mistaken: str = ""
 
     def __post_init__(self) -> None:
         for place in ("sys/block", DEVICES, "sys/class/scsi_device", "sys/class/fc_remote_ports"):
@@ -115,7 +132,8 @@ class SimulatedScsi:
             (disk / "size").write_text(f"{volume.size // 512}\n")
 
     def _gather(self, address: str, disk: str) -> None:
-        wwid = (self.kernel.root / DEVICES / address / "wwid").read_text().strip()
+        wwid = self.mistaken or (self.kernel.root / DEVICES / address / "wwid").read_text().strip()
+        self.mistaken = ""
         plain = f"3{wwid.removeprefix('naa.')}"
         maps = sorted((self.kernel.sys / "block").glob("dm-*"))
         over = next((place for place in maps if (place / "dm/name").read_text().strip() == plain), None)

@@ -212,6 +212,31 @@ async def test_what_was_at_the_lun_before_is_purged_unless_it_is_used(kernel: Si
     assert (await fc.attach(wanted(ONE, identity=now), deadline=5)).paths == ("sda",)
 
 
+async def test_a_map_of_the_volume_that_was_there_before_holds_nothing_up(
+    kernel: SimulatedKernel, fabric: Make
+) -> None:
+    """The multipath daemon remembers it, and gathers a disk of the promised one to its map."""
+    before = "naa.60050763000000000000000000000099"
+    made, fc = fabric(multipathd=True), connector("fc")
+    made.mistaken = before
+    found = await fc.attach(wanted(), deadline=5)
+    over = kernel.sys / "block" / found.name
+    assert (over / "dm/uuid").read_text().strip().endswith(IDENTITY.removeprefix("naa."))
+    assert {path.name for path in (over / "slaves").iterdir()} == set(found.paths) == {"sda", "sdb"}
+    assert await fc.detach(wanted(), deadline=5)
+    assert nothing_left(made)
+
+
+async def test_a_map_of_another_volume_that_comes_while_it_is_attached_does_not_keep_it(fabric: Make) -> None:
+    made, fc = fabric({ONE: (LUN,)}, multipathd=True), connector("fc")
+    await fc.attach(wanted(ONE), deadline=5)
+    (address,) = made.disks
+    made.mistaken = "naa.60050763000000000000000000000099"
+    made._gather(address, "sda")
+    assert await fc.detach(wanted(ONE), deadline=5)
+    assert nothing_left(made)
+
+
 async def test_in_use_stays_and_names_its_user(kernel: SimulatedKernel, fabric: Make) -> None:
     made, fc = fabric({ONE: (LUN,)}), connector("fc")
     found = await fc.attach(wanted(ONE), deadline=5)
