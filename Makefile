@@ -3,7 +3,7 @@
 .PHONY: chaos help setup demo test test-full test-kernel lint format bench docs-reference clean
 
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadgroup --ignore=tests/kernel
+PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --ignore=tests/kernel
 KERNEL := $(BIN)/python -m tests.kernel.bench
 
 help:
@@ -29,7 +29,7 @@ test: lint
 	$(KERNEL) --optional --smoke
 
 test-full: lint
-	BRICKYARD_CHAOS_S=900 $(PYTEST) tests
+	BRICKYARD_CHAOS_S=900 $(PYTEST) --durations=30 tests
 	$(KERNEL) --optional --arch all
 
 chaos: setup

@@ -10,10 +10,20 @@ settings.register_profile("emulated", deadline=None, max_examples=10)
 settings.load_profile("calm")
 
 
+# What takes minutes begins first, so that no process is left alone with it at the end (with --no-loadscope-reorder).
+LONG = (
+    "test_chaos", "test_fault_points", "test_encrypted_story", "test_database_commands", "test_luks_slots",
+    "test_matrix", "test_random_kills", "test_upgraded_under_load", "test_releases_together", "test_images_to_volume",
+    "test_volume_actions", "test_two_coordinators", "test_ceph_kills", "test_ceph_site", "test_glance",
+    "test_glance_volumes", "test_barbican_site",
+)  # fmt: skip
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file in one process, and all tests that use devices of the host in the same one."""
+    """Keep each file in one process, and all tests that use devices of the host in the same one; long ones first."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             name = "root" if item.get_closest_marker("root") else item.path.stem
             item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))

@@ -107,7 +107,7 @@ def _files(given: argparse.Namespace, arch: str) -> list[Path]:
     files = own if given.smoke else own + [ROOT / name for name in elsewhere]
     if given.smoke:
         return [path for path in files if "mark.smoke" in path.read_text()]
-    return plan.chosen(files, given.expression) if given.expression else files
+    return plan.chosen(files, given.expression) if given.expression else [path for path in files if plan.quick(path)]
 
 
 def _tests(given: argparse.Namespace, images: dict[str, Images]) -> int:

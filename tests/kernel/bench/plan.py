@@ -71,6 +71,12 @@ def _divided(files: list[Path], guests: int) -> list[list[Path]]:
     return [sorted(part, key=files.index) for part in parts if part]
 
 
+def quick(path: Path) -> bool:
+    """Whether it has a test that is not marked slow: a guest that would run nothing is not started."""
+    text = "" if path.is_dir() else path.read_text()
+    return path.is_dir() or text.count("def test_") > text.count("mark.slow")
+
+
 def chosen(files: list[Path], expression: str) -> list[Path]:
     """Files in which a word of the expression occurs: a guest that would run nothing is not started at all."""
     words = set(re.findall(r"[\w.\[\]-]+", expression)) - {"and", "or", "not"}

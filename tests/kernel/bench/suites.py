@@ -26,10 +26,13 @@ NEED_NUMPY = (
 )
 # About how long a file takes in a guest that has two processors for itself; others take less than a minute or two.
 SECONDS = {
-    "test_lvm_agent.py": 800,
-    "test_lvm_backend.py": 250,
-    "test_iscsi_agents.py": 350,
-    "test_nvme_agents.py": 350,
-    "test_encrypted_attach.py": 200,
-    "test_fc.py": 500,
+    "test_lvm_agent.py": 1000,
+    "test_iscsi_agents.py": 430,
+    "test_fc.py": 350,
+    "test_lvm_backend.py": 330,
+    "test_encrypted_attach.py": 280,
+    "test_nvme_agents.py": 260,
+    "test_lvm_pair.py": 180,
+    "test_one_path.py": 170,
+    "test_nvme_raid.py": 150,
 }

@@ -95,6 +95,8 @@ def test_a_guest_that_would_run_nothing_is_not_started() -> None:
     assert plan.chosen(files, "test_bench or test_many_at_once") == files
     assert plan.chosen(files, "not left_behind") == files
     assert plan.chosen(files, "no_such_name") == []
+    assert plan.quick(files[0])
+    assert not plan.quick(plan.TESTS / "test_demo.py")
 
 
 def test_an_image_is_made_once_and_only_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
