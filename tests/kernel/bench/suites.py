@@ -28,7 +28,7 @@ NEED_NUMPY = (
 SECONDS = {
     "test_lvm_agent.py": 1000,
     "test_iscsi_agents.py": 430,
-    "test_fc.py": 350,
+    "test_fc.py": 160,
     "test_lvm_backend.py": 330,
     "test_encrypted_attach.py": 280,
     "test_nvme_agents.py": 260,
