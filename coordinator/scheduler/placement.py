@@ -87,6 +87,7 @@ class Scheduler:
                     self.board.took(pool, request.device_bytes)
                 return _placed(pool)
         with self._lock:
+            self.board.refresh(conn)  # Of other rules, since a moment ago, there is a board that knows nothing yet.
             raise self._refused(request)
 
     def is_quick(self) -> bool:

@@ -28,6 +28,15 @@ def reload(part: Part) -> None:
     part.process.send_signal(signal.SIGHUP)
 
 
+def write(file: Path, text: str) -> None:
+    """Whole at any moment: what was asked for before may be reading it."""
+    fresh, was = file.with_suffix(".new"), file.stat()
+    fresh.write_text(text)
+    os.chown(fresh, was.st_uid, was.st_gid)
+    fresh.chmod(was.st_mode & 0o7777)
+    fresh.replace(file)
+
+
 def service(site: Site, name: str) -> Any:
     found = site.api.get("/v3/os-services")["services"]
     return next((row for row in found if row["host"] == name), None)
@@ -45,7 +54,7 @@ def test_a_back_end_comes_is_away_and_goes(site: Site) -> None:
     # Its folder can not be made yet: a file is in the way.
     place.parent.mkdir(exist_ok=True)
     place.write_text("in the way")
-    config.write_text(f'{before}\n[backends.more]\npath = "{place}"\n')
+    write(config, f'{before}\n[backends.more]\npath = "{place}"\n')
     reload(part)
     site.truths.eventually(lambda: _is(issues(site), "backend.away"), 30)
     made = site.api.made("works")
@@ -55,7 +64,7 @@ def test_a_back_end_comes_is_away_and_goes(site: Site) -> None:
     place.chmod(0o777)
     site.truths.eventually(lambda: _up(service(site, name)), 60)
     site.truths.eventually(lambda: _not(issues(site), "backend.away"), 30)
-    config.write_text(before)
+    write(config, before)
     reload(part)
     site.truths.eventually(lambda: _none(service(site, name)), 30)
     site.api.delete(f"/v3/volumes/{made}")
@@ -77,13 +86,13 @@ def test_a_copy_goes_on_while_its_back_end_changes(site: Site) -> None:
         out.write(os.urandom(COPIED))
     slow = before.replace("[backends.files]", f"[backends.files]\nrate_limit = {COPIED // 8}")
     try:
-        config.write_text(slow)
+        write(config, slow)
         reload(part)
         site.truths.eventually(lambda: _told(part.log, "changed=['backends'"), 60)
         copy = site.api.create_volume("copy", source_volid=source)
         site.truths.eventually(lambda: _copies(site, copy), 60)
         defaults = "\n[backend_defaults]\nmax_over_subscription = 3.5\nreserved_percent = 7\n"
-        config.write_text(slow.replace("[backends.files]", "[backends.files]\nreserved_percent = 0") + defaults)
+        write(config, slow.replace("[backends.files]", "[backends.files]\nreserved_percent = 0") + defaults)
         for _ in range(3):
             reload(part)
         site.truths.eventually(lambda: _has(pool(site, host), "max_over_subscription_ratio", "3.5"), 60)
@@ -101,7 +110,7 @@ def test_a_copy_goes_on_while_its_back_end_changes(site: Site) -> None:
             site.api.delete(f"/brickyard/v1/attachments/{attached}")
             site.api.settle(60)
     finally:
-        config.write_text(before)
+        write(config, before)
         reload(part)
     site.truths.eventually(lambda: _has(pool(site, host), "max_over_subscription_ratio", "20.0"), 60)
     for volume in (copy, source):
@@ -126,7 +135,7 @@ def test_what_decides_whether_a_volume_fits_changes_while_the_site_runs(site: Si
     agent, config = site.agents[host], site.layout.agent_file(host)
     before, mine = config.read_text(), file.read_text()
     try:
-        config.write_text(before.replace("[backends.files]", "[backends.files]\nmax_over_subscription = 1.0"))
+        write(config, before.replace("[backends.files]", "[backends.files]\nmax_over_subscription = 1.0"))
         reload(agent)
         site.truths.eventually(lambda: _has(pool(site, host), "max_over_subscription_ratio", "1.0"), 60)
         told = pool(site, host)
@@ -134,7 +143,7 @@ def test_what_decides_whether_a_volume_fits_changes_while_the_site_runs(site: Si
         if not told["free_capacity_gb"] + 1 < size < told["total_capacity_gb"] - 1:
             pytest.skip("this disk is too empty: no volume is larger than what is free")
         for way, ends in (("standard", "available"), ("cinder", "error"), ("standard", "available")):
-            file.write_text(f'{mine}\n[scheduler]\nover_provisioning_calculation = "{way}"\n')
+            write(file, f'{mine}\n[scheduler]\nover_provisioning_calculation = "{way}"\n')
             seen = coordinator.log.read_text().count("configuration reloaded")
             reload(coordinator)
             site.truths.eventually(lambda seen=seen: _reloaded(coordinator.log, seen + 1), 60)  # type: ignore[misc]
@@ -144,8 +153,8 @@ def test_what_decides_whether_a_volume_fits_changes_while_the_site_runs(site: Si
             site.api.delete(f"/v3/volumes/{made}")
             site.api.settle(60)
     finally:
-        config.write_text(before)
-        file.write_text(mine)
+        write(config, before)
+        write(file, mine)
         reload(agent)
         reload(coordinator)
     site.truths.eventually(lambda: _has(pool(site, host), "max_over_subscription_ratio", "20.0"), 60)
@@ -161,14 +170,14 @@ def test_a_mistake_changes_nothing_and_is_told(site: Site) -> None:
         (site.agents[site.volume_host], site.layout.agent_file(site.volume_host)),
     ):
         before = config.read_text()
-        config.write_text(before + '\n[log]\nlevel = "loud"\n')
+        write(config, before + '\n[log]\nlevel = "loud"\n')
         reload(part)
         site.truths.eventually(lambda part=part: _told(part.log, "the configuration is refused"), 30)  # type: ignore[misc]
         assert part.alive
-        config.write_text(before + '\n[log]\nlevel = "debug"\n')
+        write(config, before + '\n[log]\nlevel = "debug"\n')
         reload(part)
         site.truths.eventually(lambda part=part: _told(part.log, "configuration reloaded"), 30)  # type: ignore[misc]
-        config.write_text(before)
+        write(config, before)
         reload(part)
     site.truths.eventually(lambda: _not(issues(site), "config.refused"), 30)
     made = site.api.made("still")
@@ -200,13 +209,13 @@ def _none(found: Any) -> None:
 def test_rules_of_the_operators_file_are_read_again() -> None:
     made = Site(agents=1)
     file = made.folder / "policy.yaml"
-    file.write_text('"volume:get_all": "!"\n')
+    write(file, '"volume:get_all": "!"\n')
     file.chmod(0o644)
     made.coordinator.sets = (*made.coordinator.sets, f"identity.policy_file={file}")
     with started(made) as site:
         with pytest.raises(Refused, match="403"):
             site.api.volumes()
-        file.write_text('"volume:get_all": ""\n')
+        write(file, '"volume:get_all": ""\n')
         reload(site.coordinator)
         site.truths.eventually(lambda: _told(site.coordinator.log, "configuration reloaded"), 30)
         assert site.api.volumes() == []
