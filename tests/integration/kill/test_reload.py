@@ -209,7 +209,7 @@ def _none(found: Any) -> None:
 def test_rules_of_the_operators_file_are_read_again() -> None:
     made = Site(agents=1)
     file = made.folder / "policy.yaml"
-    write(file, '"volume:get_all": "!"\n')
+    file.write_text('"volume:get_all": "!"\n')
     file.chmod(0o644)
     made.coordinator.sets = (*made.coordinator.sets, f"identity.policy_file={file}")
     with started(made) as site:
