@@ -75,6 +75,7 @@ class Agent:
 
     async def reload(self, reread: Callable[[], AgentSettings]) -> None:
         """Take over what may change while it runs; a configuration with a mistake changes nothing and is an issue."""
+        log.info("configuration is read again")
         try:
             new = await asyncio.to_thread(reread)
         except BrickyardError as error:

@@ -139,6 +139,7 @@ class Coordinator:
     async def reload(self, reread: Callable[[], CoordinatorSettings]) -> None:
         """Take over what may change while it runs; a configuration with a mistake changes nothing and is an issue."""
         about = ("config.refused", "coordinator", socket.gethostname()[:64])
+        log.info("configuration is read again")
         try:
             new = await asyncio.to_thread(reread)
             file, services = new.identity.policy_file, self.app[SERVICES]

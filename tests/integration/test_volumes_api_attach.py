@@ -57,6 +57,17 @@ def test_attach_look_detach(site: LiveSite) -> None:
     assert finished(site, gone["operation"], "rita")["state"] == "done"
     assert not backing.exists() or not backing.read_text().strip().endswith(volume)
     assert site.call("GET", f"/v3/volumes/{volume}", who="rita")[1]["volume"]["status"] == "available"
+    # A reset by force cuts the device off first; the status follows from that.
+    _, body = site.call("POST", f"{V1}/attachments", who="rita", json={"volume_id": volume, "host_id": home})
+    assert finished(site, body["operation"], "rita")["state"] == "done"
+    _, there = site.call("GET", f"{V1}/attachments/{body['attachment']['id']}", who="rita")
+    backing = Path("/sys/block", Path(there["attachment"]["device"]["device"]).name, "loop/backing_file")
+    assert backing.read_text().strip().endswith(volume)
+    forced = {"os-reset_status": {"status": "available", "attach_status": "detached", "force": True}}
+    assert site.call("POST", f"/v3/volumes/{volume}/action", json=forced)[0] == 202
+    site.settled("rita")
+    assert not backing.exists() or not backing.read_text().strip().endswith(volume)
+    assert site.call("GET", f"/v3/volumes/{volume}", who="rita")[1]["volume"]["status"] == "available"
     assert site.call("DELETE", f"/v3/volumes/{volume}", who="rita")[0] == 202
     site.settled("rita")
 

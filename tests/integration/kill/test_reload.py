@@ -173,6 +173,8 @@ def test_a_mistake_changes_nothing_and_is_told(site: Site) -> None:
         write(config, before + '\n[log]\nlevel = "loud"\n')
         reload(part)
         site.truths.eventually(lambda part=part: _told(part.log, "the configuration is refused"), 30)  # type: ignore[misc]
+        begun, refused = (part.log.read_text().rindex(words) for words in ("is read again", "configuration is refused"))
+        assert begun < refused
         assert part.alive
         write(config, before + '\n[log]\nlevel = "debug"\n')
         reload(part)

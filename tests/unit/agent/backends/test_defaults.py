@@ -55,6 +55,11 @@ def test_what_is_said_nowhere_is_as_ever(tmp_path: Path) -> None:
     assert read(tmp_path, "[backend_defaults]\nmax_over_subscription = 3\n").backends == {}
 
 
+def test_a_volume_group_is_not_shared(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a volume group belongs to one host"):
+        read(tmp_path, '[backends.a]\ndriver = "lvm"\ngroup = "vg0"\ncluster_name = "c1"\n')
+
+
 @pytest.mark.parametrize(
     ("said", "problem"),
     [

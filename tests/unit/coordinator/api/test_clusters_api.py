@@ -56,6 +56,9 @@ async def test_a_disabled_cluster_takes_no_new_volumes_and_serves_the_old(tmp_pa
         off = await api("PUT", "/clusters/disable", who="root", json=body)
         assert (off.body["cluster"]["status"], off.body["cluster"]["disabled_reason"]) == ("disabled", "cables")
         assert (await api.volume())["status"] == "error"
+        made = await api("POST", "/attachments", json={"attachment": {"volume_uuid": volume["id"]}})
+        assert made.status == 200
+        assert (await api("DELETE", f"/attachments/{made.body['attachment']['id']}")).status == 200
         assert (await api("DELETE", f"/volumes/{volume['id']}")).status == 202
         await api.settled()
         assert (await api("GET", f"/volumes/{volume['id']}")).status == 404
