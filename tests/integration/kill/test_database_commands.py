@@ -32,7 +32,7 @@ from coordinator.state.tables.volumes import volume_metadata, volumes
 from coordinator.state.upgrade import _config, check_pending, differences
 from tests.support import postgres
 
-pytestmark = pytest.mark.kill
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
 BIN = Path(sys.executable).parent
 # Each migration in turn on request: every one is a start of the command.
 KILLED_AFTER = range(1, len(RELEASED)) if os.environ.get("BRICKYARD_MIGRATIONS") == "all" else (1, 3)
@@ -76,7 +76,7 @@ class Place:
         sets = [f"coordinator.state_dir={self.folder}", *([f"state.url={self.url}"] if self.url else []),
                 *([f"testing.fault={fault}"] if fault else [])]  # fmt: skip
         words = [BIN / "brickyard-coordinator", *arguments, *(f"--set={item}" for item in sets)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env={**os.environ})
+        done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False, env={**os.environ})
         return done.returncode, done.stdout + done.stderr
 
 
@@ -115,7 +115,7 @@ def test_two_upgrades_at_once_are_one(place: Place) -> None:
     words = [BIN / "brickyard-coordinator", "db", "upgrade", f"--set=coordinator.state_dir={place.folder}",
              *([f"--set=state.url={place.url}"] if place.url else [])]  # fmt: skip
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
-    told = [each.communicate(timeout=120)[0] for each in both]
+    told = [each.communicate(timeout=600)[0] for each in both]
     assert any(f"upgraded to {HEAD}" in one for one in told), told
     # The other found it done, or (on SQLite) that another process has the file.
     assert all("upgraded" in one or "already" in one or "is in use" in one or "has it" in one for one in told), told
@@ -160,7 +160,6 @@ def test_a_killed_archive_loses_and_doubles_nothing(place: Place) -> None:
     assert counts(place) == (0, 0)
 
 
-@pytest.mark.timeout(600)
 def test_a_killed_purge_leaves_no_half_of_a_row(place: Place) -> None:
     """Of what it dropped the parts are gone too, of what it had not come to none; run again, the rest goes."""
     old = utcnow() - datetime.timedelta(days=10)
@@ -184,7 +183,6 @@ def test_a_killed_purge_leaves_no_half_of_a_row(place: Place) -> None:
     assert counts(place, volumes, volume_metadata) == (0, 0)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", ["backup.begun", "backup.pages", "backup.written", "backup.named"])
 def test_a_killed_backup_is_whole_or_not_there(place: Place, tmp_path: Path, fault: str) -> None:
     if place.url is not None and fault == "backup.pages":
@@ -244,7 +242,7 @@ def test_killed_between_the_rows_of_one_write_none_of_them_is_there(place: Place
         db.write_now(prepare)
     done = subprocess.run(
         [sys.executable, "-c", _DIES_INSIDE, place.url or str(place.folder / "coordinator.db")],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "1 1\n"), done.stderr
     assert counts(place, volumes, quota_usages) == (0, 0)
