@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -17,6 +19,11 @@ LONG = (
     "test_volume_actions", "test_two_coordinators", "test_ceph_kills", "test_ceph_site", "test_glance",
     "test_glance_volumes", "test_barbican_site",
 )  # fmt: skip
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: tests of whole sites wait for what begins and ends in between."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(tryfirst=True)
