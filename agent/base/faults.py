@@ -1,7 +1,8 @@
 """Named places where the engines can be killed, so that a test can prove that each kill heals.
 
 `fault_point(name)` costs one comparison when no fault is set. `--set testing.fault=NAME` makes the process kill
-itself (SIGKILL, as an operator or the kernel would) the first time it passes there; `NAME@N` the Nth time.
+itself (SIGKILL, as an operator or the kernel would) the first time it passes there; `NAME@N` the Nth time. `!NAME`
+makes it stand still instead (SIGSTOP), until somebody lets it go on: what it works with can be killed meanwhile.
 Every name is declared in `declare()` at import, so that a test can list them and fail if one is never passed.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 _declared: set[str] = set()
 _armed: str | None = None
 _countdown = 1
+_signal = signal.SIGKILL
 _record: Path | None = None
 
 
@@ -28,9 +30,10 @@ def declared() -> frozenset[str]:
 
 
 def arm(fault: str | None, record: Path | None = None) -> None:
-    """Choose the point to die at (`NAME` or `NAME@N`), and a file that every passed name is appended to."""
-    global _armed, _countdown, _record
-    name, _, nth = (fault or "").partition("@")
+    """Choose the point to die at (`NAME`, `NAME@N`, `!NAME`), and a file that every passed name is appended to."""
+    global _armed, _countdown, _record, _signal
+    name, _, nth = (fault or "").removeprefix("!").partition("@")
+    _signal = signal.SIGSTOP if fault and fault.startswith("!") else signal.SIGKILL
     _armed, _countdown, _record = name or None, int(nth or 1), record
 
 
@@ -47,4 +50,4 @@ def fault_point(name: str) -> None:
     if name == _armed:
         _countdown -= 1
         if _countdown == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), _signal)

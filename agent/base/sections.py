@@ -41,7 +41,9 @@ class TestingConfig(Section):
     __test__ = False
 
     fault: str | None = Field(
-        None, description="Kill this process at the named fault point; `NAME@N` the Nth time that it is passed."
+        None,
+        description="Kill this process at the named fault point; `NAME@N` the Nth time that it is passed; `!NAME` "
+        "stops it there instead.",
     )
     fault_record: Path | None = Field(None, description="File to which the name of each passed fault point is added.")
 

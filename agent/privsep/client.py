@@ -19,6 +19,7 @@ noeventlet.block()
 Mode = Literal["forked", "rootwrap", "direct", "none"]
 P = ParamSpec("P")
 R = TypeVar("R")
+_NOTICED_S = 5.0
 THREADS = 16
 """Calls at once in each context, and of them its daemon works on as many."""
 
@@ -80,9 +81,16 @@ def invoke(verb: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     except (FailedToDropPrivileges, FileNotFoundError) as error:
         raise PrivilegeUnavailable(verb=name_of(verb), reason=f"the helper did not start ({error})") from error
     except OSError as error:
-        if context.channel is not None and not context.channel.running:
+        if _ended(context.channel, error):
             raise DaemonLost(context=context.cfg_section) from error
         raise
+
+
+def _ended(channel: Any, error: OSError) -> bool:
+    """Whether the daemon is gone. A call that finds the line broken may be back before the line's reader knows."""
+    if channel is not None and isinstance(error, ConnectionError):
+        channel.reader_thread.join(_NOTICED_S)
+    return channel is not None and not channel.running
 
 
 def awake(context: Any, verb: str = "a verb") -> None:

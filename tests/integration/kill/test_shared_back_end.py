@@ -19,7 +19,7 @@ from tests.support.api import AWAY
 from tests.support.site import Site, started
 
 pytestmark = [pytest.mark.kill, pytest.mark.root]
-LEASE_S = 2
+LEASE_S, MIB = 2, 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,9 @@ def hosts(site: Site) -> Counter[str]:
 
 
 def cluster(site: Site) -> dict[str, object]:
-    (found,) = site.api.get("/v3/clusters/detail")["clusters"]
-    return dict(found)
+    found = site.api.get("/v3/clusters/detail")["clusters"]
+    assert len(found) == 1, found
+    return dict(found[0])
 
 
 def all_gone(site: Site) -> None:
@@ -111,6 +112,57 @@ def test_what_it_had_in_hand_is_done_by_the_other(shared: Site, fault: str) -> N
     shared.truths.eventually(lambda: _whole(shared), 30)
     # What it was doing when it died it does not go on with.
     shared.truths.eventually(lambda: _nothing_kept(shared, dying.name), 30)
+
+
+@pytest.mark.parametrize("fault", ["agent.job.started", "agent.job.effect-done"])
+def test_an_image_that_it_was_copying_is_copied_by_the_other(shared: Site, fault: str) -> None:
+    api, dying, content = shared.api, shared.agents[shared.hosts[1]], os.urandom(8 * MIB)
+    image = api.image("system", "raw", content)
+    dying.arm(fault)
+    for number in range(12):
+        with suppress(*AWAY):
+            api.create_volume(f"i{number}", imageRef=image)
+        if not dying.alive:
+            break
+    dying.died()
+    api.settle(60)
+    assert {row["status"] for row in api.volumes()} == {"available"}
+    for row in api.volumes():
+        with (folder(shared) / row["id"]).open("rb") as data:
+            assert data.read(len(content)) == content
+    all_gone(shared)
+    api.delete(f"/image/v2/images/{image}")
+    shared.restart(dying.name)
+    shared.truths.eventually(lambda: _whole(shared), 30)
+    shared.truths.eventually(lambda: _nothing_kept(shared, dying.name), 30)
+
+
+def test_what_a_host_had_alone_is_served_by_all_once_it_is_in_a_cluster() -> None:
+    site = Site(agents=2, sets=(f"fleet.member_lease_s={LEASE_S}", "fleet.poll_interval_s=1"))
+    alone, joins = (site.agents[host] for host in site.hosts)
+    place, usual = f"backends.files.path={folder(site).parent}", joins.sets
+    alone.sets = (*alone.sets, place)
+    with started(site):
+        api = site.api
+        other = api.get(f"/v3/os-services?host={joins.name}@files&binary=cinder-volume")["services"][0]["host"]
+        api.call("PUT", "/v3/os-services/disable", {"binary": "cinder-volume", "host": other})
+        kept = [api.made(f"v{number}") for number in range(3)]
+        assert hosts(site) == Counter({alone.name: 3})
+        for part in (alone, joins):
+            part.kill()
+        for part, sets in ((alone, alone.sets), (joins, (*usual, place))):
+            part.sets = (*sets, "backends.files.cluster_name=c1")
+            site.restart(part.name)
+        api.call("PUT", "/v3/os-services/enable", {"binary": "cinder-volume", "host": other})
+        site.truths.eventually(lambda: _whole(site), 60)
+        assert {row["cluster_name"] for row in api.volumes()} == {"c1@files"}
+        assert {row["id"] for row in api.volumes()} == set(kept)
+        alone.kill()
+        site.truths.eventually(lambda: _at(site, joins.name), 30)
+        api.post(f"/v3/volumes/{kept[0]}/action", {"os-extend": {"new_size": 2}})
+        api.settle(60)
+        assert api.volume(kept[0])["size"] == 2
+        all_gone(site)
 
 
 def test_two_cleanups_at_once_and_restarts_between_them_do_each_thing_once(shared: Site) -> None:

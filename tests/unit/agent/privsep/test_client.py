@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent.privsep import block, client
-from agent.privsep.errors import PrivilegeUnavailable
+from agent.privsep import block, client, contexts
+from agent.privsep.errors import DaemonLost, PrivilegeUnavailable
 
 ROOT = Path(__file__).parents[4]
 
@@ -27,6 +30,38 @@ async def test_a_daemon_that_was_not_started_is_not_asked_of_sudo() -> None:
     with pytest.raises(PrivilegeUnavailable, match="no daemon"):
         await client.call(block.loop_list)
     client.set_mode("none")
+
+
+def test_who_finds_the_line_to_a_daemon_broken_is_told_so_before_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    from oslo_privsep.daemon import _ClientChannel  # only after our own modules have kept eventlet out
+
+    class LateReader(_ClientChannel):
+        """Hears of the end of the line later than whoever writes to it."""
+
+        hears = threading.Event()
+
+        def exchange_ping(self) -> None:
+            """Nobody answers."""
+
+        def _reader_main(self, reader: Any) -> None:
+            self.running = True
+            self.hears.wait(60)
+            self.running = False
+
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    channel = LateReader(ours, contexts.block)
+    monkeypatch.setattr(contexts.block, "channel", channel)
+    client.set_mode("forked")
+    later = threading.Timer(0.2, channel.hears.set)
+    later.start()
+    try:
+        with pytest.raises(DaemonLost):
+            client.invoke(block.loop_list)
+    finally:
+        client.set_mode("none")
+        later.join()
+        ours.close()
 
 
 async def test_only_verbs_are_called() -> None:

@@ -175,6 +175,28 @@ async def test_issues_and_events(tmp_path: Path) -> None:
         assert (await api("GET", f"{V1}/events?all_projects=1", who="other")).status == 403
 
 
+async def test_what_happened_to_one_volume_is_told_in_its_order_with_times(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        volume, _ = await api.volume(), await api.volume()
+        await api.act(volume["id"], "os-extend", {"new_size": 2})
+        await api.settled()
+        await api("DELETE", f"/volumes/{volume['id']}")
+        await api.settled()
+        path = f"{V1}/events?resource_id={volume['id']}"
+        history = (await api("GET", path)).body["events"]
+        statuses = [(one["type"], one["payload"]["volume"]["status"]) for one in history]
+        assert statuses == [
+            ("create_volume.start", "creating"), ("create_volume.end", "available"),
+            ("extend_volume.start", "extending"), ("extend_volume.end", "available"),
+            ("delete_volume.start", "deleting"), ("delete_volume.end", "deleted"),
+        ]  # fmt: skip
+        times = [one["at"] for one in history]
+        assert times == sorted(times)
+        done = (await api("GET", f"{V1}/operations?resource_id={volume['id']}")).body["operations"]
+        assert [one["kind"] for one in done] == ["delete_volume", "extend_volume", "create_volume"]
+        assert all(one["created_at"] <= one["finished_at"] for one in done)
+
+
 async def test_who_waits_for_events_hears_of_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "_LOOK_S", 3600.0)  # nobody looks without being told
     async with volume_api(tmp_path) as api:
