@@ -94,8 +94,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _at_once() -> int:
-    """As many as processors, and as fit into two thirds of the memory that is free."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    """As many as processors, and as fit into two thirds of the memory that can be had."""
+    told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(told["MemAvailable"].removesuffix("kB")) >> 10
     return max(1, min(os.cpu_count() or 1, free * 2 // 3 // Machine().memory))
 
 
