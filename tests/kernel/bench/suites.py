@@ -28,6 +28,7 @@ NEED_NUMPY = (
 SECONDS = {
     "test_lvm_agent.py": 1000,
     "test_iscsi_agents.py": 430,
+    "test_dasd.py": 300,
     "test_fc.py": 160,
     "test_lvm_backend.py": 330,
     "test_encrypted_attach.py": 280,
