@@ -6,15 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.site import Site, running
+from tests.support.site import Site, running, started
 
 pytestmark = [pytest.mark.kill, pytest.mark.root]
 BIN = Path(sys.executable).parent
+LOOP = os.geteuid() == 0 and Path("/dev/loop-control").exists()
 
 
 def brickyard(site: Site, *arguments: str) -> tuple[int, Any]:
@@ -66,3 +68,37 @@ def test_a_dead_host_is_given_up_on_the_operators_word() -> None:
         after = api.made("after")
         assert not api.volume(after)["os-vol-host-attr:host"].startswith(dead)
         assert api.active() == []
+
+
+@pytest.mark.skipif(not LOOP, reason="loop devices need root and /dev/loop-control")
+def test_what_a_dead_host_had_attached_is_attached_elsewhere_soon() -> None:
+    site = Site(agents=2, sets=("fleet.member_lease_s=2", "fleet.poll_interval_s=1"))
+    for part in site.agents.values():
+        part.sets = (*part.sets, f"backends.files.path={site.folder / 'shared'}", "backends.files.cluster_name=c1")
+    with started(site):
+        api, volume = site.api, site.api.made("v")
+        dead = api.volume(volume)["os-vol-host-attr:host"].partition("@")[0]
+        (alive,) = set(site.hosts) - {dead}
+        api.post("/brickyard/v1/attachments", {"volume_id": volume, "host_id": dead})
+        api.settle(60)
+        assert [row["status"] for row in api.attachments()] == ["attached"]
+        site.agents[dead].kill()
+        began = time.monotonic()
+        code, shown = brickyard(site, "host", "evict", dead, "--yes", "--operator-says", "its power is off")
+        assert code == 0, shown
+        print(f"evicted after {time.monotonic() - began:.1f} s")
+        site.truths.eventually(lambda: _at(site, volume, alive), 60)
+        api.post("/brickyard/v1/attachments", {"volume_id": volume, "host_id": alive})
+        api.settle(60)
+        print(f"attached elsewhere {time.monotonic() - began:.1f} s after the death of its host")
+        (row,) = api.attachments()
+        assert (row["status"], row["host_id"]) == ("attached", alive)
+        assert Path(row["device"]["device"]).is_block_device()
+        api.delete(f"/brickyard/v1/attachments/{row['id']}")
+        api.settle(60)
+        assert api.volume(volume)["status"] == "available"
+
+
+def _at(site: Site, volume: str, host: str) -> None:
+    found = site.api.volume(volume)
+    assert (found["os-vol-host-attr:host"].partition("@")[0], found["status"]) == (host, "available"), found
