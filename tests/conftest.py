@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,15 @@ from hypothesis import settings
 settings.register_profile("calm", deadline=None)
 settings.register_profile("emulated", deadline=None, max_examples=10)
 settings.load_profile("calm")
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Commands that are run in this process keep their files to themselves; the sites of later tests need not."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 # What takes minutes begins first, so that no process is left alone with it at the end (with --no-loadscope-reorder).
