@@ -58,6 +58,7 @@ def all_gone(site: Site) -> None:
 
 def test_both_serve_and_one_is_enough(shared: Site) -> None:
     api = shared.api
+    shared.truths.eventually(lambda: _whole(shared), 60)
     for number in range(8):
         api.create_volume(f"v{number}")
     api.settle()
