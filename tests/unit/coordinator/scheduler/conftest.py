@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from coordinator.state.database import Database
 from tests.support import databases
 
 
@@ -14,6 +15,13 @@ from tests.support import databases
 def database_kind(request: pytest.FixtureRequest) -> str:
     """Which one."""
     return databases.use(request)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = databases.fresh(tmp_path / "state.db")
+    yield database
+    database.close()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,16 +22,8 @@ from coordinator.state.database import Database
 from coordinator.state.enrolment import EnrolledHost
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.fleet import pools
-from tests.support import databases
 
 GIB = 1 << 30
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = databases.fresh(tmp_path / "state.db")
-    yield database
-    database.close()
 
 
 def host(db: Database, name: str, total: int = 100, **pool: Any) -> str:

@@ -20,7 +20,6 @@ from coordinator.scheduler.pool import GIB
 from coordinator.scheduler.request import Purpose, Request
 from coordinator.scheduler.settings import SchedulerSettings
 from coordinator.state.database import Database
-from coordinator.state.schema import prepare
 from tests.unit.coordinator.scheduler.test_placement import host
 
 CODE = """
@@ -105,14 +104,6 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]
     yield site_filters.ASKED
     plugins.weigher.cache_clear()
     sys.modules.pop("site_filters")
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database.sqlite(tmp_path / "state.db")
-    database.write_now(prepare)
-    yield database
-    database.close()
 
 
 def scheduler(*names: str) -> Scheduler:

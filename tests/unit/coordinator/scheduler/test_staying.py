@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,17 +17,9 @@ from coordinator.scheduler.settings import SchedulerSettings
 from coordinator.state import fleet
 from coordinator.state.database import Database
 from coordinator.state.tables.fleet import pools
-from tests.support import databases
 from tests.unit.coordinator.scheduler.test_placement import host
 
 POOL = "a@files#files"
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = databases.fresh(tmp_path / "state.db")
-    yield database
-    database.close()
 
 
 def stay(db: Database, size: int, scheduler: Scheduler | None = None, **more: Any) -> None:
