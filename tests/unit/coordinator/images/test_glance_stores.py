@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from aiohttp import web
 from coordinator.images.client import ImageClient
 from coordinator.images.errors import GlanceAway, NoSuchStore
 from coordinator.images.glance import Glance
-from coordinator.images.settings import GlanceSettings
-from tests.support import databases
 from tests.unit.coordinator.api.volumesite import volume_api
+from tests.unit.coordinator.images.served import glance_of
 
 SPEC = "image_service:store_id"
 # As a Glance tells them: of a store that can only be read by a word, not a boolean.
@@ -37,21 +35,10 @@ class Stores:
         return web.json_response({"stores": self.told}, status=self.status)
 
 
-@asynccontextmanager
-async def glance_with(stores: Stores, folder: Path) -> AsyncIterator[Glance]:
+def glance_with(stores: Stores, folder: Path) -> AbstractAsyncContextManager[Glance]:
     app = web.Application()
     app.router.add_get("/v2/info/stores", stores.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    db = databases.fresh(folder / "of-images.db")
-    glance = Glance(GlanceSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}", auth="none"), db)
-    try:
-        yield glance
-    finally:
-        await glance.close()
-        db.close()
-        await runner.cleanup()
+    return glance_of(app, folder)
 
 
 async def test_only_a_store_that_can_be_written_to_is_one(tmp_path: Path) -> None:

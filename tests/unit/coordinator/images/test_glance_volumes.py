@@ -16,6 +16,7 @@ from coordinator.images.glance import Glance
 from coordinator.images.settings import GlanceSettings, ImagesSection
 from coordinator.operations.upload_volume import inherited
 from tests.support import databases
+from tests.unit.coordinator.images.served import glance_of
 
 IMAGE, VOLUME = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
 
@@ -82,18 +83,9 @@ async def added(service: Service, folder: Path, store: str | None = None, times:
     app.router.add_patch("/v2/images/{id}", service.change)
     app.router.add_route("*", "/v2/images/{id}/locations", service.locations)
     app.router.add_get("/v2/info/{rest:.*}", service.listing)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    db = databases.fresh(folder / "state.db")
-    glance = Glance(GlanceSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}", auth="none"), db)
-    try:
+    async with glance_of(app, folder) as glance:
         for _ in range(times):
             taken = await glance.add_volume(IMAGE, VOLUME, store)
-    finally:
-        await glance.close()
-        db.close()
-        await runner.cleanup()
     return taken, service.image["locations"]
 
 
@@ -181,12 +173,7 @@ async def test_an_encrypted_volume_is_bare_where_the_glance_does_not_know_luks(t
 
     app = web.Application()
     app.router.add_post("/v2/images", create)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    db = databases.fresh(tmp_path / "state.db")
-    glance = Glance(GlanceSettings(url=f"http://127.0.0.1:{runner.addresses[0][1]}", auth="none"), db)
-    try:
+    async with glance_of(app, tmp_path) as glance:
         values = {"name": "sealed", "container_format": "luks", "os_encrypt_format": "LUKSv1"}
         made = await glance.create(values, None)
         assert (made["container_format"], made["os_encrypt_format"], asked) == ("bare", "LUKSv1", ["luks", "bare"])
@@ -194,10 +181,6 @@ async def test_an_encrypted_volume_is_bare_where_the_glance_does_not_know_luks(t
             await glance.create({**values, "name": "x"}, None)
         assert str(refused.value).startswith("The image service refuses: Invalid container format 'luks' for image.")
         assert refused.value.status == 400
-    finally:
-        await glance.close()
-        await runner.cleanup()
-        db.close()
 
 
 def test_settings_that_do_not_fit_together_are_refused() -> None:
