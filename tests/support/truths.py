@@ -118,8 +118,8 @@ class Truths:
         }
         places = {row["id"]: row["host_id"] for row in self.live("volumes")}
         told = self.journal(host, "SELECT attachment_id, volume_id, device, wanted FROM attachments")
-        here = {row["attachment_id"]: row["volume_id"] for row in told}
-        assert here == {key: row["volume_id"] for key, row in rows.items()}, (told, rows)
+        kept = {row["attachment_id"]: row["volume_id"] for row in told}
+        assert kept == {key: row["volume_id"] for key, row in rows.items()}, (told, rows)
         assert all(row["wanted"] and row["device"] for row in told), told
         below = str(self._site.layout.volumes(host))
         bound = Counter(Path(loop.backing_file).name for loop in sysfs.loop_devices() if below in loop.backing_file)

@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 
 from tests.support.api import AWAY
-from tests.support.site import Site, started
+from tests.support.site import Part, Site, started
 
 pytestmark = [pytest.mark.kill, pytest.mark.root]
 LEASE_S, MIB = 2, 1 << 20
@@ -45,6 +46,16 @@ def cluster(site: Site) -> dict[str, object]:
     found = site.api.get("/v3/clusters/detail")["clusters"]
     assert len(found) == 1, found
     return dict(found[0])
+
+
+def created_until_death(dying: Part, **wanted: Any) -> None:
+    """Volumes, until one of them meets the fault that its host is to die of."""
+    for number in range(12):
+        with suppress(*AWAY):
+            dying.site.api.create_volume(f"v{number}", **wanted)
+        if not dying.alive:
+            break
+    dying.died()
 
 
 def all_gone(site: Site) -> None:
@@ -97,12 +108,7 @@ def test_the_clients_that_people_have_see_it(shared: Site) -> None:
 def test_what_it_had_in_hand_is_done_by_the_other(shared: Site, fault: str) -> None:
     api, dying = shared.api, shared.agents[shared.hosts[1]]
     dying.arm(fault)
-    for number in range(12):
-        with suppress(*AWAY):
-            api.create_volume(f"w{number}")
-        if not dying.alive:
-            break
-    dying.died()
+    created_until_death(dying)
     api.settle(30)
     assert {row["status"] for row in api.volumes()} == {"available"}
     # Its volumes were moved, in hand or idle.
@@ -120,12 +126,7 @@ def test_an_image_that_it_was_copying_is_copied_by_the_other(shared: Site, fault
     api, dying, content = shared.api, shared.agents[shared.hosts[1]], os.urandom(8 * MIB)
     image = api.image("system", "raw", content)
     dying.arm(fault)
-    for number in range(12):
-        with suppress(*AWAY):
-            api.create_volume(f"i{number}", imageRef=image)
-        if not dying.alive:
-            break
-    dying.died()
+    created_until_death(dying, imageRef=image)
     api.settle(60)
     assert {row["status"] for row in api.volumes()} == {"available"}
     for row in api.volumes():
@@ -169,12 +170,7 @@ def test_what_a_host_had_alone_is_served_by_all_once_it_is_in_a_cluster() -> Non
 def test_two_cleanups_at_once_and_restarts_between_them_do_each_thing_once(shared: Site) -> None:
     api, dying = shared.api, shared.agents[shared.hosts[1]]
     dying.arm("agent.job.started")
-    for number in range(12):
-        with suppress(*AWAY):
-            api.create_volume(f"c{number}")
-        if not dying.alive:
-            break
-    dying.died()
+    created_until_death(dying)
     made = {api.operations(row["id"])[0]["id"] for row in api.volumes()}
     gate = Barrier(3)
 

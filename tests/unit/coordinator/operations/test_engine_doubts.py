@@ -21,7 +21,7 @@ from coordinator.operations.jobs import Conversation
 from coordinator.operations.new_volume import accept_volume
 from coordinator.operations.slots import Slot
 from coordinator.operations.workflow import JobCall, JobStep, LocalStep, Result, Step, WaitStep, Workflow, Workflows
-from coordinator.state import fleet, operations, outward
+from coordinator.state import enrolment, fleet, operations, outward
 from coordinator.state.errors import CommitInDoubt, DatabaseUnavailable, LeaseLost
 from coordinator.state.operations import Operation
 from tests.unit.coordinator.operations.support import REQUESTER, Hosts, Site, new_engine, site
@@ -275,3 +275,4 @@ async def test_an_attachment_that_ends_by_itself_does_not_keep_a_host_from_being
         await here.db.write(lambda conn: attached(conn, row.id, "host-a", None))
         monkeypatch.setattr(evict_host, "accept_detach", gone)
         await evict(here, "host-a")
+        assert await here.db.read(lambda conn: enrolment.host(conn, "host-a")) is None
