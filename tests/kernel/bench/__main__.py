@@ -34,7 +34,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a guest and its files go with us
     given = _arguments()
     if os.environ.get("BRICKYARD_KERNEL") == "host" and not given.command:
-        return subprocess.call(_pytest(given, given.arch, [str(path) for path in _files(given, given.arch)]), cwd=ROOT)
+        arch = "x86_64" if given.arch == "all" else given.arch
+        return subprocess.call(_pytest(given, arch, [str(path) for path in _files(given, arch)]), cwd=ROOT)
     wanted = tuple(_FOLDERS) if given.arch == "all" else (given.arch,)
     try:
         images = {arch: found for arch in wanted if (found := _images(arch, given)) is not None}
@@ -90,7 +91,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--record", action="store_true", help="note the outcomes for docs/reference/hardware.md")
     parser.add_argument("--guests", type=int, default=_at_once(), help=f"at a time, at most ({_at_once()})")
     parser.add_argument("--seconds", type=int, default=_SECONDS, help=f"of one guest, at most ({_SECONDS})")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.arch == "all" and (given.command or given.files):
+        parser.error("a command, or test files by name, are for one processor: choose it by --arch")
+    if given.guests < 1:
+        parser.error("--guests: at least one")
+    return given
 
 
 def _at_once() -> int:
