@@ -6,14 +6,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from agent.host import sysfs
+from agent.host import mounts, sysfs
 
 
 def remove(folder: str | Path) -> None:
-    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-        at = Path(line.split()[1])
-        if at.is_relative_to(folder):
-            subprocess.run(["umount", "-l", at], check=False, capture_output=True)
+    for mount in reversed(mounts.mounts()):
+        if Path(mount.point).is_relative_to(folder):
+            subprocess.run(["umount", "-l", mount.point], check=False, capture_output=True)
     unbind(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
