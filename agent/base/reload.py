@@ -9,16 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from agent.base import sdnotify
+from agent.base.config import ConfigError
+from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
 
 log = get_logger(__name__)
 RELOADED: dict[str, Any] = {"reloaded": True}
+_STILL_S, _PATIENCE_S = 0.5, 20.0
+_Settings = TypeVar("_Settings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,41 @@ class Reloads:
             except Exception:
                 log.exception("the configuration can not be taken over")
             sdnotify.ready()
+
+
+async def settled(read: Callable[[], _Settings], path: Path | None) -> _Settings:
+    """What `read` makes of the file, once nobody has written it for half a second. ConfigError, and what `read` raises.
+
+    One that is just being written may be whole TOML already, and say half of what it is to say.
+    """
+    clock = asyncio.get_running_loop().time
+    end = clock() + _PATIENCE_S
+    while True:
+        before, refused, found = _stamp(path), None, None
+        try:
+            found = await asyncio.to_thread(read)
+        except BrickyardError as error:
+            refused = error
+        await asyncio.sleep(_STILL_S if path is not None else 0)
+        if _stamp(path) == before:
+            break
+        if clock() >= end:
+            raise ConfigError(
+                where=str(path), key="the file", problem=f"was still being written after {_PATIENCE_S:.0f} s",
+                remedy="Write it beside its place and rename it, then reload",
+            )  # fmt: skip
+    if refused is not None:
+        raise refused
+    assert found is not None
+    return found
+
+
+def _stamp(path: Path | None) -> tuple[int, ...]:
+    try:
+        now = path.stat() if path is not None else None
+    except OSError:
+        return (-1,)
+    return (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) if now is not None else ()
 
 
 def is_reloaded(field: FieldInfo) -> bool:

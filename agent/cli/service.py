@@ -23,9 +23,10 @@ def serve(config: Path | None, sets: tuple[str, ...]) -> int:
     """Run the agent in the foreground, until Ctrl-C or SIGTERM."""
     lean.prepare()
     settings = load(AgentSettings, config, sets)
+    from agent.base.reload import settled
     from agent.server.main import run_agent
 
-    return run_agent(settings, reread=lambda: load(AgentSettings, config, sets))
+    return run_agent(settings, reread=lambda: settled(lambda: load(AgentSettings, config, sets), config))
 
 
 @click.command()

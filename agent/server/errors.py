@@ -20,6 +20,14 @@ class WrongName(Permanent):
     hint = "Set agent.host to {enrolled}, or enrol the host anew under its other name."
 
 
+class NoBackEndLeft(Invalid):
+    """A file that was emptied to be written anew reads like one of a host without volumes."""
+
+    code = "config.no-back-end"
+    sentence = "The configuration names no back end any more; this agent serves {names}."
+    hint = "Write the file whole, then reload. To serve none from now on, restart the agent."
+
+
 class PortTaken(Permanent):
     code = "agent.port-taken"
     exit_code = 69

@@ -10,7 +10,7 @@ import asyncio
 import os
 import resource
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def run_agent(
     roots: Sequence[Path] | None = None,
     dev: bool = False,
     on_ready: Callable[[], None] | None = None,
-    reread: Callable[[], AgentSettings] | None = None,
+    reread: Callable[[], Awaitable[AgentSettings]] | None = None,
 ) -> int:
     """Run an agent in this process until it is told to stop; returns the exit code.
 
@@ -73,7 +73,7 @@ def run_agent(
 
 
 async def _serve(
-    settings: AgentSettings, on_ready: Callable[[], None] | None, reread: Callable[[], AgentSettings] | None
+    settings: AgentSettings, on_ready: Callable[[], None] | None, reread: Callable[[], Awaitable[AgentSettings]] | None
 ) -> int:
     stop, lost = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from agent.jobs.services import Send, Services
 from agent.jobs.watching import Watching
 from agent.privsep.start import limits_again
 from agent.server.app import make_app
-from agent.server.errors import PortTaken, WrongName
+from agent.server.errors import NoBackEndLeft, PortTaken, WrongName
 from agent.server.identity import Identity
 from agent.server.prepare import make_backend_folders
 from agent.server.settings import AgentSettings
@@ -73,11 +73,13 @@ class Agent:
             log.info("jobs stopped", handed_back=left)
         await self._stack.aclose()
 
-    async def reload(self, reread: Callable[[], AgentSettings]) -> None:
+    async def reload(self, reread: Callable[[], Awaitable[AgentSettings]]) -> None:
         """Take over what may change while it runs; a configuration with a mistake changes nothing and is an issue."""
         log.info("configuration is read again")
         try:
-            new = await asyncio.to_thread(reread)
+            new = await reread()
+            if self.settings.backends and not new.backends:
+                raise NoBackEndLeft(names=", ".join(sorted(self.settings.backends)))
         except BrickyardError as error:
             self.refused = str(error)
             log.error("the configuration is refused, the old one stays", reason=self.refused)

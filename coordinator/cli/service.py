@@ -38,9 +38,11 @@ def serve(config: Path | None, sets: tuple[str, ...]) -> int:
 
     lean.prepare()
     from agent.base.config import load
+    from agent.base.reload import settled
     from coordinator.server.main import run_coordinator
     from coordinator.server.settings import CoordinatorSettings
 
-    return run_coordinator(
-        load(CoordinatorSettings, config, sets), reread=lambda: load(CoordinatorSettings, config, sets)
-    )
+    def read() -> CoordinatorSettings:
+        return load(CoordinatorSettings, config, sets)
+
+    return run_coordinator(read(), reread=lambda: settled(read, config))

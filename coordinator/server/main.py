@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from agent.base import environment, lean, sdnotify, state_report
 from agent.base.log import get_logger
@@ -21,7 +21,7 @@ Ready = Callable[[Coordinator], None]
 def run_coordinator(
     settings: CoordinatorSettings,
     on_ready: Ready | None = None,
-    reread: Callable[[], CoordinatorSettings] | None = None,
+    reread: Callable[[], Awaitable[CoordinatorSettings]] | None = None,
 ) -> int:
     """Run in this process until SIGTERM or SIGINT; returns the exit code. Raises what keeps it from starting.
 
@@ -37,7 +37,7 @@ def run_coordinator(
 
 async def _serve(
     settings: CoordinatorSettings, opened: Opened, on_ready: Ready | None,
-    reread: Callable[[], CoordinatorSettings] | None,
+    reread: Callable[[], Awaitable[CoordinatorSettings]] | None,
 ) -> int:  # fmt: skip
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

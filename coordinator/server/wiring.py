@@ -136,12 +136,12 @@ class Coordinator:
                 reason=error.strerror or str(error),
             ) from error  # fmt: skip
 
-    async def reload(self, reread: Callable[[], CoordinatorSettings]) -> None:
+    async def reload(self, reread: Callable[[], Awaitable[CoordinatorSettings]]) -> None:
         """Take over what may change while it runs; a configuration with a mistake changes nothing and is an issue."""
         about = ("config.refused", "coordinator", socket.gethostname()[:64])
         log.info("configuration is read again")
         try:
-            new = await asyncio.to_thread(reread)
+            new = await reread()
             file, services = new.identity.policy_file, self.app[SERVICES]
             policy: Policy | None = None
             if file is not None and file == self.settings.identity.policy_file:

@@ -15,6 +15,7 @@ import agent.luks.blank
 import agent.wire.transfer  # noqa: F401
 from agent.base import faults
 from agent.base.config import load
+from agent.base.reload import settled
 from agent.privsep import account as accounts
 from agent.server.identity import join, keys
 from agent.server.main import run_agent
@@ -49,7 +50,8 @@ def say(ready: int, message: dict[str, Any]) -> None:
 
 
 def _coordinator(request: Request, ready: int) -> int:
-    settings = load(CoordinatorSettings, Path(request["config"]), request["sets"])
+    config = Path(request["config"])
+    settings = load(CoordinatorSettings, config, request["sets"])
     if os.geteuid() == 0:
         account = accounts.choose(dev=True)
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,9 +62,10 @@ def _coordinator(request: Request, ready: int) -> int:
         task = asyncio.get_running_loop().create_task(_serving(coordinator, request["hosts"], ready))
         coordinator.background.add(task)
 
-    return run_coordinator(
-        settings, on_ready, reread=lambda: load(CoordinatorSettings, Path(request["config"]), request["sets"])
-    )
+    def read() -> CoordinatorSettings:
+        return load(CoordinatorSettings, config, request["sets"])
+
+    return run_coordinator(settings, on_ready, reread=lambda: settled(read, config))
 
 
 async def _serving(coordinator: Coordinator, hosts: list[str], ready: int) -> None:
@@ -78,7 +81,8 @@ async def _serving(coordinator: Coordinator, hosts: list[str], ready: int) -> No
 
 
 def _agent(request: Request, ready: int) -> int:
-    settings = load(AgentSettings, Path(request["config"]), request["sets"])
+    config = Path(request["config"])
+    settings = load(AgentSettings, config, request["sets"])
     section = settings.agent
     if not (settings.identity_dir / "certificate.pem").exists():
         settings.identity_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,5 +95,5 @@ def _agent(request: Request, ready: int) -> int:
     roots = [backend.path for backend in settings.backends.values()]
     return run_agent(
         settings, roots=roots, dev=True, on_ready=lambda: say(ready, {"serves": section.host}),
-        reread=lambda: load(AgentSettings, Path(request["config"]), request["sets"]),
+        reread=lambda: settled(lambda: load(AgentSettings, config, request["sets"]), config),
     )  # fmt: skip

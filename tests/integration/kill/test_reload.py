@@ -87,8 +87,9 @@ def test_a_copy_goes_on_while_its_back_end_changes(site: Site) -> None:
     slow = before.replace("[backends.files]", f"[backends.files]\nrate_limit = {COPIED // 8}")
     try:
         write(config, slow)
+        seen = part.log.read_text().count("configuration reloaded")
         reload(part)
-        site.truths.eventually(lambda: _told(part.log, "changed=['backends'"), 60)
+        site.truths.eventually(lambda: _reloaded(part.log, seen + 1), 60)
         copy = site.api.create_volume("copy", source_volid=source)
         site.truths.eventually(lambda: _copies(site, copy), 60)
         defaults = "\n[backend_defaults]\nmax_over_subscription = 3.5\nreserved_percent = 7\n"
@@ -183,6 +184,29 @@ def test_a_mistake_changes_nothing_and_is_told(site: Site) -> None:
         reload(part)
     site.truths.eventually(lambda: _not(issues(site), "config.refused"), 30)
     made = site.api.made("still")
+    site.api.delete(f"/v3/volumes/{made}")
+    site.clean()
+
+
+def test_a_file_that_is_written_in_place_is_taken_over_when_it_is_whole(site: Site) -> None:
+    """Cut after its first table it is a configuration without back ends; whole again, nothing has happened."""
+    host = site.volume_host
+    part, config = site.agents[host], site.layout.agent_file(host)
+    before, name = config.read_text(), f"{host}@files"
+    cut = before.index("[backends")
+    seen = part.log.read_text().count("configuration reloaded")
+    with config.open("r+") as out:
+        out.truncate(cut)
+        reload(part)
+        site.truths.eventually(lambda: _told(part.log, "names no back end any more"), 30)
+        site.truths.eventually(lambda: _is(issues(site), "config.refused"), 30)
+        assert _up(service(site, name)) is None
+        made = site.api.made("meanwhile")
+        out.seek(cut)
+        out.write(before[cut:])
+    reload(part)
+    site.truths.eventually(lambda: _reloaded(part.log, seen + 1), 30)
+    site.truths.eventually(lambda: _not(issues(site), "config.refused"), 30)
     site.api.delete(f"/v3/volumes/{made}")
     site.clean()
 
