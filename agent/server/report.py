@@ -64,7 +64,9 @@ class Reporter:
         # How much of a volume is written changes all the time, and is no matter of comparison.
         held = [item.model_dump(mode="json", exclude={"allocated_bytes"}) for item in inventory]
         held.sort(key=lambda item: (item["kind"], item["backend"], item["id"]))
-        return _digest([held, sorted(away), [row.model_dump(mode="json") for row in (*attached, *exported)]])
+        told = [row.model_dump(mode="json") for row in (*attached, *exported)]
+        troubles = [(one.code, one.resource, one.message) for one in self._views.troubles()]
+        return _digest([held, sorted(away), told, troubles])
 
 
 def _digest(value: Any) -> str:

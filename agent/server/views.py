@@ -196,13 +196,15 @@ class Views:
         return [
             *_attachment_issues(await self.attachments()),
             *_export_issues(await self.exports()),
-            *self._mirror_issues(),
-            *self._device_issues(),
+            *self.troubles(),
             *await self._job_issues(),
             *[issue for backend in self.services.backends.values() for issue in await _backend_issues(backend)],
             *[of_backend(name, trouble) for name, trouble in self.services.away.items()],
-            *config_issues(self.refused()),
         ]
+
+    def troubles(self) -> list[HostIssue]:
+        """Those of them that are known without a look."""
+        return [*self._mirror_issues(), *self._device_issues(), *config_issues(self.refused())]
 
     async def health(self) -> dict[str, Any]:
         """Answers only when the journal does."""

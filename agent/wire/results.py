@@ -206,9 +206,9 @@ class Report(Wire):
     """`GET /v1/report?have=`: what a poll needs, but for what the caller has.
 
     `have` is what to send with the next poll; `host` and `pools` are None where the caller's are the newest. `held` is
-    a digest of inventory, attachments and exports, empty where that was not to be had in time. `finished` are the keys
-    of ended jobs that nobody acknowledged (at most a thousand). `unread` is not told but found by who reads it: pools
-    that can not be used, with what is wrong with each.
+    a digest of inventory, attachments, exports and what is wrong with devices in use, empty where that was not to be
+    had in time. `finished` are the keys of ended jobs that nobody acknowledged (at most a thousand). `unread` is
+    not told but found by who reads it: pools that can not be used, with what is wrong with each.
     """
 
     clock: float

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, or_, select
 
 from agent.base.errors import NotFound
 from agent.wire.results import HostAttachment, HostExport, InventoryVolume
+from coordinator.fleet import told_by_host
 from coordinator.fleet.directory import Known
 from coordinator.lifecycle.volume import VOLUME
 from coordinator.state import issues
@@ -65,6 +66,7 @@ class Reconciler:
             inventory, away = await known.client.inventory()
             attached = await known.client.attachments()
             exported = await known.client.exports()
+            told = told_by_host.of_host(host_id, await known.client.issues(), CODES)
         except NotFound:
             return True
 
@@ -85,11 +87,15 @@ class Reconciler:
             # An open issue of what can not be judged this time is neither confirmed nor closed.
             judged = [code for code in CODES if not (in_part and code.startswith(("volume.", "snapshot.")))]
             issues.settle(conn, host_id, judged, {(issue.code, issue.resource_id) for issue in found})
+            told_by_host.store(conn, host_id, told, unsure)
 
-        open_before: bool = await self._db.read(lambda conn: issues.any_open(conn, host_id, CODES))
-        if found or open_before:
+        def open_before(conn: Connection) -> bool:
+            return issues.any_open(conn, host_id, CODES) or bool(told_by_host.told_open(conn, host_id))
+
+        known_before: bool = await self._db.read(open_before)
+        if found or told or known_before:
             await self._db.write(store)
-        return not found
+        return not found and not told
 
 
 def _busy(conn: Connection) -> set[str]:

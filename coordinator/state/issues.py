@@ -76,6 +76,11 @@ def open_of_hosts(conn: Connection) -> set[tuple[str, str]]:
     return {(row.code, row.resource_id) for row in conn.execute(query)}
 
 
+def open_on(conn: Connection, host_id: str) -> Sequence[Row[Any]]:
+    """All open ones that were found on a host."""
+    return conn.execute(select(issues).where(issues.c.closed_at.is_(None), issues.c.host_id == host_id)).all()
+
+
 def close(conn: Connection, code: str, resource_id: str) -> None:
     """Close the open issue of this code on a resource, where there is one."""
     same = (issues.c.code == code, issues.c.resource_id == resource_id, issues.c.closed_at.is_(None))

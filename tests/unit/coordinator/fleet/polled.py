@@ -49,6 +49,7 @@ class HostWire:
         self.version = "v"
         self.given: list[list[str]] = []
         self.meanwhile: Callable[[], None] | None = None
+        self.issues: list[dict[str, str]] = []
         self.more: list[Any] = []
         """Pools beside its own, as they go over the wire."""
 
@@ -85,6 +86,8 @@ class HostWire:
             return {"inventory": []}
         if path == "/v1/identity/denied":
             self.given.append(body["serials"])
+        if path == "/v1/issues":
+            return {"issues": self.issues}
         listed = path.removeprefix("/v1/")
         return {listed: []} if listed in {"attachments", "exports"} else {"jobs": []}
 

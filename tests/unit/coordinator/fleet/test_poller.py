@@ -252,6 +252,39 @@ async def test_a_difference_is_looked_at_again_with_each_poll_until_it_is_gone(f
     assert fleet.wire.compared == 2
 
 
+async def test_what_a_host_finds_wrong_is_an_issue_of_the_site_until_it_is_right(fleet: Fleet) -> None:
+    known, attachment = await fleet.known(), new_id()
+    about = {"message": "A path is away.", "remedy": "Look at it.", "since": "2026-01-01T00:00:00+00:00"}
+    await fleet.poller.poll(known)
+    assert fleet.wire.compared == 1
+    fleet.wire.issues = [
+        {"code": "attachment.path", "resource": attachment, **about},
+        {"code": "config.refused", "resource": "agent", **about},
+        {"code": "lvm.group-missing", "resource": "thin", **about},
+        {"code": "job.needs-secret", "resource": f"{attachment}/attach/1", **about},
+        {"code": "backend.away", "resource": "files", **about},
+    ]
+    fleet.wire.held = "something else"
+    await fleet.poller.poll(known)
+    rows = await fleet.db.read(issues.listing)
+    assert {(row.code, row.resource_type, row.resource_id) for row in rows} == {
+        ("attachment.path", "attachment", attachment), ("config.refused", "host", "h"),
+        ("lvm.group-missing", "host", "h@thin"), ("job.needs-secret", "operation", attachment),
+    }  # fmt: skip
+    assert {(row.sentence, row.remedy, row.host_id) for row in rows} == {
+        ("Host h: A path is away.", "Look at it.", "h")
+    }
+    fleet.wire.issues = fleet.wire.issues[1:2]
+    await fleet.poller.poll(known)  # what is open is looked at again with each poll
+    assert await fleet.issues() == {"config.refused"}
+    fleet.wire.issues = []
+    await fleet.poller.poll(known)
+    assert await fleet.issues() == set()
+    compared = fleet.wire.compared
+    await fleet.poller.poll(known)
+    assert fleet.wire.compared == compared
+
+
 async def test_that_a_host_answered_is_written_in_time(fleet: Fleet) -> None:
     await fleet.watch()
     assert await fleet.directory.reachable("h", 5.0)
