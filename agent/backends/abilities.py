@@ -11,6 +11,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from agent.backends.base import Backend, Work
 from agent.backends.errors import CanNot, OnlyInCluster
+from agent.copying.model import CopyOptions
+from agent.copying.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,18 @@ class Replacing(Protocol):
 
     async def replace(self, volume_id: str) -> None:
         """Put the prepared content in the place of the volume's, at once. Nothing prepared: it was done before."""
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """All that is copied to it shares one limit; its own verbs mind that themselves."""
+
+    budget: Throttle
+
+
+def within_limits(options: CopyOptions, backend: Backend) -> CopyOptions:
+    """For what others write to its volumes."""
+    return options.within(backend.budget) if isinstance(backend, Limited) else options
 
 
 @runtime_checkable

@@ -66,7 +66,9 @@ class FolderConfig(PlacementSection):
 
     path: Path = Field(description="Folder for the volumes; made when it does not exist. Reflink needs XFS or Btrfs.")
     rate_limit: int | None = Field(
-        None, ge=65536, description="Limit of each copy made by this back end, in bytes a second; none by default."
+        None,
+        ge=65536,
+        description="Bytes a second that all copies to this back end move together; default: all.",
     )
 
 
@@ -99,7 +101,9 @@ class LvmBackendConfig(PlacementSection):
         "zero", description="What a thick volume's space gets before it is given back to the group."
     )
     rate_limit: int | None = Field(
-        None, ge=65536, description="Limit of each copy and wipe of this back end, in bytes a second; none by default."
+        None,
+        ge=65536,
+        description="Bytes a second that all copies to this back end and its wipes move together; default: all.",
     )
 
     @field_validator("group", "pool")

@@ -31,6 +31,7 @@ from agent.base.ids import checked_id
 from agent.copying.engine import copy
 from agent.copying.errors import DestinationFull
 from agent.copying.model import Dest, Source, by_name
+from agent.copying.throttle import Throttle
 from agent.host import sysfs
 from agent.host.run import uninterrupted
 
@@ -44,6 +45,7 @@ class FileBackend:
 
     def __init__(self, name: str, config: FolderConfig, run: Run = asyncio.to_thread) -> None:
         self._name, self._config, self._run = name, config, run
+        self.budget = Throttle(config.rate_limit)
         with translated(name):
             self._tree = FileTree(name, config)
 
@@ -220,9 +222,7 @@ class FileBackend:
         kept = await self._call(partial(self._tree.begin, to, device_bytes, keep=keep))
         # A checkpoint is about a file; without that file it must not be believed.
         checkpoint = work.checkpoint if kept or work.checkpoint is None else replace(work.checkpoint, start=0)
-        options = work.options
-        if options.rate_limit is None and self._config.rate_limit is not None:
-            options = replace(options, rate_limit=self._config.rate_limit)
+        options = work.options.within(self.budget)
         options = replace(options, reflink=options.reflink and self._tree.reflink)
         dest = Dest(by_name(self._tree.partial.fd, to), device_bytes, zeros_skippable=True)
         try:

@@ -24,6 +24,7 @@ from agent.base.faults import declare, fault_point
 from agent.base.ids import checked_id
 from agent.copying.engine import copy
 from agent.copying.model import Dest, Source
+from agent.copying.throttle import Throttle
 from agent.host import lvm as names
 from agent.host import sysfs
 from agent.host.lvm import Part
@@ -53,6 +54,7 @@ class LvmBackend:
 
     def __init__(self, name: str, config: LvmBackendConfig) -> None:
         self._name, self._config = name, config
+        self.budget = Throttle(config.rate_limit)
         self._group = LvmGroup(name, config)
 
     @property
@@ -288,6 +290,4 @@ class LvmBackend:
         return VolumeNotFound(noun=noun, id=name, backend=self._name)
 
     def _limited(self, work: Work) -> Work:
-        if work.options.rate_limit is not None or self._config.rate_limit is None:
-            return work
-        return replace(work, options=replace(work.options, rate_limit=self._config.rate_limit))
+        return replace(work, options=work.options.within(self.budget))

@@ -24,6 +24,7 @@ from agent.backends.base import CloneSource, Held, PoolState, Trouble, Work
 from agent.backends.config import ShareConfig
 from agent.backends.errors import NotMounted, ShareHangs
 from agent.backends.file import FileBackend
+from agent.copying.throttle import Throttle
 from agent.host.mounts import mount_of
 
 _TYPES = {"nfs": frozenset({"nfs", "nfs4"}), "smb": frozenset({"cifs", "smb3"})}
@@ -104,6 +105,7 @@ class ShareBackend:
 
     def __init__(self, name: str, config: ShareConfig) -> None:
         self._name, self._config = name, config
+        self.budget = Throttle(config.rate_limit)
         self._lane = Lane(name, config.deadline_s)
         self._files: FileBackend | None = None
         self._opening = asyncio.Lock()
@@ -214,6 +216,7 @@ class ShareBackend:
             made.close()
             raise NotMounted(backend=self._name, path=str(self._config.path), share=self._config.share, there="a link")
         # Here, not by the caller: it may have given up by now, and the next one goes on with what was opened.
+        made.budget = self.budget
         self._files = made
         if files is not None:
             files.close()

@@ -29,7 +29,6 @@ from agent.copying.model import (
     Dest,
     Source,
 )
-from agent.copying.throttle import Throttle
 from agent.copying.work import Target, Work
 from agent.host.run import uninterrupted
 
@@ -210,7 +209,7 @@ class _Run:
             length=options.piece_size(), write_zeros=not skippable,
         )  # fmt: skip
         return Work(
-            self._content, Target(self._dest, self._where), plan, Throttle(options.rate_limit), start=self._start,
+            self._content, Target(self._dest, self._where), plan, options.throttle(), start=self._start,
             tell_bytes=options.checkpoint_every, notify=notify,
         )  # fmt: skip
 

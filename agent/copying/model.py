@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
+
+from agent.copying.throttle import Throttle
 
 ALIGN = 4096
 
@@ -72,10 +74,12 @@ class Dest:
 class CopyOptions:
     """How to copy. `rate_limit` is bytes a second over all workers; None: as fast as it goes.
 
+    `budgets` are limits that it shares with other copies.
     `share_only`: the source may be written to meanwhile, so its data is shared as a whole, or NotShared is raised.
     """
 
     rate_limit: int | None = None
+    budgets: tuple[Throttle, ...] = ()
     workers: int = 2
     chunk: int = 2 << 20
     checkpoint_every: int = 64 << 20
@@ -84,11 +88,23 @@ class CopyOptions:
     direct: bool = True
     phase: str = "copy"
 
+    def within(self, budget: Throttle) -> CopyOptions:
+        """The same, sharing one more limit."""
+        return replace(self, budgets=(*self.budgets, budget)) if budget.rate and budget not in self.budgets else self
+
+    def throttle(self) -> Throttle:
+        return Throttle(self.rate_limit, self.budgets)
+
+    def slowest(self) -> int | None:
+        """The least of all its limits."""
+        return min((one.rate for one in (Throttle(self.rate_limit), *self.budgets) if one.rate), default=None)
+
     def piece_size(self) -> int:
         """Bytes moved at once: small enough that a rate limit holds within a tenth of a second."""
-        if self.rate_limit is None:
+        limit = self.slowest()
+        if limit is None:
             return self.chunk
-        slow = self.rate_limit // 20 // ALIGN * ALIGN
+        slow = limit // 20 // ALIGN * ALIGN
         return min(self.chunk, max(16 * ALIGN, slow))
 
 

@@ -45,7 +45,7 @@ async def zero(
     CopyCancelled, CopyRefused, CopyFailed. A task that is cancelled ends its thread before it goes.
     """
     begin = where.start if checkpoint is None else min(max(where.start, checkpoint.start), where.end)
-    throttle, stop = Throttle(options.rate_limit), threading.Event()
+    throttle, stop = options.throttle(), threading.Event()
     started = time.monotonic()
     fd = await _in_thread(lambda: where.open(os.O_RDWR))
     done = saved = begin
@@ -53,7 +53,7 @@ async def zero(
         while done < where.end:
             if cancel.is_set():
                 raise CopyCancelled(done=done - where.start, total=where.end - where.start)
-            upto = min(where.end, done + _piece(options.rate_limit))
+            upto = min(where.end, done + _piece(options.slowest()))
             await _one(fd, done, upto, throttle, stop)
             done = upto
             progress(_told(options.phase, where, begin, done, time.monotonic() - started))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.copying.model import CopyProgress
+from agent.copying.model import CopyOptions, CopyProgress
 from agent.images.inspect import DEFAULT, Declared, Inspection, Limits
 from agent.luks.container import create
 from agent.luks.model import Format, Secret, device_bytes, iterations_for
@@ -39,12 +39,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How a conversion is followed, ended and bounded; `rate_limit` in bytes a second."""
+    """How a conversion is followed, ended and bounded (the limits of `options`)."""
 
     report: Callable[[CopyProgress], None]
     cancel: asyncio.Event
     phase: str = "convert"
-    rate_limit: int | None = None
+    options: CopyOptions = field(default_factory=CopyOptions)
 
 
 @dataclass(frozen=True, slots=True)

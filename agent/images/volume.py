@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from agent.base.errors import BrickyardError
 from agent.copying.engine import copy
-from agent.copying.model import Checkpoint, CopyOptions, Dest, by_fd
+from agent.copying.model import Checkpoint, Dest, by_fd
 from agent.images.content import source_of
 from agent.images.conversion import Means, OpenedImage, Target, Watch, Work, new_header
 from agent.images.errors import NeedsEncryptedType, SecretMissing
@@ -98,5 +98,5 @@ def _taken_up(work: Work, fmt: Format, resume: Resume) -> Opened | None:
 async def _copy(work: Work, dest: Dest, checkpoint: Checkpoint) -> None:
     watch = work.watch
     source = source_of(work.image.fd, work.found, work.opened)
-    options = CopyOptions(rate_limit=watch.rate_limit, phase=watch.phase)
+    options = replace(watch.options, phase=watch.phase)
     await copy(source, dest, options, watch.report, checkpoint, watch.cancel)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 
+from agent.backends.abilities import within_limits
 from agent.backends.base import CloneSource
+from agent.copying.model import CopyOptions
+from agent.copying.throttle import limited
 from agent.jobs.handlers.common import content_lock, metered, refuse_if_in_use, still_lock
 from agent.jobs.kinds import Context, Kind, Needs
 from agent.wire.jobs import ImageFromVolume
@@ -24,7 +27,8 @@ async def run(context: Context, args: ImageFromVolume) -> SentResult:
     try:
         plan = await planned(fd, size, args.disk_format)
         blocks = pieces(fd, size, metered(context, "send", size), compress=args.compress, plan=plan)
-        sent = await context.services.sender()(args.transfer, blocks, size, lambda done: None)
+        limits = within_limits(CopyOptions(rate_limit=context.services.rate_limit), backend).throttle()
+        sent = await context.services.sender()(args.transfer, limited(blocks, limits), size, lambda done: None)
     finally:
         await asyncio.to_thread(os.close, fd)
     return SentResult(image_id=args.image_id, size_bytes=sent, disk_format=args.disk_format)

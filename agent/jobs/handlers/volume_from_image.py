@@ -9,9 +9,10 @@ import os
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from agent.backends.abilities import replacing
+from agent.backends.abilities import replacing, within_limits
 from agent.backends.errors import NoSpace, VolumeExists
 from agent.copying.errors import DestinationFull
+from agent.copying.model import CopyOptions
 from agent.jobs.handlers.common import format_of, metered, one_volume, reporter, secret_of, steered, web_token
 from agent.jobs.kinds import Context, Kind
 from agent.luks.model import device_bytes
@@ -74,6 +75,7 @@ async def _fill(context: Context, args: FromImage, fd: int, size: int) -> None:
     from agent.images.volume import Means, OpenedImage, Target, Watch, image_to_volume
 
     means, image = context.services.conversion_means(), args.image
+    backend, options = context.services.backend(args.backend), CopyOptions(rate_limit=context.services.rate_limit)
     path = await _place(context, args, size)
     await image_to_volume(
         OpenedImage(
@@ -91,7 +93,7 @@ async def _fill(context: Context, args: FromImage, fd: int, size: int) -> None:
             limits=means.config.limits(),
             passphrase_iterations=means.config.passphrase_iterations,
         ),
-        Watch(reporter(context), context.cancel, rate_limit=context.services.rate_limit),
+        Watch(reporter(context), context.cancel, options=within_limits(options, backend)),
         _resume(context),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.backends.abilities import Replacing, replacing
+from agent.backends.abilities import Replacing, replacing, within_limits
 from agent.backends.base import Backend, CloneSource
 from agent.backends.errors import NoSpace, VolumeNotFound
 from agent.base.faults import declare, fault_point
@@ -87,7 +87,7 @@ async def _copied(context: Context, args: VolumeRecrypt, backend: Backend, place
     path = await place.prepare_anew(args.volume_id, size, steered(context, "zero", "zeroed"))
     iterations = iterations_for(secret, None, context.services.passphrase_iterations) if secret else 0
     how = Steering(
-        CopyOptions(rate_limit=context.services.rate_limit, phase="recrypt"),
+        within_limits(CopyOptions(rate_limit=context.services.rate_limit, phase="recrypt"), backend),
         reporter(context),
         context.cancel,
         lambda mark, done: context.save({"mark": mark, "done": done}),

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from agent.copying.errors import CopyFailed, CopyRefused, DestinationFull, trans
 from agent.copying.extents import data_bytes, pieces
 from agent.copying.files import Side
 from agent.copying.model import ALIGN, CopyOptions, by_path
-from agent.copying.throttle import Throttle
+from agent.copying.throttle import Throttle, limited
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,39 @@ def test_rate_limit_holds_over_workers():
         thread.join()
     wanted = 2 * each * amount / rate
     assert time.monotonic() - before >= wanted * 0.7
+
+
+def test_copies_that_share_a_limit_have_it_together_and_who_is_alone_has_it_whole() -> None:
+    """In bytes that may pass, not in seconds of this machine: what each has reserved says when it goes on."""
+    budget = Throttle(1000)
+    one, two = CopyOptions(rate_limit=800).within(budget).throttle(), CopyOptions().within(budget).throttle()
+    begun = time.monotonic()
+    ends = [max(each._reserved(100) for each in (way, *way._shared)) - begun for way in (one, two) * 10]
+    assert ends == sorted(ends)
+    assert ends[-1] >= 1.9, "2000 bytes of both, 1000 a second, less what it may catch up"
+    alone = [max(each._reserved(100) for each in (one, *one._shared)) - begun for _ in range(10)]
+    assert 0.9 <= alone[-1] - ends[-1] <= 1.1
+
+
+def test_limits_of_a_copy_are_all_kept_and_its_pieces_fit_the_least() -> None:
+    budget = Throttle(1_000_000)
+    options = CopyOptions(rate_limit=50_000_000).within(budget).within(budget).within(Throttle(None))
+    assert options.budgets == (budget,)
+    assert options.slowest() == 1_000_000
+    assert options.piece_size() == CopyOptions(rate_limit=1_000_000).piece_size()
+    assert CopyOptions().slowest() is None
+
+
+async def test_a_stream_passes_within_its_limits() -> None:
+    async def blocks() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b"x" * 4000
+
+    begun = time.monotonic()
+    passed = [block async for block in limited(blocks(), CopyOptions().within(Throttle(100_000)).throttle())]
+    assert len(passed) == 10
+    assert time.monotonic() - begun >= 0.29, "40000 bytes, 100000 a second, less what it may catch up"
+    assert [block async for block in limited(blocks(), Throttle(None))] == passed
 
 
 def test_a_waiting_worker_is_woken_by_stop():
