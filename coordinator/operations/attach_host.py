@@ -247,6 +247,7 @@ def _attach_unclear(conn: Connection, operation: Operation, reason: str) -> None
 def _detached(conn: Connection, operation: Operation) -> None:
     move_if(conn, "attachment", operation.args["attachment_id"], "gone", detach_time=utcnow())
     settle(conn, operation.resource_id)
+    clusters.spread_idle(conn, operation.resource_id)  # who served it may be the dead host that it was attached to
 
 
 def _detach_failed(conn: Connection, operation: Operation, error: BrickyardError) -> None:

@@ -182,12 +182,14 @@ def _idle() -> ColumnElement[bool]:
     )  # fmt: skip
 
 
-def spread_idle(conn: Connection) -> int:
-    """Let living members serve what idle volumes the others, or drained ones, have; returns how many were moved."""
+def spread_idle(conn: Connection, volume_id: str | None = None) -> int:
+    """Let living members serve what idle volumes (or this one) the others, or drained ones, have; how many moved."""
     answering = select(hosts.c.id).where(hosts.c.reachable, hosts.c.drained_at.is_(None))
     query = select(volumes.c.id, volumes.c.host_id).where(
         volumes.c.cluster_name.is_not(None), _idle(), volumes.c.host_id.not_in(answering)
     )
+    if volume_id is not None:
+        query = query.where(volumes.c.id == volume_id)
     moved = 0
     for row in conn.execute(query.limit(_AT_ONCE)).all():
         moved += take_over(conn, row.id, row.host_id)

@@ -87,7 +87,7 @@ def test_what_a_dead_host_had_attached_is_attached_elsewhere_soon() -> None:
         code, shown = brickyard(site, "host", "evict", dead, "--yes", "--operator-says", "its power is off")
         assert code == 0, shown
         print(f"evicted after {time.monotonic() - began:.1f} s")
-        site.truths.eventually(lambda: _at(site, volume, alive), 60)
+        site.truths.eventually(lambda: _at(site, volume, alive), 15)  # who looks for idle ones does so every 30 s
         api.post("/brickyard/v1/attachments", {"volume_id": volume, "host_id": alive})
         api.settle(60)
         print(f"attached elsewhere {time.monotonic() - began:.1f} s after the death of its host")
