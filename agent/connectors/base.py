@@ -59,6 +59,14 @@ class Connector(Protocol):
         """The device as sysfs shows it, when it is there and says what was promised. Blocking reads, no effects."""
 
 
+@runtime_checkable
+class Cutting(Protocol):
+    """A connector that can take a device away from who has it open; `detach` does the rest."""
+
+    async def cut(self, connection: Connection) -> bool:
+        """What is read and written from now on fails; False when nothing was there. KernelRefused, DeviceHeld."""
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """What a look at a device in use has shown; nothing at all when it is not there. Sentences are for people.

@@ -60,6 +60,17 @@ class IscsiConnector:
         async with self._lock(connection):
             return await self._remove(connection, asyncio.get_running_loop().time() + deadline)
 
+    async def cut(self, connection: Connection) -> bool:
+        """See `agent.connectors.base.Cutting`."""
+        async with self._lock(connection):
+            there = await call(multipath.multipath_cut, connection.identity)
+            for session in scsi.sessions(connection.target):
+                disk = session.disk(connection.lun or 0)
+                if disk is not None:
+                    await call(multipath.multipath_drop, f"/dev/{disk.name}")
+                    there |= await call(verbs.scsi_cut, disk.address)
+            return there
+
     async def resize(self, connection: Connection, size: int) -> RemoteDevice:
         async with self._lock(connection):
             found = self.present(connection)

@@ -16,8 +16,10 @@ from typing import Any
 
 from agent.base.errors import BrickyardError
 from agent.base.ids import is_id
+from agent.base.log import get_logger
 from agent.connectors import local_volume
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NotAttached
+from agent.connectors.waiting import patiently
 from agent.host import sysfs, udev
 from agent.host.lvm import ATTACHED_PREFIX
 from agent.privsep import block, crypt, mapper
@@ -25,6 +27,7 @@ from agent.privsep.checks import LOOP_NAME_PREFIX
 from agent.privsep.client import call, mode
 from agent.privsep.errors import DeviceHeld
 
+log = get_logger(__name__)
 DEADLINE = 10.0
 _UDEV_PROBES = 5.0
 _KERNEL_DEADLINE = 2.0  # a container may never hear the kernel; sysfs, read next, says the same
@@ -125,11 +128,37 @@ async def current() -> tuple[LocalDevice, ...]:
     return loops + tuple(_of_volume(made) for made in await local_volume.listed())
 
 
-async def detach(attachment_id: str, *, deadline: float = DEADLINE) -> bool:
+async def detach(attachment_id: str, *, deadline: float = DEADLINE, force: bool = False) -> bool:
     """Holders, flush, dm-crypt, loop, each verified; False when nothing was attached.
 
-    DetachIncomplete lists what is left and why; a refused detach leaves the device usable.
+    DetachIncomplete lists what is left and why; a refused detach leaves the device usable. With `force` holders are cut
+    off: what they read and write fails from then on, and what they have open goes when they close it.
     """
+    gone = False
+    for cut in (_cut_opened, _cut_below) if force else ():
+        try:
+            return await _detached(attachment_id, deadline)
+        except DetachIncomplete as error:
+            if await cut(attachment_id, deadline):
+                gone = True
+                log.warning("a device was cut off from who has it open", attachment=attachment_id, reason=str(error))
+    return await _detached(attachment_id, deadline) or gone
+
+
+async def _cut_opened(attachment_id: str, deadline: float) -> bool:
+    there = sysfs.mapper_device(LOOP_NAME_PREFIX + attachment_id) is not None
+    return there and await call(crypt.crypt_cut, attachment_id)
+
+
+async def _cut_below(attachment_id: str, deadline: float) -> bool:
+    loop = await _ours(attachment_id)
+    if loop is None:
+        return await local_volume.cut(attachment_id)
+    end = asyncio.get_running_loop().time() + deadline
+    return await patiently(lambda: call(block.loop_cut, loop["number"], loop["diskseq"], attachment_id), end)
+
+
+async def _detached(attachment_id: str, deadline: float) -> bool:
     loop = await _ours(attachment_id)
     mapper = LOOP_NAME_PREFIX + attachment_id
     try:

@@ -69,6 +69,11 @@ async def detach(attachment_id: str) -> bool:
     return there(attachment_id) and await call(mapped.mapped_detach, attachment_id)
 
 
+async def cut(attachment_id: str) -> bool:
+    """Cut whoever has it open off from the volume; False when nothing was attached. KernelRefused."""
+    return there(attachment_id) and await call(mapped.mapped_cut, attachment_id)
+
+
 async def resize(attachment_id: str, size: int) -> int:
     """Let the device show the `size` bytes of its grown volume. DeviceForeign, KernelRefused."""
     return await call(mapped.mapped_resize, attachment_id, size)

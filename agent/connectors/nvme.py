@@ -68,6 +68,13 @@ class NvmeConnector:
             await self._quiet(connection)
             return await self._remove(connection, asyncio.get_running_loop().time() + deadline)
 
+    async def cut(self, connection: Connection) -> bool:
+        """See `agent.connectors.base.Cutting`; not where its controllers serve other volumes of this host, too."""
+        async with self._lock(connection):
+            await self._quiet(connection)
+            space = _space(connection, nvme.subsystem(connection.target))
+            return space is not None and await call(verbs.nvme_cut, connection.target, space.name)
+
     async def resize(self, connection: Connection, size: int) -> RemoteDevice:
         async with self._lock(connection):
             found = nvme.subsystem(connection.target)

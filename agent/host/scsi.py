@@ -134,13 +134,14 @@ def lio_identity(serial: str) -> str:
 
 
 def multipath_map(identity: str, sys: Path = sysfs.SYS) -> sysfs.MapperDevice | None:
-    """The dm-multipath device of an identity, by its uuid."""
+    """The dm-multipath device of an identity, by its uuid; not one that was cut off from its paths."""
     prefix, _, rest = identity.partition(".")
     wanted = {"naa": f"mpath-3{rest}", "eui": f"mpath-2{rest}"}.get(prefix)
     for name in _listed(sys / "block"):
         folder = sys / "block" / name / "dm"
         if wanted is not None and name.startswith("dm-") and sysfs.text(folder / "uuid") == wanted:
-            return sysfs.mapper_device(sysfs.text(folder / "name") or "", sys)
+            title = sysfs.text(folder / "name") or ""
+            return None if title.startswith(sysfs.CUT_PREFIX) else sysfs.mapper_device(title, sys)
     return None
 
 

@@ -9,6 +9,10 @@ from pathlib import Path, PurePosixPath
 SYS = Path("/sys")
 PROC = Path("/proc")
 _LOOP = re.compile(r"loop(\d+)")
+NOWHERE = 1 << 62
+"""Where the bytes begin of a loop device that was cut off from its file: behind every file's end."""
+CUT_PREFIX = "brickcut-"
+"""How the name begins of a device that was cut off from its volume: it waits only for who has it open."""
 _SECTOR = 512  # sysfs counts in these whatever the device's own sector size
 
 
@@ -67,11 +71,11 @@ def _number(path: Path) -> int | None:
 
 
 def loop_device(number: int, sys: Path = SYS) -> LoopDevice | None:
-    """None when the device is not bound to a file."""
+    """None when the device is not bound to a file, or was cut off from it and only waits for who has it open."""
     name = f"loop{number}"
     folder = sys / "block" / name
     backing = text(folder / "loop" / "backing_file")
-    if backing is None:
+    if backing is None or _number(folder / "loop" / "offset") == NOWHERE:
         return None
     size = (_number(folder / "size") or 0) * _SECTOR
     return LoopDevice(number, name, backing, size, _number(folder / "diskseq"), text(folder / "ro") == "1")

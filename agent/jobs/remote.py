@@ -6,7 +6,9 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.base.errors import BrickyardError
+from agent.base.errors import BrickyardError, Conflict
+from agent.base.log import get_logger
+from agent.connectors.base import Cutting
 from agent.connectors.registry import connector
 from agent.host import sysfs
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from agent.jobs.desired import Row
     from agent.wire.jobs import Connection
 
+log = get_logger(__name__)
 _PREFIX = "brickyard-"
 
 
@@ -37,15 +40,33 @@ async def attach(row: Row, connection: Connection, chap: bytes | None, key: byte
     return found, str(opened["device"])
 
 
-async def detach(row: Row, connection: Connection, *, shared: bool) -> None:
-    """Nothing of the attachment is left; the device stays where another attachment of this host uses it (`shared`)."""
+async def detach(row: Row, connection: Connection, *, shared: bool, force: bool = False) -> None:
+    """Nothing of the attachment is left; the device stays where another attachment of this host uses it (`shared`).
+
+    With `force` whoever has it open is cut off.
+    """
     if sysfs.mapper_device(_PREFIX + row.attachment_id) is not None:
         from agent.privsep import crypt
         from agent.privsep.client import call
+        from agent.privsep.errors import DeviceHeld
 
-        await call(crypt.crypt_close, row.attachment_id)
-    if not shared:
-        await connector(connection.protocol).detach(connection)
+        try:
+            await call(crypt.crypt_close, row.attachment_id)
+        except DeviceHeld:
+            if not force:
+                raise
+            await call(crypt.crypt_cut, row.attachment_id)
+    if shared:
+        return
+    below = connector(connection.protocol)
+    try:
+        await below.detach(connection)
+    except Conflict as error:
+        if not (force and isinstance(below, Cutting)):
+            raise
+        log.warning("a device is cut off from who has it open", attachment=row.attachment_id, reason=str(error))
+        await below.cut(connection)
+        await below.detach(connection)
 
 
 async def resize(row: Row, connection: Connection, size: int, key: bytes | None) -> int:

@@ -6,6 +6,7 @@ Each verb looks first and treats "already so" as success; arguments are trusted 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -100,6 +101,33 @@ def loop_detach(number: int, diskseq: int | None, attachment_id: str, purpose: s
             os.close(fd)
     if not cleared:
         raise DeviceHeld(device=device, holders="a process has it open")
+    return True
+
+
+@privileged(block)
+def loop_cut(number: int, diskseq: int | None, attachment_id: str) -> bool:
+    """Flush, then cut whoever has the device open off from the file; False when there was nothing to do.
+
+    What they read and write from now on fails. The device goes with the last of them. KernelRefused, DeviceHeld.
+    """
+    device = f"/dev/loop{checks.number(number, 'loop number')}"
+    with _devices:
+        fd = _open_ours(number, diskseq, checks.loop_name("attachment", attachment_id))
+        if fd is None:
+            return False
+        try:
+            with contextlib.suppress(OSError):  # what can not be written now never will be
+                os.fsync(fd)
+            loopctl.cut(fd, checks.cut_name(attachment_id))
+            left = loopctl.size(fd)
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                raise DeviceHeld(device=device, holders="somebody who goes on writing to it") from error
+            raise KernelRefused(action="cut off", device=device, reason=str(error)) from error
+        finally:
+            os.close(fd)
+    if left:
+        raise KernelRefused(action="cut off", device=device, reason=f"it still shows {left} bytes")
     return True
 
 

@@ -8,7 +8,7 @@ import stat
 from pathlib import PurePosixPath
 
 from agent.base.ids import is_id
-from agent.host import ccw, fcp
+from agent.host import ccw, fcp, sysfs
 from agent.host.lvm import PARTS, is_plain_name, parsed_name, volume_name
 from agent.privsep import limits
 from agent.privsep.beneath import open_beneath, open_folder
@@ -31,6 +31,11 @@ def loop_name(purpose: object, ident: object) -> str:
     if purpose == "export":
         return EXPORT_NAME_PREFIX + uuid(ident, "volume")
     raise VerbRefused(reason=f"purpose {shown(purpose)} is neither attachment nor export")
+
+
+def cut_name(ident: object) -> str:
+    """What a device is called that an attachment had, and that its holders were cut off from."""
+    return sysfs.CUT_PREFIX + uuid(ident, "attachment")
 
 
 def uuid(value: object, noun: str) -> str:

@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 from agent.host import sysfs
-from agent.privsep import checks, devices, multipath, tool
+from agent.privsep import checks, cutting, devices, tool
 from agent.privsep.contexts import crypt, privileged
 from agent.privsep.errors import CryptFailed, CryptUnavailable, DeviceForeign, DeviceHeld, WrongKey
 
@@ -64,13 +64,25 @@ def crypt_close(attachment_id: str) -> bool:
     if users:
         raise DeviceHeld(device=device, holders=", ".join(users))
     if all(devices.answers(short) for short in there.below):
-        multipath.flush(there.name)
+        devices.flush(there.name)
         _judge(tool.run("cryptsetup", ["close", "--", name]), "close", device)
     else:
         _judge(tool.run("dmsetup", ["remove", "--", name], leashed=False), "close", device)
     if sysfs.mapper_device(name) is not None:
         raise CryptFailed(action="close", device=device, reason="the kernel still shows it")
     return True
+
+
+@privileged(crypt)
+def crypt_cut(attachment_id: str) -> bool:
+    """Cut whoever has it open off: reads and writes fail, and nothing stands on what is below; False when not open.
+
+    The device goes with the last who has it open. KernelRefused.
+    """
+    there = sysfs.mapper_device(checks.LOOP_NAME_PREFIX + checks.uuid(attachment_id, "attachment"))
+    if there is not None:
+        cutting.cut_off(there, checks.cut_name(attachment_id))
+    return there is not None
 
 
 @privileged(crypt)

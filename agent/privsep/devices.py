@@ -16,7 +16,7 @@ from agent.host import fc, fcp, nvme, scsi, sysfs
 from agent.host.kernel import current
 from agent.host.lvm import ATTACHED_UUID
 from agent.privsep import checks, loopctl
-from agent.privsep.errors import DeviceForeign
+from agent.privsep.errors import DeviceForeign, KernelRefused
 
 _DEVICE = re.compile(r"/dev/(loop\d{1,7}|sd[a-z]{1,7}|dm-\d{1,7}|nvme\d{1,5}n\d{1,5}|md\d{1,6}|dasd[a-z]{1,4})")
 
@@ -64,6 +64,18 @@ def remote(short: str) -> bool:
     below = [entry.name for entry in Path(folder / "slaves").glob("*")]
     uuid = sysfs.text(folder / "dm/uuid") or ""
     return uuid.startswith("mpath-") and bool(below) and all(_of_other_host(each) for each in below)
+
+
+def flush(name: str) -> None:
+    """Write out what waits for a device (`sda`, `dm-3`). KernelRefused."""
+    try:
+        fd = os.open(current().dev / name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise KernelRefused(action="flush", device=f"/dev/{name}", reason=error.strerror or str(error)) from error
 
 
 def answers(short: str) -> bool:

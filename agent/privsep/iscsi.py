@@ -6,13 +6,14 @@ and disks that belong to iSCSI can be reached. Tools answer in their own time; e
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from agent.host import facts, scsi, sysfs
-from agent.privsep import checks, multipath, noderecord, scsi_writes, tool
+from agent.privsep import checks, devices, noderecord, scsi_writes, tool
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import DeviceHeld, KernelRefused, LoginFailed, LoginRefused
 
@@ -172,6 +173,21 @@ def scsi_delete(address: str, flush: bool) -> bool:
     return _delete(address, checks.flag(flush, "flush"))
 
 
+@privileged(net)
+def scsi_cut(address: str) -> bool:
+    """Remove one disk although somebody uses it: what is read and written from now on fails. False when it is gone."""
+    try:
+        folder = _disk_folder(address)
+    except KernelRefused:
+        return False
+    found = scsi.disk(address)
+    if found.name and found.state == "running":
+        with contextlib.suppress(KernelRefused):  # what can not be written now never will be
+            devices.flush(found.name)
+    scsi_writes.write(folder / "delete", "1", "remove", address, fine=scsi_writes.GONE)
+    return True
+
+
 def _delete(address: str, flush: bool) -> bool:
     try:
         folder = _disk_folder(address)
@@ -183,7 +199,7 @@ def _delete(address: str, flush: bool) -> bool:
         if holders:
             raise DeviceHeld(device=f"/dev/{name}", holders=", ".join(holders))
         if flush:
-            multipath.flush(name)
+            devices.flush(name)
     # The kernel may be dropping it by itself just now, with a session that its target ended.
     scsi_writes.write(folder / "delete", "1", "remove", address, fine=scsi_writes.GONE)
     return True

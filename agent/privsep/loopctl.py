@@ -9,6 +9,8 @@ import os
 import struct
 from dataclasses import dataclass
 
+from agent.host import sysfs
+
 READ_ONLY, AUTOCLEAR, DIRECT_IO = 1, 4, 16
 _CLR_FD, _SET_STATUS64, _GET_STATUS64, _SET_CAPACITY, _CONFIGURE = 0x4C01, 0x4C04, 0x4C05, 0x4C07, 0x4C0A
 _CTL_GET_FREE = 0x4C82
@@ -102,6 +104,18 @@ def clear(fd: int) -> bool:
     info.flags &= ~AUTOCLEAR
     fcntl.ioctl(fd, _SET_STATUS64, info)
     return False
+
+
+def cut(fd: int, name: str) -> None:
+    """Let the device, from now on called `name`, show nothing of its file, and end with the last who has it open.
+
+    EAGAIN (older kernels) when pages were written to it meanwhile.
+    """
+    info = _Info64()
+    fcntl.ioctl(fd, _GET_STATUS64, info)
+    info.offset, info.sizelimit, info.file_name = sysfs.NOWHERE, 0, name.encode()
+    info.flags |= AUTOCLEAR
+    fcntl.ioctl(fd, _SET_STATUS64, info)
 
 
 def reread_size(fd: int) -> None:

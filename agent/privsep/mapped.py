@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.host import lvm as names
 from agent.host import sysfs
-from agent.privsep import checks, lvm, tool
+from agent.privsep import checks, cutting, lvm, tool
 from agent.privsep.contexts import lvm as context
 from agent.privsep.contexts import privileged
 from agent.privsep.errors import DeviceForeign, DeviceHeld, KernelRefused, LvmUnavailable
@@ -67,6 +67,19 @@ def mapped_detach(attachment_id: str) -> bool:
     _dmsetup("remove", there.title, "--retry")
     if sysfs.mapper_device(there.title) is not None:
         raise KernelRefused(action="remove", device=device, reason="it is still there afterwards")
+    for found in below:
+        _let_go(found)
+    return True
+
+
+@privileged(context)
+def mapped_cut(attachment_id: str) -> bool:
+    """Cut whoever has it open off, and let the volume go; False when there was nothing. KernelRefused."""
+    there = _ours(attachment_id)
+    if there is None:
+        return False
+    below = [sysfs.mapper_named(name) for name in there.below]
+    cutting.cut_off(there, checks.cut_name(attachment_id))
     for found in below:
         _let_go(found)
     return True

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from agent.host import scsi, sysfs
 from agent.host.kernel import current
-from agent.privsep import checks, devices, tool
+from agent.privsep import checks, cutting, devices, tool
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import DeviceHeld, KernelRefused
 
@@ -45,12 +44,28 @@ def multipath_remove(identity: str) -> bool:
     if not devices.remote(found.name):
         raise checks.refused(f"map {found.title} stands on other disks than those that may be used")
     if any(scsi.path_running(below, kernel.sys) for below in found.below):
-        flush(found.name)
+        devices.flush(found.name)
     else:  # no path answers: what waits in the queue of the map would be waited for without end
         tool.run("multipathd", ["disablequeueing", "map", found.title], timeout=_TOOL_S)
     ended = tool.run("multipath", ["-f", found.title], timeout=_TOOL_S)
     if scsi.multipath_map(identity, kernel.sys) is not None:
         raise KernelRefused(action="remove", device=device, reason=_said(ended))
+    return True
+
+
+@privileged(net)
+def multipath_cut(identity: str) -> bool:
+    """Cut whoever has the map of an identity open off from its paths; False when there is none. KernelRefused.
+
+    The map goes with the last who has it open, and bears another name until then.
+    """
+    found = scsi.multipath_map(_identity(identity), current().sys)
+    if found is None:
+        return False
+    if not devices.remote(found.name):
+        raise checks.refused(f"map {found.title} stands on other disks than those that may be used")
+    tool.run("multipathd", ["disablequeueing", "map", found.title], timeout=_TOOL_S)
+    cutting.cut_off(found, f"{sysfs.CUT_PREFIX}{identity}")
     return True
 
 
@@ -66,18 +81,6 @@ def multipath_resize(identity: str) -> int:
     if ended.code or grown is None:
         raise KernelRefused(action="resize", device=f"/dev/mapper/{found.title}", reason=_said(ended))
     return grown.size
-
-
-def flush(name: str) -> None:
-    """Write out what waits for a device (`sda`, `dm-3`). KernelRefused."""
-    try:
-        fd = os.open(current().dev / name, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise KernelRefused(action="flush", device=f"/dev/{name}", reason=error.strerror or str(error)) from error
 
 
 def _path(device: object) -> str:

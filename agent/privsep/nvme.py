@@ -119,6 +119,26 @@ def nvme_disconnect(target: str, disk: str = "") -> bool:
     return True
 
 
+@privileged(net)
+def nvme_cut(target: str, disk: str) -> bool:
+    """End all controllers of a subsystem although somebody uses this, its only, namespace; False: there was none.
+
+    What is read and written from now on fails. DeviceHeld (nothing was changed): it has others, which are not meant.
+    """
+    name, only = _target(target), _disk(disk)
+    with contextlib.suppress(DeviceHeld, KernelRefused):  # what can not be written now never will be
+        _released(nvme.subsystem(name), only)
+    with _alone(name, exclusive=True):
+        found = nvme.subsystem(name)
+        if found is None:
+            return False
+        if others := [f"/dev/{one.name}" for one in found.namespaces if one.name != only]:
+            raise DeviceHeld(device=f"/dev/{only}", holders=f"the paths that serve {', '.join(others)}, too")
+        for one in found.controllers:
+            _tell(one.name, "delete_controller")
+    return True
+
+
 def _unused(disk: str) -> None:
     if users := sysfs.users_of(disk):
         raise DeviceHeld(device=f"/dev/{disk}", holders=", ".join(users))

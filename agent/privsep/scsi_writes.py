@@ -8,8 +8,8 @@ from pathlib import Path
 
 from agent.host import scsi, sysfs
 from agent.host.kernel import current
+from agent.privsep.devices import flush
 from agent.privsep.errors import DeviceHeld, KernelRefused
-from agent.privsep.multipath import flush
 
 GONE = frozenset({errno.EINVAL, errno.ENOENT, errno.ENODEV, errno.ENXIO})
 

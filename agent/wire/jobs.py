@@ -262,7 +262,8 @@ class SnapshotRelease(Wire):
 class AttachmentApply(Wire):
     """Make this host's attachments of one volume equal to `wanted` (empty: detach).
 
-    `connection` None: the volume lies on this host. Secrets: `volume` (encrypted), `chap` (if it has auth).
+    `connection` None: the volume lies on this host. `force`: whoever has open what is to go is cut off. Secrets:
+    `volume` (encrypted), `chap` (if it has auth).
     """
 
     kind: Literal["attachment.apply"] = "attachment.apply"
@@ -272,12 +273,13 @@ class AttachmentApply(Wire):
     wanted: tuple[WantedAttachment, ...] = ()
     encryption: LuksFormat | None = None
     connection: Connection | None = None
+    force: bool = False
 
     @model_serializer(mode="wrap")
     def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A local attachment is told as it always was: the same job posted again must have the same arguments."""
+        """What is not used is not told, as ever: the same job posted again must have the same arguments."""
         told: dict[str, Any] = plain(self)
-        return {key: value for key, value in told.items() if key != "connection" or value is not None}
+        return {key: value for key, value in told.items() if key not in {"connection", "force"} or value}
 
 
 class AttachmentResize(Wire):

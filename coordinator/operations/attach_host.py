@@ -66,8 +66,11 @@ def accept_attach(
     return operation, attachment
 
 
-def accept_detach(conn: Connection, requester: Requester, attachment_id: str) -> Operation:
-    """Detach what a host's agent keeps; written as detached only on the host's word."""
+def accept_detach(conn: Connection, requester: Requester, attachment_id: str, *, force: bool = False) -> Operation:
+    """Detach what a host's agent keeps; written as detached only on the host's word.
+
+    With `force` the host cuts off whoever has the device open.
+    """
     attachment = attachments.get(conn, attachment_id)
     if attachment.owner != "agent":
         raise NotOurs(id=attachment_id, owner=attachment.owner)
@@ -80,6 +83,8 @@ def accept_detach(conn: Connection, requester: Requester, attachment_id: str) ->
         "host_id": attachment.host_id,
         "generations": [generation.model_dump() for generation in generations],
     }
+    if force:
+        args["force"] = True
     return accept(
         conn, requester, kind="detach_host", version=2, resource_type="volume", resource_id=attachment.volume_id,
         args=args,
@@ -204,6 +209,7 @@ def _apply(conn: Connection, keys: KeyStore, operation: Operation, *, generation
         ),
         encryption=luks_format(volume),
         connection=_connection(operation, kept),
+        force=args.get("force", False),
     )
     secrets = volume_secret(conn, keys, volume) if job.wanted else {}
     if job.wanted and job.connection is not None and job.connection.auth == "chap":

@@ -212,7 +212,8 @@ def roll_back(conn: Connection, volume: Row[Any]) -> None:
 def force_detach(
     conn: Connection, requester: Requester, volume: Row[Any], attachment_id: str | None, *, vouched: bool
 ) -> list[Operation]:
-    """End an attachment (all, when none is named) from any status; what a host's agent keeps is detached there.
+    """End an attachment (all, when none is named) from any status; what a host's agent keeps is detached there,
+    whoever has it open.
 
     Returns the work that this needs on hosts. Raises NotOfVolume, UsedByCompute.
     """
@@ -221,5 +222,5 @@ def force_detach(
         raise NotOfVolume(id=attachment_id, volume=volume.id)
     begun = [end(conn, requester, row, vouched=vouched) for row in chosen if row.owner != "agent"]
     settle(conn, volume.id)
-    begun += [accept_detach(conn, requester, row.id) for row in chosen if row.owner == "agent"]
+    begun += [accept_detach(conn, requester, row.id, force=True) for row in chosen if row.owner == "agent"]
     return [operation for operation in begun if operation is not None]

@@ -142,7 +142,7 @@ def _end(conn: Connection, requester: Requester, live: Sequence[Row[Any]], wante
     used = [row for row in live if row.owner == "compute" and row.attach_status == "attached" and not wanted.vouched]
     if (kept or used) and not wanted.force:
         raise still_attached("detached", live)
-    begun = [accept_detach(conn, requester, row.id) for row in kept]
+    begun = [accept_detach(conn, requester, row.id, force=wanted.force) for row in kept]
     for row in live:
         if row.owner != "agent" and row.transport is not None:
             begun.append(accept_disconnect(conn, requester, row, keep=False))

@@ -72,6 +72,53 @@ def test_attach_look_detach(site: LiveSite) -> None:
     site.settled("rita")
 
 
+def test_a_device_that_is_open_is_taken_away_by_force_alone(site: LiveSite) -> None:
+    _, made = site.call("POST", "/v3/volumes", who="rita", json={"volume": {"size": 1, "name": "open"}})
+    volume = made["volume"]["id"]
+    site.settled("rita")
+    home = site.call("GET", f"/v3/volumes/{volume}")[1]["volume"]["os-vol-host-attr:host"].split("@")[0]
+    _, body = site.call("POST", f"{V1}/attachments", who="rita", json={"volume_id": volume, "host_id": home})
+    attachment = body["attachment"]["id"]
+    assert finished(site, body["operation"], "rita")["state"] == "done"
+    _, there = site.call("GET", f"{V1}/attachments/{attachment}", who="rita")
+    device = Path(there["attachment"]["device"]["device"])
+    backing = Path("/sys/block", device.name, "loop/backing_file")
+    with device.open("r+b", buffering=0) as held:
+        assert held.write(b"kept" * 1024) == 4096
+        _, body = site.call("DELETE", f"{V1}/attachments/{attachment}", who="rita")
+        ended = finished(site, body["operation"], "admin")
+        assert (ended["state"], "a process has it open" in ended["error"]["message"]) == ("failed", True), ended
+        assert (str(device) in ended["error"]["message"], "fuser -v" in ended["error"]["hint"]) == (True, True)
+        assert site.call("GET", f"/v3/volumes/{volume}")[1]["volume"]["status"] == "in-use"
+        held.seek(0)
+        assert held.read(4) == b"kept"
+        assert site.call("DELETE", f"{V1}/attachments/{attachment}?force=true", who="rita")[0] == 403
+        reset = {"status": "available", "attach_status": "detached"}
+        status, refused = site.call("POST", f"/v3/volumes/{volume}/action", json={"os-reset_status": reset})
+        assert (status, home in refused["conflictingRequest"]["message"]) == (409, True)
+        forced = {"os-reset_status": {**reset, "force": True}}
+        assert site.call("POST", f"/v3/volumes/{volume}/action", json=forced)[0] == 202
+        site.settled("rita")
+        shown = site.call("GET", f"/v3/volumes/{volume}")[1]["volume"]
+        assert (shown["status"], shown["attachments"]) == ("available", [])
+        held.seek(0)
+        with pytest.raises(OSError):
+            held.write(b"lost" * 1024)
+        # What is left of it is in nobody's way: the volume can be used, and deleted.
+        _, body = site.call("POST", f"{V1}/attachments", who="rita", json={"volume_id": volume, "host_id": home})
+        assert finished(site, body["operation"], "rita")["state"] == "done"
+        attachment = body["attachment"]["id"]
+        _, there = site.call("GET", f"{V1}/attachments/{attachment}", who="rita")
+        with Path(there["attachment"]["device"]["device"]).open("rb") as again:
+            assert again.read(4) == b"kept"
+            _, body = site.call("DELETE", f"{V1}/attachments/{attachment}?force=true")
+            assert finished(site, body["operation"], "admin")["state"] == "done"
+        assert site.call("DELETE", f"/v3/volumes/{volume}", who="rita")[0] == 202
+        site.settled("rita")
+        assert site.call("GET", f"/v3/volumes/{volume}", who="rita")[0] == 404
+    assert not backing.exists() or not backing.read_text().strip().endswith(f"{volume} (deleted)")
+
+
 def test_hosts_and_tokens(site: LiveSite) -> None:
     _, found = site.call("GET", f"{V1}/hosts")
     assert {(host["id"], host["reachable"]) for host in found["hosts"]} == {("host-a", True), ("host-b", True)}

@@ -43,7 +43,8 @@ async def run(context: Context, args: AttachmentApply) -> AttachmentsResult:
     fault_point("agent.attachment.decided")
     for row in rows:
         if not row.wanted:
-            await _detach(row, shared=any(other.wanted and other.boot_id for other in rows))
+            shared = any(other.wanted and other.boot_id for other in rows)
+            await _detach(row, shared=shared, force=args.force)
             fault_point("agent.attachment.detached")
             await journal.write(partial(desired.remove, attachment_id=row.attachment_id))
     attached = [await _attach(context, row) for row in rows if row.wanted]
@@ -117,14 +118,14 @@ async def _attach_there(context: Context, row: Row, key: bytes | None) -> Row:
     )
 
 
-async def _detach(row: Row, *, shared: bool) -> None:
+async def _detach(row: Row, *, shared: bool, force: bool = False) -> None:
     """DetachIncomplete when something is left; the kernel is asked even where no attach was noted."""
     if row.connection is not None:
-        await remote.detach(row, row.connection, shared=shared)
+        await remote.detach(row, row.connection, shared=shared, force=force)
     elif _may_be_there(row):
         from agent.connectors import local
 
-        await local.detach(row.attachment_id)
+        await local.detach(row.attachment_id, force=force)
 
 
 def _may_be_there(row: Row) -> bool:

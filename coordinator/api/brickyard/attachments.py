@@ -8,7 +8,7 @@ from pydantic import Field
 from sqlalchemy import ColumnElement, Connection, Row
 
 from agent.base.errors import NotFound
-from coordinator.api.acting import owned_attachment, owned_volume, requester
+from coordinator.api.acting import owned_attachment, owned_volume, requester, target
 from coordinator.api.brickyard.operations import OperationAnswer, view
 from coordinator.api.brickyard.pages import PAGING, asked, next_marker, picked
 from coordinator.api.call import Call
@@ -24,6 +24,7 @@ from coordinator.state.operations import Operation
 from coordinator.state.tables.attachments import attachments as table
 
 _RULE = "brickyard:host_attachments:"
+_FORCE = "volume_extension:volume_admin_actions:force_detach"
 
 
 class AttachBody(Body):
@@ -88,11 +89,13 @@ async def attach(call: Call) -> dict[str, Any]:
 
 async def detach(call: Call) -> dict[str, Any]:
     """Written as detached only on the host's word. Once more tells of the work that is doing it."""
-    attachment_id = call.params["attachment_id"]
+    attachment_id, force = call.params["attachment_id"], flag(call, "force")
 
     def accept(conn: Connection) -> tuple[Operation, None]:
         row = owned_attachment(conn, call, attachment_id, f"{_RULE}delete")
-        return accept_detach(conn, requester(call, row.project_id), row.id), None
+        if force:
+            call.require(_FORCE, target(row))
+        return accept_detach(conn, requester(call, row.project_id), row.id, force=force), None
 
     try:
         operation, _ = await call.services.get(Engine).submit(accept)
@@ -137,7 +140,7 @@ def resource() -> Resource:
             get("/{attachment_id}", show, f"{_RULE}get", "Show a host attachment.", answer=HostAttachmentAnswer,
                 answer_key="attachment"),
             delete("/{attachment_id}", detach, f"{_RULE}delete", "Detach a volume from its host.",
-                   answer=DetachAnswer),
+                   answer=DetachAnswer, query=("force",)),
         ),
         prefix="/brickyard/v1/attachments",
     )  # fmt: skip

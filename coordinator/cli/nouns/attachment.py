@@ -64,17 +64,21 @@ def create(session: Session, volume_name: str, host: str, mode: str, wait: bool)
 
 @attachment.command()
 @click.argument("attachment_ids", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Cut off whoever has it open: what they write then is lost.")
 @wait_option
 @destructive
 @shown
 @connected
-def delete(session: Session, attachment_ids: tuple[str, ...], wait: bool, yes: bool, dry_run: bool) -> Table | None:
+def delete(
+    session: Session, *, attachment_ids: tuple[str, ...], force: bool, wait: bool, yes: bool, dry_run: bool
+) -> Table | None:
     """End attachments; the host's word that nothing is left is waited for."""
     if dry_run:
         there = [session.get(f"{PATH}/{attachment_id}")["attachment"] for attachment_id in attachment_ids]
         return planned("detach", there, lost_access)
-    confirm(f"Detach {', '.join(attachment_ids)}?", yes)
-    begun = [session.call("DELETE", f"{PATH}/{attachment_id}")["operation"] for attachment_id in attachment_ids]
+    confirm(f"Detach {', '.join(attachment_ids)}{', and cut off whoever has it open' if force else ''}?", yes)
+    forced = "?force=true" if force else ""
+    begun = [session.call("DELETE", f"{PATH}/{attachment_id}{forced}")["operation"] for attachment_id in attachment_ids]
     for operation in begun if wait else ():
         follow(session, operation)
     return None

@@ -151,6 +151,45 @@ async def test_an_open_device_stays_until_it_is_closed(root: Path) -> None:
     assert await local.detach(attachment)
 
 
+async def test_who_has_it_open_is_cut_off_by_force(root: Path) -> None:
+    path, attachment, other = _volume(root), _id(), _id()
+    device = await local.attach(path, attachment, SIZE)
+    with open(device.device, "r+b", buffering=0) as holder:
+        holder.write(b"kept" * 1024)
+        assert await local.detach(attachment, force=True)
+        holder.seek(0)
+        with pytest.raises(OSError):
+            os.write(holder.fileno(), b"lost" * 1024)
+        assert attachment not in {one.attachment_id for one in await local.current()}
+        assert not await local.detach(attachment, force=True)
+        again = await local.attach(path, other, SIZE)
+        assert again.device != device.device
+        assert Path(again.device).read_bytes()[:8192] == b"kept" * 1024 + bytes(4096)
+        assert await local.detach(other)
+        os.truncate(path, 2 * SIZE)  # a file that grows gives nothing back to it
+        holder.seek(0)
+        assert holder.read(512) == b""
+        assert not await client.call(block.loop_cut, int(device.device[9:]), device.diskseq, attachment)
+    assert path.read_bytes()[4096:] == bytes(2 * SIZE - 4096)
+
+
+async def test_a_mounted_one_is_cut_off_by_force(root: Path) -> None:
+    path, attachment, place = _volume(root, 32 << 20), _id(), root / "mounted"
+    place.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", path], check=True)
+    device = await local.attach(path, attachment, 32 << 20)
+    subprocess.run(["mount", device.device, place], check=True)
+    try:
+        with pytest.raises(DetachIncomplete, match="mounted on"):
+            await local.detach(attachment)
+        assert await local.detach(attachment, force=True)
+        written = subprocess.run(["dd", "if=/dev/zero", f"of={place}/lost", "count=8", "conv=fsync"], check=False)
+        assert written.returncode
+        assert attachment not in {one.attachment_id for one in await local.current()}
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
 async def test_a_grown_file_grows_its_device(root: Path) -> None:
     path, attachment = _volume(root), _id()
     await local.attach(path, attachment, SIZE)

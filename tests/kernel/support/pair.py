@@ -134,9 +134,10 @@ class Pair:
             args = self.attach_args(volume, connection, attachment)
             return await finish(told, self.key("attach"), 1, args, **self.secrets)
 
-    async def detach(self, volume: str) -> JobStatus:
+    async def detach(self, volume: str, *, force: bool = False) -> JobStatus:
+        args = self.attach_args(volume, None).model_copy(update={"force": force})
         async with self.away.client() as told:
-            return await finish(told, self.key("detach"), 1, self.attach_args(volume, None))
+            return await finish(told, self.key("detach"), 1, args)
 
     async def delete(self, volume: str) -> None:
         await self.export(volume)
@@ -158,10 +159,11 @@ class Pair:
         args = self.attach_args(volume, connection, attachment)
         return good(await persist(self.away, self.key("attach"), args, [f"testing.fault={point}"], **self.secrets))
 
-    async def killed_detaching(self, volume: str) -> None:
+    async def killed_detaching(self, volume: str, *, force: bool = False) -> None:
         await self.away.kill()
         fault = "testing.fault=agent.attachment.detached"
-        good(await persist(self.away, self.key("detach"), self.attach_args(volume, None), [fault]))
+        args = self.attach_args(volume, None).model_copy(update={"force": force})
+        good(await persist(self.away, self.key("detach"), args, [fault]))
 
     async def power_lost(self) -> None:
         """The first host ends without a word: its agent, its targets, and what these stood on."""
