@@ -29,8 +29,8 @@ class DetachIncomplete(Conflict):
     code = "attachment.left-over"
     sentence = "Attachment {attachment} could not be removed wholly; left: {left}; because: {reason}"
     hint = (
-        "Remove the named users, then detach again: it goes on where it stopped. A process is named, as root, by "
-        "fuser -v DEVICE. By force (brickyard attachment delete --force) whoever has it open is cut off."
+        "Remove the named users, then detach again: it goes on where it stopped. A process is named by "
+        "brickyard-agent explain VOLUME, as root. Whoever has it open is cut off by: brickyard attachment delete --force."
     )
 
 

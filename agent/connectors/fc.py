@@ -65,6 +65,11 @@ class FcConnector:
                 left = ", ".join(_left(connection)) or "its map"
                 raise DetachIncomplete(attachment=connection.target, left=left, reason=str(error)) from error
 
+    async def cut(self, connection: Connection) -> bool:
+        """See `agent.connectors.base.Cutting`: who has the map over several paths open; one path alone is not cut."""
+        async with self._lock(connection):
+            return await call(verbs.multipath_cut, connection.identity)
+
     async def resize(self, connection: Connection, size: int) -> RemoteDevice:
         async with self._lock(connection):
             found = self.present(connection)

@@ -16,7 +16,6 @@ from typing import Any
 
 from agent.base.errors import BrickyardError
 from agent.base.ids import is_id
-from agent.base.log import get_logger
 from agent.connectors import local_volume
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NotAttached
 from agent.connectors.waiting import patiently
@@ -27,7 +26,6 @@ from agent.privsep.checks import LOOP_NAME_PREFIX
 from agent.privsep.client import call, mode
 from agent.privsep.errors import DeviceHeld
 
-log = get_logger(__name__)
 DEADLINE = 10.0
 _UDEV_PROBES = 5.0
 _KERNEL_DEADLINE = 2.0  # a container may never hear the kernel; sysfs, read next, says the same
@@ -137,11 +135,9 @@ async def detach(attachment_id: str, *, deadline: float = DEADLINE, force: bool 
     gone = False
     for cut in (_cut_opened, _cut_below) if force else ():
         try:
-            return await _detached(attachment_id, deadline)
-        except DetachIncomplete as error:
-            if await cut(attachment_id, deadline):
-                gone = True
-                log.warning("a device was cut off from who has it open", attachment=attachment_id, reason=str(error))
+            return await _detached(attachment_id, deadline) or gone
+        except DetachIncomplete:
+            gone |= await cut(attachment_id, deadline)
     return await _detached(attachment_id, deadline) or gone
 
 

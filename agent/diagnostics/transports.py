@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.base.terminal.sizes import size
 from agent.host import ccw, lio, nvme, nvmet, scsi, sysfs
+from agent.host.openers import openers
 from agent.jobs import remote
 from agent.wire.jobs import Connection
 
@@ -121,4 +122,4 @@ def users(sys: Path, name: str) -> list[Node]:
             below.append(node("device", f"/dev/{holder}", title.strip("()"), users(sys, holder)))
         else:
             below.append(node("holder", user, ""))
-    return below
+    return below + [node("holder", one, "has it open") for one in openers(name, sys, sys.parent / "proc")]

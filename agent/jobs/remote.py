@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.base.errors import BrickyardError, Conflict
-from agent.base.log import get_logger
 from agent.connectors.base import Cutting
 from agent.connectors.registry import connector
 from agent.host import sysfs
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from agent.jobs.desired import Row
     from agent.wire.jobs import Connection
 
-log = get_logger(__name__)
 _PREFIX = "brickyard-"
 
 
@@ -61,10 +59,9 @@ async def detach(row: Row, connection: Connection, *, shared: bool, force: bool 
     below = connector(connection.protocol)
     try:
         await below.detach(connection)
-    except Conflict as error:
+    except Conflict:
         if not (force and isinstance(below, Cutting)):
             raise
-        log.warning("a device is cut off from who has it open", attachment=row.attachment_id, reason=str(error))
         await below.cut(connection)
         await below.detach(connection)
 

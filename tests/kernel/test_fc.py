@@ -28,6 +28,7 @@ from tests.integration.agent.agent_process import AgentProcess, Site, finish, pe
 from tests.kernel.support import fcoe, initiator
 from tests.kernel.support.diagnosed import doctor, explained
 from tests.kernel.support.fcoe import CARDS, Disk, plain
+from tests.kernel.support.holding import opened
 from tests.kernel.support.initiator import sh, until
 from tests.kernel.support.pair import MIB, good
 
@@ -50,17 +51,17 @@ class Fc(AgentProcess):
         self.number += 1
         return f"{new_id()}/fc/1"
 
-    def args(self, connection: Connection | None) -> AttachmentApply:
+    def args(self, connection: Connection | None, *, force: bool = False) -> AttachmentApply:
         self.number += 1
         return AttachmentApply(
-            backend="files", volume_id=self.volume, connection=connection,
+            backend="files", volume_id=self.volume, connection=connection, force=force,
             generation=Generation(incarnation=1, sequence=self.number),
             wanted=(WantedAttachment(attachment_id=self.attachment),) if connection is not None else (),
         )  # fmt: skip
 
-    async def apply(self, connection: Connection | None) -> JobStatus:
+    async def apply(self, connection: Connection | None, *, force: bool = False) -> JobStatus:
         async with self.client() as told:
-            return await finish(told, self.key(), 1, self.args(connection))
+            return await finish(told, self.key(), 1, self.args(connection, force=force))
 
     async def attach(self, connection: Connection) -> dict[str, Any]:
         return dict(good(await self.apply(connection))["attached"][0])
@@ -231,6 +232,16 @@ async def test_in_use_stays(agent: Fc, disk: Disk) -> None:
         assert (status.state, status.error and status.error.code) == ("failed", "attachment.left-over"), status
         assert paths(disk.identity) == 2
     good(await agent.apply(None))
+
+
+async def test_in_use_is_taken_away_by_force(agent: Fc, disk: Disk) -> None:
+    device = await agent.attach(wanted(disk))
+    with opened(Path(device["device"])):
+        assert (await agent.apply(None)).state == "failed"
+        good(await agent.apply(None, force=True))
+        assert paths(disk.identity) == 0
+    async with agent.attached(wanted(disk)) as again:
+        assert initiator.read(Path(again["device"]), 4096) == b"kept" * 1024
 
 
 @pytest.mark.parametrize("point", ["decided", "attached"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent.backends.abilities import with_devices
 from agent.base.faults import declare, fault_point
+from agent.base.log import get_logger
 from agent.connectors.registry import connector
 from agent.host import sysfs
 from agent.host.lvm import ATTACHED_PREFIX
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from agent.backends.base import Backend
 
 declare("agent.attachment.decided", "agent.attachment.attached", "agent.attachment.detached")
+log = get_logger(__name__)
 _PREFIX = "brickyard-"
 
 
@@ -43,6 +45,8 @@ async def run(context: Context, args: AttachmentApply) -> AttachmentsResult:
     fault_point("agent.attachment.decided")
     for row in rows:
         if not row.wanted:
+            if args.force:
+                log.warning("a device is taken away by force", volume=row.volume_id, attachment=row.attachment_id)
             shared = any(other.wanted and other.boot_id for other in rows)
             await _detach(row, shared=shared, force=args.force)
             fault_point("agent.attachment.detached")

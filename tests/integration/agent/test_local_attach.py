@@ -13,6 +13,7 @@ import pytest
 from agent.connectors import local
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NotAttached
 from agent.host import udev
+from agent.host.openers import openers
 from agent.privsep import block, client, contexts, crypt, limits, mapper, start
 from agent.privsep.errors import CryptUnavailable, DeviceForeign, VerbRefused
 from tests.integration.agent.privsep_child import bound, run, traversable
@@ -146,6 +147,9 @@ async def test_an_open_device_stays_until_it_is_closed(root: Path) -> None:
         with pytest.raises(DetachIncomplete, match="a process has it open"):
             await local.detach(attachment)
         holder.read(512)
+        assert [
+            one for one in openers(device.device.removeprefix("/dev/")) if one.startswith(f"process {os.getpid()} (")
+        ]
     # the refused detach must not have armed the kernel to do it later
     assert await local.verify(path, attachment, SIZE) == device
     assert await local.detach(attachment)

@@ -10,7 +10,7 @@ import pytest
 
 from agent.base.ids import new_id
 from agent.host import sysfs
-from agent.privsep import crypt, devices, multipath, tool
+from agent.privsep import crypt, devices, tool
 from agent.privsep.contexts import crypt as context
 from agent.privsep.errors import DeviceHeld, KernelRefused
 
@@ -45,7 +45,7 @@ def mapped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Mapped]:
     monkeypatch.setattr(sysfs, "mapper_device", made.device)
     monkeypatch.setattr(sysfs, "users_of", lambda name: ())
     monkeypatch.setattr(devices, "answers", lambda short: made.answers)
-    monkeypatch.setattr(multipath, "flush", made.flush)
+    monkeypatch.setattr(devices, "flush", made.flush)
     monkeypatch.setattr(tool, "run", made.run)
     context.set_client_mode(False)
     yield made
