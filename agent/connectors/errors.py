@@ -29,8 +29,8 @@ class DetachIncomplete(Conflict):
     code = "attachment.left-over"
     sentence = "Attachment {attachment} could not be removed wholly; left: {left}; because: {reason}"
     hint = (
-        "Remove the named users, then detach again: it goes on where it stopped. A process is named by "
-        "brickyard-agent explain VOLUME, as root. Whoever has it open is cut off by: brickyard attachment delete --force."
+        "Remove the named users, then detach again: it goes on where it stopped. A process is named, as "
+        "root, by brickyard-agent explain VOLUME. It is cut off by: brickyard attachment delete --force."
     )
 
 

@@ -20,7 +20,9 @@ from tests.kernel.support.holding import mounted, opened
 from tests.kernel.support.pair import KEY, SIZE, Pair, Transport, good, pair_of
 from tests.kernel.support.single import SECOND, by_iscsi, by_nvme
 
-_WAYS = ("opened", "mounted")
+WAYS = pytest.mark.parametrize(
+    ("how", "encrypted"), [("opened", True), ("mounted", False)], ids=["opened-encrypted", "mounted-clear"]
+)
 
 
 @contextmanager
@@ -59,8 +61,7 @@ def nothing(target: str) -> bool:
     return not scsi.sessions(target) and nvme.subsystem(target) is None
 
 
-@pytest.mark.parametrize("encrypted", [False, True], ids=["clear", "encrypted"])
-@pytest.mark.parametrize("how", _WAYS)
+@WAYS
 async def test_taken_away_by_force_and_attached_again(pair: Pair, tmp_path: Path, how: str, encrypted: bool) -> None:
     pair.encryption = LuksFormat(format="luks2") if encrypted else None
     volume, attachment = await pair.made(), new_id()
@@ -86,13 +87,12 @@ async def test_taken_away_by_force_and_attached_again(pair: Pair, tmp_path: Path
     await pair.delete(volume)
 
 
-@pytest.mark.parametrize("how", _WAYS)
-async def test_killed_while_it_was_taken_away(pair: Pair, tmp_path: Path, how: str) -> None:
+async def test_killed_while_it_was_taken_away(pair: Pair) -> None:
     pair.encryption = LuksFormat(format="luks2")
     volume, attachment = await pair.made(), new_id()
     connection = (await pair.export(volume, attachment))[attachment]
     device = Path(good(await pair.attach(volume, connection, attachment))["attached"][0]["device"])
-    with held(how, device, tmp_path):
+    with opened(device):
         await pair.killed_detaching(volume, force=True)
         assert nothing(connection.target)
     await no_husk()
@@ -115,8 +115,7 @@ async def here(disks: tuple[Path, ...]) -> AsyncIterator[AgentProcess]:
         site.remove()
 
 
-@pytest.mark.parametrize("encrypted", [False, True], ids=["clear", "encrypted"])
-@pytest.mark.parametrize("how", _WAYS)
+@WAYS
 @pytest.mark.parametrize("backend", ["files", "thin"])
 async def test_on_its_own_host(here: AgentProcess, tmp_path: Path, backend: str, how: str, encrypted: bool) -> None:
     volume, attachment, count = new_id(), new_id(), iter(range(1, 9))
