@@ -98,6 +98,8 @@ SOME = [
     ("detach", COORDINATOR, "coordinator.job.before-post"),
     ("detach", VOLUMES, "agent.attachment.decided"),
     ("detach", VOLUMES, "agent.attachment.detached"),
+    ("detach-forced", VOLUMES, "agent.attachment.detached"),
+    ("detach-forced", COORDINATOR, "coordinator.job.result-in-hand"),
 ]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.integration.kill.kinds.world import (
     Ctx,
@@ -48,7 +51,27 @@ def _detached(world: World, ctx: Ctx) -> None:
     assert world.site.api.volume(ctx["volume"])["status"] == "available"
 
 
+def an_open_one(world: World) -> Ctx:
+    ctx = an_attachment(world)
+    return ctx | {"held": os.open(_of(world, ctx)[0]["device"]["device"], os.O_RDWR)}
+
+
+def _cut_off(world: World, ctx: Ctx) -> None:
+    asked(lambda: world.site.api.delete(f"/brickyard/v1/attachments/{ctx['attachment']}?force=true"))
+
+
+def _was_cut_off(world: World, ctx: Ctx) -> None:
+    """Not even an agent that was killed in between has left the holder a way to the data."""
+    try:
+        _detached(world, ctx)
+        with pytest.raises(OSError, match=r"space|error"):
+            os.pwrite(ctx["held"], bytes(4096), 0)
+    finally:
+        os.close(ctx["held"])
+
+
 KINDS = (
     Kind("attach", a_volume, _attach, _attached, root=True),
     Kind("detach", an_attachment, _detach, _detached, root=True),
+    Kind("detach-forced", an_open_one, _cut_off, _was_cut_off, root=True),
 )

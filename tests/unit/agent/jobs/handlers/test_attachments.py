@@ -41,7 +41,7 @@ async def test_a_changed_mode_ends_the_device_once(host: Host, monkeypatch: pyte
         found = RemoteDevice("nvme0n1", MIB, 7, False, ("nvme0",))
         return found, found.device
 
-    async def detach(row: Any, connection: Connection, *, shared: bool) -> None:
+    async def detach(row: Any, connection: Connection, *, shared: bool, force: bool = False) -> None:
         done.append("detach")
 
     monkeypatch.setattr(remote, "attach", attach)
