@@ -52,10 +52,10 @@ def keeper(cloud: Cloud) -> Barbican:
     return cloud.secrets
 
 
-def payload(cloud: Cloud, key_id: str, who: str = "ann") -> bytes | None:
+def payload(cloud: Cloud, key_id: str, who: str = "ann", project: str = "one") -> bytes | None:
     """What Barbican gives that user."""
     try:
-        return keeper(cloud).payload(key_id, token=cloud.token(who))
+        return keeper(cloud).payload(key_id, token=cloud.token(who, project))
     except urllib.error.HTTPError as error:
         if error.code not in (403, 404):
             raise
@@ -162,3 +162,111 @@ def test_a_key_is_replaced_in_barbican_too(cloud: Cloud, tmp_path: Path) -> None
     cloud.site.clean()
     listed = keeper(cloud).call("GET", "/secrets?limit=100", token=cloud.token("brickyard", "service"))["secrets"]
     assert listed == []
+
+
+def transferred(cloud: Cloud, name: str, *, who: str, project: str) -> None:
+    """The volume is given away by ann, once with a wrong key, which changes nothing."""
+    offer = cloud.run("volume", "transfer", "request", "create", name, "-f", "json")
+    accept = ("volume", "transfer", "request", "accept", offer["id"], "-f", "json", "--auth-key")
+    cloud.run(*accept, "0" * 16, who=who, project=project, fails=True)
+    cloud.run(*accept, offer["auth_key"], who=who, project=project)
+
+
+def consumers(cloud: Cloud, key_id: str) -> list[str]:
+    version = {"OpenStack-API-Version": "key-manager 1.1"}
+    token = cloud.token("brickyard", "service")
+    found = keeper(cloud).call("GET", f"/secrets/{key_id}/consumers", token=token, **version)["consumers"]
+    return [one["resource_id"] for one in found]
+
+
+def ours(cloud: Cloud) -> set[str]:
+    """The secrets of this site in Barbican."""
+    listed = keeper(cloud).call("GET", "/secrets?limit=100", token=cloud.token("brickyard", "service"))["secrets"]
+    return {one["secret_ref"].rpartition("/")[2] for one in listed}
+
+
+def only(cloud: Cloud, *keys: str) -> None:
+    """Barbican has these keys of ours and no other one, after a while."""
+    cloud.site.api.settle(300)
+    until(lambda: ours(cloud) == set(keys))
+
+
+def test_a_key_goes_and_stays_with_its_volume_alone(cloud: Cloud, tmp_path: Path) -> None:
+    content, run, api = content_of(), cloud.run, cloud.site.api
+    stored = {"name": "of the image", "secret_type": "passphrase", "payload": PHRASE.decode(),
+              "payload_content_type": "text/plain"}  # fmt: skip
+    ref = keeper(cloud).call("POST", "/secrets", stored, token=cloud.token())["secret_ref"]
+    theirs = str(ref).rpartition("/")[2]
+    image = encrypted_image(cloud, tmp_path, "theirs", content, theirs)
+    made = volume(cloud, "made", image)["id"]
+    key = deposited(cloud, made)
+    only(cloud, key)
+    # A copy has a key of its own, which goes with it alone; so has a volume of a snapshot. The snapshot has none there.
+    for words in (("--source", "made"), ("--snapshot", "then")):
+        if words[0] == "--snapshot":
+            run("volume", "snapshot", "create", "--volume", "made", "then", "-f", "json")
+            api.settle(300)
+            only(cloud, key)
+        copy = run("volume", "create", *words, "--size", "1", "copy", "-f", "json")["id"]
+        assert cloud.site.settled(copy)["status"] == "available"
+        other = deposited(cloud, copy)
+        only(cloud, key, other)
+        assert (consumers(cloud, key), consumers(cloud, other)) == ([made], [copy])
+        value = payload(cloud, other)
+        assert value is not None
+        assert decrypted(tmp_path, cloud.site.volume(copy), value.hex().encode(), len(content)) == content
+        gone(cloud, "copy")
+        only(cloud, key)
+    run("volume", "snapshot", "delete", "then")
+    api.settle(300)
+    only(cloud, key)
+    # What fails takes nothing along but its own.
+    wrong = keeper(cloud).call("POST", "/secrets", {**stored, "payload": "another"}, token=cloud.token())["secret_ref"]
+    misfit = encrypted_image(cloud, tmp_path, "misfit", content, str(wrong).rpartition("/")[2])
+    failed = run("volume", "create", "--image", misfit, "--type", "secret", "--size", "1", "failed", "-f", "json")["id"]
+    assert cloud.site.settled(failed)["status"] == "error"
+    gone(cloud, "failed")
+    only(cloud, key)
+    # Given away: the taker has a key of his own, and the giver none.
+    transferred(cloud, "made", who="bea", project="two")
+    taken = until(lambda: next(iter(ours(cloud) - {key}), None))
+    only(cloud, taken)
+    assert (payload(cloud, key), consumers(cloud, taken)) == (None, [made])
+    assert (payload(cloud, taken, "bea", "two"), payload(cloud, taken)) == (PHRASE, None)
+    assert opens(cloud.site.volume(made), PHRASE)
+    run("volume", "delete", "made", who="bea", project="two")
+    only(cloud)
+    # What is theirs stays theirs.
+    assert payload(cloud, theirs) == PHRASE
+    run("image", "delete", image, misfit)
+    cloud.site.clean()
+
+
+def test_another_encryption_takes_the_former_key_along(cloud: Cloud, tmp_path: Path) -> None:
+    content, api = content_of(), cloud.site.api
+    api.encrypted_type("other", "luks2")
+    api.post("/v3/types", {"volume_type": {"name": "plain"}})
+    (tmp_path / "raw").write_bytes(content)
+    image = cloud.run("image", "create", "--file", str(tmp_path / "raw"), "--disk-format", "raw", "open", "-f", "json")
+    made = volume(cloud, "changing", image["id"])["id"]
+    keys = [deposited(cloud, made)]
+    for name in ("other", "plain", "secret"):
+        cloud.run("volume", "set", "--type", name, "--migration-policy", "on-demand", "changing")
+        api.settle(300)
+        assert cloud.site.settled(made)["volume_type"] == name
+        if name == "plain":
+            only(cloud)
+            with cloud.site.volume(made).open("rb") as file:
+                assert file.read(len(content)) == content
+            continue
+        keys.append(deposited(cloud, made))
+        only(cloud, keys[-1])
+        value = payload(cloud, keys[-1])
+        assert value is not None
+        assert opens(cloud.site.volume(made), value.hex().encode())
+    assert len(set(keys)) == 3
+    assert [payload(cloud, key) for key in keys[:-1]] == [None, None]
+    gone(cloud, "changing")
+    only(cloud)
+    cloud.run("image", "delete", image["id"])
+    cloud.site.clean()

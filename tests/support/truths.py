@@ -180,8 +180,10 @@ class Truths:
             wanted[f"{row['kind']}.start", row["request_id"]] += 1
             wanted[f"{row['kind']}.{ends[row['state']]}", row["request_id"]] += 1
         told = Counter((row["type"], row["request_id"]) for row in self.rows("SELECT type, request_id FROM events"))
-        # Attachments of others are made and ended by a row alone, and so is a type given where the data stay.
-        by_row = ("attach_volume.end", "detach_volume.end", "retype_volume.end")
+        # Attachments of others are made and ended by a row alone, and so is a type given where the data stay, or a
+        # volume to another project.
+        by_row = ("attach_volume.end", "detach_volume.end", "retype_volume.end", "transfer_create.end",
+                  "transfer_accept.end", "transfer_delete.end")  # fmt: skip
         others = {key for key in told if key[0] in by_row} - set(wanted)
         others |= {key for key in told if key[0].startswith("image_volume_cache.")}
         assert {key: count for key, count in told.items() if key not in others} == wanted

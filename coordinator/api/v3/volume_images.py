@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from sqlalchemy import Connection, Row
 
 from agent.base.errors import BrickyardError
+from agent.base.faults import declare, fault_point
 from coordinator.api.acting import requester
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
@@ -29,6 +30,7 @@ from coordinator.state.operations import Operation
 
 _PATH = "/volumes/{volume_id}/action"
 _ACTIONS = "volume_extension:volume_actions:"
+declare("coordinator.image.noted", "coordinator.image.registered")
 
 
 class UploadBody(Body):
@@ -95,11 +97,13 @@ async def upload_outside(call: Call, wanted: NewImage) -> dict[str, Any]:
         return service.prepare(conn, requester(call, row.project_id), keys, wanted, row)
 
     prepared = await db.write(prepare)
+    fault_point("coordinator.image.noted")
     try:
         image = await glance.create(prepared.values, token)
     except GlanceRefuses:
         await db.write(lambda conn: service.forget(conn, keys, prepared))
         raise
+    fault_point("coordinator.image.registered")
     registered = service.Registered(
         str(image["id"]), glance.address(str(image["id"])), glance.needs_login, prepared.key_id,
         wanted.compress, str(image.get("owner") or ""), glance.upload_clones, wanted.disk_format,
