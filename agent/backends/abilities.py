@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from agent.backends.base import Backend, Work
-from agent.backends.errors import CanNot, OnlyInCluster
+from agent.backends.errors import CanNot, Luks1Alone, OnlyInCluster
 from agent.copying.model import CopyOptions
 from agent.copying.throttle import Throttle
 
@@ -87,6 +87,12 @@ def with_devices(backend: Backend, volume_id: str) -> Backend:
     if isinstance(backend, InCluster):
         raise OnlyInCluster(id=volume_id, backend=backend.name, image=backend.cluster_image(volume_id))
     return backend
+
+
+def check_encryption(backend: Backend, luks: Literal["luks1", "luks2"]) -> None:
+    """Refuse to make a volume there that whoever it is offered to could not open; raises Luks1Alone (400)."""
+    if isinstance(backend, InCluster) and luks != "luks1":
+        raise Luks1Alone(backend=backend.name)
 
 
 def reverting(backend: Backend) -> Reverting:

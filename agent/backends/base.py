@@ -82,12 +82,16 @@ def _ignore(_: CopyProgress) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How a long verb is steered and watched; the default is an uninterrupted copy that nobody watches."""
+    """How a long verb is steered and watched; the default is an uninterrupted copy that nobody watches.
+
+    `begun`: an earlier run of the same work has noted how far it came.
+    """
 
     options: CopyOptions = field(default_factory=CopyOptions)
     progress: Callable[[CopyProgress], None] = _ignore
     checkpoint: Checkpoint | None = None
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: bool = False
 
 
 class Backend(Protocol):

@@ -39,6 +39,15 @@ class OnlyInCluster(Permanent):
     hint = "Attach it to a server (Nova), or map {image} with a client of the cluster (rbd map, rbd-nbd map)."
 
 
+class Luks1Alone(Permanent):
+    """Nothing but the clients of the cluster opens its volumes, and QEMU knows the first version alone."""
+
+    code = "backend.luks1-alone"
+    status = 400
+    sentence = "A new volume of the back end {backend} can not be encrypted as LUKS2: no server would open it there."
+    hint = "Choose a volume type whose encryption provider is `luks`, or another back end."
+
+
 class NotAdoptable(Permanent):
     """What others made is taken in only when nobody uses it and nothing can surprise."""
 

@@ -206,8 +206,7 @@ class FileBackend:
 
     def _may_keep(self, work: Work | None) -> bool:
         """Whether what an earlier try has made may be gone on with; another host's is never: it may still write."""
-        begun = work is not None and work.checkpoint is not None and work.checkpoint.start > 0
-        return self._config.cluster_name is None or begun
+        return self._config.cluster_name is None or (work is not None and work.begun)
 
     async def _of_one_moment(self, volume_id: str, work: Work) -> Work:
         """Files of one file system may share or not, each by its own flags: one in use is shared, or left alone."""

@@ -126,15 +126,16 @@ class RbdBackend(RbdSteps):
         return await self._shown("volume", checked_id(volume_id, "volume"), writable=True)
 
     async def source_path(self, source: CloneSource) -> Path:
-        # Whoever writes is told of by the cluster, and a volume that is only read here is not in use.
+        # A volume that others may write to is only read.
         writable = source.kind == "snapshot"
         return await self._shown(source.kind, checked_id(source.id, source.kind), writable=writable)
 
     async def holders(self, volume_id: str, *, writers: bool) -> list[str]:
         """Clients of the cluster that have the volume open. One that has died is waited for: it is told of for 30 s."""
         name = names.image("volume", checked_id(volume_id, "volume"))
+        # QEMU tells the cluster of those that only read, too.
         with contextlib.suppress(ImageBusy):
-            await self._open.settle(name)
+            await self._open.release(name)
         return await self._watchers(name)
 
     async def inventory(self) -> list[Held]:

@@ -72,7 +72,7 @@ class RbdSteps:
 
     async def _partial(self, name: str, device_bytes: int, work: Work | None) -> Path:
         have = await self._image("leftover", name)
-        begun = work is not None and work.checkpoint is not None and work.checkpoint.start > 0
+        begun = work is not None and work.begun
         # Another host of a cluster may still write to what it has begun; what goes on from a checkpoint is our own.
         if have is not None and (have.size != device_bytes or not (begun or self._config.cluster_name is None)):
             await self._drop("leftover", name)

@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.host.mounts import mounts
 from agent.privsep import checks, tool
 from agent.privsep.beneath import open_beneath, open_folder
 from agent.privsep.contexts import ceph as context
@@ -114,8 +115,7 @@ def rbd_hide(path: str, force: bool) -> bool:
 
 def mounted(path: str) -> bool:
     """Whether something is mounted at exactly that path."""
-    points = (line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines())
-    return path in points
+    return any(mount.point == path for mount in mounts())
 
 
 def _place(path: object) -> tuple[str, str]:

@@ -24,7 +24,7 @@ OF_THE_PLACE = frozenset({
     "backend.lvm-report", "backend.lvm-pool", "backend.device-denied",
     "lvm.unavailable", "lvm.failed", "lvm.group-missing", "lvm.group-ambiguous",
     "backend.ceph-hangs", "backend.ceph-denied", "backend.ceph-pool", "backend.ceph-failed", "backend.ceph-no-way-in",
-    "backend.ceph-keyring",
+    "backend.ceph-keyring", "backend.luks1-alone",
     "privilege.unavailable", "privilege.timeout", "privilege.stuck", "privilege.daemon-lost",
     "privilege.limits-invalid", "privilege.program-missing", "privilege.show-failed",
 })  # fmt: skip

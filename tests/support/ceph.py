@@ -188,11 +188,11 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Cluster]:
-    """A cluster for some tests; privileged verbs run in this process until its end."""
+def running(room: int = 2 << 30) -> Iterator[Cluster]:
+    """A cluster of that many bytes for some tests; privileged verbs run in this process until its end."""
     started, before = Cluster(Path(tempfile.mkdtemp(prefix="ceph-"))), limits.current()
     try:
-        started.start()
+        started.start(room)
         yield started
     finally:
         started.stop()

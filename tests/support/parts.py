@@ -92,7 +92,7 @@ def _agent(request: Request, ready: int) -> int:
         )  # fmt: skip
         asyncio.run(joining)
         keys.close()
-    roots = [backend.path for backend in settings.backends.values()]
+    roots = [*settings.roots, *settings.work_dirs.values()]
     return run_agent(
         settings, roots=roots, dev=True, on_ready=lambda: say(ready, {"serves": section.host}),
         reread=lambda: settled(lambda: load(AgentSettings, config, request["sets"]), config),

@@ -100,15 +100,17 @@ class Truths:
             if places[row["volume_id"]] == host and row["status"] not in NO_DATA
         }
         images = {row["id"]: row["size"] for row in self.live("images") if row["host_id"] == host}
-        held = layout.volumes(host)
         kept = layout.folder / host / "images"
-        assert sizes(held / "volumes") == volumes
-        assert sizes(held / "snapshots") == snapshots
-        assert sizes(held / "partial") == {}
+        assert self.stored(host) == (volumes, snapshots, {})
         assert sizes(kept / "images") == images
         assert sizes(kept / "incoming") == {}
         assert sizes(layout.agent_state(host) / "spool") == {}
         assert sizes(layout.agent_state(host) / "locks") == {}
+
+    def stored(self, host: str) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+        """Volumes, snapshots and what is half-made on the host's back end, with their sizes."""
+        held = self._site.layout.volumes(host)
+        return sizes(held / "volumes"), sizes(held / "snapshots"), sizes(held / "partial")
 
     def _devices(self, host: str) -> None:
         rows = {

@@ -17,6 +17,7 @@ from agent.copying.model import Checkpoint, CopyOptions, CopyProgress
 from agent.host.run import uninterrupted
 from agent.jobs import desired, exports
 from agent.jobs.errors import VolumeInUse, VolumeWritten
+from agent.jobs.kinds import Checkpoint as JobCheckpoint
 from agent.jobs.kinds import Context, Needs
 from agent.luks.model import Format, Secret
 from agent.wire.jobs import HttpSource, ImageService, LuksFormat, Progress
@@ -92,7 +93,18 @@ def steered(context: Context, phase: str, mark: str) -> Work:
         progress=reporter(context),
         checkpoint=Checkpoint(start=start, save=lambda done: context.save({mark: done})),
         cancel=context.cancel,
+        begun=bool(context.checkpoint),
     )
+
+
+async def noted(context: Context, backend: Backend, volume_id: str, device_bytes: int) -> JobCheckpoint:
+    """The job's checkpoint, if the half-made volume that it speaks of is there, else nothing.
+
+    A back end may give what it makes anew the very marks of what was there before.
+    """
+    if context.checkpoint and await backend.prepared(volume_id) == device_bytes:
+        return context.checkpoint
+    return {}
 
 
 def header_size(path: Path) -> int:

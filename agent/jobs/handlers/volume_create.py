@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.backends.abilities import check_encryption
 from agent.backends.errors import NoSpace, VolumeExists
 from agent.copying.errors import DestinationFull
 from agent.jobs.handlers.common import format_of, one_volume, secret_of, steered
@@ -33,6 +34,7 @@ async def _encrypted(context: Context, backend: Backend, args: VolumeCreate, fmt
     if have is None:
         from agent.luks.blank import make_blank
 
+        check_encryption(backend, fmt.format)
         secret = secret_of(context, "volume")
         path = await backend.prepare(args.volume_id, size, steered(context, "zero", "zeroed"))
         iterations = iterations_for(secret, None, context.services.passphrase_iterations)

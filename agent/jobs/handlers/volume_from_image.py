@@ -9,12 +9,12 @@ import os
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from agent.backends.abilities import replacing, within_limits
+from agent.backends.abilities import check_encryption, replacing, within_limits
 from agent.backends.errors import NoSpace, VolumeExists
 from agent.copying.errors import DestinationFull
 from agent.copying.model import CopyOptions
-from agent.jobs.handlers.common import format_of, metered, one_volume, reporter, secret_of, steered, web_token
-from agent.jobs.kinds import Context, Kind
+from agent.jobs.handlers.common import format_of, metered, noted, one_volume, reporter, secret_of, steered, web_token
+from agent.jobs.kinds import Checkpoint, Context, Kind
 from agent.luks.model import device_bytes
 from agent.wire.jobs import VolumeFromImage, VolumeReimage
 from agent.wire.results import VolumeResult
@@ -37,6 +37,8 @@ async def run(context: Context, args: VolumeFromImage) -> VolumeResult:
     if have is not None and have != size:
         raise VolumeExists(noun="Volume", id=args.volume_id, backend=args.backend, have=have, need=size)
     if have is None:
+        if args.encryption is not None:
+            check_encryption(backend, args.encryption.format)
         await fetched(context, args, size)
         await backend.publish(args.volume_id)
     return result(args, size)
@@ -76,6 +78,7 @@ async def _fill(context: Context, args: FromImage, fd: int, size: int) -> None:
 
     means, image = context.services.conversion_means(), args.image
     backend, options = context.services.backend(args.backend), CopyOptions(rate_limit=context.services.rate_limit)
+    kept = await noted(context, backend, args.volume_id, size)
     path = await _place(context, args, size)
     await image_to_volume(
         OpenedImage(
@@ -94,14 +97,13 @@ async def _fill(context: Context, args: FromImage, fd: int, size: int) -> None:
             passphrase_iterations=means.config.passphrase_iterations,
         ),
         Watch(reporter(context), context.cancel, options=within_limits(options, backend)),
-        _resume(context),
+        _resume(context, kept),
     )
 
 
-def _resume(context: Context) -> Resume:
+def _resume(context: Context, kept: Checkpoint) -> Resume:
     from agent.images.resume import Resume
 
-    kept = context.checkpoint or {}
     return Resume(
         lambda file, done: context.save({"file": file, "copied": done}),
         str(kept.get("file", "")),

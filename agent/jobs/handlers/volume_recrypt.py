@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.backends.abilities import Replacing, replacing, within_limits
+from agent.backends.abilities import Replacing, check_encryption, replacing, within_limits
 from agent.backends.base import Backend, CloneSource
 from agent.backends.errors import NoSpace, VolumeNotFound
 from agent.base.faults import declare, fault_point
@@ -17,6 +17,7 @@ from agent.copying.model import CopyOptions
 from agent.jobs.handlers.common import (
     content_lock,
     format_of,
+    noted,
     refuse_if_in_use,
     reporter,
     secret_of,
@@ -38,6 +39,8 @@ async def run(context: Context, args: VolumeRecrypt) -> VolumeResult:
     if not await _decided(context, args, backend):
         if await _is_done(context, args, backend):
             return _result(args)
+        if args.encryption is not None:
+            check_encryption(backend, args.encryption.format)
         await refuse_if_in_use(context, backend, args.volume_id)
         await _copied(context, args, backend, place)
         fault_point("agent.recrypt.copied")
@@ -77,13 +80,13 @@ async def _is_done(context: Context, args: VolumeRecrypt, backend: Backend) -> b
 async def _copied(context: Context, args: VolumeRecrypt, backend: Backend, place: Replacing) -> None:
     from agent.luks.recrypt import Steering, Target, recrypt
 
-    kept = context.checkpoint or {}
-    if "mark" not in kept:
-        # Of another attempt, with another key perhaps.
-        await backend.discard(args.volume_id)
     fmt = format_of(args.encryption) if args.encryption else None
     secret = secret_of(context, "volume") if fmt else None
     size = device_bytes(args.size_bytes, fmt)
+    kept = await noted(context, backend, args.volume_id, size)
+    if "mark" not in kept:
+        # Of another attempt, with another key perhaps.
+        await backend.discard(args.volume_id)
     path = await place.prepare_anew(args.volume_id, size, steered(context, "zero", "zeroed"))
     iterations = iterations_for(secret, None, context.services.passphrase_iterations) if secret else 0
     how = Steering(

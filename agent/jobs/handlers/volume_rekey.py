@@ -26,6 +26,8 @@ async def run(context: Context, args: VolumeRekey) -> VolumeResult:
     path = await backend.path(args.volume_id)
     if not await asyncio.to_thread(_opens_alone, path, secret_of(context, "volume")):
         await refuse_if_in_use(context, backend, args.volume_id)
+        # A back end may have let go of the file to see who else has it open.
+        path = await backend.path(args.volume_id)
         await rekey(context, path)
     inside = size - await asyncio.to_thread(header_size, path)
     return VolumeResult(volume_id=args.volume_id, device_bytes=size, usable_bytes=inside, rekeyed=True)

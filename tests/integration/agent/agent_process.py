@@ -33,7 +33,7 @@ BODY = """
     if request["uid"]:
         os.setgroups([]), os.setgid(request["uid"]), os.setuid(request["uid"])
     settings = load(AgentSettings, Path(request["config"]), request["sets"])
-    roots = settings.roots if settings.privsep.limits_file == DEFAULT_FILE else None
+    roots = [*settings.roots, *settings.work_dirs.values()] if settings.privsep.limits_file == DEFAULT_FILE else None
     return run_agent(settings, roots=roots, dev=True, on_ready=lambda: os.write(ready, b"r"))
 """
 _LATE = 10  # answers that a busy machine may owe

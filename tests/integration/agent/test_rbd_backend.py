@@ -205,6 +205,16 @@ async def test_a_volume_that_a_client_has_open_is_not_lost(
         await place.delete(volume)
 
 
+async def test_what_this_agent_has_only_read_is_not_in_use(cluster: ceph.Cluster, tmp_path: Path) -> None:
+    async with backend(cluster, tmp_path) as place:
+        volume = new_id()
+        await place.create(volume, 4 * MIB)
+        await got(place, CloneSource("volume", volume), 512)
+        assert await place.holders(volume, writers=False) == []
+        await got(place, CloneSource("volume", volume), 512)
+        await place.delete(volume)
+
+
 async def test_a_cluster_that_is_silent_holds_up_nobody(cluster: ceph.Cluster, tmp_path: Path) -> None:
     async with backend(cluster, tmp_path, deadline_s=5) as place:
         volume = new_id()

@@ -1,0 +1,114 @@
+"""Encrypted volumes in Ceph on a site of real processes, opened by librbd as a server's QEMU opens them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support import ceph
+from tests.support.ceph_site import Consumer, consuming
+from tests.support.images import MIB, content_of, encrypted_qcow2
+
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(1800), ceph.NEEDED]
+GIB, HEADER = 1 << 30, 2 * MIB
+CONTENT, OTHER = content_of(), content_of()
+PASSPHRASE = b"of who made the image"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ceph.Cluster]:
+    with ceph.running(6 << 30) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def consumer(cluster: ceph.Cluster) -> Iterator[Consumer]:
+    with consuming(cluster) as made:
+        made.site.api.encrypted_type()
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(consumer: Consumer) -> Iterator[None]:
+    yield
+    for volume in consumer.site.api.volumes():
+        consumer.site.api.delete(f"/v3/volumes/{volume['id']}?cascade=true")
+    for image in consumer.site.api.get("/image/v2/images")["images"]:
+        consumer.site.api.delete(f"/image/v2/images/{image['id']}")
+    consumer.site.api.settle(300)
+    consumer.site.clean()
+    assert consumer.site.api.get("/brickyard/v1/keys")["keys"] == []
+    consumer.emptied()
+
+
+def act(consumer: Consumer, volume_id: str, **action: Any) -> dict[str, Any]:
+    """Do it to its end; the volume afterwards."""
+    body = {name.replace("__", "-"): value for name, value in action.items()}
+    consumer.site.api.post(f"/v3/volumes/{volume_id}/action", body)
+    consumer.site.api.settle(600)
+    volume = consumer.site.api.volume(volume_id)
+    assert volume["status"] == "available", (volume, consumer.site.api.operations(volume_id))
+    return volume
+
+
+def retype(consumer: Consumer, volume_id: str, name: str) -> dict[str, Any]:
+    return act(consumer, volume_id, os__retype={"new_type": name, "migration_policy": "on-demand"})
+
+
+def plain_image(consumer: Consumer, content: bytes = CONTENT) -> str:
+    return consumer.site.api.image("plain", "raw", content)
+
+
+def test_a_new_volume_is_encrypted_before_anybody_writes(consumer: Consumer) -> None:
+    volume = consumer.site.api.made("new", volume_type="secret")
+    assert consumer.pool.raw(f"byv-{volume}", 6) == b"LUKS\xba\xbe"
+    assert consumer.usable(volume) == GIB
+    consumer.write(volume, CONTENT)
+    assert consumer.read(volume, len(CONTENT)) == CONTENT
+    assert CONTENT[: 1 << 16] not in consumer.pool.raw(f"byv-{volume}")
+    assert not consumer.pool.opens(volume, b"0" * 64)
+
+
+def test_a_volume_of_a_plain_and_of_an_encrypted_image(consumer: Consumer) -> None:
+    secret = {"type": "passphrase", "payload_b64": base64.b64encode(PASSPHRASE).decode()}
+    sealed = encrypted_qcow2(consumer.site.folder, CONTENT, PASSPHRASE)
+    api = consumer.site.api
+    images = [plain_image(consumer), api.image("sealed", "qcow2", sealed, secret=secret, decrypt_size=len(CONTENT))]
+    for image in images:
+        volume = api.made("filled", volume_type="secret", imageRef=image)
+        assert consumer.read(volume, len(CONTENT) + MIB) == CONTENT + bytes(MIB)
+        assert consumer.usable(volume) == GIB
+
+
+def test_extended_it_has_all_the_bytes_that_were_asked_for(consumer: Consumer) -> None:
+    volume = consumer.site.api.made("grows", volume_type="secret", imageRef=plain_image(consumer))
+    act(consumer, volume, os__extend={"new_size": 3})
+    assert consumer.usable(volume) == 3 * GIB
+    told = consumer.pool.about(f"byv-{volume}")
+    assert told["size"] == 3 * GIB + HEADER
+    assert consumer.read(volume, len(CONTENT)) == CONTENT
+
+
+def test_each_clone_has_a_secret_of_its_own(consumer: Consumer) -> None:
+    api = consumer.site.api
+    volume = api.made("first", volume_type="secret", imageRef=plain_image(consumer))
+    snapshot = api.post("/v3/snapshots", {"snapshot": {"volume_id": volume, "name": "s"}})["snapshot"]["id"]
+    api.settle(600)
+    consumer.write(volume, OTHER)
+    of_snapshot, of_volume = api.made("one", size=2, snapshot_id=snapshot), api.made("two", source_volid=volume)
+    clones = {of_snapshot: CONTENT, of_volume: OTHER}
+    former = consumer.key(volume)
+    assert former is not None
+    for clone, content in clones.items():
+        assert consumer.read(clone, len(content)) == content
+        assert not consumer.pool.opens(clone, former)
+    assert consumer.usable(of_snapshot) == 2 * GIB
+    act(consumer, volume, revert={"snapshot_id": snapshot})
+    assert consumer.read(volume, len(CONTENT)) == CONTENT
+    api.delete(f"/v3/volumes/{volume}?cascade=true")
+    api.settle(600)
+    for clone, content in clones.items():
+        assert consumer.read(clone, len(content)) == content
