@@ -125,16 +125,25 @@ def _hidden(model: type[Body]) -> frozenset[str]:
 
 
 def _translated(error: ErrorDetails, key: str, data: Any, hidden: frozenset[str]) -> InvalidField:
-    where = [str(part) for part in error["loc"] if part != "[key]" and not str(part).startswith("function-")]
-    given = error["input"]
+    where, given = _path(error["loc"], data), error["input"]
     if error["type"] == "missing":
-        parent = where[-2] if len(where) > 1 else key
+        parent = where[-1] if where else key
         shown = HIDDEN if hidden else _shown(parent, given)
-        return InvalidField(field=parent, value=shown, reason=f"'{where[-1]}' is a required property")
+        return InvalidField(field=parent, value=shown, reason=f"'{error['loc'][-1]}' is a required property")
     field = where[-1] if where else key
     if any(name in hidden or is_secret_name(name) for name in where):
         return InvalidField(field=field, value=HIDDEN, reason="The value is not acceptable (it is not shown)")
     return InvalidField(field=field, value=_shown(field, given), reason=_reason(error))
+
+
+def _path(loc: tuple[int | str, ...], data: Any) -> list[str]:
+    """The keys that lead to what is wrong, without what only the checker knows: kinds of a union, steps of a check."""
+    path: list[str] = []
+    for part in loc:
+        inside = isinstance(data, dict) and part in data
+        if inside or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
+            path, data = [*path, str(part)], data[part]
+    return path
 
 
 def _shown(name: str, value: Any) -> str:

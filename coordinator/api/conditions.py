@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import datetime
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,10 @@ from coordinator.state.volume_lists import has_pair
 
 _LONGEST = 4096
 _MOST_PAIRS = 128
+_STRICT_SINCE = 2
+_ZONE = re.compile(r"(\d\S*[T ]\S+) (\d\d:?\d\d)")
+_OLD_FALSE = frozenset({"False", "false", "FALSE", ""})
+"""Before 3.2 all else was true."""
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
     "gt": lambda column, value: column > value,
     "gte": lambda column, value: column >= value,
@@ -35,7 +40,7 @@ an index in each project, too."""
 def exact(column: ColumnElement[Any], since: int = 0, narrows: tuple[int, int] = NO_INDEX) -> Filter:
     """The value itself."""
     beside = (lambda value: unindexed(column) == value) if any(narrows) else None
-    return Filter(lambda value: column == value, since, narrows=narrows, beside=beside)
+    return Filter(lambda value: column == value, since, narrows=narrows, beside=beside, quiet=since > 0)
 
 
 def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -62,7 +67,10 @@ def number(column: ColumnElement[Any], since: int = 0) -> Filter:
 
 def truth(name: str, column: ColumnElement[Any], since: int = 0) -> Filter:
     """True or false, in the spellings of the API; passed over before `since`."""
-    return Filter(lambda value: column if boolean(name, value) else ~column, since, quiet=since > 0)
+    return Filter(
+        lambda value: column if boolean(name, value) else ~column, since, quiet=since > 0,
+        once=(_STRICT_SINCE, lambda value: ~column if value in _OLD_FALSE else column),
+    )  # fmt: skip
 
 
 def ids(column: ColumnElement[Any], since: int = 0) -> Filter:
@@ -71,13 +79,13 @@ def ids(column: ColumnElement[Any], since: int = 0) -> Filter:
 
 
 def time(name: str, column: ColumnElement[Any], since: int = 0) -> Filter:
-    """`gt:TIME,lt:TIME`; whole seconds are compared, so that `eq` can hold."""
+    """`gt:TIME,lt:TIME`; whole seconds are compared, so that `eq` can hold. What has no time matches nothing."""
     return Filter(lambda value: time_condition(column, name, value), since, quiet=True)
 
 
 def pairs(name: str, table: Table, column: str, owner: ColumnElement[str], since: int = 0) -> Filter:
     """All the keys and values of an object written as JSON, or as a Python literal as older clients do."""
-    return Filter(lambda value: pairs_condition(name, value, table, column, owner), since)
+    return Filter(lambda value: pairs_condition(name, value, table, column, owner), since, quiet=since > 0)
 
 
 def pairs_condition(name: str, value: str, table: Table, column: str, owner: ColumnElement[str]) -> ColumnElement[bool]:
@@ -103,7 +111,8 @@ def time_condition(column: ColumnElement[Any], name: str, value: str) -> ColumnE
 
 def _moment(name: str, text: str) -> datetime.datetime:
     try:
-        moment = datetime.datetime.fromisoformat(text)
+        # A plus that was sent as it is arrives as a blank.
+        moment = datetime.datetime.fromisoformat(_ZONE.sub(r"\1+\2", text))
         return moment if moment.tzinfo is None else moment.astimezone(datetime.UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
         raise BadRequest(reason=f"Invalid value for filter {name}: {text[:64]!r} is not a time.") from None

@@ -136,7 +136,10 @@ def _parameters(resource: Resource, route: Route) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.parameters
     ]
-    found += [{"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query]
+    since = {name: {FROM: named(minor)} for name, minor in route.query_since}
+    found += [
+        {"name": name, "in": "query", "schema": {"type": "string"}, **since.get(name, {})} for name in route.query
+    ]
     if resource.prefix == V3:
         found.append({"name": HEADER, "in": "header", "schema": {"type": "string"}, "example": f"volume 3.{MAXIMUM}"})
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +14,8 @@ from coordinator.state.paging import NEWEST_FIRST, Page
 
 PARAMETERS = ("limit", "marker", "offset", "sort", "sort_key", "sort_dir", "with_count", "all_tenants")
 """Query parameters that are no filters."""
+CONFIGURED = 31
+"""The microversion from which the site says what users may filter by, and all else is refused."""
 _DIRECTIONS = {"asc": False, "desc": True}
 
 
@@ -52,11 +55,18 @@ def flag(call: Call, name: str) -> bool:
     raise BadRequest(reason=f"Invalid value '{value[:64]}' for {name}. Use one of: true, false.")
 
 
-def filters(call: Call, allowed: Collection[str], own: Collection[str] = (), *, lenient: bool) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The filters of a list call, and the names of those that it may not or can not be filtered by."""
+
+    values: Mapping[str, str]
+    unknown: tuple[str, ...]
+
+
+def filters(call: Call, allowed: Collection[str], own: Collection[str] = ()) -> Given:
     """The query parameters that filter, among `allowed` (`name~` allows both `name` and, from 3.34, `name~`).
 
-    `own` are parameters of the call that are no filters. Unknown ones are dropped below 3.31, refused from there
-    on, unless the caller is an administrator or the call is `lenient` (then dropped).
+    `own` are parameters of the call that are no filters.
     """
     found: dict[str, str] = {}
     unknown: list[str] = []
@@ -70,9 +80,15 @@ def filters(call: Call, allowed: Collection[str], own: Collection[str] = (), *, 
             found[name] = value
         else:
             unknown.append(name)
-    if unknown and call.version >= 31 and not (lenient or call.context.is_admin):
-        raise BadRequest(reason=f"Invalid filters {', '.join(sorted(unknown))[:255]} are found in query options.")
-    return found
+    if call.version >= CONFIGURED and not all(name.isascii() for name in unknown):
+        raise BadRequest(reason="Filter keys can only contain ASCII characters.")
+    return Given(found, tuple(sorted(unknown)))
+
+
+def refuse(unknown: Sequence[str]) -> None:
+    """Raise BadRequest when there are any."""
+    if unknown:
+        raise BadRequest(reason=f"Invalid filters {', '.join(unknown)[:255]} are found in query options.")
 
 
 def _number(call: Call, name: str, default: int) -> int:

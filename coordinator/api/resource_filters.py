@@ -20,14 +20,14 @@ BUILTIN: dict[str, tuple[str, ...]] = {
     "snapshot": (
         "name~", "status", "volume_id", "metadata", "availability_zone", "consumes_quota", "display_name",
     ),
-    "group": (),
-    "group_snapshot": ("status", "group_id"),
+    "group": ("name",),
+    "group_snapshot": ("name", "status", "group_id"),
     "attachment": ("volume_id", "status", "instance_id", "attach_status"),
     "message": ("resource_uuid", "resource_type", "event_id", "request_id", "message_level"),
     "pool": ("name", "volume_type"),
-    "volume_type": ("is_public",),
+    "volume_type": ("is_public", "extra_specs", "name"),
 }  # fmt: skip
-"""`name~` allows `name` and, from 3.34, the inexact `name~`."""
+"""`name~` allows `name` and, from 3.34, the inexact `name~`. The `cinder` shell looks for types by their name."""
 
 
 @dataclass(frozen=True, slots=True)

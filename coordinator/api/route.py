@@ -25,7 +25,8 @@ class Route:
 
     `path` is relative to the resource's prefix. `policy` is checked with the caller's own project before the body is
     read; finer rules are the handler's. `body_key`/`answer_key` name the key that wraps the object; the key of an
-    action is its name. `since`/`until` are minors of 3.N. `streams` leaves the body unread for the handler.
+    action is its name. `since`/`until` are minors of 3.N; `query_since` are those of parameters that came later.
+    `streams` leaves the body unread for the handler.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Route:
     answer: type[Answer] | None = None
     answer_key: str | None = None
     query: tuple[str, ...] = ()
+    query_since: tuple[tuple[str, int], ...] = ()
     status: int = 200
     since: int = 0
     until: int = MAXIMUM

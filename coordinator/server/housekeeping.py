@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from agent.base.log import get_logger
 from coordinator.operations import evict_host, waits
 from coordinator.server.settings import HousekeepingSection
-from coordinator.state import clusters, purge
+from coordinator.state import clusters, messages, purge
 from coordinator.state.database import Database
 from coordinator.state.purge import Kept
 
@@ -40,10 +40,12 @@ class Housekeeper:
     ) -> None:  # fmt: skip
         self._db, self._kept, self._refresh = db, kept(section, receivers), refresh
         self._interval_s, self._look_s = section.interval_s, look_s
+        messages.keep_for(section.messages_ttl_s)
 
     def follow(self, section: HousekeepingSection) -> None:
         """The configuration has changed."""
         self._kept, self._interval_s = kept(section, self._kept.receivers), section.interval_s
+        messages.keep_for(section.messages_ttl_s)
 
     async def run(self) -> None:
         purged = time.monotonic()

@@ -85,6 +85,9 @@ class HousekeepingSection(Section):
     """`[housekeeping]`"""
 
     interval_s: float = Field(3600.0, gt=0, description="Seconds between two rounds of dropping old rows.")
+    messages_ttl_s: float = Field(
+        2592000.0, gt=0, le=3153600000, description="Seconds that user messages are kept which are written from now on."
+    )
     operations_days: float = Field(
         30.0, ge=1, description="Days that operations are kept after their end; those that need attention stay."
     )

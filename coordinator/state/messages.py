@@ -15,11 +15,18 @@ from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.messages import messages
 
-KEPT = datetime.timedelta(days=30)
+_kept = datetime.timedelta(days=30)
+
+
+def keep_for(seconds: float) -> None:
+    """How long messages are kept that are written from now on; what was promised of earlier ones holds."""
+    global _kept
+    _kept = datetime.timedelta(seconds=seconds)
 
 
 def record(conn: Connection, operation: Operation, error: BrickyardError) -> None:
     """Tell the owner what happened to the resource of `operation`, and what to do."""
+    now = utcnow()
     conn.execute(
         insert(messages).values(
             id=new_id(),
@@ -32,8 +39,8 @@ def record(conn: Connection, operation: Operation, error: BrickyardError) -> Non
             action=operation.kind,
             message_level="ERROR",
             user_message=message_words.text(operation, error),
-            created_at=utcnow(),
-            guaranteed_until=utcnow() + KEPT,
+            created_at=now,
+            guaranteed_until=now + _kept,
         )
     )
 

@@ -43,6 +43,7 @@ ATTACHMENTS = Listing(
     },
     {name: name for name in _SORTED} | {"status": "attach_status"},
     "attachments_links",
+    early=("volume_id", "status", "instance_id", "attach_status"),
 )
 
 
@@ -199,9 +200,9 @@ def resource() -> Resource:
                  body=CreateAttachment, body_key="attachment", answer=AttachmentAnswer, answer_key="attachment",
                  since=_SINCE),
             get("/attachments", listed, "volume:get_all", "List attachments.", answer=AttachmentList,
-                query=ATTACHMENTS.query, since=_SINCE),
+                **ATTACHMENTS.described, since=_SINCE),
             get("/attachments/detail", listed_in_detail, "volume:get_all", "List attachments in detail.",
-                answer=AttachmentList, query=ATTACHMENTS.query, since=_SINCE),
+                answer=AttachmentList, **ATTACHMENTS.described, since=_SINCE),
             get("/attachments/{attachment_id}", show, "volume:get", "Show an attachment.", answer=AttachmentAnswer,
                 answer_key="attachment", since=_SINCE),
             put("/attachments/{attachment_id}", update, "volume:attachment_update", "Say who uses the volume.",

@@ -139,22 +139,18 @@ async def snapshots_in_detail(call: Call) -> dict[str, Any]:
 
 
 def _routes(volumes_path: str, snapshots_path: str, since: int) -> tuple[Route, ...]:
-    query = manageable.QUERY
+    query: dict[str, Any] = {"query": manageable.QUERY, "query_since": (("cluster", manageable.CLUSTER_SINCE),)}
     return (
         get(volumes_path, volumes_listed, _LIST, "What a pool holds, and whether it can be managed.",
-            answer=ManageableVolumes, query=query,
-            since=since),
+            answer=ManageableVolumes, since=since, **query),
         get(f"{volumes_path}/detail", volumes_in_detail, _LIST, "The same, with the reasons.",
-            answer=ManageableVolumes, query=query,
-            since=since),
+            answer=ManageableVolumes, since=since, **query),
         post(volumes_path, volume, _MANAGE, "Manage a volume that lies on a pool already.", body=ManageVolume,
              body_key="volume", answer=VolumeAnswer, answer_key="volume", status=202, since=since),
         get(snapshots_path, snapshots_listed, _LIST_SNAPSHOTS, "What snapshots a pool holds.",
-            answer=ManageableSnapshots, query=query,
-            since=since),
+            answer=ManageableSnapshots, since=since, **query),
         get(f"{snapshots_path}/detail", snapshots_in_detail, _LIST_SNAPSHOTS, "The same, with the reasons.",
-            answer=ManageableSnapshots,
-            query=query, since=since),
+            answer=ManageableSnapshots, since=since, **query),
         post(snapshots_path, snapshot, _MANAGE_SNAPSHOT, "Manage a snapshot that lies beside its volume already.",
              body=ManageSnapshot, body_key="snapshot", answer=SnapshotAnswer, answer_key="snapshot", status=202,
              since=since),

@@ -25,6 +25,7 @@ Kind = Literal["volume", "snapshot"]
 QUERY = ("host", "cluster", "limit", "marker", "offset", "sort")
 _SORT_KEYS = {"size": "size", "reference": "reference"}
 _MANAGED = "already managed"
+CLUSTER_SINCE = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,9 @@ def key_of(reference: Any) -> str | None:
 
 async def listing(call: Call, kind: Kind, *, with_details: bool) -> list[dict[str, Any]]:
     """One page of everything on the pool that `host` names."""
-    host, cluster = call.query.get("host"), call.query.get("cluster")
+    host, cluster = call.query.get("host"), call.query.get("cluster") if call.version >= CLUSTER_SINCE else None
+    if host is None and call.version < CLUSTER_SINCE:
+        raise BadRequest(reason="Host field is missing.")
     pool = await call.services.db.read(lambda conn: place_of(conn, host, cluster))
     found = await foreign(call.services.get(Engine), pool.host_id, fleet.address(pool))
     known = await call.services.db.read(lambda conn: (_volumes if kind == "volume" else _snapshots)(conn, pool.id))

@@ -19,8 +19,9 @@ _SORTED = ("id", "event_id", "resource_type", "resource_uuid", "request_id", "me
            "guaranteed_until")  # fmt: skip
 _EXACT = ("event_id", "resource_type", "resource_uuid", "request_id", "message_level")
 MESSAGES = Listing(
-    "message", {name: exact(table.c[name]) for name in _EXACT}, {name: name for name in _SORTED}, "messages_links"
-)
+    "message", {name: exact(table.c[name]) for name in _EXACT}, {name: name for name in _SORTED}, "messages_links",
+    early=_EXACT,
+)  # fmt: skip
 
 
 class MessageAnswer(Answer):
@@ -49,7 +50,7 @@ def messages() -> Resource:
         "User messages.",
         (
             get("/messages", _list, "message:get_all", "List messages.", answer=MessagesAnswer, since=3,
-                query=MESSAGES.query),
+                **MESSAGES.described),
             get(one, _show, "message:get", "Show a message.", answer=MessageAnswer, answer_key="message", since=3),
             delete(one, _delete, "message:delete", "Delete a message.", status=204, since=3),
         ),

@@ -91,7 +91,7 @@ def resource() -> Resource:
         "qos",
         "QoS specs: limits that volume types carry.",
         (
-            get("/qos-specs", _list, f"{rule}:get_all", "List QoS specs.", answer=QosList, query=QOS.query),
+            get("/qos-specs", _list, f"{rule}:get_all", "List QoS specs.", answer=QosList, **QOS.described),
             post("/qos-specs", _create, f"{rule}:create", "Create QoS specs.", body=NewQos, body_key="qos_specs",
                  answer=QosShown),
             get(one, _show, f"{rule}:get", "Show QoS specs.", answer=QosShown),

@@ -49,7 +49,8 @@ def quotas() -> Resource:
         "quotas",
         "Limits, quota sets and the default quota class.",
         (
-            get("/limits", _limits, "limits_extension:used_limits", "Show limits and usage.", query=("project_id",)),
+            get("/limits", _limits, "limits_extension:used_limits", "Show limits and usage.", query=("project_id",),
+                query_since=(("project_id", 39),)),
             get("/os-quota-sets/validate_setup_for_nested_quota_use", _validated, "volume_extension:quotas:update",
                 "Check that quotas can be shared out in the tree of projects.", query=("fix_allocated_quotas",)),
             get(one, _show, "volume_extension:quotas:show", "Show the quota of a project.", query=("usage",)),

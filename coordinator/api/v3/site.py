@@ -48,7 +48,8 @@ def site() -> Resource:
         "What the site has.",
         (
             get("/scheduler-stats/get_pools", _pools, "scheduler_extension:scheduler_stats:get_pools",
-                "List pools with their capacity.", query=("detail", "name", "volume_type", "volume-type")),
+                "List pools with their capacity.", query=("detail", "name", "volume_type", "volume-type"),
+                query_since=(("name", 28), ("volume_type", 35), ("volume-type", 35))),
             get("/os-availability-zone", _zones, None, "List availability zones."),
             get("/resource_filters", _filters, None, "List the filters of lists.", since=33, query=("resource",)),
             get("/extensions", _extensions, None, "List extensions."),

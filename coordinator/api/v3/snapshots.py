@@ -49,13 +49,15 @@ SNAPSHOTS = Listing(
         "consumes_quota": truth("consumes_quota", table.c.use_quota, 65),
         "created_at": time("created_at", table.c.created_at, 60),
         "updated_at": time("updated_at", table.c.updated_at, 60),
-        "metadata": pairs("metadata", snapshot_metadata, "snapshot_id", table.c.id),
+        "metadata": pairs("metadata", snapshot_metadata, "snapshot_id", table.c.id, 22),
         "availability_zone": Filter(lambda zone: table.c.volume_id.in_(snapshot_lists.volumes_in_zone(zone))),
     },
     {name: name for name in _SORTED}
     | {"display_name": "name", "display_description": "description", "size": "volume_size"},
     "snapshots_links",
     counted=True,
+    early=("status", "volume_id", "name", "metadata"),
+    sort_since={"name": 30},
 )
 
 
@@ -233,9 +235,9 @@ def resource() -> Resource:
                  "from 3.66 on.", body=CreateSnapshot, body_key="snapshot", answer=SnapshotAnswer,
                  answer_key="snapshot", status=202),
             get("/snapshots", listed, "volume:get_all_snapshots", "List snapshots.", answer=SnapshotList,
-                query=SNAPSHOTS.query),
+                **SNAPSHOTS.described),
             get("/snapshots/detail", listed_in_detail, "volume:get_all_snapshots", "List snapshots in detail.",
-                answer=SnapshotList, query=SNAPSHOTS.query),
+                answer=SnapshotList, **SNAPSHOTS.described),
             get("/snapshots/{snapshot_id}", show, "volume:get_snapshot", "Show a snapshot.", answer=SnapshotAnswer,
                 answer_key="snapshot"),
             put("/snapshots/{snapshot_id}", update, "volume:update_snapshot", "Change name or description.",

@@ -16,7 +16,6 @@ from coordinator.api.call import Call
 from coordinator.api.conditions import exact, ids, like
 from coordinator.api.fields import Answer, Body, Boolean, Hidden, Name, Since, Time, Uuid, stamp
 from coordinator.api.lists import Listing, ask
-from coordinator.api.paging import all_projects
 from coordinator.api.route import Resource, Route, delete, get, post
 from coordinator.api.v3.volume_view import Link
 from coordinator.keys.store import KeyStore
@@ -37,6 +36,7 @@ TRANSFERS = Listing(
     },
     {name: name for name in ("id", "name", "volume_id", "created_at", "updated_at")} | {"display_name": "name"},
     "transfers_links",
+    open=True,
 )  # fmt: skip
 
 
@@ -91,9 +91,9 @@ def _routes(base: str, since: int) -> tuple[Route, ...]:
         post(base, _create, "volume:create_transfer", "Offer a volume; the answer holds the key.", body=NewTransfer,
              body_key="transfer", answer=TransferAnswer, answer_key="transfer", status=202, since=since),
         get(base, _listed, "volume:get_all_transfers", "List transfers.", answer=TransferList,
-            query=TRANSFERS.query, since=since),
+            **TRANSFERS.described, since=since),
         get(f"{base}/detail", _listed_in_detail, "volume:get_all_transfers", "List transfers in detail.",
-            answer=TransferDetails, query=TRANSFERS.query, since=since),
+            answer=TransferDetails, **TRANSFERS.described, since=since),
         get(one, _show, "volume:get_transfer", "Show a transfer.", answer=TransferAnswer, answer_key="transfer",
             since=since),
         delete(one, _delete, "volume:delete_transfer", "Take an offer back.", since=since),
@@ -149,16 +149,14 @@ async def _listed_in_detail(call: Call) -> dict[str, Any]:
 
 async def _list(call: Call, *, with_details: bool) -> dict[str, Any]:
     view = _detail if with_details else _summary
-    if call.version < _PAGES:
-        mine = None if all_projects(call) else call.context.project_id
-        everything = Page(call.services.settings.max_limit, sorts=_OLDEST_FIRST)
-        rows = await call.services.db.read(lambda conn: state.listing(conn, mine, (), everything))
-        return {"transfers": [view(call, row) for row in rows]}
     asked = ask(call, TRANSFERS)
+    paged = call.version >= _PAGES
+    page = asked.page if paged else Page(call.services.settings.max_limit, sorts=_OLDEST_FIRST)
     rows = await call.services.db.read(
-        lambda conn: state.listing(conn, asked.project, asked.where, asked.page) if asked.page.limit else []
+        lambda conn: state.listing(conn, asked.project, asked.where, page) if page.limit else []
     )
-    return asked.answer(call, "transfers", [view(call, row) for row in rows])
+    views = [view(call, row) for row in rows]
+    return asked.answer(call, "transfers", views) if paged else {"transfers": views}
 
 
 def _owned(conn: Connection, call: Call, rule: str) -> Row[Any]:

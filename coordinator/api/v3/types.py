@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, Table, exists, false, or_, select
 
 from agent.base.errors import NotFound
 from coordinator.api.call import Call
-from coordinator.api.conditions import pairs_condition, parsed
+from coordinator.api.conditions import exact, ids, pairs_condition, parsed
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Boolean, Metadata, RequiredName, SinceOurs, SpecKey, Text
 from coordinator.api.lists import Listing, ask
@@ -25,11 +25,13 @@ PUBLIC_SPECS = frozenset({"multiattach", "RESKEY:availability_zones", "replicati
 _SORTED = ("id", "name", "description", "is_public", "created_at", "updated_at")
 TYPES = Listing(
     "volume_type",
-    {},
+    {"id": ids(volume_types.c.id), **{name: exact(volume_types.c[name]) for name in ("name", "description")}},
     {name: name for name in _SORTED},
     "volume_type_links",
     own=("is_public", "extra_specs", "metadata"),
+    own_since={"extra_specs": 52},
 )
+_FILTERS_SINCE = 52
 _METADATA_SINCE = 1
 """The `brickyard 1.N` from which types have metadata that users see."""
 Specs = dict[SpecKey, Annotated[str, Field(max_length=255)]]
@@ -74,7 +76,7 @@ def types() -> Resource:
         "Volume types.",
         (
             get("/types", _list, "volume_extension:type_get_all", "List volume types.", answer=TypesAnswer,
-                query=TYPES.query),
+                **TYPES.described),
             post("/types", _create, "volume_extension:type_create", "Create a volume type.", body=CreateType,
                  body_key="volume_type", **answer),
             get("/types/default", _default, "volume_extension:type_get", "Show the default volume type.", **answer),
@@ -128,7 +130,7 @@ def default_type(conn: Connection, project_id: str, name: str) -> Row[Any]:
 
 
 async def _list(call: Call) -> dict[str, Any]:
-    asked = ask(call, TYPES)
+    asked = ask(call, TYPES, lenient=call.version < _FILTERS_SINCE and not call.context.is_admin)
     query = select(volume_types).where(~volume_types.c.deleted, *asked.where)
     among = None
     if call.context.is_admin:
@@ -138,7 +140,7 @@ async def _list(call: Call) -> dict[str, Any]:
     else:
         among = or_(volume_types.c.is_public, _granted(call.context.project_id))
         query = query.where(among)
-    if call.version >= 52 and "extra_specs" in call.query:
+    if call.version >= _FILTERS_SINCE and "extra_specs" in call.query:
         query = _with_specs(call, query, call.query["extra_specs"])
     if call.brickyard >= _METADATA_SINCE and "metadata" in call.query:
         query = query.where(

@@ -51,7 +51,7 @@ class ResetStatus(Body):
 
 
 class ExtendCompletion(Body):
-    error: Boolean
+    error: Boolean | None = None
 
 
 class Retype(Body):
@@ -98,7 +98,7 @@ async def extend(call: Call) -> None:
 
 async def extend_completion(call: Call) -> None:
     """The compute service's word on an extend that it was asked for."""
-    failed = call.valid(ExtendCompletion).error
+    failed = bool(call.valid(ExtendCompletion).error)
 
     def change(conn: Connection) -> str:
         row = mine(conn, call)

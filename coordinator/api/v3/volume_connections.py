@@ -28,6 +28,12 @@ class ConnectionBody(Body):
     connector: dict[str, Any]
 
 
+class TerminateBody(Body):
+    """Without a connector (null) every connection is cut."""
+
+    connector: dict[str, Any] | None
+
+
 class AttachBody(Body):
     instance_uuid: Uuid | None = None
     host_name: Name | None = None
@@ -93,7 +99,7 @@ async def initialize(call: Call) -> dict[str, Any]:
 
 
 async def terminate(call: Call) -> None:
-    connector = call.valid(ConnectionBody).connector
+    connector = call.valid(TerminateBody).connector
     allowed = await vouched(call, lambda conn: older_attach.cut_off(conn, mine(conn, call), connector))
 
     def change(conn: Connection) -> list[Operation]:
@@ -161,7 +167,7 @@ def resource() -> Resource:
                    "Connect a host; the answer says how it reaches the volume.", body=ConnectionBody,
                    answer=ConnectionAnswer, status=200),
             action(_PATH, "os-terminate_connection", terminate, f"{_ACTIONS}terminate_connection",
-                   "Cut the connection of a host.", body=ConnectionBody),
+                   "Cut the connection of a host.", body=TerminateBody),
             action(_PATH, "os-attach", attach, f"{_ACTIONS}attach", "Say that a server or host uses the volume.",
                    body=AttachBody),
             action(_PATH, "os-begin_detaching", begin_detaching, f"{_ACTIONS}begin_detaching",

@@ -36,7 +36,7 @@ def _on_host(value: str, column: ColumnElement[str] = volumes.c.host_id) -> Colu
 
 
 _EXACT = {
-    "status": MANY_OF_PROJECT, "migration_status": FEW, "availability_zone": MANY, "group_id": FEW, "user_id": FEW,
+    "status": MANY_OF_PROJECT, "migration_status": FEW, "availability_zone": MANY, "user_id": FEW,
     "attach_status": NO_INDEX, "volume_type_id": MANY, "snapshot_id": FEW, "source_volid": FEW,
     "encryption_key_id": FEW, "description": NO_INDEX, "name": FEW,
 }  # fmt: skip
@@ -48,6 +48,7 @@ VOLUMES = Listing(
     "volume",
     {
         **{name: exact(volumes.c[name], narrows=narrows) for name, narrows in _EXACT.items()},
+        "group_id": exact(volumes.c.group_id, 10, narrows=FEW),
         "display_name": exact(volumes.c.name, narrows=FEW),
         "name~": like(volumes.c.name),
         "id": ids(volumes.c.id),

@@ -43,7 +43,7 @@ class UploadBody(Body):
     image_name: RequiredName
     force: Boolean = False
     disk_format: Literal["raw", "vmdk", "vdi", "qcow2", "vhd", "vhdx", "ploop"] = "raw"
-    container_format: str = "bare"
+    container_format: str | None = None
     visibility: Annotated[Literal["community", "public", "private", "shared"], Since(1)] = "private"
     protected: Annotated[Boolean, Since(1)] = False
 
@@ -127,11 +127,12 @@ async def upload_outside(call: Call, wanted: NewImage) -> dict[str, Any]:
 async def upload(call: Call) -> dict[str, Any]:
     body = call.valid(UploadBody)
     section = call.services.find(ImagesSection)
-    compress = body.container_format == "compressed" and section is not None and section.compressed_uploads
-    if body.disk_format not in {"raw", "qcow2"} or (body.container_format not in {"bare", "luks"} and not compress):
+    container = body.container_format or "bare"
+    compress = container == "compressed" and section is not None and section.compressed_uploads
+    if body.disk_format not in {"raw", "qcow2"} or (container not in {"bare", "luks"} and not compress):
         raise BadRequest(
             reason=f"Volumes are uploaded as raw or qcow2 images in container bare, not as {body.disk_format[:32]} in "
-            f"{body.container_format[:32]}; convert the image afterwards."
+            f"{container[:32]}; convert the image afterwards."
         )
     if body.visibility == "public":
         call.require(f"{_ACTIONS}upload_public")

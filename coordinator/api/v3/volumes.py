@@ -61,7 +61,7 @@ class CreateVolume(Body):
     unknown_refused_from: ClassVar[int] = 53
     beside: ClassVar[tuple[str, ...]] = ("OS-SCH-HNT:scheduler_hints",)
     scheduler_hints: dict[str, Any] | None = Field(None, alias="OS-SCH-HNT:scheduler_hints")
-    size: Gib | None
+    size: Gib | None = None
     name: Name | None = None
     display_name: Name | None = None
     description: Text | None = None
@@ -325,15 +325,16 @@ def resource() -> Resource:
         (
             post("/volumes", create, "volume:create", "Create a volume, empty or from an image, snapshot or volume.",
                  body=CreateVolume, body_key="volume", answer=VolumeAnswer, answer_key="volume", status=202),
-            get("/volumes", listed, "volume:get_all", "List volumes.", answer=VolumeList, query=VOLUMES.query),
+            get("/volumes", listed, "volume:get_all", "List volumes.", answer=VolumeList, **VOLUMES.described),
             get("/volumes/detail", listed_in_detail, "volume:get_all", "List volumes with all their fields.",
-                answer=VolumeDetails, query=VOLUMES.query),
+                answer=VolumeDetails, **VOLUMES.described),
             get("/volumes/summary", summary, "volume:get_all", "How many volumes, of what size in all.",
-                answer=SummaryAnswer, answer_key="volume-summary", since=12, query=VOLUMES.query),
+                answer=SummaryAnswer, answer_key="volume-summary", since=12, **VOLUMES.described),
             get("/volumes/{volume_id}", show, "volume:get", "Show a volume.", answer=VolumeAnswer,
                 answer_key="volume"),
             put("/volumes/{volume_id}", update, "volume:update", "Change name, description or metadata.",
                 body=UpdateVolume, body_key="volume", answer=VolumeAnswer, answer_key="volume"),
-            delete("/volumes/{volume_id}", remove, "volume:delete", "Delete a volume.", query=("cascade", "force")),
+            delete("/volumes/{volume_id}", remove, "volume:delete", "Delete a volume.", query=("cascade", "force"),
+                   query_since=(("force", 23),)),
         ),
     )  # fmt: skip
