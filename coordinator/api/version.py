@@ -1,7 +1,8 @@
 """Microversions: what a request asks for, and what is answered.
 
 `OpenStack-API-Version: volume 3.N`, possibly several names in one line or several lines; `brickyard 1.N` beside it
-for what goes beyond Block Storage. A header that names neither means the lowest version of each.
+for what goes beyond Block Storage. A header that names neither means the lowest version of each. Clients that send the
+type of the catalog's entry as the name (`volumev3 3.N`, `block-storage 3.N`) mean the same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ BRICKYARD_MAXIMUM = 1
 UPDATED = "2023-08-31T00:00:00Z"
 
 _NUMBER = re.compile(r"([1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")
-_MAJOR = {"volume": (3, MAXIMUM), "block-storage": (3, MAXIMUM), "brickyard": (1, BRICKYARD_MAXIMUM)}
+_VOLUME, _BRICKYARD = (3, MAXIMUM), (1, BRICKYARD_MAXIMUM)
+_MAJOR = {"volume": _VOLUME, "volumev3": _VOLUME, "block-storage": _VOLUME, "brickyard": _BRICKYARD}
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ async def call(api, method, path, body=None, *, version=None, who="worker", **kw
         (["compute 2.1, volume 3.5"], 200, "volume 3.5"),
         (["compute 2.1", "volume 3.6"], 200, "volume 3.6"),
         (["Volume 3.7"], 200, "volume 3.7"),
+        (["volumev3 3.8"], 200, "volume 3.8"),
+        (["block-storage 3.9"], 200, "volume 3.9"),
         (["volume 3.71, brickyard 1.0"], 200, "volume 3.71, brickyard 1.0"),
         (["volume 3.999"], 406, "volume 3.0"),
         (["volume 2.0"], 406, "volume 3.0"),
