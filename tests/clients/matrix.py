@@ -10,6 +10,9 @@ from tests.clients.livesite import LiveSite
 from tests.clients.places import PLACES
 
 CINDER = """
+help create
+bash-completion
+list-extensions
 version-list
 api-version
 absolute-limits
@@ -179,6 +182,55 @@ volume host set --enable {backend}
 volume delete second
 volume type delete gold
 """
+OPENSTACK_BESIDE = """
+versions show --service block-storage
+extension list --volume
+limits show --absolute
+quota set --volumes 100 {project}
+quota show --volume {project}
+quota list --volume
+quota delete --volume {project}
+image create --volume {fifth} picture
+project cleanup --dry-run --auth-project
+"""
+MEMBER_CINDER = """
+absolute-limits
+availability-zone-list
+list-filters --resource volume
+type-list
+type-show __DEFAULT__
+type-default
+create 1 --name first --metadata a=b
+list
+list --name first --status available --metadata a=b --bootable false --sort name:asc,size:desc --limit 5
+list --filters name~=fir --filters created_at=gt:2020-01-01T00:00:00 --with-count
+list --all-tenants
+show first
+rename first second
+metadata second set k=v
+metadata second unset k
+metadata-show second
+extend second 2
+summary
+snapshot-create second --name snap
+snapshot-list
+snapshot-list --name snap --status available --volume-id second --sort name --limit 5 --with-count
+snapshot-list --filters name~=sna --all-tenants
+snapshot-show snap
+snapshot-rename snap snap2
+snapshot-metadata snap2 set k=v
+snapshot-delete snap2
+transfer-create second --name gift
+transfer-list
+transfer-list --filters name=gift --sort name:asc
+transfer-show gift
+transfer-delete gift
+attachment-list
+attachment-list --status reserved --volume-id second
+message-list
+message-list --resource_type VOLUME --sort created_at:asc --filters message_level=ERROR
+delete second
+"""
 
 
 def lines(text: str) -> list[str]:
@@ -198,9 +250,17 @@ def name(line: str, known: set[str]) -> str:
 
 def cinder_commands() -> set[str]:
     """All that the shell has."""
+    from cinderclient.shell import OpenStackCinderShell
     from cinderclient.v3 import shell
+    from cinderclient.v3.contrib import list_extensions
 
-    return {word.removeprefix("do_").replace("_", "-") for word in vars(shell) if word.startswith("do_")}
+    words = {*vars(shell), *vars(list_extensions), *vars(OpenStackCinderShell)}
+    return {word.removeprefix("do_").replace("_", "-") for word in words if word.startswith("do_")}
+
+
+BESIDE = frozenset({"extension list", "limits show", "versions show", "project cleanup", "image create",
+                    "quota delete", "quota list", "quota set", "quota show"})  # fmt: skip
+"""Commands of `openstack` for several services, this one among them."""
 
 
 def openstack_commands() -> set[str]:

@@ -213,3 +213,17 @@ update_group_type("nothing", name="x")
 update_group_type_group_specs_property("nothing", "a", "b")
 """,
 }
+CLOUD = {
+    _NO_COMPUTE: """
+attach_volume(server, second_volume)
+detach_volume(server, second_volume)
+""",
+    _BACKUPS: """
+create_volume_backup(fifth)
+delete_volume_backup("nothing")
+export_volume_backup("nothing")
+get_volume_backup("nothing")
+list_volume_backups()
+search_volume_backups("nothing")
+""",
+}

@@ -135,13 +135,53 @@ delete_type(gold)
 """
 
 
-def storage(site: LiveSite) -> Any:
+CLOUD = """
+create_volume(size=1, name="second", wait=True)
+list_volumes()
+search_volumes("second")
+get_volume("second")
+get_volume_by_id(second)
+get_volume_id("second")
+get_volumes(server)
+get_volume_attach_device(second_volume, instance)
+volume_exists("second")
+update_volume("second", description="told")
+set_volume_bootable("second", True)
+list_volume_types()
+search_volume_types("__DEFAULT__")
+get_volume_type("__DEFAULT__")
+get_volume_limits()
+get_volume_quotas(project)
+set_volume_quotas(project, volumes=100)
+delete_volume_quotas(project)
+create_volume_snapshot(second, force=True, wait=True, name="snap")
+list_volume_snapshots()
+search_volume_snapshots("snap")
+get_volume_snapshot("snap")
+get_volume_snapshot_by_id(snap)
+delete_volume_snapshot("snap", wait=True)
+add_volume_type_access(private_made, project)
+get_volume_type_access("hidden")
+remove_volume_type_access("hidden", project)
+delete_volume("second", wait=True)
+create_volume(size=1, name="second", wait=True)
+"""
+
+
+def connection(site: LiveSite) -> Any:
     import openstack
 
     return openstack.connection.Connection(
         session=site.session(), region_name="RegionOne", block_storage_api_version="3",
         block_storage_default_microversion="3.71",
-    ).block_storage  # fmt: skip
+    )  # fmt: skip
+
+
+def cloud_commands() -> set[str]:
+    """All for block storage that the layer above the proxies has."""
+    from openstack.cloud._block_storage import BlockStorageCloudMixin
+
+    return {name for name, found in vars(BlockStorageCloudMixin).items() if callable(found) and name[0] != "_"}
 
 
 def commands() -> set[str]:
@@ -201,7 +241,14 @@ def _unknown(kind: str, name: str) -> Callable[[Any], Any]:
     return make
 
 
+def _private_made(site: LiveSite) -> str:
+    body = {"volume_type": {"name": "hidden", "os-volume-type-access:is_public": False}}
+    return str(site.call("POST", "/v3/types", json=body)[1]["volume_type"]["name"])
+
+
 OBJECTS: dict[str, Callable[[Any], Any]] = {
+    "server": lambda _: {"id": places.PLACES["instance"](_)},
+    "second_volume": lambda cloud: cloud.get_volume("second"),
     "service": _service,
     "attached": _attached,
     "qos_object": lambda proxy: proxy.find_qos_spec("fast"),
@@ -217,4 +264,5 @@ PLACES: dict[str, Callable[[LiveSite], str]] = {
     "secretive": places.first("/v3/types", "volume_types", name="secretive"),
     "private": places.first("/v3/types?is_public=none", "volume_types", name="private"),
     "snap_of_fifth": _snap_of_fifth,
+    "private_made": _private_made,
 }
