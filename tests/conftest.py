@@ -27,7 +27,7 @@ LONG = (
     "test_chaos", "test_fault_points", "test_encrypted_story", "test_database_commands", "test_luks_slots",
     "test_matrix", "test_random_kills", "test_upgraded_under_load", "test_releases_together", "test_images_to_volume",
     "test_volume_actions", "test_two_coordinators", "test_ceph_kills", "test_ceph_site", "test_glance",
-    "test_glance_volumes", "test_barbican_site",
+    "test_glance_volumes", "test_glance_story", "test_barbican_site",
 )  # fmt: skip
 
 
