@@ -24,7 +24,7 @@ from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
 from agent.privsep import multipath
 from agent.privsep.client import call
-from agent.privsep.errors import DeviceHeld, LoginRefused
+from agent.privsep.errors import DeviceHeld, LoginRefused, SessionForeign
 from agent.wire.jobs import Connection, Portal
 
 log = get_logger(__name__)
@@ -46,14 +46,17 @@ class IscsiConnector:
     ) -> RemoteDevice:
         end = asyncio.get_running_loop().time() + deadline
         async with self._lock(connection):
+            known = self.present(connection)
             try:
                 if len(connection.portals) > 1 and scsi.multipathd_listens():
                     return await self._by_all(connection, secret, end)
                 return await self._by_one(connection, secret, end)
             except BrickyardError:
-                # What was promised is not there: nothing of it may stay, least of all a device of somebody else.
-                with contextlib.suppress(BrickyardError):
-                    await self._remove(connection, end)
+                # What was promised is not there: nothing of it may stay, least of all a device of somebody else. What
+                # was proven before is in use, perhaps by a process that no file of the kernel tells of.
+                if known is None:
+                    with contextlib.suppress(BrickyardError):
+                        await self._remove(connection, end)
                 raise
 
     async def detach(self, connection: Connection, *, deadline: float = DEADLINE) -> bool:
@@ -149,8 +152,8 @@ class IscsiConnector:
         portals, reasons = connection.portals, list[str]()
         if len(portals) > 1:
             log.warning("one portal of several is used: multipathd does not run", target=connection.target)
+        there = {(one.address, one.port) for one in scsi.sessions(connection.target)}
         if connection.transport != "iser":
-            there = {(one.address, one.port) for one in scsi.sessions(connection.target)}
             portals, reasons = await worth_trying(portals, there)
         async with udev.subscribed() as events:
             for portal in portals:
@@ -158,12 +161,21 @@ class IscsiConnector:
                     disk = await paths.reach(connection, portal, secret, False, end)
                 except Temporary as error:
                     reasons.append(str(error))
-                    await call(verbs.iscsi_forget, connection.target, [(portal.address, portal.port)])
+                    if place(portal) not in there:
+                        await self._leave(connection, portal, end)
                     continue
                 if await asyncio.to_thread(udev.claimed_by_multipath, disk.name):
                     return await disks.mapped(connection, lambda: self.present(connection), events, end)
                 return disks.only(disk)
         raise NoPath(target=connection.target, reason=" ".join(reasons))
+
+    async def _leave(self, connection: Connection, portal: Portal, end: float) -> None:
+        """Nothing of a portal stays that was tried in vain: neither a session without the disk, nor its record."""
+        session = paths.session_at(connection, portal)
+        with contextlib.suppress(BrickyardError):
+            if session is not None:
+                await self._end(connection, session, end)
+            await call(verbs.iscsi_forget, connection.target, [(portal.address, portal.port)])
 
     async def _by_all(self, connection: Connection, secret: bytes | None, end: float) -> RemoteDevice:
         tasks = {
@@ -184,7 +196,7 @@ class IscsiConnector:
                 await asyncio.wait(begun, timeout=max(0.0, end - asyncio.get_running_loop().time()))
             await disks.filled(connection, lambda: self.present(connection), events, end)
             for task in tasks:
-                if task.done() and isinstance(task.exception(), (DeviceMismatch, LoginRefused)):
+                if task.done() and isinstance(task.exception(), (DeviceMismatch, LoginRefused, SessionForeign)):
                     await task
         return self.present(connection) or found
 

@@ -48,48 +48,54 @@ class NvmeRaidConnector:
     ) -> RemoteDevice:
         end = asyncio.get_running_loop().time() + deadline
         async with self._lock(connection):
-            legs, reasons = await _connected(connection, deadline)
+            known = _alive(_array(connection, _legs(connection)))
             try:
+                legs, reasons = await _connected(connection, deadline)
                 if not legs:
                     raise NoPath(target=connection.target, reason=" ".join(reasons))
                 async with udev.subscribed() as events:
-                    found = md.over(set(legs))
-                    if found is None or not found.active:
-                        await self._start(connection, legs, reasons)
+                    await self._started(connection, legs, reasons, end)
                     await self._settle(connection, legs)
                     return await self._ready(connection, events, end)
             except BrickyardError:
-                found = md.over(set(legs))
-                if found is None or not found.active:
-                    for one in connection.replicas:
-                        with contextlib.suppress(BrickyardError):
-                            await LEGS.detach(one)
+                # What was promised is not there: nothing of it may stay. What ran before may be in use.
+                if not known:
+                    with contextlib.suppress(BrickyardError):
+                        await self._remove(connection, deadline)
                 raise
 
     async def detach(self, connection: Connection, *, deadline: float = DEADLINE) -> bool:
-        end = asyncio.get_running_loop().time() + deadline
         async with self._lock(connection):
-            there, legs = False, _legs(connection)
-            found = md.over(set(legs))
-            if found is not None:
-                name = found.name
-                try:
-                    there = await patiently(lambda: call(verbs.md_stop, name), end)
-                except BrickyardError as error:
-                    users = ", ".join(sysfs.users_of(name)) or "no visible user"
-                    left = f"/dev/{name} ({users})"
-                    raise DetachIncomplete(attachment=connection.target, left=left, reason=str(error)) from error
-            ended = await asyncio.gather(
-                *(LEGS.detach(one, deadline=deadline) for one in connection.replicas), return_exceptions=True
-            )
-            for one in ended:
-                if isinstance(one, BaseException):
-                    raise one
-            return there or any(ended)
+            return await self._remove(connection, deadline)
+
+    async def _remove(self, connection: Connection, deadline: float) -> bool:
+        end = asyncio.get_running_loop().time() + deadline
+        there, found = False, _array(connection, _legs(connection))
+        if found is not None:
+            there = await self._stop(connection, found.name, end)
+        ended = await asyncio.gather(
+            *(LEGS.detach(one, deadline=deadline) for one in connection.replicas), return_exceptions=True
+        )
+        for one in ended:
+            if isinstance(one, BaseException):
+                raise one
+        return there or any(ended)
+
+    async def _stop(self, connection: Connection, name: str, end: float) -> bool:
+        try:
+            there = await patiently(lambda: call(verbs.md_stop, name), end)
+        except BrickyardError as error:
+            users = ", ".join(sysfs.users_of(name)) or "no visible user"
+            left = f"/dev/{name} ({users})"
+            raise DetachIncomplete(attachment=connection.target, left=left, reason=str(error)) from error
+        if (left_over := _array(connection, {})) is not None:
+            reason = "the kernel still shows it"
+            raise DetachIncomplete(attachment=connection.target, left=f"/dev/{left_over.name}", reason=reason)
+        return there
 
     async def resize(self, connection: Connection, size: int) -> RemoteDevice:
         async with self._lock(connection):
-            found = md.over(set(_legs(connection)))
+            found = _array(connection, _legs(connection))
             if found is None:
                 raise NotAttached(noun="device of", id=connection.target, attachment=connection.target)
             await asyncio.gather(*(LEGS.resize(one, size) for one in connection.replicas))
@@ -104,12 +110,12 @@ class NvmeRaidConnector:
 
     def present(self, connection: Connection, sys: Path = sysfs.SYS) -> RemoteDevice | None:
         legs = _legs(connection, sys)
-        found = md.over(set(legs), sys)
+        found = _array(connection, legs, sys)
         # A member that is gone may still be named; one that is here and none of ours makes it somebody else's array.
         if found is None or not found.active or not found.size or found.size < connection.size_bytes:
             return None
-        here = [one.name for one in found.members if (sys / "block" / one.name).exists()]
-        if not set(here) <= set(legs):
+        here = [one.name for one in found.members if one.here]
+        if not here or not set(here) <= set(legs):
             return None
         return RemoteDevice(found.name, found.size, found.diskseq, found.read_only, tuple(here))
 
@@ -117,7 +123,7 @@ class NvmeRaidConnector:
         """Take back legs that answer again; what is wrong with the mirror now, one sentence for each replica."""
         async with self._lock(connection):
             legs = _legs(connection)
-            found = md.over(set(legs))
+            found = _array(connection, legs)
             if found is None or not found.active:
                 return ()  # it is not attached: the attachment's own state says so
             for name, leg in legs.items():
@@ -127,8 +133,19 @@ class NvmeRaidConnector:
                         log.info("a replica is taken back", mirror=connection.target, leg=name)
                     except BrickyardError as error:
                         log.warning("a replica could not be taken back", mirror=connection.target, reason=str(error))
-            now = md.over(set(_legs(connection)))
+            now = _array(connection, _legs(connection))
             return _troubles(connection, now) if now is not None else ()
+
+    async def _started(
+        self, connection: Connection, legs: dict[str, Connection], reasons: list[str], end: float
+    ) -> None:
+        found = _array(connection, legs)
+        if found is not None and not any(one.here for one in found.members):
+            # Its legs went away for good, and came anew: what waited for them is lost.
+            await self._stop(connection, found.name, end)
+            found = None
+        if found is None or not found.active:
+            await self._start(connection, legs, reasons)
 
     async def _start(self, connection: Connection, legs: dict[str, Connection], reasons: list[str]) -> None:
         """Assemble what the newest legs say, or make it over blank ones. ReplicaMissing, DeviceMismatch."""
@@ -152,7 +169,7 @@ class NvmeRaidConnector:
 
     async def _settle(self, connection: Connection, legs: dict[str, Connection]) -> None:
         """The mirror has the legs that are wanted and answer; those that were replaced leave it."""
-        found = md.over(set(legs))
+        found = _array(connection, legs)
         if found is None:
             raise NotAttached(noun="device of", id=connection.target, attachment=connection.target)
         for name in legs:
@@ -209,6 +226,15 @@ def _legs(connection: Connection, sys: Path = sysfs.SYS) -> dict[str, Connection
     """By device the replicas that are here and say what was promised."""
     found = ((LEGS.present(one, sys), one) for one in connection.replicas)
     return {device.name: one for device, one in found if device is not None}
+
+
+def _array(connection: Connection, legs: dict[str, Connection], sys: Path = sysfs.SYS) -> md.Array | None:
+    """The mirror by its own id, also when no leg is left; where the kernel does not tell that, by its legs."""
+    return md.known(connection.identity.removeprefix("uuid."), set(legs), sys)
+
+
+def _alive(found: md.Array | None) -> bool:
+    return found is not None and found.active and any(one.here for one in found.members)
 
 
 def _live(connection: Connection) -> bool:

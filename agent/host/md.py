@@ -20,10 +20,14 @@ _EVENTS_AT, _MOST_AT, _ROLES_AT = 200, 220, 256
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One leg of an array: `name` of its device, `state` as the kernel has it (`in_sync`, `faulty`, `spare`, …)."""
+    """One leg of an array: `name` of its device, `state` as the kernel has it (`in_sync`, `faulty`, `spare`, …).
+
+    `here`: the device still is; an array goes on naming one that has gone.
+    """
 
     name: str
     state: frozenset[str]
+    here: bool = True
 
     @property
     def good(self) -> bool:
@@ -32,7 +36,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """`active`: it takes I/O. `wanted`: legs that a whole one has. `action`: idle, resync, recover, … Bytes."""
+    """`active`: it takes I/O. `wanted`: legs that a whole one has. `action`: idle, resync, recover, … Bytes.
+
+    `uuid` is that of its superblock; empty where the kernel does not tell it.
+    """
 
     name: str
     active: bool
@@ -42,6 +49,7 @@ class Array:
     diskseq: int | None
     read_only: bool
     members: tuple[Member, ...]
+    uuid: str = ""
 
     def member(self, name: str) -> Member | None:
         return next((one for one in self.members if one.name == name), None)
@@ -70,6 +78,15 @@ def arrays(sys: Path = sysfs.SYS) -> tuple[Array, ...]:
 def over(disks: frozenset[str] | set[str], sys: Path = sysfs.SYS) -> Array | None:
     """The array that stands on any of these disks."""
     return next((one for one in arrays(sys) if any(each.name in disks for each in one.members)), None)
+
+
+def known(uuid: str, disks: frozenset[str] | set[str], sys: Path = sysfs.SYS) -> Array | None:
+    """The array of that id, also when none of its disks is left; else the one that stands on any of these.
+
+    What the kernel shows for a moment of one that was stopped has no members.
+    """
+    there = (one for one in arrays(sys) if one.active or one.members)
+    return next((one for one in there if uuid and one.uuid == uuid), None) or over(disks, sys)
 
 
 def superblock(data: bytes) -> Superblock | None:
@@ -102,8 +119,12 @@ def _array(name: str, sys: Path) -> Array:
         size=int(size) * 512 if size.isdigit() else 0,
         diskseq=sysfs.diskseq(name, sys),
         read_only=sysfs.is_read_only(name, sys),
-        members=tuple(
-            Member(each.name.removeprefix("dev-"), frozenset((sysfs.text(each / "state") or "").split(",")))
-            for each in entries
-        ),
+        members=tuple(_member(each, sys) for each in entries),
+        uuid=(sysfs.text(folder / "md/uuid") or "").strip(),
     )
+
+
+def _member(place: Path, sys: Path) -> Member:
+    name = place.name.removeprefix("dev-")
+    told = frozenset((sysfs.text(place / "state") or "").split(","))
+    return Member(name, told, here=(sys / "class/block" / name).exists() or (sys / "block" / name).exists())

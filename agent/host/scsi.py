@@ -78,6 +78,20 @@ def session_at(target: str, place: tuple[str, int], sys: Path = sysfs.SYS) -> Se
     return next((one for one in sessions(target, sys) if (one.address, one.port) == place), None)
 
 
+def session_of(name: str, sys: Path = sysfs.SYS) -> Session | None:
+    """The session that a disk (`sda`) came by; None for one that came another way."""
+    for part in (sys / "block" / name).resolve().parts:
+        if match := _SESSION.fullmatch(part):
+            return session(int(match[1]), sys)
+    return None
+
+
+def session(number: int, sys: Path = sysfs.SYS) -> Session | None:
+    folder = sys / "class/iscsi_session" / f"session{number}"
+    target = sysfs.text(folder / "targetname")
+    return _session(number, target, folder, sys) if target is not None else None
+
+
 def _session(number: int, target: str, folder: Path, sys: Path) -> Session | None:
     device = (folder / "device").resolve()
     host = device.parent.name.removeprefix("host")

@@ -128,6 +128,12 @@ class LoginRefused(Permanent):
     hint = "Compare the initiator name in /etc/iscsi/initiatorname.iscsi with the export, and start iscsid anew."
 
 
+class SessionForeign(Conflict):
+    code = "iscsi.foreign-session"
+    sentence = "{target} at {portal} is used by somebody else on this host: its {what} is not this agent's."
+    hint = "If nothing needs it: iscsiadm -m node -T {target} -p {portal} --logout, then the same with -o delete."
+
+
 class ConnectFailed(Temporary):
     """Whether a target refuses this host or is only half restored can not be told from what it answers."""
 

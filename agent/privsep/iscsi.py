@@ -1,7 +1,8 @@
 """Verbs of the iSCSI initiator: node records, sessions, SCSI addresses.
 
 A record is written as a file of root's alone, so that a CHAP secret is never in an argument list. Only hosts, sessions
-and disks that belong to iSCSI can be reached. Tools answer in their own time; each has a limit.
+and disks that belong to iSCSI can be reached, and only sessions that were made here are ended: those with a record of
+ours, which stays as long as they do. Tools answer in their own time; each has a limit.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from agent.host import facts, scsi, sysfs
 from agent.privsep import checks, devices, noderecord, scsi_writes, tool
 from agent.privsep.contexts import net, privileged
-from agent.privsep.errors import DeviceHeld, KernelRefused, LoginFailed, LoginRefused
+from agent.privsep.errors import DeviceHeld, KernelRefused, LoginFailed, LoginRefused, SessionForeign
 
 _NAME = re.compile(r"(iqn\.\d{4}-\d{2}\.[A-Za-z0-9.:_-]{1,205}|eui\.[0-9A-Fa-f]{16}|naa\.[0-9A-Fa-f]{16,32})")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -46,7 +47,7 @@ def iscsi_login(
     """Write the node record, log in, and let the kernel look at exactly one LUN unless it knows a disk there.
 
     True: it has looked, and remembers nothing of an earlier volume at that LUN. False: it knows a disk, or the session
-    ended at once. LoginRefused (CHAP or access), LoginFailed (no answer), KernelRefused, VerbRefused.
+    ended at once. LoginRefused (CHAP or access), LoginFailed (no answer), SessionForeign, KernelRefused, VerbRefused.
     """
     number = checks.number(lun, "LUN", _LUNS)
     node = noderecord.Node(_target(target), *_portal(address, port))
@@ -54,6 +55,8 @@ def iscsi_login(
     if secret is not None:
         login = replace(login, username=_plain(username, "CHAP user"), secret=_chap(secret))
     with noderecord.claimed(node.target, alone=False) as lock:
+        if not noderecord.is_ours(node) and (what := _of_others(node)):
+            raise SessionForeign(target=node.target, portal=node.portal, what=what)
         noderecord.keep(node, login)
         _log_in(node, lock)
     return _looked(node, number)
@@ -64,11 +67,18 @@ def iscsi_login_again(target: str, address: str, port: int, lun: int) -> bool:
     """The same by the record that an earlier `iscsi_login` wrote. KernelRefused without one; else as `iscsi_login`."""
     number = checks.number(lun, "LUN", _LUNS)
     node = noderecord.Node(_target(target), *_portal(address, port))
-    if not node.file.exists():
-        raise KernelRefused(action="log in again to", device=node.target, reason=f"{node.file} is gone")
+    if not noderecord.is_ours(node):
+        raise KernelRefused(action="log in again to", device=node.target, reason=f"{node.file} is gone, or not ours")
     with noderecord.claimed(node.target, alone=False) as lock:
         _log_in(node, lock)
     return _looked(node, number)
+
+
+def _of_others(node: noderecord.Node) -> str:
+    """What there is of a target that has no record of ours: this system itself may run from it."""
+    if scsi.session_at(node.target, (node.address, node.port)) is not None:
+        return "session"
+    return "node record" if node.file.exists() else ""
 
 
 def _log_in(node: noderecord.Node, lock: int) -> None:
@@ -91,13 +101,15 @@ def _looked(node: noderecord.Node, lun: int) -> bool:
 def iscsi_logout(session: int, target: str, disk: str = "") -> bool:
     """Flush and remove the session's last disk (its address), then end the session; False when it is gone already.
 
-    DeviceHeld (nothing was changed), KernelRefused.
+    DeviceHeld, SessionForeign (nothing was changed), KernelRefused.
     """
     number, name = checks.number(session, "session"), _target(target)
+    found = next((one for one in scsi.sessions(name) if one.number == number), None)
+    if found is None:
+        return False
+    noderecord.own(found)
     if disk:
         _delete(disk, flush=True)
-    if not any(one.number == number for one in scsi.sessions(name)):
-        return False
     with noderecord.claimed(name, alone=True) as lock:
         ended = _iscsiadm("-m", "session", "-r", str(number), "--logout", timeout=_LOGOUT_S, lock=lock)
     if ended.code not in {0, _NONE} and any(one.number == number for one in scsi.sessions(name)):
@@ -109,7 +121,8 @@ def iscsi_logout(session: int, target: str, disk: str = "") -> bool:
 def iscsi_forget(target: str, portals: Sequence[tuple[str, int]]) -> bool:
     """Remove the node records that log-ins at these portals wrote; False when there was none. KernelRefused.
 
-    A log-in that still goes on ends first: look for its session afterwards.
+    A log-in that still goes on ends first: look for its session afterwards. The record of a session that is there
+    stays: it says whose that is.
     """
     if not isinstance(portals, (list, tuple)) or not all(
         isinstance(one, (list, tuple)) and len(one) == 2 for one in portals
@@ -120,21 +133,29 @@ def iscsi_forget(target: str, portals: Sequence[tuple[str, int]]) -> bool:
     if not (noderecord.NODES / name).exists():
         return False
     with noderecord.claimed(name, alone=True):
-        return sum(noderecord.forget(node) for node in nodes) > 0
+        return sum(noderecord.forget(node) for node in nodes if _over(node)) > 0
+
+
+def _over(node: noderecord.Node) -> bool:
+    """Whether nothing needs its record, and none is there that is somebody else's."""
+    if node.file.exists() and not noderecord.is_ours(node):
+        return False
+    return scsi.session_at(node.target, (node.address, node.port)) is None
 
 
 @privileged(net)
 def iscsi_records(target: str) -> list[str]:
-    """The portals (`address,port`) that have a record of this target."""
+    """The portals (`address,port`) at which this target has a record of ours: sessions there were made here."""
     return noderecord.portals(_target(target))
 
 
 @privileged(net)
 def iscsi_give_up(session: int) -> bool:
-    """Let a broken session fail its I/O now instead of after its time-out; False when it is gone."""
-    folder = sysfs.SYS / "class/iscsi_session" / f"session{checks.number(session, 'session')}"
+    """Let a broken session fail its I/O now instead of after its time-out; False when it is gone. SessionForeign."""
+    number = checks.number(session, "session")
+    noderecord.own(scsi.session(number))
     try:
-        (folder / "recovery_tmo").write_text("1")
+        (sysfs.SYS / "class/iscsi_session" / f"session{number}" / "recovery_tmo").write_text("1")
     except OSError:
         return False
     return True
@@ -169,18 +190,22 @@ def scsi_rescan(address: str) -> int:
 
 @privileged(net)
 def scsi_delete(address: str, flush: bool) -> bool:
-    """Flush (when asked to) and remove one disk; False when it is gone. DeviceHeld (nothing was changed)."""
+    """Flush (when asked to) and remove one disk; False when it is gone. DeviceHeld, SessionForeign."""
     return _delete(address, checks.flag(flush, "flush"))
 
 
 @privileged(net)
 def scsi_cut(address: str) -> bool:
-    """Remove one disk although somebody uses it: what is read and written from now on fails. False when it is gone."""
+    """Remove one disk although somebody uses it: what is read and written from now on fails. False when it is gone.
+
+    SessionForeign.
+    """
     try:
         folder = _disk_folder(address)
     except KernelRefused:
         return False
     found = scsi.disk(address)
+    noderecord.own(scsi.session_of(found.name) if found.name else None)
     if found.name and found.state == "running":
         with contextlib.suppress(KernelRefused):  # what can not be written now never will be
             devices.flush(found.name)
@@ -195,6 +220,7 @@ def _delete(address: str, flush: bool) -> bool:
         return False
     name = scsi.disk(address).name
     if name:
+        noderecord.own(scsi.session_of(name))
         holders = sysfs.users_of(name)
         if holders:
             raise DeviceHeld(device=f"/dev/{name}", holders=", ".join(holders))

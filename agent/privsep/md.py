@@ -66,13 +66,16 @@ def md_assemble(name: str, uuid: str, legs: Sequence[str]) -> str:
 
 @privileged(net)
 def md_stop(array: str) -> bool:
-    """Flush and end a mirror; False when it is gone. DeviceHeld (nothing was changed), KernelRefused."""
+    """Flush and end a mirror; False when it is gone. DeviceHeld (nothing was changed), KernelRefused.
+
+    Without a leg that answers nothing can be flushed: what was not written is lost with them.
+    """
     found = _array(array)
     if found is None:
         return False
     if users := sysfs.users_of(found.name):
         raise DeviceHeld(device=f"/dev/{found.name}", holders=", ".join(users))
-    if found.active:
+    if found.active and _answers(found):
         try:
             fd = os.open(f"/dev/{found.name}", os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -80,7 +83,7 @@ def md_stop(array: str) -> bool:
             finally:
                 os.close(fd)
         except OSError as error:
-            if any(one.good for one in found.members):
+            if _answers(found):
                 reason = error.strerror or str(error)
                 raise KernelRefused(action="flush", device=f"/dev/{found.name}", reason=reason) from error
     _mdadm("stop", found.name, "--stop", f"/dev/{found.name}")
@@ -150,8 +153,14 @@ def _examined(disk: str) -> dict[str, Any]:
     return {"disk": disk, "blank": blank, **dict(zip(("uuid", "events", "active", "legs"), told, strict=True))}
 
 
+def _answers(found: md.Array) -> bool:
+    """Whether a leg that has all data can be written now."""
+    live = {space.name for one in nvme.subsystems() if one.live for space in one.namespaces}
+    return any(one.good and one.name in live for one in found.members)
+
+
 def _uuids(found: md.Array) -> set[str]:
-    return {_examined(one.name)["uuid"] for one in found.members if one.good}
+    return {_examined(one.name)["uuid"] for one in found.members if one.good and one.here}
 
 
 def _made(disks: Sequence[str]) -> str:
@@ -165,9 +174,14 @@ def _array(name: object) -> md.Array | None:
     if not isinstance(name, str) or not _MD.fullmatch(name):
         raise checks.refused(f"array {checks.shown(name)} is not one of MD")
     found = next((one for one in md.arrays() if one.name == name), None)
-    if found is not None and not all(nvme.over_fabric(one.name) for one in found.members):
+    if found is not None and not all(_fabric(one) for one in found.members):
         raise checks.refused(f"array {name} stands on other than namespaces over a fabric")
     return found
+
+
+def _fabric(member: md.Member) -> bool:
+    """One that has gone can not be asked any more, and holds nothing of this host's own."""
+    return nvme.over_fabric(member.name) if member.here else bool(_DISK.fullmatch(member.name))
 
 
 def _legs(value: object) -> list[str]:

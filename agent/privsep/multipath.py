@@ -6,7 +6,7 @@ import re
 
 from agent.host import scsi, sysfs
 from agent.host.kernel import current
-from agent.privsep import checks, cutting, devices, tool
+from agent.privsep import checks, cutting, devices, noderecord, tool
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import DeviceHeld, KernelRefused
 
@@ -32,7 +32,7 @@ def multipath_drop(device: str) -> None:
 
 @privileged(net)
 def multipath_remove(identity: str) -> bool:
-    """Flush and remove the map of an identity; False when there is none. DeviceHeld (nothing was changed)."""
+    """Flush and remove the map of an identity; False when there is none. DeviceHeld, SessionForeign."""
     kernel = current()
     found = scsi.multipath_map(_identity(identity), kernel.sys)
     if found is None:
@@ -41,8 +41,7 @@ def multipath_remove(identity: str) -> bool:
     users = sysfs.users_of(found.name, kernel.sys, kernel.proc)
     if users:
         raise DeviceHeld(device=device, holders=", ".join(users))
-    if not devices.remote(found.name):
-        raise checks.refused(f"map {found.title} stands on other disks than those that may be used")
+    _ours(found)
     if any(scsi.path_running(below, kernel.sys) for below in found.below):
         devices.flush(found.name)
     else:  # no path answers: what waits in the queue of the map would be waited for without end
@@ -55,15 +54,15 @@ def multipath_remove(identity: str) -> bool:
 
 @privileged(net)
 def multipath_cut(identity: str) -> bool:
-    """Cut whoever has the map of an identity open off from its paths; False when there is none. KernelRefused.
+    """Cut whoever has the map of an identity open off from its paths; False when there is none. KernelRefused,
+    SessionForeign.
 
     The map goes with the last who has it open, and bears another name until then.
     """
     found = scsi.multipath_map(_identity(identity), current().sys)
     if found is None:
         return False
-    if not devices.remote(found.name):
-        raise checks.refused(f"map {found.title} stands on other disks than those that may be used")
+    _ours(found)
     tool.run("multipathd", ["disablequeueing", "map", found.title], timeout=_TOOL_S)
     cutting.cut_off(found, f"{sysfs.CUT_PREFIX}{identity}")
     return True
@@ -81,6 +80,14 @@ def multipath_resize(identity: str) -> int:
     if ended.code or grown is None:
         raise KernelRefused(action="resize", device=f"/dev/mapper/{found.title}", reason=_said(ended))
     return grown.size
+
+
+def _ours(found: sysfs.MapperDevice) -> None:
+    """VerbRefused, SessionForeign. Without a path (all disks gone, or cut off) it stands on nothing of anybody."""
+    if found.below and not devices.remote(found.name):
+        raise checks.refused(f"map {found.title} stands on other disks than those that may be used")
+    for below in found.below:
+        noderecord.own(scsi.session_of(below, current().sys))
 
 
 def _path(device: object) -> str:

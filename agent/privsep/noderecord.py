@@ -14,12 +14,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.host import scsi
 from agent.privsep import tool
-from agent.privsep.errors import KernelRefused
+from agent.privsep.errors import KernelRefused, SessionForeign
 
 NODES = Path("/etc/iscsi/nodes")
 _WAIT_S = 75.0
 _TRIES = 100
+# What no other program's records say all together. An operator who changes one value by `iscsiadm` changes no other.
+_OURS = {
+    "node.discovery_type": "static",
+    "node.session.scan": "manual",
+    "node.session.initial_login_retry_max": "2",
+    "node.conn[0].timeo.login_timeout": "10",
+    "node.conn[0].timeo.logout_timeout": "10",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +67,6 @@ def text(node: Node, login: Login) -> str:
         "node.leading_login": "No",
         "iface.iscsi_ifacename": login.interface,
         "iface.transport_name": "iser" if login.interface == "iser" else "tcp",
-        "node.discovery_type": "static",
-        "node.session.scan": "manual",
-        "node.session.initial_login_retry_max": "2",
         "node.session.auth.authmethod": "None" if login.secret is None else "CHAP",
     }
     if login.secret is not None:
@@ -72,9 +78,7 @@ def text(node: Node, login: Login) -> str:
         "node.conn[0].address": node.address,
         "node.conn[0].port": str(node.port),
         "node.conn[0].startup": "manual",
-        "node.conn[0].timeo.login_timeout": "10",
-        "node.conn[0].timeo.logout_timeout": "10",
-    }
+    } | _OURS
     body = "".join(f"{key} = {value}\n" for key, value in lines.items())
     return f"# BEGIN RECORD 2.1\n{body}# END RECORD\n"
 
@@ -85,6 +89,28 @@ def _half_written(node: Node) -> str:
     There it would be taken for a portal. What a kill or a full disk leaves has a secret, and goes with the record.
     """
     return f".brickyard-{hashlib.sha256(str(node.file).encode()).hexdigest()[:32]}-"
+
+
+def own(session: scsi.Session | None) -> None:
+    """SessionForeign for one that was not made here: there is no record of ours where it leads to."""
+    if session is None:
+        return
+    node = Node(session.target, session.address, session.port)
+    if not is_ours(node):
+        raise SessionForeign(target=node.target, portal=node.portal, what="session")
+
+
+def is_ours(node: Node) -> bool:
+    """Whether its record is one that `keep` has written."""
+    return _said(node.file).items() >= _OURS.items()
+
+
+def _said(file: Path) -> dict[str, str]:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:  # others' may be folders
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
 
 
 def keep(node: Node, login: Login) -> None:
@@ -167,8 +193,8 @@ def forget(node: Node) -> bool:
 
 
 def portals(target: str) -> list[str]:
-    """`address,port` of every record of the target."""
+    """`address,port` of every record of the target that `keep` has written."""
     try:
-        return sorted(entry.name for entry in (NODES / target).iterdir())
+        return sorted(entry.name for entry in (NODES / target).iterdir() if _said(entry).items() >= _OURS.items())
     except OSError:
         return []

@@ -224,6 +224,24 @@ async def test_a_wrong_chap_secret_is_refused_at_once(pair: Pair) -> None:
     await pair.delete(volume)
 
 
+async def test_an_attach_again_that_fails_takes_nothing_away(pair: Pair) -> None:
+    volume, attachment = await pair.made(), new_id()
+    connection = (await pair.export(volume, attachment))[attachment]
+    one = connection.model_copy(update={"portals": connection.portals[:1]})
+    device = Path(good(await pair.attach(volume, one, attachment))["attached"][0]["device"])
+    async with pair.away.client() as told:
+        args = pair.attach_args(volume, connection, attachment)
+        bad = WireSecret.of("passphrase", b"wrongwrongwrong12345")
+        status = await finish(told, pair.key("attach"), 1, args, chap=bad)
+    assert (status.error and status.error.code) == "iscsi.login-refused"
+    assert [session.healthy for session in target_of(connection)] == [True]
+    content = os.urandom(4096)
+    initiator.write(device, content)
+    assert initiator.read(device, 4096) == content
+    good(await pair.detach(volume))
+    await pair.delete(volume)
+
+
 @pytest.mark.parametrize("encryption", [None, LuksFormat()], ids=["clear", "encrypted"])
 async def test_detach_when_the_target_is_gone(pair: Pair, encryption: LuksFormat | None) -> None:
     pair.encryption = encryption

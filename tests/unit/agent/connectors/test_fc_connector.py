@@ -272,6 +272,17 @@ async def test_detach_when_paths_are_lost_and_when_the_device_is_offline(
         assert nothing_left(made)
 
 
+async def test_a_map_that_has_lost_all_its_disks_is_removed(fabric: Make) -> None:
+    """Somebody has taken the disks away, and left the daemon's map."""
+    made, fc = fabric(adapters=2, multipathd=True), connector("fc")
+    await fc.attach(wanted(), deadline=5)
+    for address in tuple(made.disks):
+        made.drop(address)
+    assert list((made.kernel.sys / "block").glob("dm-*"))
+    assert await fc.detach(wanted(), deadline=5)
+    assert nothing_left(made)
+
+
 async def test_a_lost_path_refuses_a_resize_and_one_that_is_back_does_not(fabric: Make) -> None:
     made, fc = fabric({ONE: (LUN,)}), connector("fc")
     await fc.attach(wanted(ONE), deadline=5)

@@ -27,7 +27,8 @@ def block(events: int = 20, roles: tuple[int, ...] = (0, 1), level: int = 1) -> 
     return bytes(data)
 
 
-def array(sys: Path, name: str, *members: tuple[str, str], state: str = "clean") -> None:
+def array(sys: Path, name: str, *members: tuple[str, str], state: str = "clean", ident: str = IDENT) -> None:
+    put(sys / f"block/{name}/md/uuid", ident)
     put(sys / f"block/{name}/md/array_state", state)
     put(sys / f"block/{name}/md/raid_disks", "2")
     put(sys / f"block/{name}/md/sync_action", "idle")
@@ -45,6 +46,19 @@ def test_a_degraded_mirror(tmp_path: Path) -> None:
     assert [(one.name, one.good) for one in found.members] == [("nvme0n1", True), ("nvme1n1", False)]
     assert not md.arrays(tmp_path)[1].active
     assert md.over({"nvme7n1"}, tmp_path) is None
+
+
+def test_a_mirror_is_known_by_its_id_when_its_legs_are_gone(tmp_path: Path) -> None:
+    array(tmp_path, "md127", ("nvme0n1", "in_sync"), ("nvme1n1", "faulty"))
+    array(tmp_path, "md126", ident="99999999-2222-4333-8444-555555555555", state="clear")
+    (tmp_path / "block/nvme1n1").mkdir()
+    found = md.known(IDENT, set(), tmp_path)
+    assert found is not None
+    assert [(one.name, one.here) for one in found.members] == [("nvme0n1", False), ("nvme1n1", True)]
+    assert md.known("99999999-2222-4333-8444-555555555555", set(), tmp_path) is None, "what was stopped has no members"
+    (tmp_path / "block/md127/md/uuid").unlink()
+    assert md.known(IDENT, set(), tmp_path) is None
+    assert md.known(IDENT, {"nvme0n1"}, tmp_path) == md.over({"nvme0n1"}, tmp_path)
 
 
 def test_what_a_member_knows() -> None:

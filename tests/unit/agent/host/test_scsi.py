@@ -74,6 +74,15 @@ def test_sessions_with_their_disks(tmp_path: Path) -> None:
     assert scsi.path_running("sda", tmp_path)
 
 
+def test_the_session_that_a_disk_came_by(tmp_path: Path) -> None:
+    session(tmp_path, 2, host=4, address="fd00::1", name="sdb")
+    found = scsi.session_of("sdb", tmp_path)
+    assert found == scsi.session(2, tmp_path) == scsi.sessions(TARGET, tmp_path)[0]
+    (tmp_path / "block/sda").mkdir(parents=True)
+    assert scsi.session_of("sda", tmp_path) is None
+    assert scsi.session(3, tmp_path) is None
+
+
 def test_what_is_half_there_is_no_error(tmp_path: Path) -> None:
     assert scsi.sessions(sys=tmp_path) == ()
     put(tmp_path / "class/iscsi_session/session9/state", "FREE")

@@ -43,6 +43,22 @@ def test_without_a_secret_nothing_of_chap_is_said() -> None:
     assert "replacement_timeout" not in text
 
 
+def test_a_record_of_ours_is_told_from_those_of_others(nodes: Path) -> None:
+    node = Node(TARGET, "10.0.0.1", 3260)
+    assert not noderecord.is_ours(node)
+    noderecord.keep(node, Login(username="someone", secret="canary-secret"))
+    assert noderecord.is_ours(node)
+    lines = node.file.read_text()
+    # What `iscsiadm -o update` of one value leaves: a whole record, with the other values as they were.
+    node.file.write_text(lines.replace("node.startup = manual", "node.startup = automatic") + "node.tpgt = 1\n")
+    assert noderecord.is_ours(node)
+    for line in ("node.session.initial_login_retry_max = 8", "node.discovery_type = send_targets"):
+        key = line.partition(" = ")[0]
+        others = "\n".join(line if each.startswith(key) else each for each in lines.splitlines())
+        node.file.write_text(others)
+        assert not noderecord.is_ours(node)
+
+
 def test_the_last_record_takes_the_folder_with_it(nodes: Path) -> None:
     one, two = Node(TARGET, "10.0.0.1", 3260), Node(TARGET, "10.0.0.2", 3260)
     noderecord.keep(one, Login())
