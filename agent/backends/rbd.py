@@ -42,6 +42,7 @@ class RbdBackend(RbdSteps):
         with self._noting():
             state = await self._state.get()
         self._trash.tend()
+        self._open.tend()
         return (state,)
 
     async def create(self, volume_id: str, device_bytes: int, work: Work | None = None) -> None:

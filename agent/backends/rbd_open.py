@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.backends import rbd_names as names
 from agent.backends.errors import StorageFailed, translated
 from agent.backends.rbd_cluster import RbdCluster
 from agent.backends.rbd_errors import ClusterHangs, ImageBusy, NoWayIn
@@ -40,10 +41,17 @@ class Openings:
         self._shown: dict[str, _Shown] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tidying: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
     def close(self) -> None:
-        if self._tidying is not None:
-            self._tidying.cancel()
+        for task in (self._tidying, self._sweeping):
+            if task is not None:
+                task.cancel()
+
+    def tend(self) -> None:
+        """Begin to take away what an earlier life has left, once; returns at once."""
+        if self._sweeping is None:
+            self._sweeping = asyncio.create_task(self._swept())
 
     async def path(self, image: str, *, writable: bool) -> Path:
         """The file that shows the image. NoWayIn, ClusterHangs, CephFailed, ImageBusy."""
@@ -89,6 +97,15 @@ class Openings:
     async def release_all(self) -> None:
         for image in list(self._shown):
             await self.release(image)
+
+    async def _swept(self) -> None:
+        """A process that showed an image and was killed leaves its mount, which answers nobody, and a file below."""
+        for path in await asyncio.to_thread(lambda: sorted(self._cluster.folder.glob("by?-*"))):
+            async with self._lock(path.name):
+                if path.name not in self._shown and names.parsed(path.name) is not None:
+                    with contextlib.suppress(BrickyardError, OSError):
+                        await call(verbs.rbd_hide, str(path), force=True)
+                        await asyncio.to_thread(path.unlink, missing_ok=True)
 
     def _lock(self, image: str) -> asyncio.Lock:
         return self._locks.setdefault(image, asyncio.Lock())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,3 +113,56 @@ def test_each_clone_has_a_secret_of_its_own(consumer: Consumer) -> None:
     api.settle(600)
     for clone, content in clones.items():
         assert consumer.read(clone, len(content)) == content
+
+
+def test_another_key(consumer: Consumer) -> None:
+    volume = consumer.site.api.made("key", volume_type="secret", imageRef=plain_image(consumer))
+    former = consumer.key(volume)
+    for body in ({}, {"master_key": True}):
+        consumer.site.api.post(f"/brickyard/v1/volumes/{volume}/rekey", body)
+        consumer.site.api.settle(300)
+        assert former is not None
+        assert not consumer.pool.opens(volume, former)
+        assert consumer.read(volume, len(CONTENT)) == CONTENT
+        former = consumer.key(volume)
+
+
+def test_from_plain_to_encrypted_and_back(consumer: Consumer) -> None:
+    api = consumer.site.api
+    volume = api.made("changes", imageRef=plain_image(consumer))
+    kept = consumer.pool.about(f"byv-{volume}")["id"]
+    api.post("/v3/types", {"volume_type": {"name": "other"}})
+    act(consumer, volume, os__retype={"new_type": "other"})
+    now = consumer.pool.about(f"byv-{volume}")["id"]
+    assert now == kept  # the data stay
+    assert retype(consumer, volume, "secret")["encrypted"]
+    assert consumer.usable(volume) == GIB
+    assert consumer.read(volume, len(CONTENT)) == CONTENT
+    assert CONTENT[: 1 << 16] not in consumer.pool.raw(f"byv-{volume}")
+    assert not retype(consumer, volume, "other")["encrypted"]
+    assert consumer.usable(volume) == GIB
+    assert consumer.read(volume, len(CONTENT)) == CONTENT
+    assert api.get("/brickyard/v1/keys")["keys"] == []
+
+
+@pytest.mark.parametrize("kind", ["__DEFAULT__", "secret"])
+def test_an_image_of_a_volume_and_a_volume_of_that(consumer: Consumer, kind: str) -> None:
+    api = consumer.site.api
+    volume = api.made("source", volume_type=kind, imageRef=plain_image(consumer))
+    act(consumer, volume, os__volume_upload_image={"image_name": "sent"})
+    (image,) = [one for one in api.get("/image/v2/images")["images"] if one["name"] == "sent"]
+    assert (image["status"], image["container_format"]) == ("active", "luks" if kind == "secret" else "bare"), image
+    whole = consumer.pool.raw(f"byv-{volume}", 4 * GIB)
+    assert image["size"] == len(whole) == GIB + (HEADER if kind == "secret" else 0)
+    assert image["os_hash_value"] == hashlib.new(image["os_hash_algo"], whole).hexdigest()
+    if kind == "secret":
+        assert image["os_encrypt_format"] == "LUKSv1"
+        assert image["os_encrypt_key_id"] != api.volume(volume)["encryption_key_id"]
+        assert int(image["os_decrypt_size"]) == GIB
+    copy = api.made("copy", volume_type=kind, imageRef=image["id"])
+    assert consumer.read(copy, len(CONTENT)) == CONTENT
+    if kind != "secret":
+        act(consumer, volume, os__volume_upload_image={"image_name": "packed", "disk_format": "qcow2"})
+        (image,) = [one for one in api.get("/image/v2/images")["images"] if one["name"] == "packed"]
+        assert image["size"] < 16 * MIB
+        assert consumer.read(api.made("again", volume_type="secret", imageRef=image["id"]), len(CONTENT)) == CONTENT

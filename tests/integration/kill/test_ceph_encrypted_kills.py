@@ -17,6 +17,7 @@ from agent.wire.jobs import (
     JobArgs,
     LuksFormat,
     SnapshotCreate,
+    SnapshotDelete,
     VolumeClone,
     VolumeCreate,
     VolumeDelete,
@@ -95,19 +96,18 @@ async def ctx(cluster: ceph.Cluster) -> AsyncIterator[Ctx]:
     async with agent.client() as client:
         names = await asyncio.to_thread(made.pool.names)
         assert not [name for name in names if name.startswith("byp-")]
-        for volume in (made.volume, made.other):
-            await finish(client, f"end-{volume}/do/1", 1, VolumeDelete(backend="ceph", volume_id=volume))
-        await finish(client, "end-s/do/1", 1, _no_snapshot(made))
+        jobs = [VolumeDelete(backend="ceph", volume_id=volume) for volume in (made.volume, made.other)]
+        for number, args in enumerate([*jobs, SnapshotDelete(backend="ceph", snapshot_id=made.other)]):
+            status = await finish(client, f"end-{number}/do/1", 1, args)
+            assert status.state == "done", status
+        async with asyncio.timeout(120):
+            # What the life that was killed had open goes with the first look at the pool.
+            while list((agent.site.folder / "work" / "ceph").glob("by*")):
+                await client.report()
+                await asyncio.sleep(0.2)
     assert await asyncio.to_thread(made.pool.names) == set()
     await agent.stop()
-    assert not list((agent.site.folder / "work" / "ceph").glob("by*"))
     site.remove()
-
-
-def _no_snapshot(ctx: Ctx) -> JobArgs:
-    from agent.wire.jobs import SnapshotDelete
-
-    return SnapshotDelete(backend="ceph", snapshot_id=ctx.other)
 
 
 def from_image(ctx: Ctx, content: bytes, *, encrypted: bool = True) -> Job:
@@ -185,9 +185,18 @@ KINDS = {
                    lambda ctx: ctx.holds(CONTENT, FIRST, size=2 * SIZE)),
 }  # fmt: skip
 POINTS = [
+    ("clone", "agent.clone.copied"),
+    ("clone", "agent.luks.key-added"),
+    ("decrypt", "agent.recrypt.copied"),
+    ("decrypt", "backend.rbd.replacing"),
+    ("encrypt", "agent.job.checkpointed"),
+    ("encrypt", "agent.recrypt.decided"),
+    ("encrypt", "backend.rbd.replacing"),
+    ("image", "agent.job.checkpointed"),
+    ("reimage", "agent.reimage.decided"),
+    ("reimage", "backend.rbd.replacing"),
     ("rekey", "agent.luks.key-added"),
     ("rekey", "agent.luks.key-dropped"),
-    ("encrypt", "agent.job.checkpointed"),
 ]
 
 
