@@ -40,7 +40,9 @@ class TlsSettings(Section):
 class ApiSettings(Section):
     tls: TlsSettings | None = Field(None, description="Serve the API over TLS with this certificate; default: plain.")
     response_validation: Literal["error", "warn", "ignore"] = Field(
-        "warn", description="What happens when an answer does not match its schema: a 500, a line in the log, nothing."
+        "warn",
+        description="What happens when an answer does not match its schema: a 500, a line in the log (a few "
+        "entries of long lists are looked at), nothing.",
     )
     public_endpoint: str | None = Field(
         None, description="The address that links name, for example behind a proxy; default: what the caller used."
