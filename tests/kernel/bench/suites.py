@@ -33,6 +33,7 @@ SECONDS = {
     "test_lvm_backend.py": 330,
     "test_encrypted_attach.py": 280,
     "test_nvme_agents.py": 260,
+    "test_cut_off.py": 240,
     "test_lvm_pair.py": 180,
     "test_one_path.py": 170,
     "test_nvme_raid.py": 150,
