@@ -326,7 +326,8 @@ def test_a_story_with_a_kill_at_each_point_of_each_step(scene: Scene) -> None:
 def test_an_image_that_nobody_began_to_send_is_withdrawn_with_its_key(scene: Scene, point: str) -> None:
     """Its user has no answer and may ask again at once; what is left goes when no call can be at it any more."""
     site, cloud = scene.site, scene.cloud
-    volume = site.api.made("sealed", volume_type="secret")
+    volume = cloud.run("volume", "create", "--type", "secret", "--size", "1", "mine", "-f", "json")["id"]
+    assert site.settled(volume)["status"] == "available"
     scene.opening(site.api.volume(volume))
     site.clean()
     upload = ("image", "create", "--volume", volume, "back")
