@@ -56,7 +56,7 @@ class TypeAnswer(Answer):
     name: str
     description: str | None
     is_public: bool
-    access: bool = Field(alias="os-volume-type-access:is_public")
+    access: bool | None = Field(None, alias="os-volume-type-access:is_public")
     extra_specs: dict[str, str] | None = None
     qos_specs_id: str | None = None
     metadata: dict[str, str] | None = None
@@ -110,8 +110,9 @@ def view(call: Call, row: Row[Any], specs: dict[str, str], words: dict[str, str]
         "name": row.name,
         "description": row.description,
         "is_public": row.is_public,
-        "os-volume-type-access:is_public": row.is_public,
     }
+    if call.may("volume_extension:volume_type_access"):
+        made["os-volume-type-access:is_public"] = row.is_public
     if call.may("volume_extension:access_types_extra_specs"):
         made["extra_specs"] = shown_specs(call, specs)
     if call.may("volume_extension:access_types_qos_specs_id"):

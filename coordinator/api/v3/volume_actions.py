@@ -279,7 +279,7 @@ def resource() -> Resource:
         (
             action(_PATH, "os-extend", extend, "volume:extend",
                    "Make a volume larger; one in use from 3.42 on.", body=Extend),
-            action(_PATH, "os-extend_volume_completion", extend_completion, f"{_ADMIN}extend_volume_complete",
+            action(_PATH, "os-extend_volume_completion", extend_completion, f"{_ADMIN}extend_volume_completion",
                    "Say how the compute service's part of an extend ended.", body=ExtendCompletion, since=71),
             action(_PATH, "os-retype", retype, "volume:retype", "Change the type; the data stay in their pool.",
                    body=Retype),
@@ -293,7 +293,7 @@ def resource() -> Resource:
                    "Delete a volume in whatever status, but never one that is attached."),
             action(_PATH, "os-set_bootable", set_bootable, "volume:update", "Say whether a server can boot from it.",
                    body=SetBootable, status=200),
-            action(_PATH, "os-update_readonly_flag", set_readonly, "volume:update",
+            action(_PATH, "os-update_readonly_flag", set_readonly, "volume:update_readonly_flag",
                    "Allow only read-only attachments.", body=ReadOnly),
             action(_PATH, "os-show_image_metadata", show_image, f"{_IMAGE}show",
                    "What the volume remembers of its image.", answer=ImageMetadataAnswer, status=200),

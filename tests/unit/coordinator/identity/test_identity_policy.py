@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
+import yaml
 
 from coordinator.identity.context import Principal, expanded
 from coordinator.identity.errors import PolicyInvalid
@@ -15,6 +17,10 @@ PERSONAS = {
     role: Principal(role, role, "p1", "p1", expanded(frozenset({role})))
     for role in ("admin", "member", "reader", "service", "nothing")
 }
+CINDERS = Path(__file__).with_name("cinder_policy.yaml")
+STRICTER = {"snapshot_extension:snapshot_actions:update_snapshot_status"}
+"""What a host says of a snapshot is not for members to say."""
+LATER = ("backup:", "group:")
 OWN, FOREIGN = {"project_id": "p1", "user_id": "x"}, {"project_id": "p2", "user_id": "y"}
 
 
@@ -79,6 +85,42 @@ def test_a_bad_file_is_refused(tmp_path, text, said):
         Policy.from_file(path)
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_the_file_of_a_cinder_is_taken_whole_and_changes_nothing(caplog):
+    with caplog.at_level(logging.WARNING):
+        theirs = Policy.from_file(CINDERS)
+    assert "does not exist" not in caplog.text
+    ours = Policy.builtin()
+    for rule in yaml.safe_load(CINDERS.read_text()):
+        for name, who in PERSONAS.items():
+            if name == "service" or rule in STRICTER or rule.startswith(LATER):
+                continue
+            for target in (OWN, FOREIGN):
+                assert ours.allows(rule, who, target) == theirs.allows(rule, who, target), (rule, name, target)
+
+
+def test_what_cinder_refers_to_by_name_can_be_set_for_all_rules_at_once(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text('"xena_system_admin_or_project_member": "role:worker"\n"volume:get": "rule:system_admin_only"\n')
+    policy = Policy.from_file(path)
+    assert not policy.allows("volume:create", PERSONAS["member"], OWN)
+    assert policy.allows("volume:create", Principal("w", "w", "p1", "p1", frozenset({"worker"})), OWN)
+    assert not policy.allows("volume:get", PERSONAS["admin"], OWN)
+    system = Principal("s", "s", None, None, expanded(frozenset({"admin"})), system=True)
+    assert policy.allows("volume:get", system, OWN)
+
+
+def test_names_of_the_first_release_have_effect_still(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        '"volume_extension:volume_type_access:add_project_access": "role:nothing"\n'
+        '"volume_extension:volume_admin_actions:extend_volume_complete": "role:nothing"\n'
+    )
+    policy = Policy.from_file(path)
+    for rule in ("volume_type_access:addProjectAccess", "volume_admin_actions:extend_volume_completion"):
+        assert policy.allows(f"volume_extension:{rule}", PERSONAS["nothing"], OWN), rule
+    assert not policy.allows("volume_extension:volume_type_access:removeProjectAccess", PERSONAS["nothing"], OWN)
 
 
 def test_a_missing_file_is_refused(tmp_path):
