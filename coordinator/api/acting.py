@@ -54,6 +54,12 @@ def changed(conn: Connection, call: Call, resource_type: str, row: Row[Any], typ
     events.record(conn, requester(call, row.project_id).change(resource_type, row.id), type, {})
 
 
+def site_changed(conn: Connection, call: Call, of: tuple[str, str], type: str, payload: Mapping[str, Any]) -> None:
+    """Record the event of a change to what belongs to no project (kind and id): only who may see all events sees it."""
+    about = events.Change(*of, "", call.context.user_id, call.context.request_id)
+    events.record(conn, about, type, payload)
+
+
 def owned_volume(conn: Connection, call: Call, volume_id: str, rule: str) -> Row[Any]:
     """The volume, when the caller may see it and policy allows `rule` on it; raises NotFound, Forbidden."""
     row = volumes.get(conn, volume_id, scope(call))

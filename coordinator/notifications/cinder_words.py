@@ -33,6 +33,14 @@ _WORKS = {
     "transfer_delete": "volume.transfer.delete",
 }
 _CACHE = frozenset(f"image_volume_cache.{what}" for what in ("hit", "miss", "evict"))
+_PUBLISHERS = {
+    "volume_type": "volumeType",
+    "volume_type_extra_specs": "volumeTypeExtraSpecs",
+    "volume_type_encryption": "volumeTypeEncryption",
+    "volume_type_project": "volume_type_project",
+    "qos_specs": "QoSSpecs",
+}
+"""What is told of in Cinder's own words already, and who says so there."""
 _ENDS = {"start": "start", "end": "end", "error": "error"}
 
 
@@ -40,6 +48,8 @@ def named(event: Event) -> tuple[str, str] | None:
     """Event type and publisher (`volume.HOST`); None for what Cinder has no word for."""
     if event.type in _CACHE:
         return event.type, f"volume.{event.payload['host']}"
+    if (says := _PUBLISHERS.get(event.type.partition(".")[0])) is not None:
+        return event.type, f"{says}.brickyard"
     kind, _, end = event.type.rpartition(".")
     word, last = _WORKS.get(kind), _ENDS.get(end)
     if word is None or last is None:
@@ -54,6 +64,8 @@ def payload(event: Event) -> dict[str, Any]:
     known = event.payload
     if event.type in _CACHE:
         return {"image_id": known["image_id"], "host": known["host"]}
+    if event.type.partition(".")[0] in _PUBLISHERS:
+        return {name: value for name, value in known.items() if name != "user_id"}
     if "snapshot" in known:
         body = _snapshot(event, known["snapshot"])
     elif "volume" in known:

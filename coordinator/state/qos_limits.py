@@ -40,7 +40,10 @@ def front_end(conn: Connection, volume_type_id: str | None, size: int) -> dict[s
 
 
 def for_size(specs: Mapping[str, str], size: int) -> dict[str, str]:
-    """`X_per_gb` times the size, at least `X_per_gb_min`, at most `X_max`, stands for `X`."""
+    """`X_per_gb` times the size, at least `X_per_gb_min`, at most `X_max`, stands for `X`.
+
+    An `X_max` beside it is used up: to a hypervisor it would be what may be reached in bursts.
+    """
     made = {key: value for key, value in specs.items() if not key.endswith((_PER_GB, f"{_PER_GB}_min"))}
     for key, value in specs.items():
         if not key.endswith(_PER_GB):
@@ -51,5 +54,6 @@ def for_size(specs: Mapping[str, str], size: int) -> dict[str, str]:
             amount = max(amount, int(specs[f"{key}_min"]))
         if f"{limit}_max" in specs:
             amount = min(amount, int(specs[f"{limit}_max"]))
+            del made[f"{limit}_max"]
         made[limit] = str(amount)
     return made

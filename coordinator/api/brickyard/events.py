@@ -53,7 +53,7 @@ async def listed(call: Call) -> dict[str, Any]:
     after = whole(call, "after", 0, 1 << 60)
     limit = max(1, whole(call, "limit", call.services.settings.max_limit, call.services.settings.max_limit))
     deadline = time.monotonic() + min(whole(call, "wait", 0, 1 << 30), _LONGEST_S)
-    everywhere = flag(call, "all_projects")
+    everywhere = flag(call, "all_projects") or not call.context.project_id
     if everywhere:
         call.require("brickyard:events:get_all")
     project = None if everywhere else call.context.project_id

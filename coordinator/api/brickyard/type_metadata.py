@@ -14,6 +14,7 @@ from agent.base.errors import NotFound
 from coordinator.api.call import Call
 from coordinator.api.fields import Answer, Body, Metadata
 from coordinator.api.route import Resource, delete, get, post
+from coordinator.api.v3.type_events import metadata_changed
 from coordinator.api.v3.types import visible_to
 from coordinator.state import metadata, types
 
@@ -38,7 +39,9 @@ async def add(call: Call) -> dict[str, Any]:
     values = call.valid(AddMetadata).metadata
 
     def change(conn: Connection) -> dict[str, str]:
-        return metadata.merge(conn, "type", types.get(conn, call.params["volume_type_id"]).id, values)
+        row = types.get(conn, call.params["volume_type_id"])
+        metadata_changed(conn, call, "create", row.id, {"metadata": values})
+        return metadata.merge(conn, "type", row.id, values)
 
     return {"metadata": await call.services.db.write(change)}
 
@@ -48,6 +51,7 @@ async def remove(call: Call) -> None:
         row, key = types.get(conn, call.params["volume_type_id"]), call.params["key"]
         if not metadata.remove(conn, "type", row.id, key):
             raise NotFound(noun="Metadata key", id=key[:255])
+        metadata_changed(conn, call, "delete", row.id, {"id": key})
 
     await call.services.db.write(change)
 

@@ -15,6 +15,7 @@ from coordinator.api.fields import Answer, Body, RequiredName, SpecKey
 from coordinator.api.lists import Listing, ask
 from coordinator.api.paging import flag
 from coordinator.api.route import Resource, delete, get, post, put
+from coordinator.api.v3.type_events import qos_changed
 from coordinator.state import qos as state
 from coordinator.state import types
 from coordinator.state.qos import QosSpecs
@@ -101,10 +102,10 @@ def resource() -> Resource:
             put(f"{one}/delete_keys", _delete_keys, f"{rule}:delete", "Remove limits.", body=Keys, status=202),
             get(f"{one}/associations", _associations, f"{rule}:get_all", "List the types that carry them.",
                 answer=Associations),
-            get(f"{one}/associate", _tied(state.associate), f"{rule}:update", "Let a type carry them.",
+            get(f"{one}/associate", _tied(state.associate, "associate"), f"{rule}:update", "Let a type carry them.",
                 query=("vol_type_id",), status=202),
-            get(f"{one}/disassociate", _tied(state.disassociate), f"{rule}:update", "Take them from a type.",
-                query=("vol_type_id",), status=202),
+            get(f"{one}/disassociate", _tied(state.disassociate, "disassociate"), f"{rule}:update",
+                "Take them from a type.", query=("vol_type_id",), status=202),
             get(f"{one}/disassociate_all", _untie_all, f"{rule}:update", "Take them from all types.", status=202),
         ),
     )  # fmt: skip
@@ -142,8 +143,13 @@ async def _list(call: Call) -> dict[str, Any]:
 async def _create(call: Call) -> dict[str, Any]:
     given = call.valid(NewQos)
     limits = _limits(given)
-    made = await call.services.db.write(lambda conn: state.create(conn, given.name, given.consumer, limits))
-    return _shown(call, made)
+
+    def create(conn: Connection) -> QosSpecs:
+        made = state.create(conn, given.name, given.consumer, limits)
+        qos_changed(conn, call, "create", made.id, {"specs": {**limits, "consumer": given.consumer}})
+        return made
+
+    return _shown(call, await call.services.db.write(create))
 
 
 async def _show(call: Call) -> dict[str, Any]:
@@ -153,18 +159,34 @@ async def _show(call: Call) -> dict[str, Any]:
 async def _change(call: Call) -> dict[str, Any]:
     given = call.valid(ChangedQos)
     limits, consumer = _limits(given), given.consumer
-    await call.services.db.write(lambda conn: state.change(conn, call.params["qos_id"], consumer, limits))
-    return {"qos_specs": {**limits, **({"consumer": consumer} if consumer is not None else {})}}
+    given_values = {**limits, **({"consumer": consumer} if consumer is not None else {})}
+
+    def change(conn: Connection) -> None:
+        state.change(conn, call.params["qos_id"], consumer, limits)
+        qos_changed(conn, call, "update", call.params["qos_id"], {"specs": given_values})
+
+    await call.services.db.write(change)
+    return {"qos_specs": given_values}
 
 
 async def _delete(call: Call) -> None:
     force = flag(call, "force")
-    await call.services.db.write(lambda conn: state.remove(conn, call.params["qos_id"], force=force))
+
+    def remove(conn: Connection) -> None:
+        qos_changed(conn, call, "delete", call.params["qos_id"], {})
+        state.remove(conn, call.params["qos_id"], force=force)
+
+    await call.services.db.write(remove)
 
 
 async def _delete_keys(call: Call) -> None:
     keys = call.valid(Keys).keys
-    await call.services.db.write(lambda conn: state.remove_keys(conn, call.params["qos_id"], keys))
+
+    def remove(conn: Connection) -> None:
+        state.remove_keys(conn, call.params["qos_id"], keys)
+        qos_changed(conn, call, "delete_keys", call.params["qos_id"], {"keys": keys})
+
+    await call.services.db.write(remove)
 
 
 async def _associations(call: Call) -> dict[str, Any]:
@@ -176,16 +198,25 @@ async def _associations(call: Call) -> dict[str, Any]:
     return {"qos_associations": await call.services.db.read(read)}
 
 
-def _tied(change: Callable[..., None]) -> Callable[[Call], Any]:
+def _tied(change: Callable[..., None], verb: str) -> Callable[[Call], Any]:
     async def tie(call: Call) -> Reply:
         type_id = call.query.get("vol_type_id")
         if not type_id:
             raise BadRequest(reason="Volume Type id must not be None.")
-        await call.services.db.write(lambda conn: change(conn, call.params["qos_id"], types.get(conn, type_id)))
+
+        def write(conn: Connection) -> None:
+            change(conn, call.params["qos_id"], types.get(conn, type_id))
+            qos_changed(conn, call, verb, call.params["qos_id"], {"type_id": type_id})
+
+        await call.services.db.write(write)
         return Reply()
 
     return tie
 
 
 async def _untie_all(call: Call) -> None:
-    await call.services.db.write(lambda conn: state.disassociate_all(conn, call.params["qos_id"]))
+    def untie(conn: Connection) -> None:
+        state.disassociate_all(conn, call.params["qos_id"])
+        qos_changed(conn, call, "disassociate_all", call.params["qos_id"], {})
+
+    await call.services.db.write(untie)

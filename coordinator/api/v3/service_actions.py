@@ -13,6 +13,7 @@ from agent.base import log as logs
 from agent.base import state_report
 from agent.base.errors import BrickyardError, NotFound, Permanent
 from agent.base.log import get_logger
+from coordinator.api.acting import site_changed
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body
@@ -123,6 +124,13 @@ async def set_log(call: Call) -> None:
                  binary=given.binary or "*", user=call.context.user_id)  # fmt: skip
     if here:
         logs.set_level(given.prefix, level)
+    told = {
+        "binary": given.binary or "*",
+        "server": given.server or "*",
+        "prefix": given.prefix,
+        "level": level.upper(),
+    }
+    await call.services.db.write(lambda conn: site_changed(conn, call, ("services", "*"), "services.set_log", told))
     if agents:
         await _of_agents(call.services, given.server, lambda client: client.set_log(given.prefix, level))
 

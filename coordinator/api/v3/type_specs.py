@@ -14,6 +14,7 @@ from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Integer, RequiredName, Text, Time
 from coordinator.api.route import Resource, action, delete, get, post, put
 from coordinator.api.v3.spec_rules import check_store, check_together
+from coordinator.api.v3.type_events import access_changed, encryption_changed, specs_changed
 from coordinator.api.v3.types import Specs, shown_specs, visible_to
 from coordinator.operations.encryption import columns
 from coordinator.state import default_types
@@ -136,20 +137,21 @@ def _unused_specs(conn: Connection, type_id: str) -> None:
         raise state.SpecsInUse
 
 
-async def _put_specs(call: Call, specs: dict[str, str]) -> None:
+async def _put_specs(call: Call, specs: dict[str, str], verb: str, told: dict[str, Any]) -> None:
     await check_store(call, specs)
 
     def write(conn: Connection) -> None:
         _unused_specs(conn, _type_id(call))
         check_together({**state.extra_specs(conn, _type_id(call)), **specs})
         state.put_extra_specs(conn, _type_id(call), specs)
+        specs_changed(conn, call, verb, _type_id(call), told)
 
     await call.services.db.write(write)
 
 
 async def _add_specs(call: Call) -> dict[str, Any]:
     specs = dict(call.valid(AddSpecs).extra_specs)
-    await _put_specs(call, specs)
+    await _put_specs(call, specs, "create", {"specs": specs})
     return {"extra_specs": specs}
 
 
@@ -157,7 +159,7 @@ async def _set_spec(call: Call) -> dict[str, Any]:
     given = dict(call.valid(OneSpec).model_extra or {})
     if list(given) != [call.params["key"]]:
         raise BadRequest(reason="Request body and URI mismatch: the body holds exactly the key of the address.")
-    await _put_specs(call, given)
+    await _put_specs(call, given, "update", {"id": call.params["key"]})
     return given
 
 
@@ -165,6 +167,7 @@ async def _delete_spec(call: Call) -> None:
     def remove(conn: Connection) -> None:
         _unused_specs(conn, _type_id(call))
         state.remove_extra_spec(conn, _type_id(call), call.params["key"])
+        specs_changed(conn, call, "delete", _type_id(call), {"id": call.params["key"]})
 
     await call.services.db.write(remove)
 
@@ -190,6 +193,7 @@ async def _grant(call: Call) -> None:
                 reason=f"Type access modification is not applicable to public volume type {_type_id(call)}."
             )
         state.grant(conn, _type_id(call), call.valid(Access).project)
+        access_changed(conn, call, "add", _type_id(call), call.valid(Access).project)
 
     await call.services.db.write(grant)
 
@@ -199,6 +203,7 @@ async def _revoke(call: Call) -> None:
         state.get(conn, _type_id(call))
         default_types.check_revoking(conn, _type_id(call), call.valid(Access).project)
         state.revoke(conn, _type_id(call), call.valid(Access).project)
+        access_changed(conn, call, "remove", _type_id(call), call.valid(Access).project)
 
     await call.services.db.write(revoke)
 
@@ -243,6 +248,7 @@ async def _encrypt(call: Call) -> dict[str, Any]:
         if state.encryption(conn, _type_id(call)) is not None:
             raise BadRequest(reason=f"Volume type encryption for type {_type_id(call)} already exists.")
         _unused(conn, _type_id(call), "create")
+        encryption_changed(conn, call, "create", _type_id(call), {"specs": values})
         return state.put_encryption(conn, _type_id(call), values)
 
     return _view(await call.services.db.write(create))
@@ -269,6 +275,7 @@ async def _change_encryption(call: Call) -> dict[str, Any]:
         _made_so({**row._mapping, **values})
         _unused(conn, _type_id(call), "update")
         state.change_encryption(conn, _type_id(call), values)
+        encryption_changed(conn, call, "update", _type_id(call), {"id": row.encryption_id})
 
     await call.services.db.write(change)
     return {"encryption": values}
@@ -277,8 +284,9 @@ async def _change_encryption(call: Call) -> dict[str, Any]:
 async def _decrypt(call: Call) -> None:
     def remove(conn: Connection) -> None:
         state.get(conn, _type_id(call))
-        _named(conn, call)
+        row = _named(conn, call)
         _unused(conn, _type_id(call), "delete")
         state.remove_encryption(conn, _type_id(call))
+        encryption_changed(conn, call, "delete", _type_id(call), {"id": row.encryption_id})
 
     await call.services.db.write(remove)

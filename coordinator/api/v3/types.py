@@ -15,6 +15,7 @@ from coordinator.api.fields import Answer, Body, Boolean, Metadata, RequiredName
 from coordinator.api.lists import Listing, ask
 from coordinator.api.route import Resource, delete, get, post, put
 from coordinator.api.v3.spec_rules import check_store, check_together
+from coordinator.api.v3.type_events import type_changed
 from coordinator.state import default_types, metadata
 from coordinator.state import types as state
 from coordinator.state.paging import page_of
@@ -239,6 +240,7 @@ async def _create(call: Call) -> dict[str, Any]:
         row = state.create(conn, given.name, given.description, is_public=given.is_public)
         state.put_extra_specs(conn, row.id, specs)
         metadata.merge(conn, "type", row.id, given.metadata or {})
+        type_changed(conn, call, "create", row)
         return _view_of(call, conn, row)
 
     return await call.services.db.write(create)
@@ -259,16 +261,17 @@ async def _update(call: Call) -> dict[str, Any]:
             default_types.check_hiding(conn, type_id)
         row = state.change(conn, type_id, **values)
         if is_default and row.name != default:
-            _replace_default(conn, default)
+            type_changed(conn, call, "create", _new_default(conn, default))
+        type_changed(conn, call, "update", row)
         return _view_of(call, conn, row)
 
     return await call.services.db.write(change)
 
 
-def _replace_default(conn: Connection, name: str) -> None:
+def _new_default(conn: Connection, name: str) -> Row[Any]:
     """The default has got another name: no project is to be without one."""
     try:
-        state.ensure_default(conn, name)
+        return state.ensure_default(conn, name)
     except NotFound:
         raise BadRequest(
             reason=f"Volume type {name} is the configured default and can not be renamed; configure another one first "
@@ -280,10 +283,12 @@ async def _delete(call: Call) -> None:
     type_id, default = call.params["volume_type_id"], call.services.settings.default_volume_type
 
     def remove(conn: Connection) -> None:
-        if state.get(conn, type_id).name == default:
+        row = state.get(conn, type_id)
+        if row.name == default:
             raise BadRequest(reason=f"Volume type {default} is the configured default and can not be deleted.")
         if projects := default_types.projects_of(conn, type_id):
             raise BadRequest(reason=f"Volume type {type_id} is the default of project {projects[0]}; change it first.")
+        type_changed(conn, call, "delete", row)
         state.remove(conn, type_id)
 
     await call.services.db.write(remove)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from coordinator.state.qos_limits import for_size
+from tests.unit.coordinator.api.test_volume_exports import SERVICE, Table, connected, reserved
 from tests.unit.coordinator.api.volumesite import Api, volume_api
 
 
@@ -96,10 +97,12 @@ async def test_pages(tmp_path: Path) -> None:
         ({"total_iops_sec_per_gb": "30"}, 20, {"total_iops_sec": "600"}),
         ({"total_iops_sec_per_gb": "30"}, 40, {"total_iops_sec": "1200"}),
         ({"total_iops_sec_per_gb": "30", "total_iops_sec_per_gb_min": "100"}, 1, {"total_iops_sec": "100"}),
+        ({"total_iops_sec_per_gb": "30", "total_iops_sec_max": "500"}, 40, {"total_iops_sec": "500"}),
+        ({"total_iops_sec_per_gb": "30", "total_iops_sec_max": "500"}, 2, {"total_iops_sec": "60"}),
         (
-            {"total_iops_sec_per_gb": "30", "total_iops_sec_max": "500"},
-            40,
-            {"total_iops_sec": "500", "total_iops_sec_max": "500"},
+            {"total_iops_sec": "60", "total_iops_sec_max": "500"},
+            2,
+            {"total_iops_sec": "60", "total_iops_sec_max": "500"},
         ),
         ({"read_bytes_sec": "7", "read_bytes_sec_per_gb": "2"}, 3, {"read_bytes_sec": "6"}),
         ({"anything": "x"}, 3, {"anything": "x"}),
@@ -120,3 +123,30 @@ async def test_limits_come_with_the_connection(tmp_path: Path, consumer: str, ex
         answer = await api("POST", "/attachments", json={"attachment": body})
         assert answer.status == 200, answer.body
         assert answer.body["attachment"]["connection_info"]["qos_specs"] == expected
+        await api("DELETE", f"/attachments/{answer.body['attachment']['id']}")
+        older = await api.act(volume["id"], "os-initialize_connection", {"connector": {"host": "host-a"}})
+        assert older.status == 200, older.body
+        assert older.body["connection_info"]["data"]["qos_specs"] == expected
+
+
+@pytest.mark.parametrize(("consumer", "expected"), [("both", "60"), ("back-end", None)])
+async def test_limits_come_to_other_hosts_and_are_of_the_size_at_each_attach(
+    tmp_path: Path, consumer: str, expected: Any
+) -> None:
+    async with volume_api(tmp_path, targets={"iscsi": Table()}) as api:
+        qos = await made(api, consumer=consumer, total_iops_sec_per_gb=30, total_iops_sec_max=100)
+        type_id = await a_type(api)
+        await api("GET", f"/qos-specs/{qos}/associate?vol_type_id={type_id}", who="root")
+        volume = (await api.volume(size=2, volume_type="gold"))["id"]
+        mine = await reserved(api, volume)
+        info = await connected(api, mine, "far")
+        told = info["qos_specs"]
+        assert (info["driver_volume_type"], told) == ("iscsi", expected and {"total_iops_sec": expected})
+        assert (await api("POST", f"/attachments/{mine}/action", json={"os-complete": None})).status == 204
+        assert (await api.act(volume, "os-extend", {"new_size": 4})).status == 202
+        await api.settled()
+        kept = (await api("GET", f"/attachments/{mine}")).body["attachment"]["connection_info"]["qos_specs"]
+        assert kept == told
+        assert (await api("DELETE", f"/attachments/{mine}", headers=SERVICE)).status == 200
+        again = (await connected(api, await reserved(api, volume), "far"))["qos_specs"]
+        assert again == (expected and {"total_iops_sec": "100"})
