@@ -45,7 +45,9 @@ def accept_extend(
     more = new_size - row.size
     type_name = types.get(conn, row.volume_type_id).name if row.volume_type_id else None
     limits.check(conn, row.project_id, type_name, gigabytes=more, volume_size=new_size)
-    move(conn, "volume", volume_id, "extend_attached" if attached else "extend", reserved_size=more)
+    # What was accepted of the size that it had would be made of the new one.
+    guards = (volumes.is_no_source(volume_id=volume_id, below=new_size), volumes.is_not_being_taken(volume_id))
+    move(conn, "volume", volume_id, "extend_attached" if attached else "extend", guards=guards, reserved_size=more)
     args = {"new_size": new_size, "old_size": row.size}
     return accept(
         conn, requester, kind="extend_volume", version=3, resource_type="volume", resource_id=volume_id, args=args

@@ -52,7 +52,11 @@ def accept_reimage(
         raise TypeNotEncrypted(image=image.id, type=of_type)
     if reserved and len(attachments.of_volume(conn, volume_id)) > 1:
         raise VolumeShared(id=volume_id)
-    guards = (volumes.is_not_shared(volume_id) if reserved else volumes.has_no_attachments(volume_id),)
+    guards = (
+        volumes.is_not_shared(volume_id) if reserved else volumes.has_no_attachments(volume_id),
+        volumes.is_no_source(volume_id=volume_id),
+        volumes.is_not_being_taken(volume_id),
+    )
     move(conn, "volume", volume_id, "reimage_reserved" if reserved else "reimage", guards=guards)
     args: dict[str, Any] = {"image": told, "image_key_id": image.key_id}
     if image.key is not None:  # it is kept here until the end

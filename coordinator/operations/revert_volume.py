@@ -53,7 +53,8 @@ def accept_revert(conn: Connection, requester: Requester, volume_id: str, snapsh
     if chosen.volume_size != volume.size:
         raise SizeChanged(volume=volume_id, snapshot=snapshot_id, size=volume.size, was=chosen.volume_size)
     try:
-        move(conn, "volume", volume_id, "revert", guards=(volumes.has_no_attachments(volume_id),))
+        guards = (volumes.has_no_attachments(volume_id), volumes.is_no_source(volume_id=volume_id))
+        move(conn, "volume", volume_id, "revert", guards=guards)
         move(conn, "snapshot", snapshot_id, "revert")
     except TransitionRefused as refused:
         refused.status = 409

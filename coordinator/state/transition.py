@@ -24,7 +24,7 @@ from coordinator.state.tables.images import images
 from coordinator.state.tables.snapshots import snapshots
 from coordinator.state.tables.volumes import volumes
 from coordinator.state.together import hopeful, later, note
-from coordinator.state.volumes import being_made, foreseen, has_no_attachments, with_any_state
+from coordinator.state.volumes import being_made, being_taken, foreseen, has_no_attachments, with_any_state
 
 _NOUNS: dict[str, tuple[Lifecycle, Table, str]] = {
     "volume": (VOLUME, volumes, "status"),
@@ -136,6 +136,9 @@ def move_if(conn: Connection, noun: str, id: str, event: str, **values: Any) -> 
         return None
 
 
+_WAIT = "Wait until that has ended, or cancel it: brickyard operation cancel OPERATION."
+
+
 def refusal(conn: Connection, noun: str, id: str, event: str) -> NotFound | TransitionRefused:
     """The error that says why `event` is not possible now."""
     lifecycle, table, column = _NOUNS[noun]
@@ -147,16 +150,19 @@ def refusal(conn: Connection, noun: str, id: str, event: str) -> NotFound | Tran
         return CachedImage(noun=noun, id=id, status=row[0], event=event, allowed="", help="")
     said = {"noun": noun, "id": id, "status": row[0], "event": event, "help": rule.help}
     if row[0] in rule.sources:
-        return ConditionUnmet(**said, why=_what_depends(conn, noun, id))
+        why, passes = _what_depends(conn, noun, id)
+        return ConditionUnmet(**{**said, "help": _WAIT if passes else rule.help}, why=why)
     return TransitionRefused(**said, allowed=", ".join(rule.sources))
 
 
-def _what_depends(conn: Connection, noun: str, id: str) -> str:
-    """Which condition on other rows was not met, as far as that can still be seen."""
+def _what_depends(conn: Connection, noun: str, id: str) -> tuple[str, bool]:
+    """Which condition on other rows was not met, as far as that can still be seen, and whether it ends by itself."""
     if noun in {"volume", "snapshot"}:
         made = conn.execute(being_made(**{f"{noun}_id": id}).limit(1)).scalar()
         if made is not None:
-            return f"volume {made} is being made from it"
+            return f"volume {made} is being made from it", True
+    if noun == "volume" and (taken := conn.execute(being_taken(id).limit(1)).scalar()) is not None:
+        return f"snapshot {taken} of it is being taken", True
     if noun == "volume" and not conn.execute(select(has_no_attachments(id))).scalar_one():
-        return "it has attachments"
-    return "what depends on it does not allow that"
+        return "it has attachments", False
+    return "what depends on it does not allow that", False

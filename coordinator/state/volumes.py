@@ -151,19 +151,35 @@ def is_not_shared(volume_id: str) -> ColumnElement[bool]:
     return live.scalar_subquery() <= 1
 
 
-def is_no_source(*, volume_id: str | None = None, snapshot_id: str | None = None) -> ColumnElement[bool]:
-    """Guard: nothing is being made from this volume or snapshot just now."""
-    return ~exists(being_made(volume_id=volume_id, snapshot_id=snapshot_id))
+def is_not_being_taken(volume_id: str) -> ColumnElement[bool]:
+    """Guard: no snapshot of this volume is being taken just now."""
+    return ~exists(being_taken(volume_id))
 
 
-def being_made(*, volume_id: str | None = None, snapshot_id: str | None = None) -> Select[tuple[str]]:
+def being_taken(volume_id: str) -> Select[tuple[str]]:
+    """The snapshots of this volume that are being taken just now, by id."""
+    taken = (snapshots.c.volume_id == volume_id, snapshots.c.status == "creating", ~snapshots.c.deleted)
+    return select(snapshots.c.id).where(*taken)
+
+
+def is_no_source(
+    *, volume_id: str | None = None, snapshot_id: str | None = None, below: int | None = None
+) -> ColumnElement[bool]:
+    """Guard: nothing (of less than `below` GiB) is being made from this volume or snapshot just now."""
+    return ~exists(being_made(volume_id=volume_id, snapshot_id=snapshot_id, below=below))
+
+
+def being_made(
+    *, volume_id: str | None = None, snapshot_id: str | None = None, below: int | None = None
+) -> Select[tuple[str]]:
     """The volumes that are being made from this volume or snapshot just now, by id."""
     made = volumes.alias("made")
     origin = made.c.source_volid == volume_id if volume_id is not None else made.c.snapshot_id == snapshot_id
     # The second condition follows from the first; it is what the index of busy volumes is made for.
     busy = made.c.status.not_in([literal_column("'available'"), literal_column("'in-use'")])
     unfinished = made.c.status.in_(("creating", "downloading"))
-    return select(made.c.id).where(origin, unfinished, busy, ~made.c.deleted)
+    smaller = () if below is None else (made.c.size < below,)
+    return select(made.c.id).where(origin, unfinished, busy, ~made.c.deleted, *smaller)
 
 
 def in_pools(conn: Connection, host_id: str) -> dict[str, int]:

@@ -20,7 +20,7 @@ from tests.unit.coordinator.api.test_volume_encryption import encrypted_type
 from tests.unit.coordinator.api.volumesite import Answered, Api, volume_api
 
 pytestmark = pytest.mark.timeout(1200)
-BRICKYARD = "/brickyard/v1"
+BRICKYARD, HELD_S = "/brickyard/v1", 3.0
 
 
 async def copy(api: Api, volume: str, number: int) -> Answered:
@@ -90,10 +90,13 @@ async def made_for(api: Api, names: set[str]) -> str:
 async def at_once(api: Api, volume: str, *acts: Act) -> list[Answered]:
     for wire in api.here.hosts.wires.values():
         wire.held = asyncio.Event()
-    both = await asyncio.gather(*(one(api, volume, number) for number, one in enumerate(acts)))
+    asked = [asyncio.ensure_future(one(api, volume, number)) for number, one in enumerate(acts)]
+    # What ends a volume by force waits for the work on it.
+    await asyncio.wait(asked, timeout=HELD_S)
     for wire in api.here.hosts.wires.values():
         assert wire.held is not None
         wire.held.set()
+    both = await asyncio.gather(*asked)
     await api.settled()
     return both
 
@@ -112,8 +115,11 @@ async def whole(api: Api, volume: str, won: list[str], told: Any) -> None:
         assert status in VOLUME.stable - {"error_deleting", "error_extending"}, (told, status)
         assert status != "error" or "os-reset_status" in won, told
         assert not set(won) & {"os-force_delete", "forget"}, told
-        assert {one["status"] for one in taken} <= {"available"}, (told, taken)
-        assert bool(held) == (status in {"reserved", "attaching", "in-use"}), (told, status, held)
+        # The host refuses to take a snapshot of what its own attach has begun to open for writing, and says so.
+        fine = {"available", *(("error",) if "attach to host" in won else ())}
+        assert {one["status"] for one in taken} <= fine, (told, taken)
+        used = status in {"reserved", "attaching", "in-use"} and "os-reserve" not in won
+        assert used == any(one["status"] != "detached" for one in held), (told, status, held)
     for copied in api.copies[volume]:  # type: ignore[attr-defined]
         assert (await api("GET", f"/volumes/{copied}", who="root")).body["volume"]["status"] == "available", told
     for project in (P1, P2):
@@ -178,3 +184,45 @@ async def test_an_offer_ends_once(api: Api) -> None:
             if shown.status == 200:
                 owner = shown.body["volume"]["os-vol-tenant-attr:tenant_id"]
                 assert owner == (P2 if "take" in won else P1), told
+
+
+MADE_OF_IT = {"POST snapshots": snapshot, "POST volumes (copy)": copy}
+WOULD_CHANGE_IT = ("os-extend", "os-reimage", "os-retype", "rekey", "DELETE", "DELETE cascade", "os-unmanage", "revert")
+
+
+@pytest.mark.parametrize("first", MADE_OF_IT)
+async def test_what_was_accepted_of_a_volume_is_made_of_what_it_was(api: Api, first: str) -> None:
+    """The host has not begun with it yet: what would change the volume before is refused, and says why."""
+    for second in WOULD_CHANGE_IT:
+        volume = await made_for(api, {first, second})
+        for wire in api.here.hosts.wires.values():
+            wire.held = asyncio.Event()
+        made = await MADE_OF_IT[first](api, volume, 0)
+        assert made.status == 202, made.body
+        refused = await ALL[second](api, volume, 1)
+        for wire in api.here.hosts.wires.values():
+            assert wire.held is not None
+            wire.held.set()
+        assert refused.status in {400, 409}, (second, refused.body)
+        await api.settled()
+        await whole(api, volume, [first], (first, second))
+        if second == "os-extend":
+            said = refused.body["badRequest"]["message"]
+            assert "being taken" in said or "being made from it" in said
+            assert "Wait until that has ended" in said
+            assert (await ALL[second](api, volume, 1)).status == 202
+
+
+async def test_a_copy_that_is_as_large_holds_up_no_extend(api: Api) -> None:
+    volume = await made_for(api, set())
+    for wire in api.here.hosts.wires.values():
+        wire.held = asyncio.Event()
+    larger = await api("POST", "/volumes", json={"volume": {"size": 2, "source_volid": volume}})
+    assert larger.status == 202
+    assert (await ALL["os-extend"](api, volume, 0)).status == 202
+    for wire in api.here.hosts.wires.values():
+        assert wire.held is not None
+        wire.held.set()
+    await api.settled()
+    copied = (await api("GET", f"/volumes/{larger.body['volume']['id']}")).body["volume"]
+    assert (copied["status"], copied["size"]) == ("available", 2)
