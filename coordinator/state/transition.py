@@ -158,7 +158,8 @@ def refusal(conn: Connection, noun: str, id: str, event: str) -> NotFound | Tran
 def _what_depends(conn: Connection, noun: str, id: str) -> tuple[str, bool]:
     """Which condition on other rows was not met, as far as that can still be seen, and whether it ends by itself."""
     if noun in {"volume", "snapshot"}:
-        made = conn.execute(being_made(**{f"{noun}_id": id}).limit(1)).scalar()
+        source = being_made(volume_id=id) if noun == "volume" else being_made(snapshot_id=id)
+        made = conn.execute(source.limit(1)).scalar()
         if made is not None:
             return f"volume {made} is being made from it", True
     if noun == "volume" and (taken := conn.execute(being_taken(id).limit(1)).scalar()) is not None:
