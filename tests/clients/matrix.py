@@ -233,6 +233,33 @@ delete second
 """
 
 
+MEMBER_OPENSTACK = """
+limits show --absolute
+availability zone list --volume
+volume type list
+volume type show __DEFAULT__
+volume create --size 1 --property a=b first
+volume list --long
+volume list --name first --status available --property a=b --limit 5
+volume show first
+volume set --name second first
+volume snapshot create --volume second snap
+volume snapshot list --name snap --status available --volume second --limit 5
+volume snapshot show snap
+volume snapshot set --name snap2 snap
+volume snapshot delete snap2
+volume transfer request create second --name gift
+volume transfer request list
+volume transfer request show gift
+volume transfer request delete {anybodys}
+volume attachment list
+volume message list
+volume summary
+block storage resource filter list
+volume delete second
+"""
+
+
 def lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line]
 

@@ -109,5 +109,6 @@ PLACES: dict[str, Callable[[LiveSite], str]] = {
     "offer_key": _offer_key,
     "image": _image,
     "message": _message,
+    "anybodys": first("/v3/volume-transfers?all_tenants=True", "transfers", name="gift"),
     "transfer": first("/v3/volume-transfers", "transfers", name="gift"),
 }

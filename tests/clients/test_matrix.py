@@ -72,6 +72,7 @@ def _used(script: str, known: set[str]) -> set[str]:
     return {matrix.name(line, known) for line in matrix.lines(script)}
 
 
+_OPENSTACK = {*matrix.openstack_commands(), *matrix.BESIDE}
 CLIENTS = {
     "cinder": Client(
         matrix.CINDER, matrix_refused.CINDER, matrix.cinder_commands, _by_shell("cinder"),
@@ -92,6 +93,10 @@ CLIENTS = {
     "cinder as a member": Client(
         matrix.MEMBER_CINDER, {}, lambda: _used(matrix.MEMBER_CINDER, matrix.cinder_commands()),
         _by_shell("cinder", "rita"), lambda line, _: line.split()[0], "cinder {line}", "rita",
+    ),
+    "openstack as a member": Client(
+        matrix.MEMBER_OPENSTACK, {}, lambda: _used(matrix.MEMBER_OPENSTACK, _OPENSTACK),
+        _by_shell("openstack", "rita"), lambda line, _: matrix.name(line, _OPENSTACK), "openstack {line}", "rita",
     ),
 }  # fmt: skip
 
