@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.base.ids import new_id
-from agent.host import md, nvme
+from agent.host import md, nvme, udev
 from agent.privsep import nvmet
-from agent.wire.jobs import AttachmentResize, Connection, JobStatus, VolumeExtend
+from agent.wire.jobs import AttachmentResize, Connection, JobStatus, VolumeExtend, request_for
 from tests.integration.agent.agent_process import Site, finish
 from tests.kernel.support import fabric, initiator
 from tests.kernel.support.pair import MIB, SIZE, Pair, Transport, good, pair_of
@@ -46,12 +46,15 @@ async def replica(pair: Pair) -> Replica:
     return volume, (await pair.export(volume, attachment))[attachment]
 
 
-async def attach(pair: Pair, volume: str, attachment: str, *legs: Replica, degraded: bool = False) -> JobStatus:
-    connection = Connection(
+def mirror(volume: str, *legs: Replica) -> Connection:
+    return Connection(
         protocol="nvme-raid", target=volume.replace("-", ""), identity=f"uuid.{volume}", size_bytes=LEAST,
-        replicas=tuple(connection for _, connection in legs), degraded=degraded,
+        replicas=tuple(connection for _, connection in legs),
     )  # fmt: skip
-    return await pair.attach(volume, connection, attachment)
+
+
+async def attach(pair: Pair, volume: str, attachment: str, *legs: Replica) -> JobStatus:
+    return await pair.attach(volume, mirror(volume, *legs), attachment)
 
 
 def state(*legs: Replica) -> tuple[md.Array | None, list[bool]]:
@@ -167,6 +170,109 @@ async def test_what_is_no_replica_is_not_overwritten(pair: Pair) -> None:
     good(await pair.detach(volume))
     for leg in (one, two):
         await pair.delete(leg[0])
+
+
+@pytest.mark.parametrize("way", ["paths", "disks"])
+async def test_detach_when_no_replica_is_left(pair: Pair, way: str) -> None:
+    """Whether the kernel still tries to reach them, or shows none of their disks any more."""
+    legs, volume = (await replica(pair), await replica(pair)), new_id()
+    device = Path(good(await attach(pair, volume, new_id(), *legs))["attached"][0]["device"])
+    initiator.write(device, os.urandom(MIB))
+    await lost(pair, *legs)
+    if way == "disks":
+        for _, connection in legs:
+            initiator.sh(f"nvme disconnect -n {connection.target}")
+        await asyncio.to_thread(initiator.until, lambda: not nvme.subsystems(), 60, "the disks do not go")
+        assert md.arrays()
+    good(await pair.detach(volume))
+    assert not md.arrays()
+    assert not nvme.subsystems()
+    for leg in legs:
+        await pair.delete(leg[0])
+
+
+async def test_its_replicas_came_back_as_new_disks(pair: Pair) -> None:
+    legs, volume, attachment = [await replica(pair), await replica(pair)], new_id(), new_id()
+    device = Path(good(await attach(pair, volume, attachment, *legs))["attached"][0]["device"])
+    content = os.urandom(MIB)
+    initiator.write(device, content)
+    for _, connection in legs:
+        initiator.sh(f"nvme disconnect -n {connection.target}")
+    await asyncio.to_thread(initiator.until, lambda: not nvme.subsystems(), 60, "the disks do not go")
+    async with pair.away.client() as told:
+        assert [row.state for row in await told.attachments()] == ["missing"]
+    device = Path(good(await attach(pair, volume, attachment, *legs))["attached"][0]["device"])
+    assert initiator.read(device, MIB) == content
+    await whole(*legs)
+    good(await pair.detach(volume))
+    for leg in legs:
+        await pair.delete(leg[0])
+
+
+async def lost(pair: Pair, *legs: Replica) -> None:
+    """Their host takes them back, and no path to them is left."""
+    for volume, _ in legs:
+        await pair.export(volume)
+    down = lambda: not any(one.live for one in nvme.subsystems())  # noqa: E731
+    await asyncio.to_thread(initiator.until, down, 120, "the paths are still up")
+
+
+@pytest.mark.parametrize("point", ["agent.attachment.decided", "agent.attachment.attached"])
+async def test_killed_while_attaching_and_detaching(pair: Pair, point: str) -> None:
+    one, two, volume, attachment = await replica(pair), await replica(pair), new_id(), new_id()
+    result = await pair.killed(volume, mirror(volume, one, two), attachment, point)
+    device, content = Path(result["attached"][0]["device"]), os.urandom(MIB)
+    initiator.write(device, content)
+    assert state(one, two)[1] == [True, True]
+    await pair.killed_detaching(volume)
+    assert not md.arrays()
+    assert not nvme.subsystems()
+    assert inside(pair, one, content)
+    assert inside(pair, two, content)
+    for leg in (one, two):
+        await pair.delete(leg[0])
+
+
+async def test_killed_while_its_legs_come(pair: Pair) -> None:
+    """Between the first disk and the mirror over both, wherever that is."""
+    one, two, volume, attachment = await replica(pair), await replica(pair), new_id(), new_id()
+    args = pair.attach_args(volume, mirror(volume, one, two), attachment)
+    key = pair.key("attach")
+    async with pair.away.client() as told, udev.subscribed() as events:
+        await told.post_job(request_for(key, 1, args, {}), wait_s=0)
+        assert await events.wait(lambda event: event.name.startswith("nvme"), 120) is not None
+        await pair.away.kill()
+    await pair.away.start()
+    async with pair.away.client() as told:
+        device = Path(good(await finish(told, key, 1, args))["attached"][0]["device"])
+    assert state(one, two)[1] == [True, True]
+    content = os.urandom(MIB)
+    initiator.write(device, content)
+    good(await pair.detach(volume))
+    assert inside(pair, one, content)
+    assert inside(pair, two, content)
+    for leg in (one, two):
+        await pair.delete(leg[0])
+
+
+async def test_the_host_of_its_replicas_restarts_and_it_is_whole_again(pair: Pair, tmp_path: Path) -> None:
+    """Both at once: what is written meanwhile fails, since nobody has it; what was written before is there."""
+    one, two, volume = await replica(pair), await replica(pair), new_id()
+    device = Path(good(await attach(pair, volume, new_id(), one, two))["attached"][0]["device"])
+    content = os.urandom(MIB)
+    initiator.write(device, content)
+    await pair.power_lost()
+    down = lambda: not any(one.live for one in nvme.subsystems())  # noqa: E731
+    await asyncio.to_thread(initiator.until, down, 120, "the paths are still up")
+    async with pair.booted(tmp_path):
+        await whole(one, two)
+        assert await asyncio.to_thread(initiator.read, device, MIB) == content
+        await asyncio.to_thread(initiator.write, device, content, 8 * MIB)
+        good(await pair.detach(volume))
+        assert inside(pair, one, content)
+        assert inside(pair, two, content)
+        for leg in (one, two):
+            await pair.delete(leg[0])
 
 
 def gone(connection: Connection) -> Connection:
