@@ -37,7 +37,7 @@ class NvmeConnector:
     protocol = "nvme-tcp"
 
     def __init__(self, fail_io_s: int = 600) -> None:
-        self._fail_io_s = fail_io_s
+        self.fail_io_s = fail_io_s
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._trying: dict[str, dict[asyncio.Task[bool], Portal]] = {}
 
@@ -241,7 +241,7 @@ class NvmeConnector:
         return True
 
     async def _connect(self, connection: Connection, portal: Portal) -> bool:
-        return await call(verbs.nvme_connect, connection.target, portal.address, portal.port, self._fail_io_s)
+        return await call(verbs.nvme_connect, connection.target, portal.address, portal.port, self.fail_io_s)
 
     def _tried(self, target: str, task: asyncio.Task[bool]) -> None:
         portal = self._trying.get(target, {}).pop(task, None)

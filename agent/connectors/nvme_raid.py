@@ -24,7 +24,7 @@ from agent.connectors.errors import (
     ReplicaMissing,
 )
 from agent.connectors.nvme import LEGS
-from agent.connectors.waiting import patiently, until
+from agent.connectors.waiting import HELD_S, patiently, until
 from agent.host import md, nvme, sysfs, udev
 from agent.privsep import md as verbs
 from agent.privsep import nvme as nvme_verbs
@@ -83,7 +83,10 @@ class NvmeRaidConnector:
 
     async def _stop(self, connection: Connection, name: str, end: float) -> bool:
         try:
-            there = await patiently(lambda: call(verbs.md_stop, name), end)
+            # Where no path is left whoever looks at it, udev first of all, hangs until the kernel gives up.
+            lost = not any(_live(one) for one in connection.replicas)
+            held_s = 3.0 * LEGS.fail_io_s if lost else HELD_S
+            there = await patiently(lambda: call(verbs.md_stop, name), end, held_s)
         except BrickyardError as error:
             users = ", ".join(sysfs.users_of(name)) or "no visible user"
             left = f"/dev/{name} ({users})"

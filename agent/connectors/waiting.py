@@ -11,7 +11,7 @@ from agent.privsep.errors import DeviceHeld, KernelRefused
 
 _Found = TypeVar("_Found")
 _KERNEL_DEADLINE = 2.0  # without udevd the kernel's event may never reach us; sysfs, read next, says the same
-_HELD_S = 5.0
+HELD_S = 5.0
 
 
 class Finished:
@@ -53,7 +53,7 @@ async def until(
     return found
 
 
-async def patiently(work: Callable[[], Awaitable[bool]], end: float, held_s: float = _HELD_S) -> bool:
+async def patiently(work: Callable[[], Awaitable[bool]], end: float, held_s: float = HELD_S) -> bool:
     """udevd may have a device open for a moment: then its next event says when to try again."""
     clock = asyncio.get_running_loop().time
     try:
