@@ -35,10 +35,10 @@ pytestmark = [
 ]
 BIN = Path(sys.executable).parent
 # What that release does not know; all else is asked of both.
-LATER = {"0.1": {"rekey", "reimage", "manage-encrypted"}}
+LATER = {"0.1": {"rekey", "reimage", "manage-encrypted", "detach-forced"}}
 
 # When all is of this release: what the other did not know, and what goes on with what it made.
-AFTERWARDS = ("create-encrypted", "rekey", "extend", "detach")
+AFTERWARDS = ("create-encrypted", "rekey", "extend", "detach", "detach-forced")
 
 
 def of_release(site: Site, name: str) -> None:
