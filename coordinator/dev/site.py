@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import shlex
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from agent.base.files import write_whole
 
+_PORTS, _TRIES = range(12_000, 32_000), 100
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -90,10 +93,16 @@ class DevSite:
         return text
 
     def _free(self, taken: list[socket.socket]) -> int:
-        """A port that nobody has now; it is written down, so that a restart comes back to it."""
+        """A port that nobody has now; it is written down, so that a restart comes back to it.
+
+        None of those that the kernel gives to whoever connects somewhere: they may be taken at the restart.
+        """
         probe = socket.socket()
-        probe.bind((self.address, 0))
         taken.append(probe)
+        for port in (*random.sample(_PORTS, _TRIES), 0):
+            with suppress(OSError):
+                probe.bind((self.address, port))
+                break
         return int(probe.getsockname()[1])
 
     def openrc_text(self, endpoint: str, password: str) -> str:

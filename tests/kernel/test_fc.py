@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,9 +22,7 @@ from agent.wire.jobs import (
     FabricPort,
     Generation,
     JobStatus,
-    LuksFormat,
     WantedAttachment,
-    WireSecret,
 )
 from tests.integration.agent.agent_process import AgentProcess, Site, finish, persist
 from tests.kernel.support import fcoe, initiator
@@ -33,7 +30,7 @@ from tests.kernel.support.diagnosed import doctor, explained
 from tests.kernel.support.fcoe import CARDS, Disk, plain
 from tests.kernel.support.holding import opened
 from tests.kernel.support.initiator import sh, until
-from tests.kernel.support.pair import KEY, MIB, good
+from tests.kernel.support.pair import MIB, good
 
 MACHINE = {"nics": 3}
 SIZE, LUN = 64 * MIB, 7
@@ -49,7 +46,6 @@ class Fc(AgentProcess):
         self.limited(f'[block]\nroots = ["{self.volumes}"]\n[fc]\narray_ports = ["{plain(CARDS[2])}"]\n')
         self.number = 0
         self.volume, self.attachment = new_id(), new_id()
-        self.encryption: LuksFormat | None = None
 
     def key(self) -> str:
         self.number += 1
@@ -58,18 +54,14 @@ class Fc(AgentProcess):
     def args(self, connection: Connection | None, *, force: bool = False) -> AttachmentApply:
         self.number += 1
         return AttachmentApply(
-            backend="files", volume_id=self.volume, connection=connection, force=force, encryption=self.encryption,
+            backend="files", volume_id=self.volume, connection=connection, force=force,
             generation=Generation(incarnation=1, sequence=self.number),
             wanted=(WantedAttachment(attachment_id=self.attachment),) if connection is not None else (),
         )  # fmt: skip
 
     async def apply(self, connection: Connection | None, *, force: bool = False) -> JobStatus:
         async with self.client() as told:
-            return await finish(told, self.key(), 1, self.args(connection, force=force), **self.secrets)
-
-    @property
-    def secrets(self) -> dict[str, WireSecret]:
-        return {"volume": KEY} if self.encryption is not None else {}
+            return await finish(told, self.key(), 1, self.args(connection, force=force))
 
     async def attach(self, connection: Connection) -> dict[str, Any]:
         return dict(good(await self.apply(connection))["attached"][0])
@@ -93,7 +85,6 @@ def host() -> Iterator[Fc]:
 
 @pytest.fixture
 async def agent(host: Fc) -> Fc:
-    host.encryption = None
     if host.process is None or host.process.poll() is not None:
         await host.start()
     return host
@@ -148,63 +139,6 @@ async def test_both_ports_written_read_and_grown(agent: Fc, disk: Disk) -> None:
             assert (row.state, row.protocol, len(row.paths)) == ("attached", "fc", 2)
         assert initiator.size(Path(device["device"])) == 2 * SIZE
         assert initiator.read(Path(device["device"]), MIB) == content
-
-
-def formatted(disk: Disk, luks: str) -> int:
-    """The disk has a header of LUKS now, as its array was given it; bytes of it that hold data."""
-    few = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", "-"]
-    argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", luks, *few, disk.loop]
-    subprocess.run(argv, input=KEY.value(), check=True)
-    argv = ["cryptsetup", "open", "--type", "luks", "--key-file", "-", disk.loop, "measured"]
-    subprocess.run(argv, input=KEY.value(), check=True)
-    try:
-        return initiator.size(Path("/dev/mapper/measured"))
-    finally:
-        sh("cryptsetup close measured")
-
-
-@pytest.mark.parametrize("luks", ["luks1", "luks2"])
-async def test_encrypted_written_read_and_grown(agent: Fc, disk: Disk, luks: str) -> None:
-    size = formatted(disk, luks)
-    agent.encryption = LuksFormat.model_validate({"format": luks})
-    async with agent.attached(wanted(disk)) as attached:
-        device = Path(attached["device"])
-        assert device == Path(f"/dev/mapper/brickyard-{agent.attachment}")
-        assert attached["raw_device"].startswith("/dev/dm-")
-        assert paths(disk.identity) == 2
-        assert initiator.size(device) == size
-        content = os.urandom(MIB)
-        initiator.write(device, content, 8 * MIB)
-        assert content[:4096] not in disk.file.read_bytes()
-        disk.grow(2 * SIZE)
-        async with agent.client() as told:
-            follow = AttachmentResize(volume_id=agent.volume, size_bytes=2 * SIZE, encrypted=True)
-            assert good(await finish(told, agent.key(), 1, follow, **agent.secrets))["sizes"] == {
-                agent.attachment: size + SIZE
-            }
-        assert initiator.size(device) == size + SIZE
-        assert initiator.read(device, MIB, 8 * MIB) == content
-        with initiator.mapped(device.resolve().name):
-            status = await agent.apply(None)
-            assert status.state == "failed", status
-        assert initiator.read(device, MIB, 8 * MIB) == content
-    async with agent.attached(wanted(disk)) as attached:
-        assert initiator.read(Path(attached["device"]), MIB, 8 * MIB) == content
-    assert b"luks-canary" not in agent.log.read_bytes()
-
-
-async def test_encrypted_and_the_array_can_not_be_reached(agent: Fc, disk: Disk) -> None:
-    formatted(disk, "luks2")
-    agent.encryption = LuksFormat()
-    await agent.attach(wanted(disk))
-    links("down")
-    try:
-        await asyncio.to_thread(until, lambda: running(disk.identity) == 0, 60, "the paths are still up")
-        good(await agent.apply(None))
-        assert not list(Path("/sys/block").glob("dm-*"))
-    finally:
-        links("up")
-        await asyncio.to_thread(until, lambda: fcoe.seen() == 2, 120, "the target does not come back")
 
 
 async def test_a_path_is_lost_and_comes_back(agent: Fc, disk: Disk) -> None:
@@ -310,41 +244,14 @@ async def test_in_use_is_taken_away_by_force(agent: Fc, disk: Disk) -> None:
         assert initiator.read(Path(again["device"]), 4096) == b"kept" * 1024
 
 
-@pytest.mark.parametrize("encryption", [None, LuksFormat()], ids=["clear", "encrypted"])
 @pytest.mark.parametrize("point", ["decided", "attached"])
-async def test_killed_while_attaching(host: Fc, disk: Disk, point: str, encryption: LuksFormat | None) -> None:
+async def test_killed_while_attaching(host: Fc, disk: Disk, point: str) -> None:
     await host.kill()
-    if encryption is not None:
-        formatted(disk, encryption.format)
-    host.encryption = encryption
     sets = [f"testing.fault=agent.attachment.{point}"]
-    good(await persist(host, host.key(), host.args(wanted(disk)), sets, **host.secrets))
+    good(await persist(host, host.key(), host.args(wanted(disk)), sets))
     assert paths(disk.identity) == 2
     await host.kill()
     good(await persist(host, host.key(), host.args(None), ["testing.fault=agent.attachment.detached"]))
-    assert not list(Path("/sys/block").glob("dm-*"))
-
-
-async def test_its_lun_goes_away_and_comes_back_and_io_goes_on(agent: Fc, disk: Disk) -> None:
-    """With everything that was mapped; the ports stay."""
-    async with agent.attached(wanted(disk)) as device:
-        content = os.urandom(MIB)
-        initiator.write(Path(device["device"]), content)
-        disk.unmap(LUN)
-        waiting = asyncio.create_task(asyncio.to_thread(initiator.read, Path(device["device"]), MIB))
-        await asyncio.to_thread(until, lambda: failed(disk.identity) == 2, 120, "the daemon does not see the loss")
-        disk.map(LUN)
-        assert await waiting == content
-        await asyncio.to_thread(until, lambda: failed(disk.identity) == 0, 120, "the paths do not come back")
-        initiator.write(Path(device["device"]), content, MIB)
-        assert disk.file.read_bytes()[MIB : 2 * MIB] == content
-
-
-def failed(identity: str) -> int:
-    """Paths of the map that the kernel sends nothing to."""
-    over = scsi.multipath_map(identity)
-    assert over is not None
-    return sh(f"dmsetup status {over.title}").split().count("F")
 
 
 async def test_many_times_leaves_nothing(agent: Fc, disk: Disk) -> None:

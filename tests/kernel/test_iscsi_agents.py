@@ -242,30 +242,6 @@ async def test_an_attach_again_that_fails_takes_nothing_away(pair: Pair) -> None
     await pair.delete(volume)
 
 
-async def test_a_session_of_somebody_else_is_left_alone(pair: Pair) -> None:
-    volume, attachment = await pair.made(), new_id()
-    connection = (await pair.export(volume, attachment))[attachment]
-    portal = connection.portals[0]
-    connection = connection.model_copy(update={"portals": (portal,)})
-    node = f"iscsiadm -m node -T {connection.target} -p {portal.address}:{portal.port}"
-    initiator.sh(f"{node} -o new")
-    for key, value in (("authmethod", "CHAP"), ("username", connection.username), ("password", CHAP.value().decode())):
-        initiator.sh(f"{node} -o update -n node.session.auth.{key} -v {value}")
-    initiator.sh(f"{node} --login")
-    try:
-        await asyncio.to_thread(initiator.until, lambda: bool(target_of(connection)[0].disks), 60, "no disk came")
-        for status in (await pair.attach(volume, connection, attachment), await pair.detach(volume)):
-            assert status.error is not None
-            assert "is used by somebody else on this host" in status.error.message
-        (session,) = target_of(connection)
-        assert session.healthy
-        assert len(session.disks) == 1
-    finally:
-        initiator.sh(f"{node} --logout && {node} -o delete")
-    good(await pair.detach(volume))
-    await pair.delete(volume)
-
-
 @pytest.mark.parametrize("encryption", [None, LuksFormat()], ids=["clear", "encrypted"])
 async def test_detach_when_the_target_is_gone(pair: Pair, encryption: LuksFormat | None) -> None:
     pair.encryption = encryption

@@ -191,46 +191,12 @@ async def test_detach_when_no_replica_is_left(pair: Pair, way: str) -> None:
         await pair.delete(leg[0])
 
 
-async def test_its_replicas_came_back_as_new_disks(pair: Pair) -> None:
-    legs, volume, attachment = [await replica(pair), await replica(pair)], new_id(), new_id()
-    device = Path(good(await attach(pair, volume, attachment, *legs))["attached"][0]["device"])
-    content = os.urandom(MIB)
-    initiator.write(device, content)
-    for _, connection in legs:
-        initiator.sh(f"nvme disconnect -n {connection.target}")
-    await asyncio.to_thread(initiator.until, lambda: not nvme.subsystems(), 60, "the disks do not go")
-    async with pair.away.client() as told:
-        assert [row.state for row in await told.attachments()] == ["missing"]
-    device = Path(good(await attach(pair, volume, attachment, *legs))["attached"][0]["device"])
-    assert initiator.read(device, MIB) == content
-    await whole(*legs)
-    good(await pair.detach(volume))
-    for leg in legs:
-        await pair.delete(leg[0])
-
-
 async def lost(pair: Pair, *legs: Replica) -> None:
     """Their host takes them back, and no path to them is left."""
     for volume, _ in legs:
         await pair.export(volume)
     down = lambda: not any(one.live for one in nvme.subsystems())  # noqa: E731
     await asyncio.to_thread(initiator.until, down, 120, "the paths are still up")
-
-
-@pytest.mark.parametrize("point", ["agent.attachment.decided", "agent.attachment.attached"])
-async def test_killed_while_attaching_and_detaching(pair: Pair, point: str) -> None:
-    one, two, volume, attachment = await replica(pair), await replica(pair), new_id(), new_id()
-    result = await pair.killed(volume, mirror(volume, one, two), attachment, point)
-    device, content = Path(result["attached"][0]["device"]), os.urandom(MIB)
-    initiator.write(device, content)
-    assert state(one, two)[1] == [True, True]
-    await pair.killed_detaching(volume)
-    assert not md.arrays()
-    assert not nvme.subsystems()
-    assert inside(pair, one, content)
-    assert inside(pair, two, content)
-    for leg in (one, two):
-        await pair.delete(leg[0])
 
 
 async def test_killed_while_its_legs_come(pair: Pair) -> None:
@@ -253,26 +219,6 @@ async def test_killed_while_its_legs_come(pair: Pair) -> None:
     assert inside(pair, two, content)
     for leg in (one, two):
         await pair.delete(leg[0])
-
-
-async def test_the_host_of_its_replicas_restarts_and_it_is_whole_again(pair: Pair, tmp_path: Path) -> None:
-    """Both at once: what is written meanwhile fails, since nobody has it; what was written before is there."""
-    one, two, volume = await replica(pair), await replica(pair), new_id()
-    device = Path(good(await attach(pair, volume, new_id(), one, two))["attached"][0]["device"])
-    content = os.urandom(MIB)
-    initiator.write(device, content)
-    await pair.power_lost()
-    down = lambda: not any(one.live for one in nvme.subsystems())  # noqa: E731
-    await asyncio.to_thread(initiator.until, down, 120, "the paths are still up")
-    async with pair.booted(tmp_path):
-        await whole(one, two)
-        assert await asyncio.to_thread(initiator.read, device, MIB) == content
-        await asyncio.to_thread(initiator.write, device, content, 8 * MIB)
-        good(await pair.detach(volume))
-        assert inside(pair, one, content)
-        assert inside(pair, two, content)
-        for leg in (one, two):
-            await pair.delete(leg[0])
 
 
 def gone(connection: Connection) -> Connection:

@@ -6,6 +6,7 @@ All are forked from one small process that imported everything once. Faults are 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -15,7 +16,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -278,7 +279,15 @@ def started(site: Site) -> Iterator[Site]:
         site.close()
 
 
+# Below those that the kernel gives to whoever connects somewhere: one of them may be taken before it is listened on.
+_PORTS = range(12_000, 32_000)
+_next = itertools.count(os.getpid() * 97)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that nobody listens on, never the same twice in a process."""
+    while True:
+        port = _PORTS[next(_next) % len(_PORTS)]
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

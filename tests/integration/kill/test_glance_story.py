@@ -32,6 +32,7 @@ pytestmark = [
     pytest.mark.kill,
     pytest.mark.root,
     pytest.mark.clients,
+    pytest.mark.slow,
     pytest.mark.timeout(3600),
     pytest.mark.skipif(
         not (shutil.which("qemu-img") and shutil.which("cryptsetup")), reason="needs qemu-img, cryptsetup"
@@ -317,7 +318,6 @@ def test_a_story_with_a_kill_at_each_step(scene: Scene) -> None:
     Story(scene, SOMEWHERE).tell()
 
 
-@pytest.mark.slow
 def test_a_story_with_a_kill_at_each_point_of_each_step(scene: Scene) -> None:
     Story(scene, EVERYWHERE).tell()
 
