@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from agent.host import sysfs
@@ -18,9 +19,10 @@ def openers(name: str, sys: Path = sysfs.SYS, proc: Path = sysfs.PROC) -> tuple[
 
 
 def _processes(proc: Path) -> Iterator[int]:
-    for entry in os.scandir(proc):
-        if entry.name.isdecimal():
-            yield int(entry.name)
+    with suppress(FileNotFoundError):
+        for entry in os.scandir(proc):
+            if entry.name.isdecimal():
+                yield int(entry.name)
 
 
 def _opened(folder: Path) -> set[str]:
