@@ -166,3 +166,43 @@ def test_an_image_of_a_volume_and_a_volume_of_that(consumer: Consumer, kind: str
         (image,) = [one for one in api.get("/image/v2/images")["images"] if one["name"] == "packed"]
         assert image["size"] < 16 * MIB
         assert consumer.read(api.made("again", volume_type="secret", imageRef=image["id"]), len(CONTENT)) == CONTENT
+
+
+@pytest.mark.parametrize("kind", ["__DEFAULT__", "secret"])
+def test_another_content(consumer: Consumer, kind: str) -> None:
+    volume = consumer.site.api.made("anew", volume_type=kind, imageRef=plain_image(consumer))
+    consumer.write(volume, CONTENT + CONTENT)
+    act(consumer, volume, os__reimage={"image_id": plain_image(consumer, OTHER)})
+    assert consumer.read(volume, 2 * len(OTHER)) == OTHER + bytes(len(OTHER))
+
+
+def test_a_server_is_told_that_it_is_encrypted_and_by_which_secret(consumer: Consumer) -> None:
+    api = consumer.site.api
+    volume = api.made("offered", volume_type="secret")
+    instance = "11111111-2222-3333-4444-555555555555"
+    wanted = {"volume_uuid": volume, "instance_uuid": instance, "connector": {"host": "compute"}}
+    attachment = api.post("/v3/attachments", {"attachment": wanted})["attachment"]
+    info = attachment["connection_info"]
+    assert (info["driver_volume_type"], info["encrypted"]) == ("rbd", True)
+    told = api.get(f"/v3/volumes/{volume}/encryption")
+    assert (told["provider"], told["encryption_key_id"]) == ("luks", api.volume(volume)["encryption_key_id"])
+    api.delete(f"/v3/attachments/{attachment['id']}")
+
+
+def test_what_no_server_could_open_is_not_made(consumer: Consumer) -> None:
+    """QEMU knows the first version of LUKS alone."""
+    api = consumer.site.api
+    api.encrypted_type("second", "luks2")
+    refused = api.create_volume("refused", volume_type="second")
+    of_image = api.create_volume("refused-too", volume_type="second", imageRef=plain_image(consumer))
+    plain = api.made("plain", imageRef=plain_image(consumer))
+    api.post(f"/v3/volumes/{plain}/action", {"os-retype": {"new_type": "second", "migration_policy": "on-demand"}})
+    api.settle(600)
+    for volume in (refused, of_image, plain):
+        (operation,) = [one for one in api.operations(volume) if one["state"] == "failed"]
+        # A new volume was looked for elsewhere, where there is none; the error says what kept it from this place.
+        code = "backend.luks1-alone" if volume == plain else "scheduler.no-pool"
+        assert (operation["error"]["code"], "LUKS" in operation["error"]["message"]) == (code, True), operation["error"]
+    kept = api.volume(plain)
+    assert (kept["status"], kept["volume_type"], kept["encrypted"]) == ("available", "__DEFAULT__", False)
+    assert consumer.read(plain, len(CONTENT)) == CONTENT

@@ -185,18 +185,21 @@ KINDS = {
                    lambda ctx: ctx.holds(CONTENT, FIRST, size=2 * SIZE)),
 }  # fmt: skip
 POINTS = [
-    ("clone", "agent.clone.copied"),
-    ("clone", "agent.luks.key-added"),
-    ("decrypt", "agent.recrypt.copied"),
-    ("decrypt", "backend.rbd.replacing"),
+    ("rekey", "agent.luks.key-added"),
+    ("rekey", "agent.luks.key-dropped"),
     ("encrypt", "agent.job.checkpointed"),
     ("encrypt", "agent.recrypt.decided"),
     ("encrypt", "backend.rbd.replacing"),
-    ("image", "agent.job.checkpointed"),
+    ("decrypt", "agent.recrypt.copied"),
+    ("decrypt", "backend.rbd.replacing"),
+    ("clone", "agent.clone.copied"),
+    ("clone", "agent.luks.key-added"),
     ("reimage", "agent.reimage.decided"),
     ("reimage", "backend.rbd.replacing"),
-    ("rekey", "agent.luks.key-added"),
-    ("rekey", "agent.luks.key-dropped"),
+    ("image", "agent.job.checkpointed"),
+    ("create", "backend.rbd.published"),
+    ("snapshot", "backend.rbd.cloned"),
+    ("extend", "agent.job.effect-done"),
 ]
 
 
