@@ -46,11 +46,10 @@ async def detach(row: Row, connection: Connection, *, shared: bool, force: bool 
     if sysfs.mapper_device(_PREFIX + row.attachment_id) is not None:
         from agent.privsep import crypt
         from agent.privsep.client import call
-        from agent.privsep.errors import DeviceHeld
 
         try:
             await call(crypt.crypt_close, row.attachment_id)
-        except DeviceHeld:
+        except BrickyardError:
             if not force:
                 raise
             await call(crypt.crypt_cut, row.attachment_id)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.host import facts, scsi, sysfs
-from agent.privsep import checks, devices, noderecord, scsi_writes, tool
+from agent.privsep import checks, cutting, devices, noderecord, scsi_writes, tool
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import DeviceHeld, KernelRefused, LoginFailed, LoginRefused, SessionForeign
 
@@ -206,6 +206,8 @@ def scsi_cut(address: str) -> bool:
         return False
     found = scsi.disk(address)
     noderecord.own(scsi.session_of(found.name) if found.name else None)
+    if found.name:
+        cutting.spare_system(found.name)
     if found.name and found.state == "running":
         with contextlib.suppress(KernelRefused):  # what can not be written now never will be
             devices.flush(found.name)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.host import nvme, sysfs
-from agent.privsep import checks
+from agent.privsep import checks, cutting
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import ConnectFailed, DeviceHeld, KernelRefused
 
@@ -126,6 +126,7 @@ def nvme_cut(target: str, disk: str) -> bool:
     What is read and written from now on fails. DeviceHeld (nothing was changed): it has others, which are not meant.
     """
     name, only = _target(target), _disk(disk)
+    cutting.spare_system(only)
     with contextlib.suppress(DeviceHeld, KernelRefused):  # what can not be written now never will be
         _released(nvme.subsystem(name), only)
     with _alone(name, exclusive=True):
