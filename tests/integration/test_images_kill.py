@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -17,6 +16,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+
+from tests.support.site import free_port
 
 pytestmark = pytest.mark.kill
 IMAGES = "/image/v2/images"
@@ -63,12 +64,6 @@ class Dev:
                 await asyncio.sleep(0.1)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def _login(session: aiohttp.ClientSession, openrc: Path) -> None:
     lines = [line.removeprefix("export ") for line in openrc.read_text().splitlines() if "=" in line]
     values = {name: value.strip("'\"") for name, _, value in (line.partition("=") for line in lines)}
@@ -84,7 +79,7 @@ async def _login(session: aiohttp.ClientSession, openrc: Path) -> None:
 async def running() -> AsyncIterator[Dev]:
     folder = Path(tempfile.mkdtemp(prefix="brickyard-test-", dir="/var/tmp"))
     folder.chmod(0o755)
-    port = _free_port()
+    port = free_port()
     command = [str(Path(sys.executable).with_name("brickyard")), "dev", "--state-dir", str(folder / "site")]
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

@@ -264,3 +264,4 @@ async def test_in_the_end_nothing_is_left_in_the_trash(ctx: Ctx) -> None:
             create = VolumeCreate(backend="ceph", volume_id=volume, size_bytes=MIB)
             await finish(client, f"a-{volume}/do/1", 1, create)
             await finish(client, f"b-{volume}/do/1", 1, VolumeDelete(backend="ceph", volume_id=volume))
+    assert not ctx.pool.thrown()
