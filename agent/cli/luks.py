@@ -29,6 +29,9 @@ _key_type = click.option(
 )  # fmt: skip
 
 
+_dry_run = click.option("--dry-run", is_flag=True, help="Only tell which slots would go; change nothing.")
+
+
 @click.group()
 def luks() -> None:
     """Look at, save and change the LUKS header of a volume: PLACE is its file or device."""
@@ -81,13 +84,20 @@ def backup(place: Path, file: Path) -> Record:
 @click.argument("place", type=_PLACE)
 @click.argument("file", type=_PLACE)
 @click.option("--force", is_flag=True, help="Also over the whole header of another volume.")
+@_dry_run
 @config_options(DEFAULT_CONFIG)
 @shown
-def restore(place: Path, file: Path, force: bool, config: Path | None, sets: tuple[str, ...]) -> Record:
+def restore(
+    *, place: Path, file: Path, force: bool, dry_run: bool, config: Path | None, sets: tuple[str, ...]
+) -> Record:
     """Put a header back that `backup` kept: keys added since then open the volume no more, removed ones do again."""
     from agent.luks import slots
 
     kept = file.read_bytes()
+    if dry_run:
+        own = _with(place, os.O_RDONLY, lambda fd: slots.restorable(fd, kept, force=force))
+        lost = [slot.index for slot in own.slots] if own is not None else []
+        return Record({"place": str(place), "would_write": len(kept), "would_lose_slots": lost}, value="place")
     _alone(place, config, sets, lambda fd: slots.restore(fd, kept, force=force))
     return Record({"place": str(place), "bytes": len(kept)}, value="place")
 
@@ -117,13 +127,19 @@ def add_key(place: Path, config: Path | None, sets: tuple[str, ...], **keys: str
 @click.argument("place", type=_PLACE)
 @_key_file
 @_key_type
+@_dry_run
 @config_options(DEFAULT_CONFIG)
 @shown
-def remove_key(place: Path, key_file: str, key_type: str, config: Path | None, sets: tuple[str, ...]) -> Record:
+def remove_key(
+    *, place: Path, key_file: str, key_type: str, dry_run: bool, config: Path | None, sets: tuple[str, ...]
+) -> Record:
     """Destroy the slots that a key opens; the last one of a volume is refused."""
     from agent.luks import slots
 
     secret = _secret(key_file, key_type)
+    if dry_run:
+        lost = _with(place, os.O_RDONLY, lambda fd: slots.opened_by(fd, secret))
+        return Record({"place": str(place), "would_lose_slots": lost}, value="place")
     _alone(place, config, sets, lambda fd: slots.remove(fd, secret))
     return Record({"place": str(place)}, value="place")
 

@@ -67,6 +67,18 @@ def remove(fd: int, secret: Secret) -> None:
         volume = _read(fd)
 
 
+def opened_by(fd: int, secret: Secret) -> list[int]:
+    """The slots that `remove` would destroy; raises LastSlot as it does. Blocking."""
+    volume, found = _read(fd), []
+    while (there := _opened(volume, secret)) is not None:
+        left = tuple(slot for slot in volume.header.slots if slot.index != there.slot.index)
+        if not left:
+            raise LastSlot
+        found.append(there.slot.index)
+        volume = replace(volume, header=replace(volume.header, slots=left))
+    return found
+
+
 def rekey(fd: int, old: Secret, new: Secret, *, iterations: int) -> None:
     """Let `new` alone open the volume: no other slot is left. Blocking, takes seconds.
 
@@ -110,6 +122,18 @@ def backup(fd: int) -> bytes:
 def restore(fd: int, kept: bytes, *, force: bool = False) -> None:
     """Put a header back that `backup` kept. Blocking; killed in between, the volume opens with no key until it is done.
 
+    Raises as `restorable`.
+    """
+    restorable(fd, kept, force=force)
+    magic = len(header.MAGIC)
+    put(fd, Put(0, bytes(magic)))
+    put(fd, *(Put(at, kept[at : at + MiB]) for at in range(magic, len(kept), MiB)))
+    put(fd, Put(0, kept[:magic]))
+
+
+def restorable(fd: int, kept: bytes, *, force: bool = False) -> Header | None:
+    """The volume's own header, if it is whole, that `restore` would write over.
+
     Raises a HeaderRefused subclass for what is no whole header, and ForeignHeader when the volume's own header is whole
     and another one's, unless `force`, or when its content begins elsewhere.
     """
@@ -125,10 +149,7 @@ def restore(fd: int, kept: bytes, *, force: bool = False) -> None:
         raise ForeignHeader(reason="the volume's content begins elsewhere")
     if own is not None and own.uuid != there.uuid and not force:
         raise ForeignHeader(reason=f"it is {there.uuid}, the volume's {own.uuid}")
-    magic = len(header.MAGIC)
-    put(fd, Put(0, bytes(magic)))
-    put(fd, *(Put(at, kept[at : at + MiB]) for at in range(magic, len(kept), MiB)))
-    put(fd, Put(0, kept[:magic]))
+    return own
 
 
 def _judged(kept: bytes, length: int) -> Header:

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, exists, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, exists, func, not_, or_, select
 
 from agent.base.faults import declare, fault_point
 from coordinator.state.events import dropping
@@ -98,6 +98,19 @@ def drop(conn: Connection, kept: Kept, found: Due) -> dict[str, int]:
     return counts
 
 
+def going(conn: Connection, kept: Kept) -> dict[str, int]:
+    """How many rows of each table would have gone when all that is due was dropped; a table with none is left out."""
+    rules = _rules(kept)
+    alone = _deleted(utcnow() - kept.deleted)
+    for name, used in _references(alone).items():
+        rules[name] = replace(alone[name], over=and_(alone[name].over, ~used))
+    found = {
+        name: conn.execute(select(func.count()).select_from(rule.table).where(rule.over)).scalar_one()
+        for name, rule in rules.items()
+    }
+    return {name: count for name, count in found.items() if count}
+
+
 def gone_for_good(before: datetime.datetime) -> dict[str, Rule]:
     """What was deleted before then, and nothing refers to any more; children first."""
     found = _deleted(before)
@@ -132,16 +145,22 @@ def _deleted(before: datetime.datetime) -> dict[str, Rule]:
     }  # fmt: skip
 
 
-def _references() -> dict[str, ColumnElement[bool]]:
-    """Which rows must stay, since rows of other tables name them."""
+def _references(going: Mapping[str, Rule] | None = None) -> dict[str, ColumnElement[bool]]:
+    """Which rows must stay, since rows of other tables name them; of those, rows that are `going` keep nothing."""
+
+    def stays(name: str) -> tuple[ColumnElement[bool], ...]:
+        return () if going is None else (not_(going[name].over),)
+
+    held = or_(
+        exists().where(attachments.c.volume_id == volumes.c.id, *stays("attachments")),
+        exists().where(snapshots.c.volume_id == volumes.c.id, *stays("snapshots")),
+        exists().where(transfers.c.volume_id == volumes.c.id, *stays("transfers")),
+    )
+    in_use = (or_(not_(going["volumes"].over), held),) if going is not None else ()
     return {
-        "volumes": or_(
-            exists().where(attachments.c.volume_id == volumes.c.id),
-            exists().where(snapshots.c.volume_id == volumes.c.id),
-            exists().where(transfers.c.volume_id == volumes.c.id),
-        ),
+        "volumes": held,
         "volume types": or_(
-            exists().where(volumes.c.volume_type_id == volume_types.c.id),
+            exists().where(volumes.c.volume_type_id == volume_types.c.id, *in_use),
             exists().where(default_types.c.volume_type_id == volume_types.c.id),
         ),
     }

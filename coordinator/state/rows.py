@@ -31,7 +31,13 @@ def tables() -> list[Table]:
 
 def is_empty(conn: Connection) -> bool:
     """Whether no table has a row."""
-    return all(conn.execute(select(func.count()).select_from(table)).scalar_one() == 0 for table in tables())
+    return not counts(conn)
+
+
+def counts(conn: Connection) -> dict[str, int]:
+    """How many rows each table has; one with none is left out."""
+    found = {table.name: conn.execute(select(func.count()).select_from(table)).scalar_one() for table in tables()}
+    return {name: count for name, count in found.items() if count}
 
 
 def carry(source: Connection, target: Connection) -> dict[str, int]:
@@ -41,11 +47,11 @@ def carry(source: Connection, target: Connection) -> dict[str, int]:
     """
     for table in reversed(tables()):
         target.execute(delete(table))
-    counts: dict[str, int] = {}
+    carried: dict[str, int] = {}
     for table in tables():
         for some in _batches(source, table):
             target.execute(insert(table), [dict(row._mapping) for row in some])
-            counts[table.name] = counts.get(table.name, 0) + len(some)
+            carried[table.name] = carried.get(table.name, 0) + len(some)
         _set_sequence(target, table)
         fault_point("rows.carried")
     for table in tables():
@@ -53,7 +59,7 @@ def carry(source: Connection, target: Connection) -> dict[str, int]:
         if there != here:
             same = len(set(there.items()) & set(here.items()))
             raise RowsDiffer(table=table.name, here=same, there=len(there))
-    return counts
+    return carried
 
 
 def digests(conn: Connection, table: Table) -> Mapping[tuple[Any, ...], bytes]:

@@ -40,13 +40,13 @@ def confirm(question: str, yes: bool) -> None:
 
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-_dry_run = click.option("--dry-run", is_flag=True, help="Only show what would be lost; change nothing.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only show what would be lost; change nothing.")
 PLANNED = ("action", "id", "name", "loses", "refused")
 
 
 def destructive(function: F) -> F:
     """A verb that destroys something: it takes `--yes` and `--dry-run`, and with the latter returns `planned(…)`."""
-    return yes_option(_dry_run(function))
+    return yes_option(dry_run_option(function))
 
 
 def planned(action: str, items: Iterable[dict[str, Any]], loses: Callable[[dict[str, Any]], str]) -> Table:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from agent.base.terminal.output import Table, shown
-from coordinator.cli.client.context import connected
+from coordinator.cli.client.context import connected, dry_run_option, planned
 from coordinator.cli.client.session import Session
 from coordinator.cli.nouns.user import found_in
 
@@ -54,11 +54,21 @@ def grant(session: Session, name: str, user: str, project: str | None, system: b
 @role.command()
 @click.argument("name")
 @target
+@dry_run_option
 @shown
 @connected
-def revoke(session: Session, name: str, user: str, project: str | None, system: bool) -> None:
+def revoke(session: Session, *, name: str, user: str, project: str | None, system: bool, dry_run: bool) -> Table | None:
     """Take the role NAME from a user."""
-    session.call("DELETE", _path(session, name, user, project, system))
+    path = _path(session, name, user, project, system)
+    if dry_run:
+        where = "the whole site" if system else f"the project {project}"
+        given = session.get(path.rpartition("/")[0])["roles"]
+        item = {**found_in(session, "role", name), "refused": f"{user} has not this role there"}
+        if any(one["id"] == item["id"] for one in given):
+            item["refused"] = None
+        return planned("revoke role", [item], lambda _: f"what {user} may do by it on {where}")
+    session.call("DELETE", path)
+    return None
 
 
 @role.command()

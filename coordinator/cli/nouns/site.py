@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from agent.base.terminal.output import Endless, Record, Table, shown
-from coordinator.cli.client.context import connected, found
+from coordinator.cli.client.context import connected, dry_run_option, found, planned
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import frames, watch_option
 
@@ -67,12 +67,17 @@ def show_message(session: Session, message_id: str) -> Record:
 
 @message.command("delete")
 @click.argument("message_ids", nargs=-1, required=True)
+@dry_run_option
 @shown
 @connected
-def delete_messages(session: Session, message_ids: tuple[str, ...]) -> None:
+def delete_messages(session: Session, message_ids: tuple[str, ...], dry_run: bool) -> Table | None:
     """Delete messages that were read."""
+    if dry_run:
+        there = [session.get(f"/v3/messages/{message_id}")["message"] for message_id in message_ids]
+        return planned("delete message", there, lambda item: item["user_message"])
     for message_id in message_ids:
         session.call("DELETE", f"/v3/messages/{message_id}")
+    return None
 
 
 @click.group()

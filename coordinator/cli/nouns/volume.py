@@ -8,7 +8,7 @@ import click
 
 from agent.base.terminal.group import LazyGroup
 from agent.base.terminal.output import Endless, Record, Table, shown
-from coordinator.cli.client.context import confirm, connected, destructive, found, pairs, planned
+from coordinator.cli.client.context import confirm, connected, destructive, dry_run_option, found, pairs, planned
 from coordinator.cli.client.errors import NotAttached
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import follow, follow_resource, frames, wait_option, watch_option
@@ -228,7 +228,7 @@ def attach_to(session: Session, name: str, host: str, mode: str, wait: bool) -> 
 @volume.command()
 @click.argument("name")
 @click.argument("host", required=False)
-@click.option("--dry-run", is_flag=True, help="Only show what would be lost; change nothing.")
+@dry_run_option
 @wait_option
 @shown
 @connected

@@ -36,14 +36,15 @@ def _age(_: click.Context, __: click.Parameter, days: float | None) -> float | N
 
 @click.command()
 @click.argument("days", required=False, type=float, callback=_age)
+@click.option("--dry-run", is_flag=True, help="Only tell how many rows would go; change nothing.")
 @config_options(DEFAULT_CONFIG)
-def purge(days: float | None, config: Path | None, sets: tuple[str, ...]) -> None:
+def purge(days: float | None, *, dry_run: bool, config: Path | None, sets: tuple[str, ...]) -> None:
     """Drop old rows now, as long kept as [housekeeping] says; a coordinator may be running (it does so by itself).
 
     With DAYS, rows of what was deleted longer ago than that go too, archived or not.
     """
     from coordinator.server.housekeeping import kept
-    from coordinator.state.purge import drop, due
+    from coordinator.state.purge import drop, due, going
 
     settings = load(CoordinatorSettings, config, sets)
     settings.testing.apply()
@@ -55,13 +56,15 @@ def purge(days: float | None, config: Path | None, sets: tuple[str, ...]) -> Non
         limits = replace(limits, deleted=age, archived=age)
     dropped: dict[str, int] = {}
     with beside(settings) as database:
-        while found := database.read_now(lambda conn: due(conn, limits)):
+        if dry_run:
+            dropped = database.read_now(lambda conn: going(conn, limits))
+        while not dry_run and (found := database.read_now(lambda conn: due(conn, limits))):
             counts = database.write_now(lambda conn, found=found: drop(conn, limits, found))  # type: ignore[misc]
             if not any(counts.values()):
                 break
             _add(dropped, counts)
     for name, count in dropped.items():
-        click.echo(f"{name}: {count} dropped")
+        click.echo(f"{name}: {count} {'would be dropped' if dry_run else 'dropped'}")
     if not dropped:
         click.echo("Nothing is past its time.")
 

@@ -53,8 +53,9 @@ class NoTarget(Conflict):
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--replace", is_flag=True, help="Drop the rows that are there now.")
+@click.option("--dry-run", is_flag=True, help="Only tell which rows would be dropped and put there; change nothing.")
 @config_options(DEFAULT_CONFIG)
-def restore(file: Path, *, replace: bool, config: Path | None, sets: tuple[str, ...]) -> None:
+def restore(file: Path, *, replace: bool, dry_run: bool, config: Path | None, sets: tuple[str, ...]) -> None:
     """Put the backup FILE in the place of the state. Stop all coordinators first.
 
     Hosts may know of more than the backup: nothing is deleted or detached until you have looked at the differences
@@ -70,8 +71,11 @@ def restore(file: Path, *, replace: bool, config: Path | None, sets: tuple[str, 
     settings.testing.apply()
     if not file.is_file():
         raise NotABackup(path=str(file), reason="there is no such file")
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = _opened_backup(file)
+    if dry_run:
+        _tell_plan(settings, engine, replace)
+        return
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     become_owner(settings)
     with in_its_place(settings, may_be_new=True) as database:
 
@@ -90,6 +94,30 @@ def restore(file: Path, *, replace: bool, config: Path | None, sets: tuple[str, 
     click.echo(f"Restored {sum(counts.values())} rows. Start the coordinators, look at the differences with")
     click.echo("  brickyard issue list")
     click.echo("and when they are mended run: brickyard-coordinator db adopted")
+
+
+def _tell_plan(settings: CoordinatorSettings, backup: Engine, replace: bool) -> None:
+    """What would be lost and what would come, by table; a coordinator may be running. Raises StateThere as the deed."""
+    from coordinator.state.rows import counts
+    from coordinator.state.schema import check, version
+
+    there: dict[str, int] = {}
+    if settings.state.url is not None or settings.database_file.is_file():
+        if settings.state_dir.is_dir():
+            become_owner(settings)
+        with beside(settings, any_schema=True) as database:
+            found = database.read_now(version)
+            if found is not None:
+                check(found)
+                there = database.read_now(counts)
+    if there and not replace:
+        raise StateThere(where=settings.state.url or str(settings.database_file))
+    with backup.connect() as source:
+        coming = counts(source)
+    backup.dispose()
+    for name in sorted({*there, *coming}):
+        click.echo(f"{name}: {there.get(name, 0)} would be dropped, {coming.get(name, 0)} put there")
+    click.echo("Nothing was changed.")
 
 
 @click.command()

@@ -63,6 +63,10 @@ def test_an_encrypted_volume_is_adopted_and_gets_another_key(site: Site) -> None
     assert site.run("key", "replace", "fixed", "--json").json == {"replaced": 0, "left": 0, "volumes": []}
     site.ok("volume", "delete", "two", "--yes", "--wait")
     site.ok("key", "delete", "fixed", "--yes")
+    key_of = site.run("operation", "list", "--json").json
+    (row,) = site.run("volume", "rekey", "one", "--master-key", "--dry-run", "--json").json
+    assert ("master key" in row["loses"], row["refused"]) == (True, None)
+    assert site.run("operation", "list", "--json").json == key_of
     site.ok("volume", "rekey", "one", "--master-key", "--wait")
     assert site.run("volume", "show", "one", "--json").json["status"] == "available"
     site.ok("volume", "delete", "one", "--yes", "--wait")

@@ -81,8 +81,24 @@ def test_a_plan_names_what_would_be_lost_and_changes_nothing(site: Site, tmp_pat
     for noun in ("key", "type", "project", "user"):
         assert plan(noun, "delete", "planned")["loses"]
     assert plan("operation", "cancel", operation)["loses"] == "what create_volume has done so far"
+    site.ok("quota", "set", "admin", "gigabytes=-1")
+    assert site.run("volume", "create", "huge", "--size", "9000000", "--wait", stdin="").code == 9
+    site.ok("volume", "delete", "huge", "--yes", "--wait")
+    site.ok("quota", "set", "admin", "gigabytes=1000")
+    lost = site.run("message", "list", "--json").json[0]["id"]
+    assert plan("message", "delete", lost)["loses"]
+    there = ("--user", "planned", "--project", "planned")
+    assert "not this role" in plan("role", "revoke", "reader", *there)["refused"]
+    site.ok("role", "grant", "reader", *there)
+    granted = plan("role", "revoke", "reader", *there)
+    assert (granted["loses"], granted["refused"]) == ("what planned may do by it on the project planned", None)
+    assert plan("volume", "rekey", "planned")["refused"] == "it is not encrypted"
     for noun in ("volume", "image", "key", "type", "project", "user"):
         assert "planned" in site.ok(noun, "list")
+    assert "planned" in site.ok("role", "assignments", *there)
+    assert lost in site.ok("message", "list")
+    site.ok("role", "revoke", "reader", *there)
+    site.ok("message", "delete", lost)
     for noun in ("image", "key", "type", "project", "user"):
         site.ok(noun, "delete", "planned", "--yes")
     assert site.ok("volume", "revert", "kept", "--yes", "--wait", "-o", "value", "-c", "status") == "available\n"

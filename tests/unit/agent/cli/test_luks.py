@@ -49,9 +49,17 @@ def test_keys_are_added_and_removed_and_the_header_is_kept_and_put_back(
     assert luks("add-key", volume, "--key-file", folder / "old", *new, *config) == 0
     assert opens(volume, OLD)
     assert opens(volume, KEY.hex().encode())
+    capsys.readouterr()
+    before = volume.read_bytes()
+    assert luks("remove-key", volume, "--key-file", folder / "old", "--dry-run", "--json", *config) == 0
+    assert json.loads(capsys.readouterr().out)["would_lose_slots"] == [0]
+    assert luks("restore", volume, folder / "kept", "--dry-run", "--json", *config) == 0
+    assert json.loads(capsys.readouterr().out)["would_lose_slots"] == [0, 1]
+    assert volume.read_bytes() == before
     assert luks("remove-key", volume, "--key-file", folder / "old", *config) == 0
     assert not opens(volume, OLD)
     last = ("--key-file", folder / "new", "--key-type", "symmetric")
+    assert luks("remove-key", volume, *last, "--dry-run", *config) == 1, "the last one is refused in the plan, too"
     assert luks("remove-key", volume, *last, *config) == 1
     (folder / "third").write_bytes(b"third")
     third = ("--new-key-file", folder / "third")
@@ -70,6 +78,7 @@ async def test_the_header_of_another_volume_is_not_put_back(volume: Path, capsys
     await make_blank(other, 1 << 20, fmt, Secret("passphrase", b"other"), iterations=1000)
     assert luks("backup", other, folder / "kept") == 0
     before = volume.read_bytes()
+    assert luks("restore", volume, folder / "kept", "--dry-run", *config) == 1
     assert luks("restore", volume, folder / "kept", *config) == 1
     assert "another volume" in capsys.readouterr().err
     (folder / "half").write_bytes((folder / "kept").read_bytes()[:4096])

@@ -99,6 +99,34 @@ def test_a_backup_is_restored_and_adopted(tmp_path: Path, capsys: pytest.Capture
     opened.db.close()
 
 
+def test_a_plan_of_restoring_tells_what_would_go_and_come_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, empty = settings_for(tmp_path / "old"), settings_for(tmp_path / "none")
+    opened = open_state(old)
+    fill(opened)
+    opened.db.close()
+    assert run(old, "db", "backup", str(tmp_path / "copy")) == 0
+    opened = open_state(old)
+    fill(opened)
+    before = all_rows(opened.db)
+    capsys.readouterr()
+    plan = ("db", "restore", str(tmp_path / "copy"), "--dry-run")
+    assert run(old, *plan) == 5, "as without --dry-run: there are rows, and no word of dropping them"
+    capsys.readouterr()
+    assert run(old, *plan, "--replace") == 0, "a coordinator may be running"
+    told = capsys.readouterr().out.splitlines()
+    assert "volumes: 2 would be dropped, 1 put there" in told
+    assert told[-1] == "Nothing was changed."
+    assert all_rows(opened.db) == before
+    opened.db.close()
+    assert run(empty, *plan) == 0
+    assert "volumes: 0 would be dropped, 1 put there" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "copy").write_bytes(b"no database")
+    assert run(old, *plan, "--replace") == 6
+
+
 @pytest.mark.parametrize("damage", [b"", b"not a database at all", None])
 def test_what_is_no_backup_changes_nothing(tmp_path: Path, damage: bytes | None) -> None:
     old = settings_for(tmp_path / "old")

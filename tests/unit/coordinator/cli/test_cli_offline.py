@@ -206,6 +206,9 @@ def test_purge_beside_a_running_coordinator(settings: CoordinatorSettings, capsy
     with sqlite3.connect(settings.database_file) as conn:
         conn.execute("INSERT INTO identity_revoked (token_id, expires) VALUES ('old', 1.0)")
     conn.close()
+    for _ in range(2):
+        assert run(settings, "db", "purge", "--dry-run") == 0
+        assert capsys.readouterr().out == "revoked tokens: 1 would be dropped\n"
     assert run(settings, "db", "purge") == 0
     assert capsys.readouterr().out == "revoked tokens: 1 dropped\n"
 

@@ -13,7 +13,18 @@ from sqlalchemy import Connection, func, insert, select, update
 from agent.base.ids import new_id
 from coordinator.server.housekeeping import Housekeeper, kept
 from coordinator.server.settings import HousekeepingSection
-from coordinator.state import attachments, enrolment, events, identity, issues, messages, operations, purge, volumes
+from coordinator.state import (
+    attachments,
+    enrolment,
+    events,
+    identity,
+    issues,
+    messages,
+    operations,
+    purge,
+    types,
+    volumes,
+)
 from coordinator.state.database import Database
 from coordinator.state.enrolment import CertificateRow
 from coordinator.state.issues import Issue
@@ -184,6 +195,34 @@ async def test_many_rows_go_in_small_bites(db: Database) -> None:
     db.write_now(lambda conn: conn.execute(insert(event_rows), rows) and None)
     assert len(db.read_now(lambda conn: purge.due(conn, KEPT))["events"]) == purge.BATCH
     assert await Housekeeper(db, HousekeepingSection()).purge() == {"events": 3 * purge.BATCH + 1}
+
+
+def test_what_would_go_is_counted_with_what_waits_for_it(db: Database) -> None:
+    """A volume goes after the rows that name it, and a type after its volumes: the plan tells of all of them."""
+
+    def fill(conn: Connection) -> None:
+        for user, ended in (("old", OLD), ("late", utcnow()), ("old", OLD)):
+            kind = types.create(conn, new_id(), None)
+            row = enter(conn, "volume", "create", id=new_id(), project_id="p", user_id="u", size=1,
+                        volume_type_id=kind.id)  # fmt: skip
+            move(conn, "volume", row.id, "created")
+            held = {"volume_id": row.id, "project_id": "p", "user_id": "u", "created_at": OLD, "updated_at": OLD}
+            gone = {"deleted": True, "deleted_at": ended}
+            taken = {"id": new_id(), "volume_size": 1, "status": "deleted", **held, **gone}
+            conn.execute(insert(metadata.tables["snapshots"]).values(**taken))
+            if user == "old":
+                for table, one in (("volumes", row.id), ("volume_types", kind.id)):
+                    rows = metadata.tables[table]
+                    conn.execute(update(rows).where(rows.c.id == one).values(deleted=True, deleted_at=OLD))
+
+    db.write_now(fill)
+    plan = db.read_now(lambda conn: purge.going(conn, KEPT))
+    assert plan == {"snapshots": 2, "volumes": 2, "volume types": 2}
+    assert db.read_now(lambda conn: purge.going(conn, KEPT)) == plan
+    total: dict[str, int] = {}
+    while counts := dropped(db):
+        total = {name: total.get(name, 0) + counts.get(name, 0) for name in total | counts}
+    assert total == plan
 
 
 def test_a_row_that_came_back_to_life_stays(db: Database) -> None:
