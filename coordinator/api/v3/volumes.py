@@ -29,6 +29,7 @@ from coordinator.api.fields import (
 from coordinator.api.lists import ask
 from coordinator.api.paging import flag
 from coordinator.api.route import Resource, delete, get, post, put
+from coordinator.api.v3.server_images import from_its_snapshot
 from coordinator.api.v3.volume_filters import VOLUMES
 from coordinator.api.v3.volume_view import Link, VolumeAnswer, VolumeSummary, detailed, summarized, viewer
 from coordinator.images.catalog import Caller
@@ -111,7 +112,7 @@ async def create(call: Call) -> dict[str, Any]:
     """Everything is checked before anything is made; answered when it is durable."""
     body = call.valid(CreateVolume)
     _checked(body)
-    wanted = NewVolume(
+    asked = NewVolume(
         size=body.size,
         name=body.name if body.name is not None else body.display_name,
         description=body.description if body.description is not None else body.display_description,
@@ -122,6 +123,7 @@ async def create(call: Call) -> dict[str, Any]:
         metadata=body.metadata or {},
         hints=hints.checked(body.scheduler_hints or {}),
     )
+    wanted = await from_its_snapshot(call, asked)
     keys, who, type_name = call.services.get(KeyStore), requester(call), body.volume_type
     default = call.services.settings.default_volume_type
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from coordinator.api.version import MAXIMUM
+from tests.unit.coordinator.api import test_server_images as server_images
 from tests.unit.coordinator.api.apitoy import P1
 from tests.unit.coordinator.api.volumesite import Api, volume_api
 
@@ -21,7 +22,7 @@ OF_OTHERS = {
     58: "groups",
 }  # fmt: skip
 """What this release does not serve."""
-NOTHING_TO_SEE = {26: "fields of clusters that replicate", 46: "images that Nova made", 50: "says only that it can",
+NOTHING_TO_SEE = {26: "fields of clusters that replicate", 50: "says only that it can",
                   67: "true at every version"}  # fmt: skip
 
 
@@ -220,6 +221,13 @@ async def _snapshot_in_use(made: Made, version: int) -> int:
     return answer.status
 
 
+async def _of_server_image(made: Made, version: int) -> int:
+    image_id = await server_images.image(made.api, [server_images.disk(made.snapshot)])
+    answer = await server_images.create(made.api, image_id, version=version)
+    await made.api.settled()
+    return answer.status
+
+
 UPLOAD = {"os-volume_upload_image": {"image_name": "i", "visibility": "shared"}}
 ACTION, COMPLETE = f"/volumes/{NOBODY}/action", f"/attachments/{NOBODY}/action"
 READS: dict[int, tuple[Look, Any, Any]] = {
@@ -268,6 +276,7 @@ READS: dict[int, tuple[Look, Any, Any]] = {
 }  # fmt: skip
 CHANGES: dict[int, tuple[Look, Any, Any]] = {
     42: (_extended_in_use, 400, 202),
+    46: (_of_server_image, 400, 202),
     47: (status("POST", "/volumes", {"volume": {"size": 1, "backup_id": NOBODY}}), 202, 400),
     53: (status("POST", "/volumes", {"volume": {"size": 1, "colour": "red"}}), 202, 400),
     57: (_history_of_transfer, False, True),
