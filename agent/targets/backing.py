@@ -15,7 +15,7 @@ from typing import Any
 from agent.host import lio, nvmet, sysfs
 from agent.host import lvm as names
 from agent.privsep import block, lvm, mapped
-from agent.privsep.client import call
+from agent.privsep.client import call, mode
 from agent.targets.errors import GrowRefused, NotExportable
 
 
@@ -74,8 +74,9 @@ def _linear(volume_id: str) -> bool:
 
 
 async def _loop(volume_id: str) -> dict[str, Any] | None:
-    """The loop device that the volume is offered through. Asks root only where the volume's file is bound at all."""
-    if not any(loop.file_name == volume_id for loop in sysfs.loop_devices()):
+    """The loop device that the volume is offered through. An agent without privileges asks only where one may be."""
+    loops = sysfs.loop_devices()
+    if not loops or (mode() == "none" and not any(loop.file_name == volume_id for loop in loops)):
         return None
     return next((loop for loop in await call(block.loop_list, "export") if loop["attachment_id"] == volume_id), None)
 

@@ -134,9 +134,9 @@ async def _detach(row: Row, *, shared: bool, force: bool = False) -> None:
 
 def _may_be_there(row: Row) -> bool:
     """What sysfs tells everyone; spares an agent without privileges a question that only root may ask."""
-    name = Path(row.identifiers.get("path") or row.volume_id).name
+    name = Path(row.identifiers.get("path") or row.volume_id).name  # somebody may have moved the file since
     return (
-        any(loop.file_name == name for loop in sysfs.loop_devices())
+        any(loop.file_name == name or f"/dev/{loop.name}" == row.raw_device for loop in sysfs.loop_devices())
         or sysfs.mapper_device(_PREFIX + row.attachment_id) is not None
         or sysfs.mapper_device(ATTACHED_PREFIX + row.attachment_id) is not None
     )

@@ -193,6 +193,41 @@ async def test_a_device_that_vanished_is_told_as_an_issue(agent: AgentProcess) -
         assert (await finish(client, "c/detach/1", 1, volume.apply())).state == "done"
 
 
+@pytest.mark.parametrize("how", ["deleted", "replaced", "moved"])
+async def test_a_file_that_somebody_took_from_below_its_device(agent: AgentProcess, how: str) -> None:
+    """The device stays the old file's, is never handed out as another one's, and is detached."""
+    volume, attachment = Volume(), new_id()
+    path = agent.volumes / "volumes" / volume.id
+    async with agent.client() as client:
+        await finish(client, "a/make/1", 1, volume.create())
+        made = await finish(client, "b/attach/1", 1, volume.apply(attachment))
+        assert made.result is not None
+        device = Path(made.result["attached"][0]["device"])
+        owner = path.stat()
+        if how == "deleted":
+            path.unlink()
+        else:
+            if how == "moved":
+                path.rename(path.with_suffix(".old"))
+            new = path.with_suffix(".new")
+            new.write_bytes(b"another" + bytes(4 * MIB - 7))
+            os.chown(new, owner.st_uid, owner.st_gid)
+            new.rename(path)
+        if how != "deleted":
+            refused = await finish(client, "b/attach/2", 1, volume.apply(attachment))
+            assert refused.error is not None
+            assert refused.error.code in {"attachment.mismatch", "device.foreign"}, refused.error
+        assert device.read_bytes()[:7] == bytes(7)
+        assert [loop for loop in sysfs.loop_devices() if loop.name == device.name]
+        assert (await finish(client, "c/detach/1", 1, volume.apply())).state == "done"
+        assert not [loop for loop in sysfs.loop_devices() if loop.name == device.name], "its device is still there"
+        if how != "deleted":
+            again = await finish(client, "d/attach/1", 1, volume.apply(attachment))
+            assert again.result is not None, again
+            assert Path(again.result["attached"][0]["device"]).read_bytes()[:7] == b"another"
+            assert (await finish(client, "e/detach/1", 1, volume.apply())).state == "done"
+
+
 async def test_what_is_written_meanwhile_is_no_source_of_a_copy(agent: AgentProcess) -> None:
     """Where data can not be shared a copy takes its time; of a volume in use it would be of no one moment."""
     volume, attachment = Volume(), new_id()
