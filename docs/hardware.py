@@ -17,7 +17,7 @@ _WORDS = """# Hardware: what was seen working, and where
 The kernel tests run on Debian's kernel in emulated machines (see [contributing](../../CONTRIBUTING.md#kernel-tests)):
 the kernel's own drivers, device-mapper, targets and initiators, udev, and the real tools; what lies behind them is
 software, too. **yes**: the tests named below passed in the recorded run. **failed**: they did not. **not run**: they
-were not part of it. Empty: no test shows it.
+were not part of it. **—**: it has no meaning there, as is said below. Empty: no test shows it.
 """
 
 
@@ -29,10 +29,12 @@ def page() -> str:
     rows = [f"| Way | On | {' | '.join(operations)} |", "|---" * (len(operations) + 2) + "|"]
     rows += [_row(way, operations, run) for way in table["way"]]
     shown = ["## The tests behind it\n", *(_tests(way, operations) for way in table["way"])]
+    meaningless = [line for way in table["way"] for line in _meaningless(way, operations)]
+    without = ["## What has no meaning\n", *meaningless, ""] if meaningless else []
     untried = ["## Not exercised at all\n", *(f"- {each['what']}: {each['why']}." for each in table["untried"])]
     simulated = [f"- {each['what']}: {each['why']}." for each in table.get("simulated", [])]
     only = ["## Only on a simulator\n", *simulated, ""] if simulated else []
-    return "\n".join([_WORDS, *rows, "", *shown, "", *only, *untried, ""])
+    return "\n".join([_WORDS, *rows, "", *shown, "", *without, *only, *untried, ""])
 
 
 def _row(way: dict[str, Any], operations: Iterable[str], run: dict[str, str]) -> str:
@@ -40,7 +42,9 @@ def _row(way: dict[str, Any], operations: Iterable[str], run: dict[str, str]) ->
     return f"| {way['name']} | {way['on']} | {' | '.join(cells)} |"
 
 
-def _cell(names: Iterable[str], run: dict[str, str]) -> str:
+def _cell(names: Iterable[str] | str, run: dict[str, str]) -> str:
+    if isinstance(names, str):
+        return "—"
     outcomes = {run.get(name, "missing") for name in names}
     if not outcomes:
         return ""
@@ -48,8 +52,19 @@ def _cell(names: Iterable[str], run: dict[str, str]) -> str:
 
 
 def _tests(way: dict[str, Any], operations: Iterable[str]) -> str:
-    names = dict.fromkeys(name for operation in operations for name in way.get(operation, ()))
+    told = (way.get(operation, ()) for operation in operations)
+    names = dict.fromkeys(name for names in told if not isinstance(names, str) for name in names)
     return f"- {way['name']}: {', '.join(f'`{name}`' for name in names)}."
+
+
+def _meaningless(way: dict[str, Any], operations: Iterable[str]) -> Iterator[str]:
+    """One line for each reason: operations that a way can not meet, since a text stands in the place of tests."""
+    reasons: dict[str, list[str]] = {}
+    for operation in operations:
+        if isinstance(why := way.get(operation, ()), str):
+            reasons.setdefault(why, []).append(operation)
+    for why, its in reasons.items():
+        yield f"- {way['name']}: {', '.join(its)}: {why}."
 
 
 def outcomes(reports: Iterable[Path]) -> Iterator[tuple[str, str]]:

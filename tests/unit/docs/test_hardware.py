@@ -26,7 +26,8 @@ def test_every_test_that_is_named_exists() -> None:
     suites = {path.stem: path.read_text() for path in (ROOT / "tests" / "support").glob("*_suite.py")}
     for name, text in files.items():
         files[name] = "".join([text, *(more for suite, more in suites.items() if f"support.{suite} import *" in text)])
-    named = {name for way in table["way"] for key in table["operations"] for name in way.get(key, ())}
+    cells = [way.get(key, ()) for way in table["way"] for key in table["operations"]]
+    named = {name for cell in cells if not isinstance(cell, str) for name in cell}
     assert named
     unknown = [
         name for name in named if not re.search(rf"def {name.split('::')[1]}\b", files.get(name.split("::")[0], ""))
@@ -46,6 +47,16 @@ def test_a_test_passed_when_it_passed_with_all_parameters(tmp_path: Path, monkey
     assert hardware._cell(["test_a::test_two", "test_a::test_one"], run) == "failed"
     assert hardware._cell(["test_a::test_two", "test_a::test_three"], run) == "not run"
     assert hardware._cell([], run) == ""
+    assert hardware._cell("there is none", run) == "—"
     (tmp_path / "junit.xml").write_text(REPORT.replace('<failure message="no"/>', ""))
     hardware.record([tmp_path / "junit.xml"])
     assert json.loads((tmp_path / "run.json").read_text())["test_a::test_one"] == "passed"
+
+
+def test_what_has_no_meaning_says_why_once() -> None:
+    way = {"name": "A file", "lost": "it is here", "attach": ["test_a::test_two"], "back": "it is here", "swap": "no"}
+    assert list(hardware._meaningless(way, ["attach", "lost", "swap", "back"])) == [
+        "- A file: lost, back: it is here.",
+        "- A file: swap: no.",
+    ]
+    assert hardware._tests(way, ["attach", "lost"]) == "- A file: `test_a::test_two`."
