@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from coordinator.state import metadata
 from coordinator.state.metadata import Kind
 
 _ETAG_SINCE = 15
+_TAG = re.compile(r'(?P<weak>W/)?(?:"(?P<quoted>[^"]*)"|(?P<bare>[^\s,"]+))')
 Owner = Callable[[Connection, Call, str], Row[Any]]
 
 
@@ -136,6 +138,7 @@ def _handlers(noun: Kind, owner: Owner) -> dict[str, Handler]:
 
         def change(conn: Connection) -> None:
             owner_id = mine(conn, call)
+            _unchanged(call, conn, noun, owner_id)
             if not metadata.remove(conn, noun, owner_id, key):
                 raise NoSuchKey(noun=noun.capitalize(), id=owner_id, key=key[:255])
 
@@ -149,8 +152,14 @@ def _tagged(call: Call, found: dict[str, str], body: dict[str, Any]) -> Reply:
 
 
 def _unchanged(call: Call, conn: Connection, noun: Kind, owner_id: str) -> None:
-    wanted = call.request.headers.get("If-Match")
-    if call.version < _ETAG_SINCE or wanted is None or wanted.strip() == "*":
+    wanted = ",".join(call.request.headers.getall("If-Match", []))
+    if call.version < _ETAG_SINCE or not wanted or wanted.strip() == "*":
         return
-    if wanted.strip().strip('"') != tag(metadata.read(conn, noun, owner_id)):
+    if tag(metadata.read(conn, noun, owner_id)) not in _strong(wanted):
         raise MetadataChanged
+
+
+def _strong(tags: str) -> set[str]:
+    """Those of a list of tags that can be compared (RFC 9110): weak ones never match. Clients leave the quotes out."""
+    found = _TAG.finditer(tags)
+    return {one["quoted"] if one["quoted"] is not None else one["bare"] for one in found if one["weak"] is None}

@@ -131,6 +131,7 @@ async def _create(call: Call) -> dict[str, Any]:
         encrypted = call.version >= _ENCRYPTED
         # Before 3.55 nobody spoke of snapshots: they stayed with the giver.
         stay = given.no_snapshots or call.version < _SNAPSHOTS
+        changed(conn, call, "volume", volume, "transfer_create.start")
         made = transfer_volume.offer(conn, volume, given.name, no_snapshots=stay, encrypted=encrypted)
         changed(conn, call, "volume", volume, "transfer_create.end")
         return made
@@ -176,6 +177,7 @@ async def _show(call: Call) -> dict[str, Any]:
 async def _delete(call: Call) -> None:
     def withdraw(conn: Connection) -> None:
         row = _owned(conn, call, "volume:delete_transfer")
+        changed(conn, call, "volume", volumes.get(conn, row.volume_id), "transfer_delete.start")
         transfer_volume.withdraw(conn, row)
         changed(conn, call, "volume", volumes.get(conn, row.volume_id), "transfer_delete.end")
 
@@ -188,9 +190,10 @@ async def _accept(call: Call) -> dict[str, Any]:
 
     def take(conn: Connection) -> Row[Any]:
         row = state.get(conn, call.params["transfer_id"])
-        encrypted = volumes.get(conn, row.volume_id).encryption_key_id is not None
-        if encrypted and call.version < _ENCRYPTED:
+        volume = volumes.get(conn, row.volume_id)
+        if volume.encryption_key_id is not None and call.version < _ENCRYPTED:
             raise transfer_volume.EncryptedNotYet
+        changed(conn, call, "volume", volume, "transfer_accept.start")
         transfer_volume.take(conn, row, key, taker, keys)
         changed(conn, call, "volume", volumes.get(conn, row.volume_id), "transfer_accept.end")
         return row

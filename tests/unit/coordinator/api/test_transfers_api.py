@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
+from coordinator.notifications import cinder_words
+from coordinator.notifications.event import Event
 from coordinator.quota import limits
+from coordinator.state import events
 from tests.unit.coordinator.api.apitoy import P1, P2
 from tests.unit.coordinator.api.volumesite import Answered, Api, volume_api
+
+HOST = "os-vol-host-attr:host"
 
 
 async def offered(api: Api, volume_id: str, version: int = 71, who: str = "worker", **more: Any) -> Answered:
@@ -200,3 +205,51 @@ async def test_who_gave_what_to_whom_stays_to_be_seen(tmp_path: Path) -> None:
             (given["id"], True, P2), (back["id"], False, None)]  # fmt: skip
         assert all(one["source_project_id"] == P1 and one["ended_at"] for one in found)
         assert (await api("GET", path)).status == 403
+
+
+async def test_each_step_is_told_of_at_its_begin_and_end_in_cinders_words(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        volume = (await api.volume(size=2))["id"]
+        back = (await offered(api, volume)).body["transfer"]
+        assert (await api("DELETE", f"/volume-transfers/{back['id']}")).status == 202
+        given = (await offered(api, volume)).body["transfer"]
+        assert (await taken(api, given, "wrong")).status == 400
+        assert (await taken(api, given)).status == 202
+        await events.numbered(api.here.db)
+        rows = await api.here.db.read(lambda conn: events.after(conn, 0, None, 1000))
+        told = [event for event in map(Event.of, rows) if event.type.startswith("transfer_")]
+        said = [(cinder_words.named(event), event.project_id, cinder_words.payload(event)["status"]) for event in told]
+        publisher = f"volume.{(await api('GET', f'/volumes/{volume}', who='root')).body['volume'][HOST]}"
+        assert said == [
+            (("volume.transfer.create.start", publisher), P1, "available"),
+            (("volume.transfer.create.end", publisher), P1, "awaiting-transfer"),
+            (("volume.transfer.delete.start", publisher), P1, "awaiting-transfer"),
+            (("volume.transfer.delete.end", publisher), P1, "available"),
+            (("volume.transfer.create.start", publisher), P1, "available"),
+            (("volume.transfer.create.end", publisher), P1, "awaiting-transfer"),
+            (("volume.transfer.accept.start", publisher), P1, "awaiting-transfer"),
+            (("volume.transfer.accept.end", publisher), P2, "available"),
+        ]
+        assert {cinder_words.payload(event)["size"] for event in told} == {2}
+
+
+async def test_a_snapshot_that_is_not_available_keeps_its_volume_where_it_is(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        volume = (await api.volume())["id"]
+        snapshot = await a_snapshot(api, volume)
+
+        async def becomes(status: str) -> None:
+            path, body = f"/snapshots/{snapshot}/action", {"os-reset_status": {"status": status}}
+            assert (await api("POST", path, who="root", json=body)).status == 202
+
+        await becomes("error")
+        refused = await offered(api, volume)
+        assert (refused.status, snapshot in refused.body["badRequest"]["message"]) == (400, True)
+        assert (await api("GET", f"/volumes/{volume}")).body["volume"]["status"] == "available"
+        await becomes("available")
+        given = (await offered(api, volume)).body["transfer"]
+        await becomes("error")
+        assert (await taken(api, given)).status == 400
+        assert (await api("GET", f"/volumes/{volume}")).body["volume"]["status"] == "awaiting-transfer"
+        await becomes("available")
+        assert (await taken(api, given)).status == 202

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
 from coordinator.state.metadata import MOST_KEYS
@@ -257,6 +258,37 @@ async def test_metadata(tmp_path: Path) -> None:
         assert (await api("POST", path, json={"metadata": {"x": "y"}}, who="looker")).status == 403
         assert (await api("GET", path, who="looker")).status == 200
         assert (await api("GET", path, who="other")).status == 404
+
+
+TAGS = [
+    ("*", 200), (" * ", 200), ("TAG", 200), ('"TAG"', 200), ('"other", "TAG"', 200), ('"TAG","other"', 200),
+    ("other, TAG", 200), ('"other"', 412), ('"other","another"', 412), ('W/"TAG"', 412), ('"x", W/"TAG"', 412),
+    ('"TA G"', 412), ('"', 412), (",", 412),
+]  # fmt: skip
+
+
+async def test_a_change_on_condition_of_what_was_read(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        volume = (await api.volume())["id"]
+        taken = (await api("POST", "/snapshots", json={"snapshot": {"volume_id": volume}})).body["snapshot"]["id"]
+        await api.settled()
+        for path, (tags, status) in itertools.product(
+            (f"/volumes/{volume}/metadata", f"/snapshots/{taken}/metadata"), TAGS
+        ):
+            assert (await api("PUT", path, json={"metadata": {"z": "26"}})).status == 200
+            for method, where, body in (
+                ("PUT", path, {"metadata": {"b": "2", "z": ""}}),
+                ("POST", path, {"metadata": {"c": "3"}}),
+                ("PUT", f"{path}/d", {"meta": {"d": "4"}}),
+                ("DELETE", f"{path}/z", None),
+            ):
+                before = await api("GET", path)
+                sent = {"If-Match": tags.replace("TAG", before.headers["Etag"])}
+                answer = await api(method, where, headers=sent, **({"json": body} if body else {}))
+                assert answer.status == status, (method, where, tags, answer.body)
+                assert ((await api("GET", path)).body == before.body) == (status == 412), (method, tags)
+        older = await api("PUT", path, json={"metadata": {}}, headers={"If-Match": '"other"'}, version=14)
+        assert older.status == 200, "before 3.15 nobody spoke of it"
 
 
 async def test_keys_of_metadata_are_bounded_however_they_come(tmp_path: Path) -> None:
