@@ -31,11 +31,15 @@ _AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """`members` count the hosts that have its back end, `down` those of them that do not answer."""
+    """`members` count the hosts that have its back end, `down` those of them that do not answer.
+
+    `frozen`: what lies there is not changed, whichever member serves it.
+    """
 
     name: str
     disabled: bool
     disabled_reason: str | None
+    frozen: bool
     members: int
     down: int
     last_seen: Any
@@ -81,6 +85,7 @@ def listing(conn: Connection) -> list[Cluster]:
     query = (
         select(
             clusters,
+            (func.coalesce(func.min(case((pools.c.frozen, 1), else_=0)), 0) == 1).label("frozen"),
             func.count(func.distinct(pools.c.host_id)).label("members"),
             func.count(func.distinct(case((~hosts.c.reachable, pools.c.host_id)))).label("down"),
             func.max(hosts.c.last_seen).label("last_seen"),
@@ -101,7 +106,8 @@ def get(conn: Connection, name: str) -> Cluster:
 
 
 def _cluster(row: Row[Any]) -> Cluster:
-    return Cluster(**{name: getattr(row, name) for name in Cluster.__dataclass_fields__})
+    values = {name: getattr(row, name) for name in Cluster.__dataclass_fields__}
+    return Cluster(**{**values, "frozen": bool(row.frozen)})
 
 
 def set_enabled(conn: Connection, name: str, *, enabled: bool, reason: str | None = None) -> None:
@@ -110,6 +116,18 @@ def set_enabled(conn: Connection, name: str, *, enabled: bool, reason: str | Non
     if conn.execute(update(clusters).where(clusters.c.name == name).values(**values)).rowcount == 0:
         raise NotFound(noun="Cluster", id=name[:255])
     conn.execute(update(pools).where(pools.c.cluster_name == name).values(disabled=not enabled))
+
+
+def is_frozen(conn: Connection, name: str) -> bool:
+    """Whether all that serve it are: whoever joins them then is, too."""
+    frozen = select(func.min(case((pools.c.frozen, 1), else_=0))).where(pools.c.cluster_name == name)
+    return conn.execute(frozen).scalar_one() == 1
+
+
+def set_frozen(conn: Connection, name: str, *, frozen: bool) -> None:
+    """Whether what lies on the cluster may be changed; a frozen one is disabled, too. Raises NotFound."""
+    set_enabled(conn, name, enabled=not frozen, reason="frozen")
+    conn.execute(update(pools).where(pools.c.cluster_name == name).values(frozen=frozen))
 
 
 def members(conn: Connection, name: str, pool: str, *, takes_new: bool = False) -> list[Row[Any]]:

@@ -162,6 +162,7 @@ def _put_pool(conn: Connection, pool_id: str, host_id: str, pool: Pool) -> None:
                 **_place(pool_id, host_id, pool),
                 **values,
                 disabled=cluster is not None and clusters.is_disabled(conn, cluster),
+                frozen=cluster is not None and clusters.is_frozen(conn, cluster),
             )
         )
 

@@ -25,9 +25,10 @@ _FROZEN = {
 
 
 def backends(conn: Connection) -> Sequence[Any]:
-    """One row per host and back end, with zone, cluster, enabled, reachable, disabled_reason and last_seen.
+    """One row per host and back end, with zone, cluster, enabled, answers, reachable, disabled_reason and last_seen.
 
-    A back end that its host can not use now counts as one that can not be reached. A host without any has a row, too.
+    `answers`: its host does. A back end that its host can not use now counts as one that can not be reached. A host
+    without any has a row, too.
     """
     query = (
         select(
@@ -35,6 +36,7 @@ def backends(conn: Connection) -> Sequence[Any]:
             pools.c.backend,
             hosts.c.availability_zone,
             hosts.c.enabled,
+            hosts.c.reachable.label("answers"),
             and_(
                 hosts.c.reachable, func.max(case((pools.c.id.is_(None), 1), (pools.c.present, 1), else_=0)) == 1
             ).label("reachable"),

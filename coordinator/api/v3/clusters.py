@@ -15,7 +15,8 @@ from coordinator.state.clusters import Cluster
 
 BINARY = "cinder-volume"
 _FILTERS = ("name", "binary", "is_up", "disabled", "num_hosts", "num_down_hosts")
-_OF_REPLICATION = {"replication_status": "disabled", "frozen": False, "active_backend_id": None}
+_OF_REPLICATION = {"replication_status": "disabled", "active_backend_id": None}
+_SINCE_26 = ("frozen", *_OF_REPLICATION)
 
 
 class ClusterChange(Body):
@@ -76,11 +77,11 @@ def _detailed(call: Call, one: Cluster) -> dict[str, Any]:
         "created_at": one.created_at,
         "updated_at": one.updated_at,
     }
-    return made | _OF_REPLICATION if call.version >= 26 else made
+    return made | _OF_REPLICATION | {"frozen": one.frozen} if call.version >= 26 else made
 
 
 async def _found(call: Call) -> list[Cluster]:
-    allowed = {*_FILTERS, *(_OF_REPLICATION if call.version >= 26 else ())}
+    allowed = {*_FILTERS, *(_SINCE_26 if call.version >= 26 else ())}
     unknown = sorted(call.query.keys() - allowed)
     if unknown:
         raise BadRequest(reason=f"Invalid filter keys: {', '.join(unknown)[:200]}")
@@ -98,7 +99,7 @@ def _matches(call: Call, one: Cluster) -> bool:
         _counts(call, "num_hosts", one.members),
         _counts(call, "num_down_hosts", one.down),
         ("replication_status" not in wanted or wanted["replication_status"] == "disabled"),
-        ("frozen" not in wanted or not flag(call, "frozen")),
+        ("frozen" not in wanted or flag(call, "frozen") == one.frozen),
         not wanted.get("active_backend_id"),
     ]
     return all(tests)
@@ -146,7 +147,7 @@ async def change(call: Call) -> dict[str, Any]:
 
 def resource() -> Resource:
     """The routes."""
-    filters = (*_FILTERS, *_OF_REPLICATION)
+    filters = (*_FILTERS, *_SINCE_26)
     return Resource(
         "clusters",
         "Clusters (back ends that several hosts serve).",

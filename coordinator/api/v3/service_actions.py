@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
+from sqlalchemy import Connection
 
 from agent.base import log as logs
 from agent.base import state_report
@@ -16,16 +17,18 @@ from agent.base.log import get_logger
 from coordinator.api.acting import site_changed
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
-from coordinator.api.fields import Answer, Body
+from coordinator.api.fields import Answer, Body, Since
 from coordinator.api.route import Resource, get, put
 from coordinator.api.services import Services
 from coordinator.operations.engine import Engine
+from coordinator.state import clusters
 from coordinator.state import services as state
 
 _log = get_logger(__name__)
 _API, _SCHEDULER, _VOLUME, _BACKUP = "cinder-api", "cinder-scheduler", "cinder-volume", "cinder-backup"
 _BINARIES = ("", "*", _API, _SCHEDULER, _VOLUME, _BACKUP)
 _ASK_S = 10.0
+_CLUSTERS = 26
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -56,13 +59,14 @@ class LogAnswer(Answer):
 
 
 class FreezeBody(Body):
-    host: Annotated[str, Field(min_length=1, max_length=255)]
+    """One of both; before 3.26 a host alone."""
+
+    host: Annotated[str | None, Field(min_length=1, max_length=255)] = None
+    cluster: Annotated[str | None, Since(_CLUSTERS), Field(max_length=255)] = None
 
 
-class FailoverBody(Body):
-    host: Annotated[str, Field(min_length=1, max_length=255)]
+class FailoverBody(FreezeBody):
     backend_id: Annotated[str | None, Field(max_length=255)] = None
-    cluster: Annotated[str | None, Field(max_length=255)] = None
 
 
 class NotReplicated(Permanent):
@@ -92,7 +96,7 @@ async def _of_agents(services: Services, server: str, asked: Asked) -> list[tupl
 
     agents, wanted = services.get(Engine).agents, server.partition("@")[0]
     rows = await services.db.read(state.backends)
-    up = sorted({row.host_id for row in rows if row.reachable and wanted in {"", "*", row.host_id}})
+    up = sorted({row.host_id for row in rows if row.answers and wanted in {"", "*", row.host_id}})
     known = [(name, client) for name in up if (client := agents.client(name)) is not None]
     answers = await asyncio.gather(*(one(name, client) for name, client in known))
     return [answer for answer in answers if answer is not None]
@@ -158,15 +162,39 @@ async def thaw(call: Call) -> None:
 
 async def _frozen(call: Call, frozen: bool) -> None:
     """What lies on a frozen back end stays as it is; attaching, detaching and what servers do with it go on."""
-    name = call.valid(FreezeBody).host
-    await call.services.db.write(lambda conn: state.set_frozen(conn, name, frozen=frozen))
+    host, cluster = _place(call, call.valid(FreezeBody))
+
+    def change(conn: Connection) -> None:
+        if cluster is not None:
+            clusters.set_frozen(conn, cluster, frozen=frozen)
+        else:
+            state.set_frozen(conn, host, frozen=frozen)
+
+    await call.services.db.write(change)
+
+
+def _place(call: Call, given: FreezeBody) -> tuple[str, str | None]:
+    """The back end of a host, or the cluster, that is named: exactly one of both. Raises BadRequest."""
+    if bool(given.host) == bool(given.cluster):
+        both = call.version >= _CLUSTERS
+        raise BadRequest(
+            reason="One and only one of cluster and host must be set." if both else "Host field is missing."
+        )
+    return given.host or "", given.cluster or None
 
 
 async def failover(call: Call) -> None:
     """Refused with its reason: there is nowhere to go."""
-    host = call.valid(FailoverBody).host
-    await call.services.db.read(lambda conn: state.check_known(conn, host))
-    raise NotReplicated(host=host)
+    host, cluster = _place(call, call.valid(FailoverBody))
+
+    def known(conn: Connection) -> None:
+        if cluster is not None:
+            clusters.get(conn, cluster)
+        else:
+            state.check_known(conn, host)
+
+    await call.services.db.read(known)
+    raise NotReplicated(host=cluster or host)
 
 
 async def report(call: Call) -> dict[str, Any]:
@@ -192,7 +220,7 @@ def resources() -> tuple[Resource, ...]:
                 put("/os-services/get-log", get_log, "volume_extension:services:update",
                     "Levels of loggers, of every service that answers.", body=LogBody, answer=LogAnswer, since=32),
                 put("/os-services/freeze", freeze, "volume:freeze_host",
-                    "Let what lies on a back end stay as it is.", body=FreezeBody),
+                    "Let what lies on a back end or cluster stay as it is.", body=FreezeBody),
                 put("/os-services/thaw", thaw, "volume:thaw_host", "Let it be changed again.", body=FreezeBody),
                 put("/os-services/failover_host", failover, "volume:failover_host",
                     "Refused: no back end is replicated.", body=FailoverBody, status=202),

@@ -16,6 +16,7 @@ from coordinator.state import services as state
 from coordinator.state.tables.columns import utcnow
 
 _VOLUME, _SCHEDULER = "cinder-volume", "cinder-scheduler"
+_CLUSTERS, _BACKEND_STATE = 7, 49
 _ENABLE = {"enable": True, "disable": False, "disable-log-reason": False}
 
 
@@ -42,22 +43,15 @@ def services() -> Resource:
 
 async def _list(call: Call) -> dict[str, Any]:
     rows = await call.services.db.read(state.backends)
-    found = [_scheduler(), *(_backend(row) for row in rows)]
+    found = [_scheduler(), *(_backend(row, call.version) for row in rows)]
     host, binary = call.query.get("host"), call.query.get("binary", call.query.get("service"))
     if host is not None:
         found = [item for item in found if item["host"] == host or item["host"].startswith(f"{host}@")]
     if binary is not None:
         found = [item for item in found if item["binary"] == binary]
-    for item in found:
-        _cut(item, call.version)
-    return {"services": found}
-
-
-def _cut(item: dict[str, Any], version: int) -> None:
-    if version < 7:
+    for item in found if call.version < _CLUSTERS else ():
         item.pop("cluster", None)
-    if version < 49:
-        item.pop("backend_state", None)
+    return {"services": found}
 
 
 def _scheduler() -> dict[str, Any]:
@@ -73,22 +67,23 @@ def _scheduler() -> dict[str, Any]:
     }
 
 
-def _backend(row: Row[Any]) -> dict[str, Any]:
-    enabled = bool(row.enabled) and not row.disabled
-    return {
+def _backend(row: Row[Any], version: int) -> dict[str, Any]:
+    """`state` is the host's, once `backend_state` tells of its storage; before, it tells of both."""
+    enabled, apart = bool(row.enabled) and not row.disabled, version >= _BACKEND_STATE
+    told = {
         "binary": _VOLUME,
         "host": f"{row.host_id}@{row.backend}" if row.backend else row.host_id,
         "zone": row.availability_zone,
         "status": "enabled" if enabled else "disabled",
-        "state": "up" if row.reachable else "down",
+        "state": "up" if (row.answers if apart else row.reachable) else "down",
         "updated_at": row.last_seen,
         "disabled_reason": row.disabled_reason,
         "replication_status": "disabled",
         "active_backend_id": None,
         "frozen": bool(row.frozen),
         "cluster": row.cluster_name,
-        "backend_state": "up" if row.reachable else "down",
     }
+    return {**told, "backend_state": "up" if row.reachable else "down"} if apart else told
 
 
 async def _change(call: Call) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from coordinator.cli.client.context import confirm, connected, destructive, plan
 from coordinator.cli.client.session import Session
 from coordinator.cli.client.waiting import frames, watch_option
 
-SERVICES = ("binary", "host", "zone", "status", "state", "updated_at", "disabled_reason")
+SERVICES = ("binary", "host", "zone", "status", "state", "backend_state", "updated_at", "disabled_reason")
 PATH = "/v3/os-services"
 _BINARY = click.option("--binary", default="", help="Only cinder-api (the coordinator) or cinder-volume (agents).")
 _HOST = click.option("--host", default="", help="Only this host's.")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from coordinator.state import events
 from coordinator.state.tables.events import events as event_rows
+from coordinator.state.tables.fleet import hosts, pools
 from tests.unit.coordinator.api.apitoy import P1
 from tests.unit.coordinator.api.test_nova_sequences import Nova
 from tests.unit.coordinator.api.volumesite import Answered, Api, volume_api
@@ -128,3 +129,58 @@ async def test_bad_words(tmp_path: Path, body: dict[str, Any]) -> None:
     async with volume_api(tmp_path) as api:
         volume = (await api.volume())["id"]
         assert (await forget(api, volume, **body)).status == 400
+
+
+async def test_storage_that_is_gone_is_told_apart_from_a_host_that_does_not_answer(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+
+        async def told(version: int) -> tuple[str, Any]:
+            path = "/os-services?binary=cinder-volume"
+            (one,) = (await api("GET", path, who="root", version=version)).body["services"]
+            return one["state"], one.get("backend_state")
+
+        async def becomes(table: Any, **values: Any) -> None:
+            await api.here.db.write(lambda conn: conn.execute(update(table).values(**values)) and None)
+
+        assert [await told(version) for version in (48, 49)] == [("up", None), ("up", "up")]
+        await becomes(pools, present=False)
+        assert [await told(version) for version in (48, 49)] == [("down", None), ("up", "down")]
+        assert (await api("GET", "/os-hosts", who="root")).body["hosts"][0]["service-status"] == "unavailable"
+        await becomes(hosts, reachable=False)
+        assert await told(49) == ("down", "down")
+        (own,) = (await api("GET", "/os-services?binary=cinder-scheduler", who="root")).body["services"]
+        assert "backend_state" not in own
+
+
+async def test_a_cluster_is_frozen_as_a_whole(tmp_path: Path) -> None:
+    async with volume_api(tmp_path, ("host-a", "host-b"), cluster="c1") as api:
+        volume = (await api.volume())["id"]
+
+        async def put(verb: str, body: dict[str, Any], version: int = 26) -> Answered:
+            return await api("PUT", f"/os-services/{verb}", who="root", json=body, version=version)
+
+        for verb in ("freeze", "thaw", "failover_host"):
+            for body in ({}, {"host": "host-a@files", "cluster": "c1@files"}):
+                both = await put(verb, body)
+                assert (both.status, "only one" in both.body["badRequest"]["message"]) == (400, True)
+            older = await put(verb, {"cluster": "c1@files"}, version=25)
+            assert (older.status, "cluster" in older.body["badRequest"]["message"]) == (400, True)
+            assert (await put(verb, {}, version=25)).body["badRequest"]["message"] == "Host field is missing."
+            assert (await put(verb, {"cluster": "moon@files"})).status == 404
+        assert (
+            "has no replication target"
+            in (await put("failover", {"cluster": "c1@files"})).body["badRequest"]["message"]
+        )
+        assert (await put("freeze", {"cluster": "c1@files"})).status == 200
+        services = (await api("GET", "/os-services?binary=cinder-volume", who="root")).body["services"]
+        assert [(one["frozen"], one["status"]) for one in services] == [(True, "disabled")] * 2
+        (one,) = (await api("GET", "/clusters/detail?frozen=true", who="root")).body["clusters"]
+        assert (one["frozen"], one["status"], one["disabled_reason"]) == (True, "disabled", "frozen")
+        assert (await api.act(volume, "os-extend", {"new_size": 2})).status == 400
+        assert (await put("thaw", {"cluster": "c1@files"})).status == 200
+        assert (await api.act(volume, "os-extend", {"new_size": 2})).status == 202
+        await api.settled()
+        assert (await api("GET", "/clusters/detail?frozen=true", who="root")).body["clusters"] == []
+        assert (await put("freeze", {"host": "host-a@files"})).status == 200
+        (one,) = (await api("GET", "/clusters/detail", who="root")).body["clusters"]
+        assert one["frozen"] is False, "one of its hosts is not the cluster"
