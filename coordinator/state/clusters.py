@@ -121,7 +121,7 @@ def set_enabled(conn: Connection, name: str, *, enabled: bool, reason: str | Non
 def is_frozen(conn: Connection, name: str) -> bool:
     """Whether all that serve it are: whoever joins them then is, too."""
     frozen = select(func.min(case((pools.c.frozen, 1), else_=0))).where(pools.c.cluster_name == name)
-    return conn.execute(frozen).scalar_one() == 1
+    return bool(conn.execute(frozen).scalar_one() == 1)
 
 
 def set_frozen(conn: Connection, name: str, *, frozen: bool) -> None:
