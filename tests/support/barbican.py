@@ -94,7 +94,8 @@ def barbican(folder: Path, keystone: str, password: str) -> Iterator[Barbican]:
     (folder / "barbican.conf").write_text((_CONFIG + BY_KEYSTONE).format(**values, kek=kek))
     (folder / "paste.ini").write_text(_PASTE.format(folder=folder))
     (folder / "serve.py").write_text(_SERVE)
-    PACKAGE.run(folder, "barbican-manage", "db", "upgrade", "--db-url", f"sqlite:///{folder}/barbican.db")
+    address = f"sqlite:///{folder}/barbican.db"
+    PACKAGE.migrate(folder, "barbican.db", "barbican-manage", "db", "upgrade", "--db-url", address)
     found = Barbican(port, folder)
     with PACKAGE.serving(folder, found.url, "python", str(folder / "serve.py"), str(folder), str(port)):
         yield found

@@ -88,7 +88,7 @@ def glance(folder: Path, keystone: str, password: str, *, volumes: bool = False)
     )  # fmt: skip
     config = folder / "glance-api.conf"
     config.write_text(text)
-    PACKAGE.run(folder, "glance-manage", "--config-file", str(config), "db", "sync")
+    PACKAGE.migrate(folder, "glance.db", "glance-manage", "--config-file", str(config), "db", "sync")
     found = Glance(free_port(), folder)
     words = ("--no-control-socket", "--bind", f"127.0.0.1:{found.port}", "--workers", "1", "--threads", "8",
              "--timeout", "600")  # fmt: skip

@@ -120,13 +120,14 @@ def keystone(folder: Path, *, admin_project: bool = False) -> Iterator[Keystone]
     account = ("--keystone-user", me, "--keystone-group", me)
     port = free_port()
     found = Keystone(port, folder)
+    command = ("keystone-manage", "--config-file", str(folder / "keystone.conf"))
+    PACKAGE.migrate(folder, "keystone.db", *command, "db_sync")
     for arguments in (
-        ("db_sync",),
         ("fernet_setup", *account),
         ("credential_setup", *account),
         ("bootstrap", "--bootstrap-password", PASSWORD, "--bootstrap-region-id", "RegionOne",
          "--bootstrap-public-url", f"http://127.0.0.1:{port}/v3"),
     ):  # fmt: skip
-        PACKAGE.run(folder, "keystone-manage", "--config-file", str(folder / "keystone.conf"), *arguments)
+        PACKAGE.run(folder, *command, *arguments)
     with PACKAGE.serving(folder, found.url, "python", str(folder / "serve.py"), str(folder), str(port)):
         yield found

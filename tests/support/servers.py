@@ -79,6 +79,8 @@ class Package:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if made.exists() and made.read_text() == " ".join(self.wanted):
                 return
+            for old in self.home.glob("*.db"):
+                old.unlink()
             subprocess.run([sys.executable, "-m", "venv", str(self.home)], check=True, timeout=900)
             done = subprocess.run(
                 [self._path("pip"), "install", "-q", "--no-input", "--disable-pip-version-check", *self.wanted],
@@ -94,6 +96,18 @@ class Package:
             [self._path(command), *arguments], check=True, capture_output=True, timeout=900, cwd=folder,
             env=self._environment(folder, {}),
         )  # fmt: skip
+
+    def migrate(self, folder: Path, database: str, command: str, *arguments: str) -> None:
+        """Run the command that makes `database` in the folder; a copy of what it made serves all later folders."""
+        kept = self.home / database
+        with (self.home / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                self.run(folder, command, *arguments)
+                half = kept.with_suffix(".half")
+                shutil.copy(folder / database, half)
+                half.rename(kept)
+        shutil.copy(kept, folder / database)
 
     @contextmanager
     def serving(self, folder: Path, url: str, command: str, *arguments: str, **more: str) -> Iterator[None]:
