@@ -18,7 +18,7 @@ from agent.connectors import iscsi_paths as paths
 from agent.connectors import scsi_disks as disks
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoPath, NotAttached, PathDown
-from agent.connectors.probing import answering, each, place, worth_trying
+from agent.connectors.probing import answering, each, need_device, place, worth_trying
 from agent.connectors.waiting import patiently
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
@@ -46,6 +46,7 @@ class IscsiConnector:
     ) -> RemoteDevice:
         end = asyncio.get_running_loop().time() + deadline
         async with self._lock(connection):
+            await need_device(connection)
             known = self.present(connection)
             try:
                 if len(connection.portals) > 1 and scsi.multipathd_listens():
@@ -105,8 +106,7 @@ class IscsiConnector:
 
     async def mend(self, connection: Connection) -> int:
         wanted = await asyncio.to_thread(self._missing, connection)
-        # Another transport than TCP can not be asked in this way.
-        ready = wanted if connection.transport == "iser" else await answering(wanted)
+        ready = await answering(wanted, connection.transport)
         end = asyncio.get_running_loop().time() + DEADLINE
 
         async def join(portal: Portal) -> bool:
@@ -149,12 +149,10 @@ class IscsiConnector:
         return tuple(one for one in connection.portals if known and place(one) not in known)
 
     async def _by_one(self, connection: Connection, secret: bytes | None, end: float) -> RemoteDevice:
-        portals, reasons = connection.portals, list[str]()
-        if len(portals) > 1:
+        if len(connection.portals) > 1:
             log.warning("one portal of several is used: multipathd does not run", target=connection.target)
         there = {(one.address, one.port) for one in scsi.sessions(connection.target)}
-        if connection.transport != "iser":
-            portals, reasons = await worth_trying(portals, there)
+        portals, reasons = await worth_trying(connection.portals, there, connection.transport)
         async with udev.subscribed() as events:
             for portal in portals:
                 try:

@@ -1,5 +1,5 @@
-"""The NVMe/TCP connector: a controller at every portal, one disk that the kernel makes of them, nothing waited for but
-events.
+"""The connector of NVMe by TCP and RDMA: a controller at every portal, one disk that the kernel makes of them, nothing
+waited for but events.
 
 A portal that is down costs a healthy one nothing: the attach does not wait for it, and `mend` tries it again. Without
 the kernel's own multipath, one portal is used: the first that answers.
@@ -18,12 +18,12 @@ from agent.base.errors import BrickyardError, Temporary
 from agent.base.log import get_logger
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NoPath, NotAttached, PathDown
-from agent.connectors.probing import answering, each, place, worth_trying
+from agent.connectors.probing import answering, each, need_device, place, worth_trying
 from agent.connectors.waiting import Finished, patiently, until
 from agent.host import nvme, sysfs, udev
 from agent.privsep import nvme as verbs
 from agent.privsep.client import call
-from agent.privsep.errors import PrivilegeUnavailable
+from agent.privsep.errors import NoRdma, PrivilegeUnavailable
 from agent.wire.jobs import Connection, Portal
 
 log = get_logger(__name__)
@@ -46,6 +46,7 @@ class NvmeConnector:
     ) -> RemoteDevice:
         end = asyncio.get_running_loop().time() + deadline
         async with self._lock(connection):
+            await need_device(connection)
             known = nvme.subsystem(connection.target)
             await self._quiet(connection)
             try:
@@ -114,7 +115,8 @@ class NvmeConnector:
             return await asyncio.to_thread(self.seen, connection)
 
     async def mend(self, connection: Connection) -> int:
-        ready = await answering(await asyncio.to_thread(self._missing, connection))
+        wanted = await asyncio.to_thread(self._missing, connection)
+        ready = await answering(wanted, connection.transport)
         async with self._lock(connection):
             still = set(ready) & set(self._missing(connection))
             return await each(still, partial(self._connect, connection))
@@ -155,7 +157,7 @@ class NvmeConnector:
                 return
         errors = [error for task in tasks if (error := task.exception()) is not None]
         for error in errors:
-            if not isinstance(error, Temporary):
+            if not isinstance(error, Temporary) or all(isinstance(one, NoRdma) for one in errors):
                 raise error
         raise NoPath(target=connection.target, reason=" ".join(str(error) for error in errors))
 
@@ -164,7 +166,7 @@ class NvmeConnector:
             log.warning("one portal of several is used: nvme_core.multipath is off", target=connection.target)
         found = nvme.subsystem(connection.target)
         there = {(one.address, one.port) for one in found.controllers} if found is not None else set()
-        portals, reasons = await worth_trying(connection.portals, there)
+        portals, reasons = await worth_trying(connection.portals, there, connection.transport)
         for portal in portals:
             try:
                 await self._connect(connection, portal)
@@ -241,7 +243,9 @@ class NvmeConnector:
         return True
 
     async def _connect(self, connection: Connection, portal: Portal) -> bool:
-        return await call(verbs.nvme_connect, connection.target, portal.address, portal.port, self.fail_io_s)
+        by = "rdma" if connection.transport == "rdma" else "tcp"
+        told = (connection.target, portal.address, portal.port, self.fail_io_s)
+        return await call(verbs.nvme_connect, *told, transport=by)
 
     def _tried(self, target: str, task: asyncio.Task[bool]) -> None:
         portal = self._trying.get(target, {}).pop(task, None)

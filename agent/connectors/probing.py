@@ -10,7 +10,9 @@ import ipaddress
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from agent.base.errors import BrickyardError
-from agent.wire.jobs import Portal
+from agent.host import rdma
+from agent.privsep.errors import NoRdma
+from agent.wire.jobs import Connection, Portal
 
 _SECONDS = 3.0
 
@@ -20,15 +22,23 @@ def place(portal: Portal) -> tuple[str, int]:
     return str(ipaddress.ip_address(portal.address)), portal.port
 
 
-async def answering(portals: Iterable[Portal]) -> tuple[Portal, ...]:
-    """Those at which a TCP connection can be made, asked all at once."""
+async def need_device(connection: Connection) -> None:
+    """NoRdma, where it is to go by RDMA and this host has nothing for that: a log-in would wait for it to come."""
+    if connection.transport != "tcp" and not await asyncio.to_thread(rdma.active):
+        raise NoRdma(what=f"the way to {connection.target}", reason="none is active")
+
+
+async def answering(portals: Iterable[Portal], transport: str = "tcp") -> tuple[Portal, ...]:
+    """Those at which a TCP connection can be made, asked all at once; another transport can not be asked so."""
     asked = tuple(portals)
+    if transport != "tcp":
+        return asked
     told = await asyncio.gather(*(_answers(one) for one in asked))
     return tuple(one for one, there in zip(asked, told, strict=True) if there)
 
 
 async def worth_trying(
-    portals: tuple[Portal, ...], paths: Collection[tuple[str, int]]
+    portals: tuple[Portal, ...], paths: Collection[tuple[str, int]], transport: str = "tcp"
 ) -> tuple[tuple[Portal, ...], list[str]]:
     """Of several, in their order: those with a path, or where somebody listens; and what is to be told of the others.
 
@@ -36,7 +46,7 @@ async def worth_trying(
     """
     if len(portals) < 2:
         return portals, []
-    open_ = await answering(one for one in portals if place(one) not in paths)
+    open_ = await answering((one for one in portals if place(one) not in paths), transport)
     worth = tuple(one for one in portals if one in open_ or place(one) in paths)
     silent = [place(one) for one in portals if one not in worth]
     return worth, [f"Nobody listens at {f'[{host}]' if ':' in host else host}:{port}." for host, port in silent]

@@ -10,7 +10,9 @@ from agent.connectors.errors import NoConnector
 
 _MODULES = {
     "iscsi": "agent.connectors.iscsi",
+    "iser": "agent.connectors.iscsi",
     "nvme-tcp": "agent.connectors.nvme",
+    "nvme-rdma": "agent.connectors.nvme",
     "nvme-raid": "agent.connectors.nvme_raid",
     "fc": "agent.connectors.fc",
     "eckd": "agent.connectors.eckd",

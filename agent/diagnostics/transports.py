@@ -34,23 +34,23 @@ def there(row: Mapping[str, Any], connection: Connection, sys: Path) -> bool:
 
 def exported(volume_id: str, root: Path) -> list[Node]:
     """The volume's targets on this host, with portals and consumers."""
-    return [*_by_iscsi(volume_id, root), *_by_nvme(volume_id, root)]
+    return [*_by_iscsi(volume_id, root), *_by_iscsi(volume_id, root, iser=True), *_by_nvme(volume_id, root)]
 
 
 def _by_nvme(volume_id: str, root: Path) -> list[Node]:
     nodes = []
     for one in nvmet.subsystems(volume_id, root / nvmet.CONFIGFS.relative_to("/")):
-        below = [node("portal", name, "") for name in one.portals]
+        below = [node("portal", name, "RDMA" if one.transport == "rdma" else "") for name in one.portals]
         below += [node("consumer", name, "rw") for name in one.initiators]
         nodes.append(node("target", one.target, "ready" if one.ready else "takes no log-ins", below))
     return nodes
 
 
-def _by_iscsi(volume_id: str, root: Path) -> list[Node]:
-    found = lio.target(volume_id, root / lio.CONFIGFS.relative_to("/"))
+def _by_iscsi(volume_id: str, root: Path, *, iser: bool = False) -> list[Node]:
+    found = lio.target(volume_id, root / lio.CONFIGFS.relative_to("/"), iser=iser)
     if found is None:
         return []
-    below = [node("portal", name, "") for name in found.portals]
+    below = [node("portal", name, "iSER" if iser else "") for name in found.portals]
     for one in found.consumers:
         about = "connected" if one.connected else "not connected"
         below.append(node("consumer", one.initiator, f"{about}, {'ro' if one.read_only else 'rw'}"))
@@ -59,8 +59,9 @@ def _by_iscsi(volume_id: str, root: Path) -> list[Node]:
 
 def reached(connection: Connection, sys: Path) -> list[Node]:
     """Each way to the volume with its path, and above the paths what gathers and uses them."""
-    found = {"nvme-tcp": _controllers, "fc": _over_fabric, "eckd": _on_channel}.get(connection.protocol, _sessions)
-    return found(connection, sys)
+    nvme_ways = {"nvme-tcp": _controllers, "nvme-rdma": _controllers}
+    ways = nvme_ways | {"fc": _over_fabric, "eckd": _on_channel}
+    return ways.get(connection.protocol, _sessions)(connection, sys)
 
 
 def _controllers(connection: Connection, sys: Path) -> list[Node]:
@@ -69,7 +70,8 @@ def _controllers(connection: Connection, sys: Path) -> list[Node]:
     if found is not None:
         for one in found.controllers:
             where = f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}"
-            nodes.append(node("controller", one.name, f"{where}, {one.state}"))
+            by = " by RDMA" if one.transport == "rdma" else ""
+            nodes.append(node("controller", one.name, f"{where}{by}, {one.state}"))
         for space in found.namespaces:
             about = f"namespace {space.nsid}, {size(space.size)}, {space.identity or 'no identity'}"
             nodes.append(node("device", f"/dev/{space.name}", about, users(sys, space.name)))
@@ -102,7 +104,8 @@ def _sessions(connection: Connection, sys: Path) -> list[Node]:
     nodes = []
     for session in sessions:
         disk = session.disk(connection.lun or 0)
-        about = f"{session.address}:{session.port}, {session.state.lower()}"
+        by = " by iSER" if session.transport(sys) == "iser" else ""
+        about = f"{session.address}:{session.port}{by}, {session.state.lower()}"
         nodes.append(node("session", str(session.number), about, [] if disk is None else [_path(disk, sys)]))
     target = node("target", connection.target, f"{connection.protocol}, LUN {connection.lun}", nodes)
     return [target]

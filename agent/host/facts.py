@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.host import netlink, nvme, scsi, sysfs
+from agent.host import netlink, nvme, rdma, scsi, sysfs
 
 _IQN = re.compile(r"^\s*InitiatorName\s*=\s*(\S+)\s*$", re.MULTILINE)
 _WWPN = re.compile(r"^0x([0-9a-f]{16})$")
@@ -70,15 +70,18 @@ def links(root: Path = Path("/")) -> dict[str, str]:
 
 
 def capabilities(root: Path = Path("/")) -> tuple[str, ...]:
-    """What this host can do for volumes: `loop`, `dm-crypt`, `udev`, `multipath`; use `fc`, `iscsi`, `nvme-tcp`."""
+    """What this host can do for volumes: `loop`, `dm-crypt`, `udev`, `multipath`; use `fc`, `iscsi`, `iser`,
+    `nvme-tcp`, `nvme-rdma`."""
     sys, dev, proc = root / "sys", root / "dev", root / "proc"
     offers = {
         "dm-crypt": sysfs.has_mapper(sys),
         "fc": (sys / "class/fc_host").is_dir(),
         "iscsi": scsi.iscsid_listens(proc),
+        "iser": scsi.iscsid_listens(proc) and (sys / "module/ib_iser").is_dir() and rdma.active(sys),
         "loop": (dev / "loop-control").exists(),
         "multipath": scsi.multipathd_listens(proc),
-        "nvme-tcp": nvme.available(root),
+        "nvme-rdma": nvme.available(root, "rdma") and rdma.active(sys),
+        "nvme-tcp": nvme.available(root, "tcp"),
         "udev": (root / "run/udev/control").exists(),
     }
     return tuple(name for name, there in offers.items() if there)

@@ -10,7 +10,8 @@ from agent.host import sysfs
 
 CONFIGFS = Path("/sys/kernel/config/target")
 PREFIX = "iqn.2026-01.io.brickyard:"
-"""Our targets: this and the volume's id. Nothing else in configfs is ever touched."""
+"""Our targets: this and the volume's id, those by iSER with `ISER` behind it. Nothing else is ever touched."""
+ISER = ":iser"
 HBA = "iblock_8790"
 LUN = 0
 
@@ -36,9 +37,9 @@ class LioTarget:
     consumers: tuple[Consumer, ...]
 
 
-def iqn(volume_id: str) -> str:
-    """The target name of a volume."""
-    return PREFIX + volume_id
+def iqn(volume_id: str, *, iser: bool = False) -> str:
+    """The target name of a volume; that for consumers by iSER is another one, with consumers and portals of its own."""
+    return PREFIX + volume_id + (ISER if iser else "")
 
 
 def available(root: Path = CONFIGFS) -> bool:
@@ -51,23 +52,25 @@ def portal_name(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def targets(root: Path = CONFIGFS) -> tuple[LioTarget, ...]:
-    """All our targets, by volume."""
+def targets(root: Path = CONFIGFS, *, iser: bool = False) -> tuple[LioTarget, ...]:
+    """All our targets of one kind, by volume."""
     names = sorted(entry for entry in _listed(root / "iscsi") if entry.startswith(PREFIX))
-    volumes = (name.removeprefix(PREFIX) for name in names)
-    return tuple(found for volume in volumes if is_id(volume) and (found := target(volume, root)) is not None)
+    volumes = [name.removeprefix(PREFIX).removesuffix(ISER) for name in names if name.endswith(ISER) == iser]
+    found = (target(volume, root, iser=iser) for volume in volumes if is_id(volume))
+    return tuple(one for one in found if one is not None)
 
 
-def target(volume_id: str, root: Path = CONFIGFS) -> LioTarget | None:
+def target(volume_id: str, root: Path = CONFIGFS, *, iser: bool = False) -> LioTarget | None:
     """The target of one volume; None when there is none, not even half made."""
-    group = root / "iscsi" / iqn(volume_id) / "tpgt_1"
+    group = root / "iscsi" / iqn(volume_id, iser=iser) / "tpgt_1"
     store = root / "core" / HBA / volume_id
-    if not group.parent.is_dir() and not store.is_dir():
+    others = (root / "iscsi" / iqn(volume_id, iser=not iser)).is_dir()
+    if not group.parent.is_dir() and (others or not store.is_dir()):
         return None
     ready = sysfs.text(group / "enable") == "1" and any(_links(group / "lun" / f"lun_{LUN}"))
     consumers = [_consumer(group / "acls" / name) for name in sorted(_listed(group / "acls"))]
     portals = tuple(sorted(_listed(group / "np")))
-    return LioTarget(volume_id, iqn(volume_id), device_of(store), ready, portals, tuple(consumers))
+    return LioTarget(volume_id, iqn(volume_id, iser=iser), device_of(store), ready, portals, tuple(consumers))
 
 
 def device_of(store: Path) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +62,13 @@ def addresses() -> tuple[Address, ...]:
                     found.append(address)
 
 
-def reachable_addresses() -> tuple[str, ...]:
-    """The addresses another host could use: none of loopback, none that is link-local."""
-    plain = (ipaddress.ip_address(entry.address) for entry in addresses() if entry.scope < _HOST_SCOPE)
+def reachable_addresses(links: Collection[str] | None = None) -> tuple[str, ...]:
+    """The addresses another host could use, of these interfaces or of all: none of loopback, none link-local."""
+    known = [entry for entry in addresses() if entry.scope < _HOST_SCOPE]
+    if links is not None:
+        numbers = {index for index, name in socket.if_nameindex() if name in links}
+        known = [entry for entry in known if entry.index in numbers]
+    plain = (ipaddress.ip_address(entry.address) for entry in known)
     return tuple(str(address) for address in plain if not (address.is_loopback or address.is_link_local))
 
 

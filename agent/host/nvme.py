@@ -106,9 +106,10 @@ def over_fabric(name: str, sys: Path = sysfs.SYS) -> bool:
     return any(name == space.name for one in subsystems(sys) for space in one.namespaces)
 
 
-def available(root: Path = Path("/")) -> bool:
-    """Whether this host can reach subsystems by TCP: the kernel has what it takes loaded."""
-    return (root / "dev/nvme-fabrics").exists() and (root / "sys/module/nvme_tcp").is_dir()
+def available(root: Path = Path("/"), *fabrics: str) -> bool:
+    """Whether this host can reach subsystems by one of these, or by any: the kernel has what it takes loaded."""
+    loaded = any((root / f"sys/module/nvme_{name}").is_dir() for name in fabrics or FABRICS)
+    return loaded and (root / "dev/nvme-fabrics").exists()
 
 
 def gathers_paths(sys: Path = sysfs.SYS) -> bool:

@@ -14,7 +14,9 @@ from agent.host import sysfs
 
 CONFIGFS = Path("/sys/kernel/config/nvmet")
 PREFIX = "nqn.2026-01.io.brickyard:"
-"""Our subsystems: this, the volume's id, and a digest of the consumer's name. No other one is ever touched."""
+"""Our subsystems: this, the volume's id, and a digest of the consumer's name; that with `_RDMA` before it for those
+who come by RDMA. No other one is ever touched."""
+_RDMA = "rdma."
 NSID = 1
 FIRST_PORT, PORTS = 8790, 256
 """Numbers of the ports that we make."""
@@ -25,7 +27,8 @@ _DIGITS = 16
 class Subsystem:
     """One of our subsystems. `device` is the block device behind it; `ready`: its namespace is enabled.
 
-    `portals` as `10.0.0.1:4420`, `[fd00::1]:4420`; `initiators` are the host NQNs that it lets in.
+    `portals` as `10.0.0.1:4420`, `[fd00::1]:4420`; `initiators` are the host NQNs that it lets in; `transport` is the
+    kernel's word (tcp, rdma).
     """
 
     volume_id: str
@@ -34,11 +37,13 @@ class Subsystem:
     ready: bool
     portals: tuple[str, ...]
     initiators: tuple[str, ...]
+    transport: str = "tcp"
 
 
-def nqn(volume_id: str, initiator: str) -> str:
+def nqn(volume_id: str, initiator: str, transport: str = "tcp") -> str:
     """The subsystem by which one consumer reaches a volume."""
-    return f"{PREFIX}{volume_id}:{hashlib.sha256(initiator.encode()).hexdigest()[:_DIGITS]}"
+    kind = _RDMA if transport == "rdma" else ""
+    return f"{PREFIX}{volume_id}:{kind}{hashlib.sha256(initiator.encode()).hexdigest()[:_DIGITS]}"
 
 
 def available(root: Path = CONFIGFS) -> bool:
@@ -52,10 +57,16 @@ def volume_of(target: str) -> str | None:
     return ident if target.startswith(PREFIX) and is_id(ident) and digits else None
 
 
-def subsystems(volume_id: str | None = None, root: Path = CONFIGFS) -> tuple[Subsystem, ...]:
-    """All our subsystems, or those of one volume, also half made ones."""
+def subsystems(
+    volume_id: str | None = None, root: Path = CONFIGFS, transport: str | None = None
+) -> tuple[Subsystem, ...]:
+    """All our subsystems, or those of one volume, of one transport, also half made ones."""
     named = ((name, volume_of(name)) for name in _listed(root / "subsystems"))
-    found = [(name, volume) for name, volume in named if volume is not None and volume_id in {None, volume}]
+    found = [
+        (name, volume)
+        for name, volume in named
+        if volume is not None and volume_id in {None, volume} and transport in {None, _transport(name)}
+    ]
     if not found:
         return ()
     ports = {entry: _listed(root / "ports" / entry / "subsystems") for entry in _listed(root / "ports")}
@@ -71,9 +82,14 @@ def subsystems(volume_id: str | None = None, root: Path = CONFIGFS) -> tuple[Sub
                 ready=sysfs.text(space / "enable") == "1",
                 portals=tuple(sorted(at)),
                 initiators=_listed(root / "subsystems" / name / "allowed_hosts"),
+                transport=_transport(name),
             )
         )
     return tuple(made)
+
+
+def _transport(target: str) -> str:
+    return "rdma" if f":{_RDMA}" in target else "tcp"
 
 
 def device_of(namespace: Path) -> str:

@@ -56,6 +56,11 @@ class Session:
     def healthy(self) -> bool:
         return self.state == "LOGGED_IN"
 
+    def transport(self, sys: Path = sysfs.SYS) -> str:
+        """By what it really goes, in the words of open-iscsi: tcp, iser, …; empty: not told."""
+        driver = sysfs.text(sys / "class/scsi_host" / f"host{self.host}" / "proc_name") or ""
+        return driver.removeprefix("iscsi_")
+
 
 def sessions(target: str | None = None, sys: Path = sysfs.SYS) -> tuple[Session, ...]:
     """All sessions, or those to one target, by number."""

@@ -8,7 +8,7 @@ import stat
 from pathlib import PurePosixPath
 
 from agent.base.ids import is_id
-from agent.host import ccw, fcp, sysfs
+from agent.host import ccw, fcp, nvme, sysfs
 from agent.host.lvm import PARTS, is_plain_name, parsed_name, volume_name
 from agent.privsep import limits
 from agent.privsep.beneath import open_beneath, open_folder
@@ -131,6 +131,13 @@ def address(value: object) -> str:
         return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
     except ValueError:
         raise VerbRefused(reason=f"address {shown(value)} is not an IP address") from None
+
+
+def fabric(value: object) -> str:
+    """How NVMe goes to another host, in the kernel's word."""
+    if not isinstance(value, str) or value not in nvme.FABRICS:
+        raise refused(f"transport {shown(value)} is neither of {', '.join(sorted(nvme.FABRICS))}")
+    return value
 
 
 def hex64(value: object, noun: str) -> str:

@@ -114,6 +114,16 @@ class TargetRefused(Temporary):
     hint = "Load it (modprobe target_core_mod, or nvmet-tcp), mount configfs, look who has its port; see `dmesg`."
 
 
+class NoRdma(Temporary):
+    code = "rdma.no-device"
+    retry_after = 10.0
+    sentence = "This host has no RDMA device for {what}: {reason}."
+    hint = (
+        "`rdma link` shows the devices and their interfaces, `ip addr` whose address it is; in software: "
+        "rdma link add rxe0 type rxe netdev INTERFACE."
+    )
+
+
 class LoginFailed(Temporary):
     code = "iscsi.login-failed"
     sentence = "No session with {target} at {portal}: {reason}."

@@ -1,4 +1,5 @@
-"""Verbs on the kernel's iSCSI target: one target per volume, by its id, over the device that was made for it.
+"""Verbs on the kernel's iSCSI target: one target per volume, by its id, over the device that was made for it; another
+one for those who come by iSER.
 
 `lio_apply` makes the whole of one target so; done again, or after a kill at any line, it ends the same. Nothing but
 targets of our prefix and devices that are bound for the volume can be reached.
@@ -17,7 +18,7 @@ from typing import Any
 from agent.host import lio, sysfs
 from agent.privsep import checks, configfs, devices, loopctl
 from agent.privsep.contexts import net, privileged
-from agent.privsep.errors import DeviceForeign, TargetRefused
+from agent.privsep.errors import DeviceForeign, NoRdma, TargetRefused
 
 _NAME = re.compile(r"(iqn\.\d{4}-\d{2}\.[a-z0-9.:-]{1,205}|eui\.[0-9a-f]{16}|naa\.[0-9a-f]{16,32})")
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -33,12 +34,15 @@ def lio_apply(
     diskseq: int | None,
     portals: Sequence[tuple[str, int]],
     consumers: Sequence[tuple[str, bool, str, bytes | None]],
+    *,
+    iser: bool = False,
 ) -> dict[str, Any]:
     """Offer the device to exactly these consumers (initiator, read_only, CHAP user, CHAP secret or None).
 
-    {target, lun, serial, size (bytes)}. VerbRefused, DeviceForeign, TargetRefused.
+    {target, lun, serial, size (bytes)}. VerbRefused, DeviceForeign, TargetRefused; NoRdma, where a portal is to be
+    reached by iSER and no RDMA device has its address.
     """
-    volume = checks.uuid(volume_id, "volume")
+    volume, by_rdma = checks.uuid(volume_id, "volume"), checks.flag(iser, "iser")
     wanted = {_initiator(name): _consumer(*rest) for name, *rest in _rows(consumers, 4)}
     names = {lio.portal_name(*_portal(*row)) for row in _rows(portals, 2)}
     _, held = devices.hold(device, diskseq, checks.loop_name("export", volume))
@@ -46,14 +50,14 @@ def lio_apply(
         with configfs.told(f"export volume {volume}"):
             _need_target()
             store = _store(volume, device)
-            group = _group(volume, store)
+            group = _group(volume, store, by_rdma)
             for name, (read_only, user, secret) in wanted.items():
                 _let_in(group, name, read_only, user, secret)
             for folder in configfs.folders(group / "acls"):
                 if folder.name not in wanted:
                     _shut_out(folder)
             for name in names:
-                configfs.make(group / "np" / name)
+                _answer(group / "np" / name, by_rdma)
             for folder in configfs.folders(group / "np"):
                 if folder.name not in names:
                     configfs.remove(folder)
@@ -61,14 +65,17 @@ def lio_apply(
         size = loopctl.size(held)
     finally:
         os.close(held)
-    return {"target": lio.iqn(volume), "lun": lio.LUN, "serial": volume, "size": size}
+    return {"target": lio.iqn(volume, iser=by_rdma), "lun": lio.LUN, "serial": volume, "size": size}
 
 
 @privileged(net)
-def lio_remove(volume_id: str) -> bool:
-    """Take the volume's target away with everything in it, sessions too; False when there was none. TargetRefused."""
-    volume = checks.uuid(volume_id, "volume")
-    target = lio.CONFIGFS / "iscsi" / lio.iqn(volume)
+def lio_remove(volume_id: str, *, iser: bool = False) -> bool:
+    """Take the volume's target away with everything in it, sessions too; False when there was none. TargetRefused.
+
+    Of its two targets that for iSER, or the other one.
+    """
+    volume, by_rdma = checks.uuid(volume_id, "volume"), checks.flag(iser, "iser")
+    target = lio.CONFIGFS / "iscsi" / lio.iqn(volume, iser=by_rdma)
     group = target / "tpgt_1"
     with configfs.told(f"take back volume {volume}"):
         there = target.is_dir()
@@ -84,10 +91,11 @@ def lio_remove(volume_id: str) -> bool:
                 configfs.remove(folder)
             configfs.remove(group)
         configfs.remove(target)
-        with _stores:
-            there = configfs.remove(lio.CONFIGFS / "core" / lio.HBA / volume) or there
-            with contextlib.suppress(OSError):
-                configfs.remove(lio.CONFIGFS / "core" / lio.HBA)
+        if not (target.parent / lio.iqn(volume, iser=not by_rdma)).is_dir():
+            with _stores:
+                there = configfs.remove(lio.CONFIGFS / "core" / lio.HBA / volume) or there
+                with contextlib.suppress(OSError):
+                    configfs.remove(lio.CONFIGFS / "core" / lio.HBA)
     return there
 
 
@@ -111,13 +119,13 @@ def _store(volume: str, device: str) -> Path:
     return store
 
 
-def _group(volume: str, store: Path) -> Path:
+def _group(volume: str, store: Path, iser: bool) -> Path:
     """The portal group: nobody without a row of its own gets in, and nobody without CHAP where a row has it."""
     told = sysfs.text(store / "wwn/vpd_unit_serial") or ""
     if not told.endswith(volume):
         configfs.write(store / "wwn/vpd_unit_serial", volume)
     configfs.make(lio.CONFIGFS / "iscsi")
-    group = lio.CONFIGFS / "iscsi" / lio.iqn(volume) / "tpgt_1"
+    group = lio.CONFIGFS / "iscsi" / lio.iqn(volume, iser=iser) / "tpgt_1"
     configfs.make(group.parent)
     configfs.make(group)
     for attribute, value in (("generate_node_acls", "0"), ("authentication", "1"), ("cache_dynamic_acls", "0")):
@@ -127,6 +135,21 @@ def _group(volume: str, store: Path) -> Path:
     if not configfs.links(lun):
         configfs.link(lun, store)
     return group
+
+
+def _answer(portal: Path, iser: bool) -> None:
+    """Answer there, by iSER too where that is wanted: else a consumer would be taken by TCP without noticing."""
+    made = configfs.make(portal)
+    if not iser:
+        return
+    try:
+        configfs.want(portal / "iser", "1")
+    except OSError as error:
+        if made:
+            configfs.remove(portal)
+        if error.errno in configfs.NO_RDMA:
+            raise NoRdma(what=f"portal {portal.name}", reason=error.strerror or "none") from error
+        raise
 
 
 def _let_in(group: Path, initiator: str, read_only: bool, user: str, secret: bytes | None) -> None:

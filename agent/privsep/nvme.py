@@ -1,4 +1,5 @@
-"""Verbs of the NVMe/TCP initiator: controllers are made and ended through the kernel's own files, no tool is needed.
+"""Verbs of the initiator of NVMe by TCP and RDMA: controllers are made and ended through the kernel's own files, no
+tool is needed.
 
 Nothing but controllers over a fabric can be reached. Who connects holds a shared lock of the target, and who ends its
 controllers an exclusive one: a connect that outlived its agent inside the kernel has ended before the disconnect looks.
@@ -20,7 +21,7 @@ from pathlib import Path
 from agent.host import nvme, sysfs
 from agent.privsep import checks, cutting
 from agent.privsep.contexts import net, privileged
-from agent.privsep.errors import ConnectFailed, DeviceHeld, KernelRefused
+from agent.privsep.errors import ConnectFailed, DeviceHeld, KernelRefused, NoRdma
 
 FABRICS = Path("/dev/nvme-fabrics")
 _NQN = re.compile(r"nqn\.\d{4}-\d{2}\.[A-Za-z0-9][A-Za-z0-9.:_-]{1,210}")
@@ -34,14 +35,18 @@ _REASONS = {
     errno.EIO: "the target does not let this host in, or has no such subsystem",
     errno.ECONNREFUSED: "nothing listens there",
 }
+_NO_RDMA = {errno.ENODEV, errno.EADDRNOTAVAIL}
+_NO_WAY = {errno.ECONNRESET: "nothing leads there by RDMA"}
 
 
 @privileged(net)
-def nvme_connect(target: str, address: str, port: int, fail_io_s: int) -> bool:
-    """Make a controller at one portal; False when there is one already. ConnectFailed, KernelRefused, VerbRefused.
+def nvme_connect(target: str, address: str, port: int, fail_io_s: int, *, transport: str = "tcp") -> bool:
+    """Make a controller at one portal; False when there is one already. ConnectFailed, KernelRefused, VerbRefused;
+    NoRdma, where it is to go by RDMA and no device of this host leads there.
 
     `fail_io_s`: how long I/O waits for the last path of a namespace to come back.
     """
+    by = checks.fabric(transport)
     wait = checks.number(fail_io_s, "time-out", 1 << 16)
     name, place, number = _target(target), checks.address(address), checks.number(port, "port", 1 << 16)
     host = nvme.host_nqn()
@@ -49,7 +54,7 @@ def nvme_connect(target: str, address: str, port: int, fail_io_s: int) -> bool:
         raise KernelRefused(action="name", device="this host", reason="/etc/nvme/hostnqn holds no host NQN")
     queues = min(_QUEUES, os.cpu_count() or 1)
     options = (
-        f"transport=tcp,nqn={name},traddr={place},trsvcid={number},hostnqn={host},hostid={nvme.host_id(host)},"
+        f"transport={by},nqn={name},traddr={place},trsvcid={number},hostnqn={host},hostid={nvme.host_id(host)},"
         f"nr_io_queues={queues},fast_io_fail_tmo={wait},{_TIMERS}"
     )
     with _alone(name, exclusive=False) as fd:
@@ -58,8 +63,11 @@ def nvme_connect(target: str, address: str, port: int, fail_io_s: int) -> bool:
         except OSError as error:
             if error.errno in {errno.EALREADY, errno.EEXIST}:
                 return False
-            reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+            known = _REASONS if by == "tcp" else _REASONS | _NO_WAY
+            reason = known.get(error.errno or 0, error.strerror or str(error))
             portal = f"[{place}]:{number}" if ":" in place else f"{place}:{number}"
+            if by == "rdma" and error.errno in _NO_RDMA:
+                raise NoRdma(what=f"the way to {portal}", reason=error.strerror or "none") from None
             raise ConnectFailed(target=name, portal=portal, reason=reason) from None
     return True
 
@@ -167,7 +175,7 @@ def _alone(target: str, *, exclusive: bool) -> Iterator[int]:
     try:
         fd = os.open(FABRICS, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        reason = "the kernel's NVMe/TCP initiator is not loaded (modprobe nvme-tcp)"
+        reason = "the kernel's NVMe initiator is not loaded (modprobe nvme-tcp, or nvme-rdma)"
         raise KernelRefused(action="open", device=str(FABRICS), reason=reason) from error
     try:
         _lock(fd, target, fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK)

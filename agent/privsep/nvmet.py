@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.host import nvmet, sysfs
+from agent.host import lio, nvmet, sysfs
 from agent.privsep import checks, configfs, devices, loopctl
 from agent.privsep.contexts import net, privileged
-from agent.privsep.errors import DeviceForeign, TargetRefused
+from agent.privsep.errors import DeviceForeign, NoRdma, TargetRefused
 
 _NQN = re.compile(r"nqn\.\d{4}-\d{2}\.[A-Za-z0-9][A-Za-z0-9.:_-]{1,205}")
 _MOST = 256
@@ -32,25 +32,28 @@ def nvmet_apply(
     diskseq: int | None,
     portals: Sequence[tuple[str, int, bool]],
     initiators: Sequence[str],
+    *,
+    transport: str = "tcp",
 ) -> dict[str, Any]:
-    """Offer the device to exactly these hosts, at these portals (address, port, preferred).
+    """Offer the device to exactly these hosts by that transport, at these portals (address, port, preferred).
 
-    {nsid, uuid, size (bytes), targets: {initiator: NQN}}. VerbRefused, DeviceForeign, TargetRefused.
+    {nsid, uuid, size (bytes), targets: {initiator: NQN}}. VerbRefused, DeviceForeign, TargetRefused; NoRdma, where a
+    portal is to be reached by RDMA and no device has its address.
     """
-    volume = checks.uuid(volume_id, "volume")
-    wanted = {nvmet.nqn(volume, _initiator(name)): str(name) for name in _rows(initiators)}
+    volume, by = checks.uuid(volume_id, "volume"), checks.fabric(transport)
+    wanted = {nvmet.nqn(volume, _initiator(name), by): str(name) for name in _rows(initiators)}
     places = [_portal(row) for row in _rows(portals)]
     _, held = devices.hold(device, diskseq, checks.loop_name("export", volume))
     try:
         with configfs.told(f"export volume {volume}"):
             _need_target()
-            for found in nvmet.subsystems(volume):
+            for found in nvmet.subsystems(volume, transport=by):
                 if found.target not in wanted:
                     _end(found.target)
             for target, initiator in wanted.items():
                 folder = _subsystem(volume, target, device)
                 _let_in(folder, initiator)
-                _show(target, places)
+                _show(target, places, by)
         size = loopctl.size(held)
     finally:
         os.close(held)
@@ -59,11 +62,14 @@ def nvmet_apply(
 
 
 @privileged(net)
-def nvmet_remove(volume_id: str) -> bool:
-    """Take all subsystems of the volume away, connected or not; False when there was none. TargetRefused."""
-    volume = checks.uuid(volume_id, "volume")
+def nvmet_remove(volume_id: str, *, transport: str = "tcp") -> bool:
+    """Take all subsystems away by which the volume is reached by that transport, connected or not. TargetRefused.
+
+    False when there was none.
+    """
+    volume, by = checks.uuid(volume_id, "volume"), checks.fabric(transport)
     with configfs.told(f"take back volume {volume}"):
-        found = nvmet.subsystems(volume)
+        found = nvmet.subsystems(volume, transport=by)
         for one in found:
             _end(one.target)
     return bool(found)
@@ -114,13 +120,20 @@ def _let_in(folder: Path, initiator: str) -> None:
         configfs.link(folder / "allowed_hosts", host, initiator)
 
 
-def _show(target: str, places: Sequence[tuple[str, int, bool]]) -> None:
+def _show(target: str, places: Sequence[tuple[str, int, bool]], by: str) -> None:
     """Let the subsystem be reached at exactly these portals."""
     with _shared:
-        wanted = {_port(*place) for place in places}
-        for port in wanted:
-            configfs.link(port / "subsystems", nvmet.CONFIGFS / "subsystems" / target, target)
-        _hide(target, but=wanted)
+        wanted = {_port(*place, by): place for place in places}
+        for port, (address, number, _) in wanted.items():
+            try:
+                configfs.link(port / "subsystems", nvmet.CONFIGFS / "subsystems" / target, target)
+            except OSError as error:
+                _drop_unused(port)
+                if by == "rdma" and error.errno in configfs.NO_RDMA:
+                    at = f"portal {lio.portal_name(address, number)}"
+                    raise NoRdma(what=at, reason=error.strerror or "none") from error
+                raise
+        _hide(target, but=set(wanted))
 
 
 def _hide(target: str, but: set[Path]) -> None:
@@ -129,14 +142,18 @@ def _hide(target: str, but: set[Path]) -> None:
         if port not in but:
             with contextlib.suppress(FileNotFoundError):
                 (port / "subsystems" / target).unlink()
-            if _is_ours(port) and not configfs.links(port / "subsystems"):
-                configfs.remove(port)
+            _drop_unused(port)
 
 
-def _port(address: str, service: int, preferred: bool) -> Path:
+def _drop_unused(port: Path) -> None:
+    if _is_ours(port) and not configfs.links(port / "subsystems"):
+        configfs.remove(port)
+
+
+def _port(address: str, service: int, preferred: bool, by: str) -> Path:
     """The port at that address: ours, made where there is none yet, or the administrator's. `_shared` is held."""
     named = {
-        "addr_trtype": "tcp",
+        "addr_trtype": by,
         "addr_adrfam": "ipv6" if ":" in address else "ipv4",
         "addr_traddr": address,
         "addr_trsvcid": str(service),

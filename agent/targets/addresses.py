@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-from agent.host import netlink
+from agent.host import netlink, rdma
+from agent.privsep.errors import NoRdma
 from agent.targets.errors import NoPortal
 
 
@@ -15,6 +16,16 @@ def reachable_at(named: Sequence[str], own: str | None) -> tuple[str, ...]:
     if not found:
         raise NoPortal()
     return found
+
+
+def reachable_by_rdma(named: Sequence[str], own: str | None) -> tuple[str, ...]:
+    """The same, of addresses that an RDMA device answers for; those that the configuration names are tried. NoRdma."""
+    if named:
+        return tuple(named)
+    there = netlink.reachable_addresses(rdma.links())
+    if not there:
+        raise NoRdma(what="any of its addresses", reason="none is active")
+    return (own,) if own in there else there
 
 
 def _is_ip(text: str) -> bool:

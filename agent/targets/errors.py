@@ -9,14 +9,15 @@ class NoTarget(NotFound):
     code = "target.none"
     sentence = "Host {host} has no target for {protocol}; it has: {known}."
     hint = (
-        "Configure one on that host, [targets.nvmet] for NVMe/TCP, [targets.lio] for iSCSI, and start its agent anew."
+        "Configure one on that host, [targets.nvmet] for NVMe/TCP, [targets.nvmet_rdma] for NVMe/RDMA, [targets.lio] "
+        "for iSCSI, [targets.iser] for iSER, and start its agent anew."
     )
 
 
 class NoPortal(Temporary):
     code = "target.no-portal"
     sentence = "No address was found at which other hosts could reach the target."
-    hint = "Name the addresses: portals = [...] in its table, [targets.nvmet] or [targets.lio]."
+    hint = "Name the addresses: portals = [...] in the target's table, such as [targets.nvmet]."
 
 
 class NotExportable(Conflict):
@@ -27,9 +28,7 @@ class NotExportable(Conflict):
 
 class AlwaysWritable(Conflict):
     code = "target.always-writable"
-    sentence = (
-        "Volume {volume} can not be offered read-only to {initiator} by NVMe/TCP: the kernel's target has no such."
-    )
+    sentence = "Volume {volume} can not be offered read-only to {initiator} by NVMe: the kernel's target has no such."
     hint = "Offer it by iSCSI: the section [targets.lio] on the volume's host."
 
 

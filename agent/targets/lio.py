@@ -1,4 +1,6 @@
-"""The target `lio`: iSCSI by the kernel. Each volume has a target of its own, named by its id, with one LUN."""
+"""The targets `lio` and `iser`: iSCSI by the kernel, over TCP or RDMA. Each volume has a target of its own, named by
+its id, with one LUN.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from agent.host import lio, scsi
 from agent.privsep import lio as verbs
 from agent.privsep.client import call
 from agent.targets import backing
-from agent.targets.addresses import reachable_at
+from agent.targets.addresses import reachable_at, reachable_by_rdma
 from agent.targets.base import Consumer, Offered
-from agent.targets.config import LioConfig
+from agent.targets.config import Portals
 from agent.wire.jobs import Connection, Portal
 
 
@@ -22,8 +24,9 @@ class LioTarget:
 
     protocol = "iscsi"
     modules: tuple[str, ...] = ("target_core_mod",)
+    _iser = False
 
-    def __init__(self, config: LioConfig, address: str | None = None, root: Path = lio.CONFIGFS) -> None:
+    def __init__(self, config: Portals, address: str | None = None, root: Path = lio.CONFIGFS) -> None:
         self._config, self._address, self._root = config, address, root
 
     async def apply(self, volume_id: str, path: Path, consumers: Sequence[Consumer]) -> Mapping[str, Connection]:
@@ -36,14 +39,15 @@ class LioTarget:
             diskseq,
             [(portal.address, portal.port) for portal in portals],
             [(one.initiator, one.mode == "ro", one.username, one.secret) for one in _by_initiator(consumers)],
+            iser=self._iser,
         )
         users = {one.initiator: one for one in _by_initiator(consumers)}
-        return {one.attachment_id: _connection(made, portals, users[one.initiator]) for one in consumers}
+        return {one.attachment_id: self._connection(made, portals, users[one.initiator]) for one in consumers}
 
     async def withdraw(self, volume_id: str) -> bool:
         there = False
-        if lio.target(volume_id, self._root) is not None:
-            there = await call(verbs.lio_remove, volume_id)
+        if lio.target(volume_id, self._root, iser=self._iser) is not None:
+            there = await call(verbs.lio_remove, volume_id, iser=self._iser)
         return await backing.release(volume_id) or there
 
     async def grow(self, volume_id: str, size: int) -> None:
@@ -57,12 +61,35 @@ class LioTarget:
                 initiators=frozenset(one.initiator for one in found.consumers),
                 connected=frozenset(one.initiator for one in found.consumers if one.connected),
             )
-            for found in lio.targets(self._root)
+            for found in lio.targets(self._root, iser=self._iser)
         }
 
     def _portals(self) -> tuple[Portal, ...]:
-        named = reachable_at(self._config.portals, self._address)
+        choose = reachable_by_rdma if self._iser else reachable_at
+        named = choose(self._config.portals, self._address)
         return tuple(Portal(address=str(address), port=self._config.port) for address in named)
+
+    def _connection(self, made: dict[str, Any], portals: tuple[Portal, ...], user: Consumer) -> Connection:
+        return Connection(
+            protocol=self.protocol,
+            target=made["target"],
+            portals=portals,
+            lun=made["lun"],
+            identity=scsi.lio_identity(made["serial"]),
+            serial=made["serial"],
+            size_bytes=made["size"],
+            auth="none" if user.secret is None else "chap",
+            username=user.username,
+            transport="iser" if self._iser else "tcp",
+        )
+
+
+class IserTarget(LioTarget):
+    """For consumers by iSER: a target of its own per volume, whose portals an RDMA device must answer."""
+
+    protocol = "iser"
+    modules: tuple[str, ...] = ("target_core_mod", "ib_isert")
+    _iser = True
 
 
 def _by_initiator(consumers: Sequence[Consumer]) -> list[Consumer]:
@@ -73,17 +100,3 @@ def _by_initiator(consumers: Sequence[Consumer]) -> list[Consumer]:
         if one.mode == "rw" and first.mode == "ro":
             found[one.initiator] = Consumer(first.attachment_id, first.initiator, "rw", first.username, first.secret)
     return list(found.values())
-
-
-def _connection(made: dict[str, Any], portals: tuple[Portal, ...], user: Consumer) -> Connection:
-    return Connection(
-        protocol="iscsi",
-        target=made["target"],
-        portals=portals,
-        lun=made["lun"],
-        identity=scsi.lio_identity(made["serial"]),
-        serial=made["serial"],
-        size_bytes=made["size"],
-        auth="none" if user.secret is None else "chap",
-        username=user.username,
-    )

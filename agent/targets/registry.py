@@ -15,8 +15,16 @@ def targets(section: TargetsSection, address: str | None = None) -> Mapping[str,
         from agent.targets.lio import LioTarget
 
         found.append(LioTarget(section.lio, address))
+    if section.iser is not None:
+        from agent.targets.lio import IserTarget
+
+        found.append(IserTarget(section.iser, address))
     if section.nvmet is not None:
         from agent.targets.nvmet import NvmetTarget
 
         found.append(NvmetTarget(section.nvmet, address))
+    if section.nvmet_rdma is not None:
+        from agent.targets.nvmet import NvmetRdmaTarget
+
+        found.append(NvmetRdmaTarget(section.nvmet_rdma, address))
     return {target.protocol: target for target in found}

@@ -19,7 +19,8 @@ PoolAddress = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}(#[
 """A back end, with the pool where it has several: `fast`, `fast#p1`."""
 Bytes = Annotated[int, Field(ge=0, le=1 << 62)]
 Protocol = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
-"""Name of a transport between hosts: `iscsi`, `nvme-tcp`, …; a host refuses one that it has no connector for."""
+"""Name of a transport between hosts: `iscsi`, `iser`, `nvme-tcp`, `nvme-rdma`, …; a host refuses one that it has no
+connector for."""
 Endpoint = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9.:_-]{2,222}$")]
 """Name of a target or an initiator: an IQN or an NQN."""
 
@@ -59,6 +60,9 @@ class Fabric(Wire):
     addressing: Literal["SAM", "SAM2", "SAM3-flat"] = "SAM"
 
 
+_MADE_BY = {"iser": "iser", "nvme-rdma": "rdma"}
+
+
 class Connection(Wire):
     """How a host reaches a volume of another host, without any secret.
 
@@ -88,6 +92,8 @@ class Connection(Wire):
     def _reachable(self) -> Connection:
         if not (self.portals or self.channel or self.fabric or self.replicas):
             raise ValueError("no portal, port of a fabric, channel-attached device or replica is named")
+        if _MADE_BY.get(self.protocol, self.transport) != self.transport:
+            raise ValueError(f"{self.protocol} goes by {_MADE_BY[self.protocol]}, not by {self.transport}")
         names = {one.target for one in self.replicas}
         if any(one.replicas for one in self.replicas) or len(names) < len(self.replicas):
             raise ValueError("a replica is a replica itself, or named twice")

@@ -46,9 +46,9 @@ def remote(conn: Connection, volume: Row[Any], attachment: Row[Any], reached: Re
 
 def words(reached: Reached, initiator: str = "") -> dict[str, Any]:
     """The kind of connection and what its connector needs, for each protocol."""
-    if reached.protocol == "nvme-tcp":
+    if reached.protocol in {"nvme-tcp", "nvme-rdma"}:
         return _nvme(reached, initiator)
-    return {"iscsi": _iscsi, "fc": _fibre_channel, "eckd": _eckd}[reached.protocol](reached)
+    return {"iscsi": _iscsi, "iser": _iscsi, "fc": _fibre_channel, "eckd": _eckd}[reached.protocol](reached)
 
 
 def with_secret(conn: Connection, keys: KeyStore, info: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _common(conn: Connection, volume: Row[Any], attachment_id: str, mode: str) -
 def _iscsi(reached: Reached) -> dict[str, Any]:
     portals = [_portal(portal.address, portal.port) for portal in reached.portals]
     about: dict[str, Any] = {
-        "driver_volume_type": "iscsi",
+        "driver_volume_type": "iser" if reached.transport == "iser" else "iscsi",
         "target_discovered": False,
         "target_iqn": reached.target,
         "target_portal": portals[0],
@@ -88,7 +88,11 @@ def _iscsi(reached: Reached) -> dict[str, Any]:
 
 
 def _nvme(reached: Reached, host_nqn: str) -> dict[str, Any]:
-    """Both forms that consumers know: the list of portals, and the older one of a single portal (`nqn`, `target_…`)."""
+    """Both forms that consumers know: the list of portals, and the older one of a single portal (`nqn`, `target_…`).
+
+    os-brick takes an unknown word in the list for TCP, and older ones know `RoCEv2` alone there.
+    """
+    by = "RoCEv2" if reached.transport == "rdma" else reached.transport
     ident = reached.identity.removeprefix("uuid.")
     return {
         "driver_volume_type": "nvmeof",
@@ -97,7 +101,7 @@ def _nvme(reached: Reached, host_nqn: str) -> dict[str, Any]:
         "host_nqn": host_nqn,
         "vol_uuid": ident,
         "volume_nguid": ident.replace("-", ""),
-        "portals": [[portal.address, str(portal.port), reached.transport] for portal in reached.portals],
+        "portals": [[portal.address, str(portal.port), by] for portal in reached.portals],
         "target_portal": reached.portals[0].address,
         "target_port": reached.portals[0].port,
         "transport_type": reached.transport,

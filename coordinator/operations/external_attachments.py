@@ -34,7 +34,7 @@ from coordinator.state.tables.columns import utcnow
 from coordinator.state.transition import enter, move
 
 Owner = Literal["external", "compute"]
-_NAMES = {"iscsi": "initiator", "nvme-tcp": "nqn"}
+_NAMES = {"iscsi": "initiator", "iser": "initiator", "nvme-tcp": "nqn", "nvme-rdma": "nqn"}
 """By transport: what names the consumer in its connector."""
 
 
@@ -136,7 +136,7 @@ def transport_to(conn: Connection, volume: Row[Any], connector: Mapping[str, Any
         return None
     given = {protocol: connector.get(key) for protocol, key in _NAMES.items()}
     names = {protocol: name for protocol, name in given.items() if isinstance(name, str) and name}
-    return transports.best(conn, volume, names, host, mode)
+    return transports.best(conn, volume, names, host, mode, order=transports.UNTOLD)
 
 
 def told(
@@ -155,7 +155,7 @@ def same_consumer(known: Mapping[str, Any] | None, given: Mapping[str, Any]) -> 
     """Whether two connectors describe the same consumer: what both say of host and initiator agrees."""
     if not known:
         return False
-    both = [name for name in ("host", *_NAMES.values(), "wwpns") if known.get(name) and given.get(name)]
+    both = [name for name in ("host", *set(_NAMES.values()), "wwpns") if known.get(name) and given.get(name)]
     return bool(both) and all(known[name] == given[name] for name in both)
 
 

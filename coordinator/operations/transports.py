@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,19 +11,26 @@ from sqlalchemy import Connection, Row
 from agent.base.errors import Conflict
 from coordinator.state import fleet
 
-PREFERRED = ("nvme-tcp", "iscsi")
-"""Transports between hosts, best first."""
-_ABLE = {"iscsi": ("iscsi", "initiator_iqn"), "nvme-tcp": ("nvme-tcp", "nqn")}
+PREFERRED = ("nvme-rdma", "iser", "nvme-tcp", "iscsi")
+"""Transports between hosts, best first: a host says whether it has what RDMA takes."""
+UNTOLD = ("nvme-tcp", "iscsi", "nvme-rdma", "iser")
+"""The same for consumers that do not say: RDMA where nothing else is offered, as the site's operator wants it."""
+_ABLE = {
+    "iscsi": ("iscsi", "initiator_iqn"),
+    "iser": ("iser", "initiator_iqn"),
+    "nvme-tcp": ("nvme-tcp", "nqn"),
+    "nvme-rdma": ("nvme-rdma", "nqn"),
+}
 """By transport: the capability that a host must have, and the fact that names it there."""
-_CHAP = frozenset({"iscsi"})
-_READ_ONLY = frozenset({"iscsi"})
+_CHAP = frozenset({"iscsi", "iser"})
+_READ_ONLY = frozenset({"iscsi", "iser"})
 """Transports whose target can refuse writes of one consumer."""
 
 
 class NoTransport(Conflict):
     code = "attachment.no-transport"
     sentence = "Volume {volume} lies on host {home}, and no transport reaches it from host {host}."
-    hint = "Attach it to host {home}, or export back end {backend} by iSCSI or NVMe/TCP (read-only: by iSCSI)."
+    hint = "Attach it to host {home}, or export back end {backend} by NVMe or iSCSI (read-only: by iSCSI)."
 
 
 class OnlyInCluster(NoTransport):
@@ -66,11 +74,19 @@ def auth_of(protocol: str) -> Literal["none", "chap"]:
     return "chap" if protocol in _CHAP else "none"
 
 
-def best(conn: Connection, volume: Row[Any], names: dict[str, str], host: str, mode: str) -> Transport:
-    """The best transport from the volume's pool to a consumer that is known by `names` (by protocol)."""
+def best(
+    conn: Connection,
+    volume: Row[Any],
+    names: dict[str, str],
+    host: str,
+    mode: str,
+    *,
+    order: Sequence[str] = PREFERRED,
+) -> Transport:
+    """The first transport of `order` from the volume's pool to a consumer that is known by `names` (by protocol)."""
     told = {"volume": volume.id, "home": volume.host_id, "host": host, "backend": volume.backend}
     offered = fleet.protocols_of(conn, volume.pool_id)
-    for protocol in PREFERRED:
+    for protocol in order:
         if protocol in offered and protocol in names and (mode != "ro" or protocol in _READ_ONLY):
             home = fleet.get(conn, volume.host_id)
             if "export.apply" not in (home.facts or {}).get("job_kinds", ()):

@@ -62,7 +62,7 @@ def up(connection: Connection) -> list[bool]:
 
 def ways(connection: Connection) -> list[tuple[str, int, bool]]:
     """Address, port, and whether it works, of each path."""
-    if connection.protocol == "iscsi":
+    if connection.protocol in {"iscsi", "iser"}:
         return [(one.address, one.port, one.healthy) for one in scsi.sessions(connection.target)]
     found = nvme.subsystem(connection.target)
     return [(one.address, one.port, one.live) for one in found.controllers] if found is not None else []

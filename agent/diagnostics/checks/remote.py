@@ -6,22 +6,45 @@ from collections.abc import Iterator
 
 from agent.diagnostics.finding import Finding, bad, ok, skipped, warning
 from agent.diagnostics.place import Place
-from agent.host import facts, lio, nvme, nvmet, scsi
+from agent.host import facts, lio, nvme, nvmet, rdma, scsi
 
 _MODULES = "echo target_core_mod > /etc/modules-load.d/brickyard.conf; modprobe target_core_mod"
 _NVME_TARGET = "printf 'nvmet\\nnvmet-tcp\\n' > /etc/modules-load.d/brickyard-nvmet.conf; modprobe -a nvmet nvmet-tcp"
 _NVME_INITIATOR = "echo nvme-tcp > /etc/modules-load.d/brickyard-nvme.conf; modprobe nvme-tcp"
+_NO_RDMA = "`rdma link` shows the devices. In software: modprobe rdma_rxe; rdma link add rxe0 type rxe netdev INTERFACE"
+_BY_RDMA = {"nvmet_rdma": "NVMe", "iser": "iSER"}
 
 
 def check(place: Place) -> Iterator[Finding]:
     if not place.targets:
         yield skipped("remote", "No target is configured: volumes of this host are used on this host.")
-    if "lio" in place.targets:
+    if {"lio", "iser"} & place.targets:
         yield from _target(place)
-    if "nvmet" in place.targets:
+    if {"nvmet", "nvmet_rdma"} & place.targets:
         yield from _nvme_target(place)
     yield from _initiator(place)
     yield from _nvme_initiator(place)
+    yield from _rdma(place)
+
+
+def _rdma(place: Place) -> Iterator[Finding]:
+    """Told where it is of use: a target answers by it, or the module of an initiator is loaded."""
+    sys = place.root / "sys"
+    users = [f"offering volumes by {name}" for table, name in _BY_RDMA.items() if table in place.targets]
+    loaded = {"nvme_rdma": "NVMe", "ib_iser": "iSER"}
+    users += [f"using them by {name}" for module, name in loaded.items() if (sys / "module" / module).is_dir()]
+    ports = rdma.ports(sys)
+    for port in ports if users else ():
+        links = ", ".join(sorted(port.links)) or "no interface"
+        what = f"port {port.number} of the RDMA device {port.device} ({links})"
+        if port.active:
+            yield ok("remote", f"For {' and '.join(users)}: {what} is active.")
+        else:
+            yield warning(
+                "remote", f"P{what[1:]} is not active.", "See that its cable or interface is up: `rdma link`."
+            )
+    if users and not ports:
+        yield bad("remote", f"There is no RDMA device for {' and '.join(users)}.", _NO_RDMA)
 
 
 def _nvme_target(place: Place) -> Iterator[Finding]:
@@ -44,7 +67,8 @@ def _nvme_initiator(place: Place) -> Iterator[Finding]:
     if not nvme.available(place.root):
         yield skipped("remote", f"No NVMe/TCP initiator here. To use volumes of other hosts by it: {_NVME_INITIATOR}")
         return
-    yield ok("remote", f"The NVMe/TCP initiator is loaded, as {nvme.host_nqn(place.root)}.")
+    names = " and ".join(f"NVMe/{one.upper()}" for one in ("tcp", "rdma") if nvme.available(place.root, one))
+    yield ok("remote", f"The {names} initiator is loaded, as {nvme.host_nqn(place.root)}.")
     if not nvme.gathers_paths(place.root / "sys"):
         remedy = "echo 'options nvme_core multipath=Y' > /etc/modprobe.d/brickyard-nvme.conf; restart the host"
         yield warning("remote", "nvme_core.multipath is off: of several portals one is used at a time.", remedy)
@@ -61,7 +85,8 @@ def _target(place: Place) -> Iterator[Finding]:
     if not lio.available(root):
         yield bad("remote", "The kernel's iSCSI target is not loaded, or configfs is not mounted.", f"Run: {_MODULES}")
         return
-    broken = [found for found in lio.targets(root) if not (found.ready and found.portals)]
+    there = (*lio.targets(root), *lio.targets(root, iser=True))
+    broken = [found for found in there if not (found.ready and found.portals)]
     for found in broken:
         remedy = "The agent makes it whole when it starts, and at the next attach of the volume."
         yield warning("remote", f"The target of volume {found.volume_id} takes no log-ins.", remedy)

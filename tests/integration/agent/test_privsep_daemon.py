@@ -29,9 +29,9 @@ anything = st.one_of(text, st.integers(-5, 1 << 40), st.binary(max_size=64), st.
                      st.lists(text, max_size=3), st.dictionaries(text, text, max_size=2))
 seen = set()
 
-def refused(channel, name, *args):
+def refused(channel, name, *args, **more):
     try:
-        answer = channel.remote_call(f"agent.privsep.{name}", args, {}, None)
+        answer = channel.remote_call(f"agent.privsep.{name}", args, more, None)
     except (VerbRefused, DeviceForeign) as error:
         seen.add(error.code)
         return
@@ -40,6 +40,7 @@ def refused(channel, name, *args):
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(anything, anything, anything)
 def fuzz(one, two, three):
+    text = f"tcp,{one}"
     refused(block, "block.loop_attach", one, two if isinstance(two, bool) else True, ident)
     refused(block, "block.loop_attach", str(target), one if not isinstance(one, bool) else None, ident)
     refused(block, "block.loop_attach", str(target), True, one)
@@ -61,6 +62,11 @@ def fuzz(one, two, three):
     refused(net, "nvmet.nvmet_apply", ident, "/dev/loop0", None, [["127.0.0.1", 4420, True]], [three])
     refused(net, "nvmet.nvmet_apply", ident, "/dev/vda", None, [], [])
     refused(net, "nvmet.nvmet_remove", one)
+    refused(net, "nvmet.nvmet_remove", ident, transport=text)
+    refused(net, "nvmet.nvmet_apply", ident, "/dev/loop0", None, [], [], transport=text)
+    refused(net, "nvme.nvme_connect", "nqn.2026-01.org.x:y", "127.0.0.1", 4420, 15, transport=text)
+    refused(net, "lio.lio_apply", ident, "/dev/loop0", None, [], [], iser=text)
+    refused(net, "lio.lio_remove", ident, iser=text)
     refused(net, "nvme.nvme_connect", one, "127.0.0.1", 4420, 15)
     refused(net, "nvme.nvme_connect", "nqn.2026-01.org.x:y,transport=rdma", "127.0.0.1", 4420, 15)
     refused(net, "nvme.nvme_connect", "nqn.2026-01.org.x:y", two, 4420, 15)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,15 @@ KEY = WireSecret.of("passphrase", b"luks-canary")
 class Transport:
     """`table` is the target's in the configuration of the volume's host; `auth` none or chap.
 
-    `remove` is the privileged verb that takes everything of one volume away from the target.
+    `remove` is the privileged verb that takes everything of one volume away from the target; `how` tells it more.
     """
 
     protocol: str
     initiator: str
     table: str
-    remove: Callable[[str], object]
+    remove: Callable[..., object]
     auth: str = "none"
+    how: Mapping[str, object] = field(default_factory=dict)
 
 
 @contextmanager
@@ -172,7 +173,7 @@ class Pair:
         try:
             for loop in client.invoke(block.loop_list, "export"):
                 volume = loop["attachment_id"]
-                client.invoke(self.transport.remove, volume)
+                client.invoke(self.transport.remove, volume, **self.transport.how)
                 client.invoke(block.loop_detach, loop["number"], loop["diskseq"], volume, "export")
         finally:
             client.set_mode("none")

@@ -71,7 +71,7 @@ async def quiet(**_: Any) -> AsyncIterator[udev.Events]:
     yield udev.Events(udevd=False)
 
 
-async def everywhere(portals: tuple[Portal, ...], there: object) -> tuple[tuple[Portal, ...], list[str]]:
+async def everywhere(portals: tuple[Portal, ...], there: object, by: str) -> tuple[tuple[Portal, ...], list[str]]:
     return portals, []
 
 

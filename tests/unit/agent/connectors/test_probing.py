@@ -40,6 +40,12 @@ async def test_of_several_only_those_are_tried_that_listen_or_have_a_path() -> N
     await server.wait_closed()
 
 
+async def test_what_does_not_go_by_tcp_is_not_asked_by_it() -> None:
+    portals = (Portal(address="192.0.2.1", port=1), Portal(address="192.0.2.1", port=2))
+    assert await answering(portals, "rdma") == portals
+    assert await worth_trying(portals, (), "iser") == (portals, [])
+
+
 def test_an_address_has_one_form() -> None:
     assert place(Portal(address="fd00:0:0::0001", port=3260)) == ("fd00::1", 3260)
 

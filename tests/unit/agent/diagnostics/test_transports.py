@@ -12,6 +12,7 @@ from agent.jobs import desired
 from agent.wire.jobs import Connection, Generation, Portal
 from tests.unit.agent.diagnostics import support
 from tests.unit.agent.host import test_scsi as kernel
+from tests.unit.agent.host.test_rdma import soft
 
 CONNECTION = Connection(
     protocol="iscsi", target=kernel.TARGET, portals=(Portal(address="10.0.0.1", port=3260),), lun=0,
@@ -75,3 +76,15 @@ def test_an_attachment_from_another_host_is_attached_or_missing_as_the_kernel_sa
     assert "session 4  (10.0.0.1:3260, logged_in)" in drawn
     assert "path /dev/sda" in drawn
     assert kernel.IDENTITY in drawn
+
+
+def test_a_host_that_offers_by_rdma_is_told_of_its_devices(tmp_path: Path) -> None:
+    place = place_at(tmp_path, targets=frozenset({"nvmet_rdma"}))
+    (place.root / "sys/kernel/config/nvmet").mkdir(parents=True)
+    assert ("bad", "There is no RDMA device for offering volumes by NVMe.") in said(place)
+    (place.root / "sys/module/ib_iser").mkdir(parents=True)
+    soft(place.root / "sys", "1: DOWN")
+    assert ("warning", "Port 1 of the RDMA device rxe0 (eth1, eth1.5) is not active.") in said(place)
+    soft(place.root / "sys")
+    active = "port 1 of the RDMA device rxe0 (eth1, eth1.5) is active."
+    assert ("ok", f"For offering volumes by NVMe and using them by iSER: {active}") in said(place)

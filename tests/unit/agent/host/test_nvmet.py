@@ -49,3 +49,15 @@ def test_each_consumer_has_a_name_of_its_own_that_stays() -> None:
     assert nvmet.nqn(VOLUME, HOST) != nvmet.nqn(VOLUME, HOST + "x")
     assert nvmet.volume_of(nvmet.nqn(VOLUME, HOST)) == VOLUME
     assert nvmet.volume_of("nqn.2026-01.org.example:x") is None
+
+
+def test_those_by_rdma_are_others(tmp_path: Path) -> None:
+    tcp = subsystem(tmp_path)
+    rdma = nvmet.nqn(VOLUME, HOST, "rdma")
+    put(tmp_path / "subsystems" / rdma / "attr_serial", "x")
+    assert rdma != tcp
+    assert nvmet.volume_of(rdma) == VOLUME
+    assert {one.target for one in nvmet.subsystems(VOLUME, tmp_path)} == {tcp, rdma}
+    for transport, target in (("tcp", tcp), ("rdma", rdma)):
+        (only,) = nvmet.subsystems(root=tmp_path, transport=transport)
+        assert (only.target, only.transport) == (target, transport)

@@ -142,3 +142,23 @@ def test_targets_as_configfs_shows_them(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert lio.target("99999999-2222-4333-8444-555555555555", tmp_path) is None
     assert lio.portal_name("fd00::1", 3260) == "[fd00::1]:3260"
+    assert lio.targets(tmp_path, iser=True) == ()
+    assert lio.target(SERIAL, tmp_path, iser=True) is None, "what stands on the disk is the other one"
+    (tmp_path / "iscsi" / lio.iqn(SERIAL, iser=True) / "tpgt_1/np/10.0.0.2:3260").mkdir(parents=True)
+    (by_rdma,) = lio.targets(tmp_path, iser=True)
+    assert (by_rdma.volume_id, by_rdma.target, by_rdma.portals) == (SERIAL, f"{only.target}:iser", ("10.0.0.2:3260",))
+    assert lio.targets(tmp_path) == (only,)
+
+
+def test_a_disk_without_any_target_is_of_both_kinds(tmp_path: Path) -> None:
+    put(tmp_path / "core" / lio.HBA / SERIAL / "udev_path", "/dev/loop3")
+    assert lio.target(SERIAL, tmp_path) is not None
+    assert lio.target(SERIAL, tmp_path, iser=True) is not None
+
+
+def test_by_what_a_session_goes(tmp_path: Path) -> None:
+    session(tmp_path, 1)
+    (found,) = scsi.sessions(TARGET, tmp_path)
+    assert found.transport(tmp_path) == ""
+    put(tmp_path / f"class/scsi_host/host{found.host}/proc_name", "iscsi_iser")
+    assert found.transport(tmp_path) == "iser"

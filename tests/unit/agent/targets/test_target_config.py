@@ -13,6 +13,8 @@ def test_each_table_switches_its_target_on() -> None:
     assert targets(TargetsSection()) == {}
     section = TargetsSection.model_validate({"nvmet": {"portals": ["10.0.0.1"]}, "lio": {}})
     assert set(targets(section)) == {"iscsi", "nvme-tcp"}
+    section = TargetsSection.model_validate({"nvmet_rdma": {"portals": ["10.0.0.1"]}, "iser": {}})
+    assert set(targets(section)) == {"iser", "nvme-rdma"}
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ def test_mirrors_survive_the_wire() -> None:
         {},
         {"replicas": [REPLICA, REPLICA]},
         {"replicas": [{**BASE, "replicas": [REPLICA]}]},
+        {"portals": [PORTAL], "protocol": "iser"},
+        {"portals": [PORTAL], "protocol": "nvme-rdma", "transport": "tcp"},
     ],
 )
 def test_what_can_not_be_reached_is_refused(more: dict[str, Any]) -> None:

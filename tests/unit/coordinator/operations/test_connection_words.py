@@ -35,6 +35,25 @@ def test_a_dasd_by_control_unit_and_unit_address(bus_id: str, cula: int, unit: i
     assert (info["driver_volume_type"], info["cula"], info["unit_address"]) == ("fibre_channel_eckd", cula, unit)
 
 
+def test_iser_is_iscsi_by_another_name() -> None:
+    portals = ({"address": "10.0.0.1", "port": 3260},)
+    tcp = told(protocol="iscsi", portals=portals, lun=0)
+    rdma = told(protocol="iser", transport="iser", portals=portals, lun=0)
+    assert (tcp.pop("driver_volume_type"), rdma.pop("driver_volume_type")) == ("iscsi", "iser")
+    assert tcp == rdma
+
+
+@pytest.mark.parametrize(("protocol", "word"), [("nvme-rdma", "rdma"), ("nvme-tcp", "tcp")])
+def test_nvme_by_the_words_of_each_form(protocol: str, word: str) -> None:
+    from os_brick.initiator.connectors.nvmeof import Portal
+
+    info = told(protocol=protocol, transport=word, portals=({"address": "10.0.0.1", "port": 4420},), nsid=1)
+    assert (info["driver_volume_type"], info["transport_type"]) == ("nvmeof", word)
+    (portal,) = info["portals"]
+    assert portal[:2] == ["10.0.0.1", "4420"]
+    assert Portal(None, *portal).transport == word
+
+
 def test_what_is_on_no_fabric_is_told_as_it_always_was() -> None:
     plain = Connection(protocol="eckd", target="0.0.8001", identity=WWID, size_bytes=1,
                        channel=ChannelDevice(bus_id="0.0.8001"))  # fmt: skip

@@ -91,6 +91,47 @@ def test_nvme_is_preferred_but_read_only_goes_where_it_is_enforced(db: Database)
     assert (attachment.transport, attachment.initiator) == ("iscsi", IQN)
 
 
+EVERY = ("nvme-tcp", "iscsi", "nvme-rdma", "iser")
+
+
+@pytest.mark.parametrize(
+    ("able", "writing", "reading"),
+    [
+        (EVERY, "nvme-rdma", "iser"),
+        (("iscsi", "nvme-tcp"), "nvme-tcp", "iscsi"),
+        (("iscsi", "iser", "nvme-tcp"), "iser", "iser"),
+    ],
+)
+def test_a_host_goes_by_rdma_where_both_can(db: Database, able: tuple[str, ...], writing: str, reading: str) -> None:
+    nqn = "nqn.2026-01.org.x:away"
+    known = db.write_now(lambda conn: site(conn, ("local", *EVERY), capabilities=able, nqn=nqn))
+    (there, names) = db.read_now(lambda conn: (volumes.get(conn, known), fleet.get(conn, "away")))
+    for mode, protocol in (("rw", writing), ("ro", reading)):
+        found = db.read_now(lambda conn, mode=mode: transports.choose(conn, there, names, mode))  # type: ignore[misc]
+        assert found is not None
+        assert found.protocol == protocol
+    assert transports.auth_of("iser") == "chap"
+
+
+@pytest.mark.parametrize(
+    ("offered", "mode", "protocol"),
+    [
+        (EVERY, "rw", "nvme-tcp"),
+        (EVERY, "ro", "iscsi"),
+        (("iser", "nvme-rdma"), "rw", "nvme-rdma"),
+        (("iser", "nvme-rdma"), "ro", "iser"),
+    ],
+)
+def test_who_does_not_say_gets_rdma_where_nothing_else_is_offered(
+    db: Database, offered: tuple[str, ...], mode: str, protocol: str
+) -> None:
+    known = db.write_now(lambda conn: site(conn, ("local", *offered)))
+    connector = {"host": "compute7", "initiator": IQN, "nqn": "nqn.2026-01.org.x:c"}
+    wanted = Wanted(known, instance_id=new_id(), connector=connector, mode=mode, owner="compute")
+    attachment, _ = db.write_now(lambda conn: reserve(conn, REQUESTER, volumes.get(conn, known), wanted))
+    assert attachment.transport == protocol
+
+
 @pytest.mark.parametrize(
     ("protocols", "facts"),
     [

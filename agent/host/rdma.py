@@ -1,0 +1,63 @@
+"""RDMA devices as sysfs tells them: adapters for InfiniBand, RoCE or iWARP, and RoCE in software over any Ethernet.
+
+Pure reads, open to every user; the root can be given for tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.host import sysfs
+
+_ACTIVE = "4"  # `4: ACTIVE`
+_ABOVE = "upper_"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One port of a device (`rxe0`, `mlx5_0`). `links`: network interfaces whose addresses are reached through it."""
+
+    device: str
+    number: str
+    active: bool
+    links: frozenset[str]
+
+
+def ports(sys: Path = sysfs.SYS) -> tuple[Port, ...]:
+    """All of them, by device and number."""
+    return tuple(
+        Port(device.name, port.name, (sysfs.text(port / "state") or "").startswith(_ACTIVE), _links(device, sys))
+        for device in _listed(sys / "class/infiniband")
+        for port in _listed(device / "ports")
+    )
+
+
+def active(sys: Path = sysfs.SYS) -> bool:
+    """Whether this host can reach anybody by RDMA now."""
+    return any(port.active for port in ports(sys))
+
+
+def links(sys: Path = sysfs.SYS) -> frozenset[str]:
+    """Network interfaces whose addresses an RDMA device of this host answers for now."""
+    return frozenset(name for port in ports(sys) if port.active for name in port.links)
+
+
+def _links(device: Path, sys: Path) -> frozenset[str]:
+    """The interface that a device in software stands on, those of an adapter; VLANs and bonds above them."""
+    todo = [entry.name for entry in _listed(device / "device/net")]
+    todo += [name for name in ((sysfs.text(device / "parent") or "").strip(),) if name]
+    found: set[str] = set()
+    while todo:
+        found.add(name := todo.pop())
+        entries = (entry.name for entry in _listed(sys / "class/net" / name))
+        above = (entry.removeprefix(_ABOVE) for entry in entries if entry.startswith(_ABOVE))
+        todo += [each for each in above if each not in found]
+    return frozenset(found)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
