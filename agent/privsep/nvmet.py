@@ -128,7 +128,8 @@ def _show(target: str, places: Sequence[tuple[str, int, bool]], by: str) -> None
             try:
                 configfs.link(port / "subsystems", nvmet.CONFIGFS / "subsystems" / target, target)
             except OSError as error:
-                _drop_unused(port)
+                for made in wanted:
+                    _drop_unused(made)
                 if by == "rdma" and error.errno in configfs.NO_RDMA:
                     at = f"portal {lio.portal_name(address, number)}"
                     raise NoRdma(what=at, reason=error.strerror or "none") from error

@@ -13,7 +13,7 @@ from tests.kernel.support.initiator import sh
 from tests.kernel.support.pair import Pair, Transport, pair_of
 from tests.kernel.support.single import SECOND
 
-THIRD = "10.9.9.2"
+THIRD = "10.9.8.1"  # of another network: else it would go away together with the first
 DEVICE = "rxe0"
 _MODULES = "rdma_rxe nvmet_rdma nvme_rdma ib_isert ib_iser"
 
