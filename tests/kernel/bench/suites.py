@@ -37,5 +37,5 @@ SECONDS = {
     "test_lvm_pair.py": 180,
     "test_one_path.py": 170,
     "test_nvme_raid.py": 150,
-    "test_rdma.py": 260,
+    "test_rdma.py": 140,
 }
