@@ -66,6 +66,8 @@ class Listing:
     counted: bool = False
     early: tuple[str, ...] | None = None
     open: bool = False
+    more_links: tuple[str, ...] = ()
+    """Other keys of the same link, where clients look for one that Cinder does not send."""
     sort_since: Mapping[str, int] = field(default_factory=dict)
     """From which microversion on there is a sort key that was not there from the first."""
 
@@ -97,6 +99,8 @@ class Asked:
     def answer(self, call: Call, key: str, views: list[dict[str, Any]], count: int = 0) -> dict[str, Any]:
         """The page under its key, with the link to the next one and the count where it was asked for."""
         links = paging.next_links(call, self.listing.links, [view["id"] for view in views], self.page)
+        for name in self.listing.more_links if links else ():
+            links[name] = links[self.listing.links]
         return {key: views, **links, **({"count": count} if self.counting else {})}
 
 

@@ -33,6 +33,13 @@ from coordinator.state.usage import RULES
 _PASSWORD = "database-password"  # noqa: S105 - the name of a credential
 
 
+class DefaultTypeMissing(NotFound):
+    code = "server.default-type-missing"
+    exit_code = 78
+    sentence = "Volume type {name}, which api.default_volume_type names, is not there."
+    hint = "Start without that key, make the type (brickyard type create {name}), then set the key and start again."
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """What lies in a state directory, opened and checked."""
@@ -127,6 +134,8 @@ def _default_type(settings: CoordinatorSettings, db: Database) -> None:
     try:
         db.read_now(lambda conn: types.find(conn, name))
     except NotFound:
+        if name != types.DEFAULT_NAME:
+            raise DefaultTypeMissing(name=name) from None
         db.write_now(lambda conn: types.ensure_default(conn, name))
 
 

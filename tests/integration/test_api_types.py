@@ -129,6 +129,7 @@ async def test_pages_of_types(api):
         seen += [item["id"] for item in body["volume_types"]]
         links = body.get("volume_type_links", [])
         path = links[0]["href"].partition("/v3/")[2] and "/v3/" + links[0]["href"].partition("/v3/")[2] if links else ""
+        assert links == body.get("volume_types_links", []), "what clients look for"
         assert not links or f"/v3/{P1}/types?" in links[0]["href"]
     assert seen == ids
     for bad, said in (

@@ -52,6 +52,19 @@ def test_levels_and_binaries_that_there_are_not(site: LiveSite, body: dict[str, 
     assert site.call("PUT", "/v3/os-services/set-log", json=body)[0] == status
 
 
+def test_the_agreed_capabilities_are_true_or_false(site: LiveSite) -> None:
+    services = site.call("GET", "/v3/os-services?binary=cinder-volume")[1]["services"]
+    status, found = site.call("GET", f"/v3/capabilities/{services[0]['host']}")
+    assert status == 200, found
+    agreed = {"thin_provisioning", "compression", "qos", "replication_enabled"}
+    assert agreed <= found["properties"].keys()
+    for name, one in found["properties"].items():
+        assert one["type"] == "boolean", name
+        assert isinstance(one["default"], bool), name
+        assert one["title"], name
+    assert site.call("GET", f"/v3/capabilities/{services[0]['host']}", who="rita")[0] == 403
+
+
 def test_others_may_not(site: LiveSite) -> None:
     assert site.call("PUT", "/v3/os-services/get-log", who="rita", json={})[0] == 403
     assert site.call("GET", "/brickyard/v1/state-report", who="rita")[0] == 403

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Row
 
@@ -16,6 +16,7 @@ from coordinator.api.call import Call, Reply
 from coordinator.api.errors import BadRequest
 from coordinator.api.fields import Answer, Body, Metadata
 from coordinator.api.route import Handler, Resource, delete, get, post, put
+from coordinator.api.version import MAXIMUM
 from coordinator.state import metadata
 from coordinator.state.metadata import Kind
 
@@ -40,6 +41,12 @@ class MetadataBody(Body):
     metadata: Metadata
 
 
+class SnapshotMetadata(MetadataBody):
+    """Whatever stands beside is passed over, as Cinder does here and not for volumes."""
+
+    unknown_refused_from: ClassVar[int] = MAXIMUM + 1
+
+
 class MetaBody(Body):
     meta: Metadata
 
@@ -57,19 +64,24 @@ def tag(values: dict[str, str]) -> str:
     return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
+def _body(noun: Kind) -> type[MetadataBody]:
+    return SnapshotMetadata if noun == "snapshot" else MetadataBody
+
+
 def resource(noun: Kind, owner: Owner, rules: str) -> Resource:
     """The routes of one noun; `rules` has `{verb}` where the rule's name has get, create, update or delete."""
     base, one = f"/{noun}s/{{{noun}_id}}/metadata", f"/{noun}s/{{{noun}_id}}/metadata/{{key}}"
     read, change = rules.format(verb="get"), rules.format(verb="update")
     create = rules.format(verb="create") if noun == "volume" else change
     calls = _handlers(noun, owner)
+    body = _body(noun)
     return Resource(
         f"{noun}_metadata",
         f"Metadata of {noun}s.",
         (
             get(base, calls["all"], read, "All keys and values.", answer=MetadataAnswer),
-            post(base, calls["merge"], create, "Add or overwrite keys.", body=MetadataBody, answer=MetadataAnswer),
-            put(base, calls["replace"], change, "Leave exactly these keys.", body=MetadataBody,
+            post(base, calls["merge"], create, "Add or overwrite keys.", body=body, answer=MetadataAnswer),
+            put(base, calls["replace"], change, "Leave exactly these keys.", body=body,
                 answer=MetadataAnswer),
             get(one, calls["one"], read, "The value of one key.", answer=MetaAnswer),
             put(one, calls["put"], change, "Set one key.", body=MetaBody, answer=MetaAnswer),
@@ -117,11 +129,11 @@ def _handlers(noun: Kind, owner: Owner) -> dict[str, Handler]:
         return await call.services.db.write(change)
 
     async def merge(call: Call) -> Reply:
-        found = await write(call, call.valid(MetadataBody).metadata, keep=True)
+        found = await write(call, call.valid(_body(noun)).metadata, keep=True)
         return _tagged(call, found, {"metadata": found})
 
     async def replace(call: Call) -> Reply:
-        found = await write(call, call.valid(MetadataBody).metadata, keep=False)
+        found = await write(call, call.valid(_body(noun)).metadata, keep=False)
         return _tagged(call, found, {"metadata": found})
 
     async def put_one(call: Call) -> Reply:

@@ -31,6 +31,7 @@ TYPES = Listing(
     "volume_type_links",
     own=("is_public", "extra_specs", "metadata"),
     own_since={"extra_specs": 52},
+    more_links=("volume_types_links",),
 )
 _FILTERS_SINCE = 52
 _METADATA_SINCE = 1
@@ -66,6 +67,7 @@ class TypeAnswer(Answer):
 class TypesAnswer(Answer):
     volume_types: list[TypeAnswer]
     volume_type_links: list[dict[str, str]] | None = None
+    volume_types_links: list[dict[str, str]] | None = None
 
 
 def types() -> Resource:

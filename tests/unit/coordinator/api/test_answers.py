@@ -22,6 +22,14 @@ def page(*sizes: object) -> dict[str, object]:
     return {"things": [{"size": size} for size in sizes]}
 
 
+def test_a_warning_is_one_line_that_names_the_call_and_what_is_wrong() -> None:
+    with capture_logs() as logs:
+        answers.finished(Things, page("none", 1, "neither"), 71, "warn", "GET /things")
+    assert [(line["log_level"], line["route"]) for line in logs] == [("warning", "GET /things")]
+    assert "things.0.size" in logs[0]["reason"]
+    assert "things.2.size" in logs[0]["reason"]
+
+
 def warned(data: dict[str, object]) -> bool:
     with capture_logs() as logs:
         assert answers.finished(Things, data, 71, "warn", "GET /things") is data

@@ -30,6 +30,7 @@ async def test_a_project_has_its_own_default(tmp_path: Path) -> None:
         assert (await api("GET", "/types/default", who="other")).body["volume_type"]["name"] == "__DEFAULT__"
         assert (await api.volume())["volume_type"] == "gold"
         assert (await api.volume(who="other"))["volume_type"] == "__DEFAULT__"
+        assert (await api.volume(volume_type=None))["volume_type"] == "gold", "null is as if nothing were said"
         assert (await api.volume(volume_type="__DEFAULT__"))["volume_type"] == "__DEFAULT__"
         assert (await api("DELETE", f"/types/{gold}", who="root")).status == 400
         assert (await api("DELETE", f"/default-types/{P1}", who="root")).status == 204

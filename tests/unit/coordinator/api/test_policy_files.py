@@ -61,3 +61,14 @@ async def test_whom_types_tell_that_they_are_open(tmp_path: Path, rule: str, see
             (listed,) = (await api("GET", "/types", who=who)).body["volume_types"]
             assert (FLAG in default, FLAG in listed) == (who in seen, who in seen), who
             assert default["is_public"] is True
+
+
+async def test_extra_specs_of_types_are_for_whom_the_file_says(tmp_path: Path) -> None:
+    rules = {"volume_extension__types_extra_specs__index": "role:admin"}
+    async with volume_api(tmp_path, policy=ruled(tmp_path, **rules)) as api:
+        made = {"name": "open", "extra_specs": {"multiattach": "<is> True"}}
+        answer = await api("POST", "/types", who="root", json={"volume_type": made})
+        one = f"/types/{answer.body['volume_type']['id']}/extra_specs"
+        for who, listed, shown in (("root", 200, 200), ("worker", 403, 200)):
+            assert (await api("GET", one, who=who)).status == listed
+            assert (await api("GET", f"{one}/multiattach", who=who)).status == shown

@@ -287,6 +287,10 @@ async def test_a_change_on_condition_of_what_was_read(tmp_path: Path) -> None:
                 answer = await api(method, where, headers=sent, **({"json": body} if body else {}))
                 assert answer.status == status, (method, where, tags, answer.body)
                 assert ((await api("GET", path)).body == before.body) == (status == 412), (method, tags)
+        beside = {"metadata": {"a": "b"}, "colour": "red"}
+        for method in ("POST", "PUT"):
+            assert (await api(method, f"/snapshots/{taken}/metadata", json=beside)).status == 200
+            assert (await api(method, f"/volumes/{volume}/metadata", json=beside)).status == 400
         older = await api("PUT", path, json={"metadata": {}}, headers={"If-Match": '"other"'}, version=14)
         assert older.status == 200, "before 3.15 nobody spoke of it"
 

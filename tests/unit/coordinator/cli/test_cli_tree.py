@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
 
 import click
 import pytest
@@ -109,6 +111,14 @@ def arguments(command: click.Command) -> list[str]:
         elif item.required:
             found.append("1" if isinstance(item.type, click.IntRange) else __file__ if item.name == "file" else "x")
     return found
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_each_command_says_its_version(name: str) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / name, "--version"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{name}, version {metadata.version('brickyard')}\n", "")
 
 
 def test_exit_codes_are_documented() -> None:
