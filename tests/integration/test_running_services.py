@@ -53,8 +53,9 @@ def test_levels_and_binaries_that_there_are_not(site: LiveSite, body: dict[str, 
 
 
 def test_the_agreed_capabilities_are_true_or_false(site: LiveSite) -> None:
-    services = site.call("GET", "/v3/os-services?binary=cinder-volume")[1]["services"]
-    status, found = site.call("GET", f"/v3/capabilities/{services[0]['host']}")
+    volume = site.run("brickyard", "volume", "create", "--size", "1", "--wait", "-o", "value").strip()
+    place = site.call("GET", f"/v3/volumes/{volume}")[1]["volume"]["os-vol-host-attr:host"].partition("#")[0]
+    status, found = site.call("GET", f"/v3/capabilities/{place}")
     assert status == 200, found
     agreed = {"thin_provisioning", "compression", "qos", "replication_enabled"}
     assert agreed <= found["properties"].keys()
@@ -62,7 +63,7 @@ def test_the_agreed_capabilities_are_true_or_false(site: LiveSite) -> None:
         assert one["type"] == "boolean", name
         assert isinstance(one["default"], bool), name
         assert one["title"], name
-    assert site.call("GET", f"/v3/capabilities/{services[0]['host']}", who="rita")[0] == 403
+    assert site.call("GET", f"/v3/capabilities/{place}", who="rita")[0] == 403
 
 
 def test_others_may_not(site: LiveSite) -> None:
