@@ -19,7 +19,7 @@ from agent.connectors import scsi_disks as disks
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoFabricPath, NotAttached, PathDown
 from agent.connectors.fc_ways import Way
-from agent.connectors.waiting import Finished, patiently, until
+from agent.connectors.waiting import HELD_S, Finished, patiently, until
 from agent.host import scsi, sysfs, udev
 from agent.host.kernel import current
 from agent.privsep import multipath as verbs
@@ -66,9 +66,11 @@ class FcConnector:
                 raise DetachIncomplete(attachment=connection.target, left=left, reason=str(error)) from error
 
     async def cut(self, connection: Connection) -> bool:
-        """See `agent.connectors.base.Cutting`: who has the map over several paths open; one path alone is not cut."""
+        """See `agent.connectors.base.Cutting`: from the map over several paths, or from one path alone."""
         async with self._lock(connection):
-            return await call(verbs.multipath_cut, connection.identity)
+            if await call(verbs.multipath_cut, connection.identity):
+                return True
+            return any([await path.cut() for path in _own(connection)])
 
     async def resize(self, connection: Connection, size: int) -> RemoteDevice:
         async with self._lock(connection):
@@ -198,7 +200,7 @@ class FcConnector:
         try:
             for over in scsi.maps_over(disk.name, kernel.sys) if disk is not None else ():
                 await call(verbs.multipath_remove, over)
-            await path.remove()
+            await patiently(path.remove, asyncio.get_running_loop().time() + HELD_S)
         except (DeviceHeld, KernelRefused) as error:
             name = disk.name if disk is not None else path.wwpn
             reason = f"another volume stands at its LUN and can not be removed ({str(error).rstrip('.')})"

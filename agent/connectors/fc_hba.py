@@ -65,6 +65,9 @@ class HbaPath:
     async def remove(self) -> bool:
         return await call(verbs.fc_disk_delete, self.adapter, self.wwpn, self.lun)
 
+    async def cut(self) -> bool:
+        return await call(verbs.fc_disk_cut, self.adapter, self.wwpn, self.lun)
+
     def left(self) -> tuple[str, ...]:
         return tuple(disk.name or disk.address for disk in fc.disks(self.adapter, self.wwpn, self.lun))
 

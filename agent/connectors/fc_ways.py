@@ -47,6 +47,9 @@ class Way(Protocol):
     async def remove(self) -> bool:
         """Give up the disk, flushed where it answers, and what was made for it; False: nothing was there. DeviceHeld"""
 
+    async def cut(self) -> bool:
+        """Take the disk away from who uses it; False: nothing was there."""
+
     def left(self) -> tuple[str, ...]:
         """What the kernel still shows of it, for people."""
 

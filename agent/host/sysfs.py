@@ -117,6 +117,13 @@ def number_of(name: str, sys: Path = SYS) -> str:
     return text(sys / "block" / name / "dev") or ""
 
 
+def numbers_of(name: str, sys: Path = SYS) -> frozenset[str]:
+    """Its device number and those of its partitions; empty when there is no such device."""
+    folder = sys / "block" / name
+    parts = (entry for entry in _listed(folder) if (folder / entry / "partition").exists())
+    return frozenset(number for each in ("", *parts) if (number := text(folder / each / "dev")))
+
+
 def is_read_only(name: str, sys: Path = SYS) -> bool:
     return text(sys / "block" / name / "ro") == "1"
 

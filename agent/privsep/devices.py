@@ -15,8 +15,9 @@ from pathlib import Path
 from agent.host import fc, fcp, nvme, scsi, sysfs
 from agent.host.kernel import current
 from agent.host.lvm import ATTACHED_UUID
+from agent.host.openers import LOOKERS, openers
 from agent.privsep import checks, loopctl
-from agent.privsep.errors import DeviceForeign, KernelRefused
+from agent.privsep.errors import DeviceForeign, DeviceHeld, KernelRefused
 
 _DEVICE = re.compile(r"/dev/(loop\d{1,7}|sd[a-z]{1,7}|dm-\d{1,7}|nvme\d{1,5}n\d{1,5}|md\d{1,6}|dasd[a-z]{1,4})")
 
@@ -76,6 +77,16 @@ def flush(name: str) -> None:
             os.close(fd)
     except OSError as error:
         raise KernelRefused(action="flush", device=f"/dev/{name}", reason=error.strerror or str(error)) from error
+
+
+def closed(name: str) -> None:
+    """That no process has a disk open of which the kernel would not tell. DeviceHeld names those that are seen.
+
+    Where nothing answers nobody has anything to lose; whoever hangs there is not waited for.
+    """
+    kernel = current()
+    if answers(name) and (told := openers(name, kernel.sys, kernel.proc, but=LOOKERS)):
+        raise DeviceHeld(device=f"/dev/{name}", holders=", ".join(told))
 
 
 def answers(short: str) -> bool:

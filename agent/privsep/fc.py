@@ -36,6 +36,12 @@ def fc_disk_delete(host: str, wwpn: str, lun: str) -> bool:
     return scsi_writes.delete(_disks(host, wwpn, lun), f"{host} {wwpn}")
 
 
+@privileged(net)
+def fc_disk_cut(host: str, wwpn: str, lun: str) -> bool:
+    """Let the kernel drop the disk of one path although somebody uses it; False when there is none. VerbRefused."""
+    return scsi_writes.cut(_disks(host, wwpn, lun), f"{host} {wwpn}")
+
+
 def _disks(host: object, wwpn: object, lun: object) -> tuple[scsi.Disk, ...]:
     return fc.disks(_host(host), checks.array_port(wwpn), checks.hex64(lun, "LUN"))
 

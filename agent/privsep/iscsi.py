@@ -190,7 +190,10 @@ def scsi_rescan(address: str) -> int:
 
 @privileged(net)
 def scsi_delete(address: str, flush: bool) -> bool:
-    """Flush (when asked to) and remove one disk; False when it is gone. DeviceHeld, SessionForeign."""
+    """Remove one disk that nothing stands on; False when it is gone. DeviceHeld, SessionForeign.
+
+    With `flush`: a disk that was handed out; it is flushed first, and stays if a process has it open.
+    """
     return _delete(address, checks.flag(flush, "flush"))
 
 
@@ -227,6 +230,7 @@ def _delete(address: str, flush: bool) -> bool:
         if holders:
             raise DeviceHeld(device=f"/dev/{name}", holders=", ".join(holders))
         if flush:
+            devices.closed(name)
             devices.flush(name)
     # The kernel may be dropping it by itself just now, with a session that its target ended.
     scsi_writes.write(folder / "delete", "1", "remove", address, fine=scsi_writes.GONE)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.host import nvme, sysfs
-from agent.privsep import checks, cutting
+from agent.privsep import checks, cutting, devices
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import ConnectFailed, DeviceHeld, KernelRefused, NoRdma
 
@@ -93,6 +93,7 @@ def _released(found: nvme.Subsystem | None, disk: str) -> bool:
     _unused(disk)
     if not found.live:
         return True  # what was not written yet waits for a path that is not there
+    devices.closed(disk)
     try:
         fd = os.open(f"/dev/{disk}", os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
         try:
@@ -135,8 +136,9 @@ def nvme_cut(target: str, disk: str) -> bool:
     """
     name, only = _target(target), _disk(disk)
     cutting.spare_system(only)
-    with contextlib.suppress(DeviceHeld, KernelRefused):  # what can not be written now never will be
-        _released(nvme.subsystem(name), only)
+    if devices.answers(only):
+        with contextlib.suppress(KernelRefused):  # what can not be written now never will be
+            devices.flush(only)
     with _alone(name, exclusive=True):
         found = nvme.subsystem(name)
         if found is None:

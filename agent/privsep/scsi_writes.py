@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agent.host import scsi, sysfs
 from agent.host.kernel import current
-from agent.privsep.devices import flush
+from agent.privsep.cutting import spare_system
+from agent.privsep.devices import closed, flush
 from agent.privsep.errors import DeviceHeld, KernelRefused
 
 GONE = frozenset({errno.EINVAL, errno.ENOENT, errno.ENODEV, errno.ENXIO})
@@ -41,7 +43,20 @@ def delete(disks: Sequence[scsi.Disk], device: str) -> bool:
         if users:
             raise DeviceHeld(device=f"/dev/{disk.name}", holders=", ".join(users))
         if disk.name and disk.state == "running":
+            closed(disk.name)
             flush(disk.name)
+        write(_place(disk) / "delete", "1", "drop the disk of", device, fine=GONE)
+    return bool(disks)
+
+
+def cut(disks: Sequence[scsi.Disk], device: str) -> bool:
+    """Let the kernel drop each although somebody uses it: what he reads and writes from now on fails. VerbRefused."""
+    for disk in disks:
+        if disk.name:
+            spare_system(disk.name)
+        if disk.name and disk.state == "running":
+            with suppress(KernelRefused):  # what can not be written now never will be
+                flush(disk.name)
         write(_place(disk) / "delete", "1", "drop the disk of", device, fine=GONE)
     return bool(disks)
 

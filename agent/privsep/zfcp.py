@@ -65,6 +65,12 @@ def zfcp_disk_delete(bus_id: str, wwpn: str, lun: str) -> bool:
     return scsi_writes.delete(_disks(bus_id, wwpn, lun), bus_id)
 
 
+@privileged(channel)
+def zfcp_disk_cut(bus_id: str, wwpn: str, lun: str) -> bool:
+    """Let the kernel drop the disk of one path although somebody uses it; False when there is none. VerbRefused."""
+    return scsi_writes.cut(_disks(bus_id, wwpn, lun), bus_id)
+
+
 def _disks(bus_id: object, wwpn: object, lun: object) -> tuple[scsi.Disk, ...]:
     checked = _adapter(bus_id).name
     return fcp.disks(checked, checks.hex64(wwpn, "port name"), checks.hex64(lun, "LUN"))

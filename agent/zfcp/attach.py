@@ -84,6 +84,10 @@ class FcpPath:
             there |= await call(verbs.zfcp_unit_remove, self.adapter, self.wwpn, self.lun)
         return there
 
+    async def cut(self) -> bool:
+        """The disk alone, although somebody uses it; `remove` does the rest."""
+        return await call(verbs.zfcp_disk_cut, self.adapter, self.wwpn, self.lun)
+
     def left(self) -> tuple[str, ...]:
         """What the kernel still shows of it, for people."""
         disks = [disk.name or disk.address for disk in fcp.disks(self.adapter, self.wwpn, self.lun)]

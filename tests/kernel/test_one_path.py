@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from agent.base.ids import new_id
-from agent.host import connector, nvme, scsi
+from agent.host import connector
 from agent.wire.jobs import AttachmentResize, Connection, LuksFormat, Portal, VolumeExtend
 from tests.integration.agent.agent_process import finish
 from tests.kernel.support import initiator
 from tests.kernel.support.pair import MIB, SIZE, Pair, good
+from tests.kernel.support.paths import becomes, up, ways
 from tests.kernel.support.single import SECOND, by_iscsi, by_nvme
 
 _NODES, _NOBODY = Path("/etc/iscsi/nodes"), 3299
@@ -55,25 +57,8 @@ async def used(pair: Pair) -> AsyncIterator[tuple[str, Connection, Path, bytes]]
     await pair.delete(volume)
 
 
-def up(connection: Connection) -> list[bool]:
-    """Of each path, whether it works."""
-    return [works for _, _, works in ways(connection)]
-
-
-def ways(connection: Connection) -> list[tuple[str, int, bool]]:
-    """Address, port, and whether it works, of each path."""
-    if connection.protocol in {"iscsi", "iser"}:
-        return [(one.address, one.port, one.healthy) for one in scsi.sessions(connection.target)]
-    found = nvme.subsystem(connection.target)
-    return [(one.address, one.port, one.live) for one in found.controllers] if found is not None else []
-
-
 def nothing(connection: Connection) -> bool:
     return not ways(connection) and not (_NODES / connection.target).exists()
-
-
-async def becomes(connection: Connection, wanted: list[bool]) -> None:
-    await asyncio.to_thread(initiator.until, lambda: up(connection) == wanted, 240, f"the path is not {wanted}")
 
 
 async def test_the_first_portal_that_answers_is_the_only_path_written_and_grown(pair: Pair) -> None:
@@ -132,6 +117,22 @@ async def test_the_path_is_lost_and_io_goes_on_when_it_is_back(pair: Pair) -> No
             initiator.sh(f"ip addr add {SECOND}/24 dev brickyard0")
         assert await waiting == content
         await becomes(connection, [True])
+
+
+async def test_a_device_that_a_process_has_open_stays_and_names_it(pair: Pair) -> None:
+    async with used(pair) as (volume, connection, device, content):
+        with device.open("rb") as file:
+            user = subprocess.Popen(["sleep", "600"], stdin=file, user=65534)
+        with user:
+            try:
+                status = await pair.detach(volume)
+                assert status.error is not None, "it was taken away from a process"
+                assert status.error.code == "attachment.left-over"
+                assert f"process {user.pid} (sleep)" in status.error.message
+                assert up(connection) == [True]
+                assert initiator.read(device, MIB) == content
+            finally:
+                user.kill()
 
 
 async def test_another_volume_at_the_address_is_refused(pair: Pair) -> None:

@@ -90,3 +90,11 @@ def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
         made.append((tmp_path / "key-encryption-key").read_bytes())
     assert made[0] == made[1]
     assert stat.S_IMODE((tmp_path / "key-encryption-key").stat().st_mode) == 0o400
+
+
+@pytest.mark.parametrize("name", ["remote", "ibm-z"])
+def test_who_takes_disks_away_may_see_who_has_them_open(name: str) -> None:
+    """The daemons `net` and `channel` are of use where these drop-ins are."""
+    assert (
+        "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH" in (UNITS / f"{name}.conf").read_text().splitlines()
+    )

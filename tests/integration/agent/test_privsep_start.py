@@ -53,8 +53,8 @@ told(mode=given.mode, file=file, detached=detached, regained=regained, caps=stat
 def test_daemons_keep_few_capabilities_and_no_eventlet() -> None:
     code = """
 import glob
-start.start(["block", "crypt"], roots=[base / "root"])
-channel("block"), channel("crypt")
+start.start(["block", "crypt", "net"], roots=[base / "root"])
+channel("block"), channel("crypt"), channel("net")
 kids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 caps = {}
 for pid in kids:
@@ -66,8 +66,10 @@ told(caps=sorted(caps.values()), eventlet="eventlet" in maps or "greenlet" in ma
 """
     with traversable() as base:
         found = run(code, base)
-    # DAC_OVERRIDE alone for block; SYS_ADMIN and IPC_LOCK for the tools of crypt
-    assert found == {"caps": [["2", "2"], ["204000", "204000"]], "eventlet": False, "here": False}
+    # DAC_OVERRIDE alone for block; SYS_ADMIN and IPC_LOCK for the tools of crypt; SYS_ADMIN, SYS_PTRACE and
+    # DAC_READ_SEARCH for net
+    caps = [["2", "2"], ["204000", "204000"], ["280004", "280004"]]
+    assert found == {"caps": caps, "eventlet": False, "here": False}
 
 
 def test_an_unreachable_state_directory_stops_the_start() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent.connectors.base import Cutting
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoFabricPath, NoFabricPort, NotAttached, PathDown
 from agent.connectors.registry import connector
 from agent.diagnostics import live
@@ -21,6 +22,7 @@ from agent.host.simulator import SimulatedKernel
 from agent.privsep import devices
 from agent.privsep.errors import VerbRefused
 from agent.wire.jobs import Connection, Fabric, FabricPort
+from tests.support.processes import needs_node, opened
 from tests.support.simulated import running_on
 
 ONE, OTHER, FOREIGN = "0x5005076300c20c8a", "0x5005076300c70c8a", "0x5005076300ff0c8a"
@@ -216,6 +218,36 @@ async def test_in_use_stays_and_names_its_user(kernel: SimulatedKernel, fabric: 
     kernel.put("proc/self/mountinfo")
     assert await hba.detach(wanted(ONE), deadline=5)
     assert nothing_left(made)
+
+
+@needs_node
+async def test_a_path_that_a_process_has_open_is_taken_away_by_force_alone(
+    kernel: SimulatedKernel, fabric: Make
+) -> None:
+    made, hba = fabric({ONE: (LUN,)}), connector("fc")
+    found = await hba.attach(wanted(ONE), deadline=5)
+    with opened(kernel.sys / "block" / found.name, kernel.proc):
+        with pytest.raises(DetachIncomplete, match=r"process 4711 .qemu-system-x86"):
+            await hba.detach(wanted(ONE), deadline=0.2)
+        assert hba.present(wanted(ONE)) == found
+        assert isinstance(hba, Cutting)
+        assert await hba.cut(wanted(ONE))
+        assert not await hba.cut(wanted(ONE))
+    assert not await hba.detach(wanted(ONE), deadline=5)
+    assert nothing_left(made)
+
+
+async def test_what_this_host_runs_from_is_not_taken_away_by_force(kernel: SimulatedKernel, fabric: Make) -> None:
+    _, hba = fabric({ONE: (LUN,)}), connector("fc")
+    found = await hba.attach(wanted(ONE), deadline=5)
+    number = (kernel.sys / "block" / found.name / "dev").read_text().strip()
+    kernel.put("proc/self/mountinfo", f"36 35 {number} / /usr rw - ext4 {found.device} rw")
+    assert isinstance(hba, Cutting)
+    with pytest.raises(VerbRefused, match="mounted on /usr"):
+        await hba.cut(wanted(ONE))
+    assert hba.present(wanted(ONE)) == found
+    kernel.put("proc/self/mountinfo")
+    assert await hba.detach(wanted(ONE), deadline=5)
 
 
 @pytest.mark.parametrize("multipathd", [False, True])

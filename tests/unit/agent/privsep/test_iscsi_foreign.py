@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import scsi, sysfs
+from agent.host import kernel, scsi, sysfs
 from agent.privsep import devices, iscsi, noderecord, tool
 from agent.privsep.contexts import net
 from agent.privsep.errors import DeviceHeld, KernelRefused, SessionForeign
 from agent.privsep.noderecord import Login, Node
+from tests.support.processes import needs_node, opened
 from tests.unit.agent.host.test_scsi import TARGET, session
 
 NODE = Node(TARGET, "10.0.0.1", 3260)
@@ -35,10 +36,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sysfs, "SYS", sys)
     monkeypatch.setattr(devices, "flush", lambda name: None)
     monkeypatch.setattr(noderecord, "NODES", tmp_path / "nodes")
+    real, ours = kernel.current(), kernel.Kernel()
+    ours.sys, ours.proc = sys, tmp_path / "proc"
+    kernel.use(ours)
     session(sys, 1)
     (sys / "class/scsi_device/3:0:0:0/device/delete").write_text("")
     net.set_client_mode(False)
     yield sys
+    kernel.use(real)
     net.set_client_mode(True)
 
 
@@ -109,6 +114,19 @@ def test_a_log_in_again_to_what_is_ours_is_fine(tools: Tools) -> None:
     noderecord.keep(NODE, Login())
     assert not iscsi.iscsi_login(TARGET, *PORTALS[0], 0)
     assert tools == [["iscsiadm", "-m", "node", "-T", TARGET, "-p", NODE.portal, "--login"]]
+
+
+@needs_node
+def test_a_disk_that_a_process_has_open_keeps_its_session(host: Path, tools: Tools) -> None:
+    noderecord.keep(NODE, Login())
+    sda, proc = host / "block/sda", host.parent / "proc"
+    for work in (lambda: iscsi.iscsi_logout(1, TARGET, "3:0:0:0"), lambda: iscsi.scsi_delete("3:0:0:0", True)):
+        with opened(sda, proc), pytest.raises(DeviceHeld, match=r"process 4711 .qemu-system-x86"):
+            work()
+    assert tools == []
+    assert (host / "class/scsi_device/3:0:0:0/device/delete").read_text() == ""
+    with opened(sda, proc, "multipathd"):
+        assert iscsi.iscsi_logout(1, TARGET, "3:0:0:0")
 
 
 def test_a_disk_in_use_keeps_its_session(host: Path, tools: Tools) -> None:
