@@ -11,7 +11,10 @@ import pytest
 
 from agent.base.ids import new_id
 from agent.host import md, nvme, udev
-from agent.privsep import nvmet
+from agent.privsep import client, nvmet, start
+from agent.privsep import md as verbs
+from agent.privsep.errors import DeviceHeld
+from agent.wire.client import AgentClient
 from agent.wire.jobs import AttachmentResize, Connection, JobStatus, VolumeExtend, request_for
 from tests.integration.agent.agent_process import Site, finish
 from tests.kernel.support import fabric, initiator
@@ -183,10 +186,27 @@ async def test_detach_when_no_replica_is_left(pair: Pair, way: str) -> None:
         for _, connection in legs:
             initiator.sh(f"nvme disconnect -n {connection.target}")
         await asyncio.to_thread(initiator.until, lambda: not nvme.subsystems(), 60, "the disks do not go")
-        assert md.arrays()
     good(await pair.detach(volume))
     assert not md.arrays()
     assert not nvme.subsystems()
+    for leg in legs:
+        await pair.delete(leg[0])
+
+
+async def test_its_replicas_came_back_as_new_disks(pair: Pair) -> None:
+    legs, volume, attachment = [await replica(pair), await replica(pair)], new_id(), new_id()
+    device = Path(good(await attach(pair, volume, attachment, *legs))["attached"][0]["device"])
+    content = os.urandom(MIB)
+    initiator.write(device, content)
+    for _, connection in legs:
+        initiator.sh(f"nvme disconnect -n {connection.target}")
+    await asyncio.to_thread(initiator.until, lambda: not nvme.subsystems(), 60, "the disks do not go")
+    async with pair.away.client() as told:
+        assert await state_of(told, attachment) == "missing"
+    device = Path(good(await attach(pair, volume, attachment, *legs))["attached"][0]["device"])
+    assert initiator.read(device, MIB) == content
+    await whole(*legs)
+    good(await pair.detach(volume))
     for leg in legs:
         await pair.delete(leg[0])
 
@@ -197,6 +217,22 @@ async def lost(pair: Pair, *legs: Replica) -> None:
         await pair.export(volume)
     down = lambda: not any(one.live for one in nvme.subsystems())  # noqa: E731
     await asyncio.to_thread(initiator.until, down, 120, "the paths are still up")
+
+
+@pytest.mark.parametrize("point", ["agent.attachment.decided", "agent.attachment.attached"])
+async def test_killed_while_attaching_and_detaching(pair: Pair, point: str) -> None:
+    one, two, volume, attachment = await replica(pair), await replica(pair), new_id(), new_id()
+    result = await pair.killed(volume, mirror(volume, one, two), attachment, point)
+    device, content = Path(result["attached"][0]["device"]), os.urandom(MIB)
+    initiator.write(device, content)
+    assert state(one, two)[1] == [True, True]
+    await pair.killed_detaching(volume)
+    assert not md.arrays()
+    assert not nvme.subsystems()
+    assert inside(pair, one, content)
+    assert inside(pair, two, content)
+    for leg in (one, two):
+        await pair.delete(leg[0])
 
 
 async def test_killed_while_its_legs_come(pair: Pair) -> None:
@@ -219,6 +255,45 @@ async def test_killed_while_its_legs_come(pair: Pair) -> None:
     assert inside(pair, two, content)
     for leg in (one, two):
         await pair.delete(leg[0])
+
+
+async def test_the_host_of_one_replica_restarts_and_the_other_serves_meanwhile(pair: Pair, tmp_path: Path) -> None:
+    one, two, volume = await replica(pair), await replica(pair), new_id()
+    device = Path(good(await attach(pair, volume, new_id(), one, two))["attached"][0]["device"])
+    before, meanwhile = os.urandom(MIB), os.urandom(MIB)
+    initiator.write(device, before)
+    await pair.power_lost(two[0])
+    await asyncio.to_thread(initiator.write, device, meanwhile, 16 * MIB)
+    await asyncio.to_thread(initiator.until, lambda: state(one, two)[1] == [True, False], 300, "the loss is not seen")
+    assert await asyncio.to_thread(initiator.read, device, MIB) == before
+    assert not inside(pair, two, meanwhile)
+    await last_good_leg_stays(pair, one)
+    assert await asyncio.to_thread(initiator.read, device, MIB, 16 * MIB) == meanwhile
+    async with pair.booted(tmp_path):
+        await whole(one, two)
+        good(await pair.detach(volume))
+        for leg in (one, two):
+            assert inside(pair, leg, before)
+            assert inside(pair, leg, meanwhile)
+            await pair.delete(leg[0])
+
+
+async def last_good_leg_stays(pair: Pair, leg: Replica) -> None:
+    """Whoever asks for it."""
+    array, _ = state(leg)
+    found = nvme.subsystem(leg[1].target)
+    assert array is not None
+    assert found is not None
+    start.start_direct(roots=[pair.home.volumes])
+    try:
+        with pytest.raises(DeviceHeld, match="last good leg"):
+            await asyncio.to_thread(client.invoke, verbs.md_drop, array.name, found.namespaces[0].name)
+    finally:
+        client.set_mode("none")
+
+
+async def state_of(told: AgentClient, attachment: str) -> str:
+    return next(row.state for row in await told.attachments() if row.attachment_id == attachment)
 
 
 def gone(connection: Connection) -> Connection:

@@ -166,15 +166,16 @@ class Pair:
         args = self.attach_args(volume, None).model_copy(update={"force": force})
         good(await persist(self.away, self.key("detach"), args, [fault]))
 
-    async def power_lost(self) -> None:
-        """The first host ends without a word: its agent, its targets, and what these stood on."""
+    async def power_lost(self, *volumes: str) -> None:
+        """The first host ends without a word: its agent, and the targets (of these volumes alone), with all below."""
         await self.home.kill()
         start.start_direct(roots=[self.home.volumes])
         try:
             for loop in client.invoke(block.loop_list, "export"):
                 volume = loop["attachment_id"]
-                client.invoke(self.transport.remove, volume, **self.transport.how)
-                client.invoke(block.loop_detach, loop["number"], loop["diskseq"], volume, "export")
+                if not volumes or volume in volumes:
+                    client.invoke(self.transport.remove, volume, **self.transport.how)
+                    client.invoke(block.loop_detach, loop["number"], loop["diskseq"], volume, "export")
         finally:
             client.set_mode("none")
 
