@@ -14,7 +14,7 @@ from coordinator.api.fields import Answer, Body, Boolean, Metadata, Name, Since,
 from coordinator.api.route import Resource, Route, get, post
 from coordinator.api.v3 import manageable, snapshots
 from coordinator.api.v3.snapshots import SnapshotAnswer
-from coordinator.api.v3.volume_view import VolumeAnswer, detailed
+from coordinator.api.v3.volume_view import VolumeAnswer, as_changed
 from coordinator.api.v3.volumes import shown
 from coordinator.keys.store import KeyStore
 from coordinator.operations import manage_snapshot, manage_volume
@@ -98,7 +98,7 @@ async def volume(call: Call) -> dict[str, Any]:
 
     def accept(conn: Connection) -> tuple[Operation, dict[str, Any]]:
         operation, row = manage_volume.accept_manage(conn, requester(call), means, wanted)
-        return operation, detailed(call, shown(conn, row))
+        return operation, as_changed(call, shown(conn, row))
 
     _, view = await call.services.get(Engine).submit(accept)
     return view

@@ -79,9 +79,18 @@ def summarized(call: Call, row: Row[Any]) -> dict[str, Any]:
     return {"id": row.id, "name": row.name, "links": links(call, row.id)}
 
 
+_OF_SHOWS = ("os-vol-tenant-attr:", "os-vol-host-attr:", "os-vol-mig-status-attr:", "volume_image_metadata")
+
+
 def detailed(call: Call, detail: Detail) -> dict[str, Any]:
     """All that the caller may see of one volume."""
     return viewer(call)(detail)
+
+
+def as_changed(call: Call, detail: Detail) -> dict[str, Any]:
+    """The same as the answer to a call that makes or changes it: what Cinder's extensions tell only shows have."""
+    made = detailed(call, detail)
+    return {name: value for name, value in made.items() if not name.startswith(_OF_SHOWS)}
 
 
 def viewer(call: Call) -> Callable[[Detail], dict[str, Any]]:

@@ -31,7 +31,15 @@ from coordinator.api.paging import flag
 from coordinator.api.route import Resource, delete, get, post, put
 from coordinator.api.v3.server_images import from_its_snapshot
 from coordinator.api.v3.volume_filters import VOLUMES
-from coordinator.api.v3.volume_view import Link, VolumeAnswer, VolumeSummary, detailed, summarized, viewer
+from coordinator.api.v3.volume_view import (
+    Link,
+    VolumeAnswer,
+    VolumeSummary,
+    as_changed,
+    detailed,
+    summarized,
+    viewer,
+)
 from coordinator.images.catalog import Caller
 from coordinator.images.client import ImageClient, LocalImages
 from coordinator.images.errors import NoSuchImage
@@ -142,7 +150,7 @@ async def create(call: Call) -> dict[str, Any]:
 
     company = wanted.company(who.project_id)
     _, made = await call.services.get(Engine).submit(accept, together=company)
-    return detailed(call, made)
+    return as_changed(call, made)
 
 
 def _checked(body: CreateVolume) -> None:
@@ -284,7 +292,7 @@ async def update(call: Call) -> dict[str, Any]:
         changed(conn, call, "volume", row, "update_volume.end")
         return shown(conn, volumes.get(conn, row.id))
 
-    return detailed(call, await call.services.db.write(change))
+    return as_changed(call, await call.services.db.write(change))
 
 
 async def remove(call: Call) -> None:

@@ -367,3 +367,16 @@ async def test_one_reservation_wins(tmp_path: Path) -> None:
         wanted = {"attachment": {"volume_uuid": volume["id"]}}
         answers = await asyncio.gather(*(api("POST", "/attachments", json=wanted) for _ in range(8)))
         assert sorted(answer.status for answer in answers) == [200] + [400] * 7
+
+
+async def test_what_cinders_extensions_tell_is_told_by_shows_alone(tmp_path: Path) -> None:
+    """As tempest's schemas want it: a strict client refuses a key that it does not know."""
+    async with volume_api(tmp_path) as api:
+        made = (await api("POST", "/volumes", who="root", json={"volume": {"size": 1}})).body["volume"]
+        await api.settled()
+        path = f"/volumes/{made['id']}"
+        changed = (await api("PUT", path, who="root", json={"volume": {"name": "n"}})).body["volume"]
+        shown = (await api("GET", path, who="root")).body["volume"]
+        extended = {name for name in shown if name.startswith("os-vol-")}
+        assert len(extended) == 4
+        assert shown.keys() - extended == changed.keys() == made.keys()
