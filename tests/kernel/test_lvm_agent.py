@@ -311,6 +311,40 @@ async def test_killed_in_between_it_ends_well(agent: AgentProcess, point: str) -
         await caller.do(delete)
 
 
+@pytest.mark.parametrize("encryption", [None, LuksFormat()], ids=["clear", "encrypted"])
+@pytest.mark.parametrize("backend", ["thin", "thick"])
+async def test_killed_while_attaching_and_detaching(
+    agent: AgentProcess, backend: str, encryption: LuksFormat | None
+) -> None:
+    volume, caller, data = new_id(), Caller(agent, backend), os.urandom(MIB)
+    keys = {"volume": FIRST} if encryption is not None else {}
+    await agent.start()
+    create = VolumeCreate(backend=backend, volume_id=volume, size_bytes=8 * MIB, encryption=encryption)
+    await caller.do(create, **keys)
+    for number, point in enumerate(("decided", "attached")):
+        await agent.kill()
+        attachment, fault = new_id(), f"testing.fault=agent.attachment.{point}"
+        apply = caller.apply(volume, attachment, encryption=encryption)
+        status = await persist(agent, f"op-{number}/attach/1", apply, [fault], **keys)
+        assert status.state == "done", status
+        device = device_of(status.result or {})
+        with device.open("rb", buffering=0) as seen:
+            assert seen.seek(0, os.SEEK_END) == 8 * MIB
+            seen.seek(0)
+            first = seen.read(MIB)
+        if number or encryption is None:  # of an encrypted one, what was never written is noise
+            assert first == (data if number else bytes(MIB))
+        put(device, data)
+        async with agent.client() as client:
+            assert [row.state for row in await client.attachments()] == ["attached"]
+        await agent.kill()
+        gone = caller.apply(volume, encryption=encryption)
+        status = await persist(agent, f"op-{number}/detach/1", gone, ["testing.fault=agent.attachment.detached"])
+        assert status.state == "done", status
+        assert not sysfs.mapper_devices("brickyard-")
+    await caller.do(VolumeDelete(backend=backend, volume_id=volume))
+
+
 async def test_killed_between_the_two_names_a_revert_ends_well(agent: AgentProcess) -> None:
     volume, snap, caller, data = new_id(), new_id(), Caller(agent, "thin"), os.urandom(MIB)
     await agent.start()
