@@ -243,7 +243,7 @@ async def _create(call: Call) -> dict[str, Any]:
         state.put_extra_specs(conn, row.id, specs)
         metadata.merge(conn, "type", row.id, given.metadata or {})
         type_changed(conn, call, "create", row)
-        return _view_of(call, conn, row)
+        return _written(call, conn, row)
 
     return await call.services.db.write(create)
 
@@ -265,9 +265,14 @@ async def _update(call: Call) -> dict[str, Any]:
         if is_default and row.name != default:
             type_changed(conn, call, "create", _new_default(conn, default))
         type_changed(conn, call, "update", row)
-        return _view_of(call, conn, row)
+        return _written(call, conn, row)
 
     return await call.services.db.write(change)
+
+
+def _written(call: Call, conn: Connection, row: Row[Any]) -> dict[str, Any]:
+    """As Cinder answers to a change: without the QoS specs, which strict clients know of shows alone."""
+    return {name: value for name, value in _view_of(call, conn, row).items() if name != "qos_specs_id"}
 
 
 def _new_default(conn: Connection, name: str) -> Row[Any]:

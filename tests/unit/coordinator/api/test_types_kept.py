@@ -181,3 +181,13 @@ async def test_over_the_limit_of_a_type_the_command_that_raises_it_is_told(tmp_p
         refused = await api("POST", "/volumes", json={"volume": {"size": 1, "volume_type": "gold"}})
         command = "openstack quota set --volumes N --volume-type gold PROJECT"
         assert (refused.status, command in said(refused)) == (413, True), refused.body
+
+
+async def test_only_shows_tell_the_qos_specs_of_a_type(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        made = (await api("POST", "/types", who="root", json={"volume_type": {"name": "t"}})).body["volume_type"]
+        path = f"/types/{made['id']}"
+        changed = (await api("PUT", path, who="root", json={"volume_type": {"name": "u"}})).body["volume_type"]
+        shown = (await api("GET", path, who="root")).body["volume_type"]
+        assert shown.keys() - {"qos_specs_id"} == made.keys() == changed.keys()
+        assert "qos_specs_id" in shown
