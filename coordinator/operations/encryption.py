@@ -17,6 +17,8 @@ _FORMATS = {
     "luks2": "luks2",
     "nova.volume.encryptors.luks.LuksEncryptor": "luks1",
     "nova.volume.encryptors.luks.Luks2Encryptor": "luks2",
+    "os_brick.encryptors.luks.LuksEncryptor": "luks1",
+    "LuksEncryptor": "luks1",
 }
 
 

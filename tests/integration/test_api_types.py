@@ -173,6 +173,9 @@ async def test_encryption(api):
     path = f"/v3/types/{type_id}/encryption"
     assert await api("admin", "GET", path) == (200, {})
     assert (await api("alice", "GET", path))[0] == 403
+    for provider in ("LuksEncryptor", "os_brick.encryptors.luks.LuksEncryptor"):  # names that older deployments have
+        assert (await api("admin", "POST", path, {"encryption": {"provider": provider}}))[0] == 200
+        assert (await api("admin", "DELETE", f"{path}/provider"))[0] == 202
     for provider in ("rot13", "plain", "nova.volume.encryptors.cryptsetup.CryptsetupEncryptor"):
         status, body = await api("admin", "POST", path, {"encryption": {"provider": provider}})
         assert (status, "'luks2'" in body["badRequest"]["message"]) == (400, True), body

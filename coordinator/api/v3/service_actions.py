@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -170,7 +171,19 @@ async def _frozen(call: Call, frozen: bool) -> None:
         else:
             state.set_frozen(conn, host, frozen=frozen)
 
-    await call.services.db.write(change)
+    with _named(cluster):
+        await call.services.db.write(change)
+
+
+@contextmanager
+def _named(cluster: str | None) -> Iterator[None]:
+    """A host that is not there is a wrong word, while a cluster is not found: Cinder's clients know both so."""
+    try:
+        yield
+    except NotFound as error:
+        if cluster is not None:
+            raise
+        raise BadRequest(reason=str(error)) from None
 
 
 def _place(call: Call, given: FreezeBody) -> tuple[str, str | None]:
@@ -193,7 +206,8 @@ async def failover(call: Call) -> None:
         else:
             state.check_known(conn, host)
 
-    await call.services.db.read(known)
+    with _named(cluster):
+        await call.services.db.read(known)
     raise NotReplicated(host=cluster or host)
 
 

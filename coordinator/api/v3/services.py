@@ -94,6 +94,8 @@ async def _change(call: Call) -> dict[str, Any]:
     if given.host is None:
         raise BadRequest(reason="Missing required element 'host' in request body.")
     if binary != _VOLUME:
+        if (binary, given.host) != (_SCHEDULER, _scheduler()["host"]):
+            raise NotFound(noun="Service", id=f"{binary} on {given.host}"[:128])
         raise BadRequest(reason=f"Only services of binary {_VOLUME} can be enabled and disabled.")
     if verb == "disable-log-reason" and given.disabled_reason is None:
         raise BadRequest(reason="Missing required element 'disabled_reason' in request body.")

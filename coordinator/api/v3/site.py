@@ -25,6 +25,7 @@ _EXTENSIONS = {
     "os-admin-actions": ("AdminActions", "Reset states, force deletions."),
     "os-availability-zone": ("AvailabilityZones", "Availability zones."),
     "os-extended-snapshot-attributes": ("ExtendedSnapshotAttributes", "Project and progress of snapshots."),
+    "os-hosts": ("Hosts", "Hosts and what lies on them."),
     "os-quota-class-sets": ("QuotaClasses", "The default quota class."),
     "os-quota-sets": ("Quotas", "Quota sets of projects."),
     "os-services": ("Services", "Services."),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, WithJsonSchema
 from sqlalchemy import Connection, Row
 
+from agent.base.errors import NotFound
 from coordinator.api.acting import changed, owned_snapshot, owned_volume, requester
 from coordinator.api.call import Call
 from coordinator.api.conditions import FEW, MANY, NO_INDEX, exact, ids, like, number, pairs, time, truth
@@ -63,7 +64,7 @@ SNAPSHOTS = Listing(
 
 class CreateSnapshot(Body):
     unknown_refused_from: ClassVar[int] = 53
-    volume_id: Uuid
+    volume_id: Uuid | None
     name: Name | None = None
     display_name: Name | None = None
     description: Text | None = None
@@ -141,6 +142,8 @@ async def create(call: Call) -> dict[str, Any]:
     keys = call.services.get(KeyStore)
 
     def accept(conn: Connection) -> tuple[Operation, Row[Any]]:
+        if body.volume_id is None:
+            raise NotFound(noun="Volume", id="None")  # as Cinder has it
         volume = owned_volume(conn, call, body.volume_id, "volume:create_snapshot")
         wanted = NewSnapshot(
             volume.id,

@@ -21,8 +21,9 @@ from coordinator.state import default_types
 from coordinator.state import types as state
 
 Provider = Literal[
-    "luks", "luks1", "luks2", "nova.volume.encryptors.luks.LuksEncryptor", "nova.volume.encryptors.luks.Luks2Encryptor"
-]
+    "luks", "luks1", "luks2", "nova.volume.encryptors.luks.LuksEncryptor", "nova.volume.encryptors.luks.Luks2Encryptor",
+    "os_brick.encryptors.luks.LuksEncryptor", "LuksEncryptor",
+]  # fmt: skip
 
 
 class AddSpecs(Body):

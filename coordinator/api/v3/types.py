@@ -23,6 +23,7 @@ from coordinator.state.tables.types import type_access, type_extra_specs, type_m
 
 PUBLIC_SPECS = frozenset({"multiattach", "RESKEY:availability_zones", "replication_enabled"})
 """Extra specs that every user may see."""
+_PUBLIC = "os-volume-type-access:is_public"
 _SORTED = ("id", "name", "description", "is_public", "created_at", "updated_at")
 TYPES = Listing(
     "volume_type",
@@ -43,7 +44,7 @@ class CreateType(Body):
     name: RequiredName
     description: Text | None = None
     extra_specs: Specs | None = None
-    is_public: Boolean = Field(True, alias="os-volume-type-access:is_public")
+    is_public: Boolean = Field(True, alias=_PUBLIC)
     metadata: Annotated[Metadata | None, SinceOurs(_METADATA_SINCE)] = None
 
 
@@ -58,7 +59,7 @@ class TypeAnswer(Answer):
     name: str
     description: str | None
     is_public: bool
-    access: bool | None = Field(None, alias="os-volume-type-access:is_public")
+    access: bool | None = Field(None, alias=_PUBLIC)
     extra_specs: dict[str, str] | None = None
     qos_specs_id: str | None = None
     metadata: dict[str, str] | None = None
@@ -115,7 +116,7 @@ def view(call: Call, row: Row[Any], specs: dict[str, str], words: dict[str, str]
         "is_public": row.is_public,
     }
     if call.may("volume_extension:volume_type_access"):
-        made["os-volume-type-access:is_public"] = row.is_public
+        made[_PUBLIC] = row.is_public
     if call.may("volume_extension:access_types_extra_specs"):
         made["extra_specs"] = shown_specs(call, specs)
     if call.may("volume_extension:access_types_qos_specs_id"):
@@ -265,7 +266,9 @@ async def _update(call: Call) -> dict[str, Any]:
         if is_default and row.name != default:
             type_changed(conn, call, "create", _new_default(conn, default))
         type_changed(conn, call, "update", row)
-        return _written(call, conn, row)
+        told = _written(call, conn, row)
+        told.pop(_PUBLIC, None)  # which Cinder tells in every answer but this one
+        return told
 
     return await call.services.db.write(change)
 

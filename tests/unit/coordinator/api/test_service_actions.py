@@ -30,7 +30,7 @@ async def test_what_lies_on_a_frozen_back_end_stays_as_it_is(tmp_path: Path) -> 
         await api.settled()
         attachment = await Nova(api).attached(volume)
         assert (await frozen(api, "host-a@files", who="worker")).status == 403
-        assert (await frozen(api, "host-a@moon")).status == 404
+        assert (await frozen(api, "host-a@moon")).status == 400
         assert (await frozen(api, "host-a@files")).status == 200
         listed = (await api("GET", "/os-services?binary=cinder-volume", who="root")).body["services"]
         assert [(one["frozen"], one["status"], one["disabled_reason"]) for one in listed] == [
@@ -120,8 +120,19 @@ async def test_a_failover_is_refused_with_its_reason(tmp_path: Path) -> None:
             text = refused.body["badRequest"]["message"]
             assert (refused.status, "host-a@files has no replication target" in text) == (400, True)
         unknown = await api("PUT", "/os-services/failover_host", who="root", json={"host": "host-z@files"})
-        assert unknown.status == 404
+        assert unknown.status == 400
         assert (await api("PUT", "/os-services/failover_host", json=body)).status == 403
+
+
+async def test_what_is_no_service_is_not_found(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        (own,) = (await api("GET", "/os-services?binary=cinder-scheduler", who="root")).body["services"]
+        for verb in ("enable", "disable"):
+            for host, binary, status in (("host-a@files", "invalid", 404), ("moon", "cinder-scheduler", 404),
+                                         ("moon@files", "cinder-volume", 404), (own["host"], own["binary"], 400),
+                                         ("host-a@files", "cinder-volume", 200)):  # fmt: skip
+                asked = {"host": host, "binary": binary}
+                assert (await api("PUT", f"/os-services/{verb}", who="root", json=asked)).status == status, asked
 
 
 @pytest.mark.parametrize("body", [{"words": ""}, {"dry_run": "perhaps"}, {"words": 7}])

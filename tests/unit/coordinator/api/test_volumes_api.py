@@ -380,3 +380,11 @@ async def test_what_cinders_extensions_tell_is_told_by_shows_alone(tmp_path: Pat
         extended = {name for name in shown if name.startswith("os-vol-")}
         assert len(extended) == 4
         assert shown.keys() - extended == changed.keys() == made.keys()
+        names = {one["name"] for one in (await api("GET", "/extensions")).body["extensions"]}
+        assert {"Hosts", "Services", "VolumeTypeEncryption"} <= names
+
+
+async def test_a_snapshot_of_null_is_of_a_volume_that_is_not_found(tmp_path: Path) -> None:
+    async with volume_api(tmp_path) as api:
+        assert (await api("POST", "/snapshots", json={"snapshot": {"volume_id": None}})).status == 404
+        assert (await api("POST", "/snapshots", json={"snapshot": {}})).status == 400
