@@ -33,6 +33,10 @@ from agent.wire.jobs import Connection
 
 log = get_logger(__name__)
 _DROP_S = 60.0
+_BROKEN = (
+    "all replicas were away at once, and the kernel refuses every write to it since: end what uses the volume, detach "
+    "it, attach it again"
+)
 
 
 class NvmeRaidConnector:
@@ -123,7 +127,7 @@ class NvmeRaidConnector:
         return RemoteDevice(found.name, found.size, found.diskseq, found.read_only, tuple(here))
 
     async def heal(self, connection: Connection) -> tuple[str, ...]:
-        """Take back legs that answer again; what is wrong with the mirror now, one sentence for each replica."""
+        """Take back legs that answer again; what is wrong with the mirror now, and with each of its replicas."""
         async with self._lock(connection):
             legs = _legs(connection)
             found = _array(connection, legs)
@@ -147,6 +151,11 @@ class NvmeRaidConnector:
             # Its legs went away for good, and came anew: what waited for them is lost.
             await self._stop(connection, found.name, end)
             found = None
+        elif found is not None and found.broken:
+            # Whoever has it open goes on reading; `heal` tells why he can not write.
+            with contextlib.suppress(DetachIncomplete):
+                await self._stop(connection, found.name, end)
+                found = None
         if found is None or not found.active:
             await self._start(connection, legs, reasons)
 
@@ -257,7 +266,7 @@ def _state(found: md.Array, name: str) -> frozenset[str]:
 
 
 def _troubles(connection: Connection, found: md.Array) -> tuple[str, ...]:
-    told = []
+    told = [_BROKEN] if found.broken else []
     for one in connection.replicas:
         device = LEGS.present(one)
         member = found.member(device.name) if device is not None else None

@@ -38,7 +38,8 @@ class Member:
 class Array:
     """`active`: it takes I/O. `wanted`: legs that a whole one has. `action`: idle, resync, recover, … Bytes.
 
-    `uuid` is that of its superblock; empty where the kernel does not tell it.
+    `uuid` is that of its superblock; empty where the kernel does not tell it. `broken`: all its legs were away at once
+    while it was written to, and the kernel refuses every write to it until it was ended and started anew.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Array:
     read_only: bool
     members: tuple[Member, ...]
     uuid: str = ""
+    broken: bool = False
 
     def member(self, name: str) -> Member | None:
         return next((one for one in self.members if one.name == name), None)
@@ -111,9 +113,10 @@ def _array(name: str, sys: Path) -> Array:
     folder = sys / "block" / name
     size, wanted = (sysfs.text(folder / each) or "" for each in ("size", "md/raid_disks"))
     entries = sorted((folder / "md").glob("dev-*"))
+    state = sysfs.text(folder / "md/array_state") or "clear"
     return Array(
         name=name,
-        active=(sysfs.text(folder / "md/array_state") or "clear") not in {"clear", "inactive"},
+        active=state not in {"clear", "inactive"},
         wanted=int(wanted) if wanted.isdigit() else 0,
         action=sysfs.text(folder / "md/sync_action") or "",
         size=int(size) * 512 if size.isdigit() else 0,
@@ -121,6 +124,7 @@ def _array(name: str, sys: Path) -> Array:
         read_only=sysfs.is_read_only(name, sys),
         members=tuple(_member(each, sys) for each in entries),
         uuid=(sysfs.text(folder / "md/uuid") or "").strip(),
+        broken=state == "broken",
     )
 
 

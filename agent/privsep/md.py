@@ -68,14 +68,14 @@ def md_assemble(name: str, uuid: str, legs: Sequence[str]) -> str:
 def md_stop(array: str) -> bool:
     """Flush and end a mirror; False when it is gone. DeviceHeld (nothing was changed), KernelRefused.
 
-    Without a leg that answers nothing can be flushed: what was not written is lost with them.
+    Where no leg answers, or the mirror is broken, nothing can be flushed: what was not written is lost.
     """
     found = _array(array)
     if found is None:
         return False
     if users := sysfs.users_of(found.name):
         raise DeviceHeld(device=f"/dev/{found.name}", holders=", ".join(users))
-    if found.active and _answers(found):
+    if found.active and not found.broken and _answers(found):
         try:
             fd = os.open(f"/dev/{found.name}", os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -83,7 +83,8 @@ def md_stop(array: str) -> bool:
             finally:
                 os.close(fd)
         except OSError as error:
-            if _answers(found):
+            now = _array(array)
+            if now is not None and not now.broken and _answers(now):
                 reason = error.strerror or str(error)
                 raise KernelRefused(action="flush", device=f"/dev/{found.name}", reason=reason) from error
     _mdadm("stop", found.name, "--stop", f"/dev/{found.name}")

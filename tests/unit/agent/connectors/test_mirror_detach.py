@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,31 @@ async def test_a_mirror_without_legs_does_not_keep_its_legs_from_coming_anew(
     with pytest.raises(KernelRefused):
         await NvmeRaidConnector().attach(MIRROR, deadline=1)
     assert host.stopped == ["md127"]
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_broken_mirror_is_started_anew_when_it_is_attached_again_unless_somebody_has_it(
+    held: bool, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses each write to it after all its legs were away at once; reads go on."""
+    started: list[str] = []
+
+    async def start(self: NvmeRaidConnector, *_: Any) -> None:
+        started.append("anew")
+        array(host.sys, "md127", ("nvme0n1", "in_sync"), ("nvme1n1", "in_sync"))
+
+    async def connected(*_: Any) -> tuple[dict[str, Any], list[str]]:
+        return {"nvme0n1": MIRROR.replicas[0], "nvme1n1": MIRROR.replicas[1]}, []
+
+    monkeypatch.setattr(nvme_raid, "_connected", connected)
+    monkeypatch.setattr(NvmeRaidConnector, "_start", start)
+    monkeypatch.setattr(NvmeRaidConnector, "present", partialmethod(NvmeRaidConnector.present, sys=host.sys))
+    legs(host.sys)
+    array(host.sys, "md127", ("nvme0n1", "in_sync"), ("nvme1n1", "in_sync"), state="broken")
+    connector = NvmeRaidConnector()
+    (told,) = await connector.heal(MIRROR)
+    assert "refuses every write to it" in told
+    host.stops = not held
+    await connector.attach(MIRROR, deadline=5)
+    assert (host.stopped, started) == (["md127"], [] if held else ["anew"])
+    assert len(await connector.heal(MIRROR)) == held

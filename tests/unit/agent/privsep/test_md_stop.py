@@ -65,6 +65,30 @@ def test_one_that_answers_is_flushed_first(host: Path, ran: list[list[str]]) -> 
     assert ran == []
 
 
+def test_a_broken_one_takes_no_flush_and_is_ended(host: Path, ran: list[list[str]]) -> None:
+    array(host, "md126001", ("nvme0n1", "in_sync"), state="broken")
+    controller(host, 0, 0)
+    namespace(host, 0)
+    assert verbs.md_stop("md126001")
+    assert ran == [STOP]
+
+
+def test_one_that_is_told_as_broken_when_its_flush_fails_is_ended(
+    host: Path, ran: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array(host, "md126001", ("nvme0n1", "in_sync"), state="active")
+    controller(host, 0, 0)
+    namespace(host, 0)
+
+    def fails(*_: object) -> int:
+        put(host / "block/md126001/md/array_state", "broken")
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(verbs.os, "open", fails)
+    assert verbs.md_stop("md126001")
+    assert ran == [STOP]
+
+
 @pytest.mark.parametrize("gone", [True, False])
 def test_an_array_of_local_disks_is_refused(gone: bool, host: Path, ran: list[list[str]]) -> None:
     array(host, "md126001", ("sda1", "in_sync"), ("nvme0n1", "in_sync"))
