@@ -293,8 +293,37 @@ async def last_good_leg_stays(pair: Pair, leg: Replica) -> None:
         client.set_mode("none")
 
 
+async def test_the_host_of_its_replicas_restarts_and_it_is_whole_again(pair: Pair, tmp_path: Path) -> None:
+    """Both at once: what is read meanwhile fails, since nobody has it; what was written before is there."""
+    one, two, volume, attachment = await replica(pair), await replica(pair), new_id(), new_id()
+    device = Path(good(await attach(pair, volume, attachment, one, two))["attached"][0]["device"])
+    content = os.urandom(MIB)
+    initiator.write(device, content)
+    await pair.power_lost()
+    async with pair.away.client() as told, asyncio.timeout(600):
+        with pytest.raises(OSError, match="Input/output"):
+            await asyncio.to_thread(initiator.read, device, MIB)
+        while not await replica_issues(told):
+            await asyncio.sleep(0.5)
+        assert await state_of(told, attachment) == "attached"
+        async with pair.booted(tmp_path):
+            await whole(one, two)
+            assert await asyncio.to_thread(initiator.read, device, MIB) == content
+            await asyncio.to_thread(initiator.write, device, content, 8 * MIB)
+            while await replica_issues(told):
+                await asyncio.sleep(0.5)
+            good(await pair.detach(volume))
+    for leg in (one, two):
+        assert pair.file(leg[0]).read_bytes().count(content) == 2
+        await pair.delete(leg[0])
+
+
 async def state_of(told: AgentClient, attachment: str) -> str:
     return next(row.state for row in await told.attachments() if row.attachment_id == attachment)
+
+
+async def replica_issues(told: AgentClient) -> list[str]:
+    return [one.message for one in await told.issues() if one.code == "attachment.replica"]
 
 
 def gone(connection: Connection) -> Connection:
