@@ -293,8 +293,10 @@ async def last_good_leg_stays(pair: Pair, leg: Replica) -> None:
         client.set_mode("none")
 
 
-async def test_the_host_of_its_replicas_restarts_and_it_is_whole_again(pair: Pair, tmp_path: Path) -> None:
-    """Both at once: what is read meanwhile fails, since nobody has it; what was written before is there."""
+async def test_the_host_of_all_its_replicas_restarts_and_an_attach_again_makes_it_whole(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """What is read meanwhile fails, since nobody has it. Then the kernel gives what was written, and takes nothing."""
     one, two, volume, attachment = await replica(pair), await replica(pair), new_id(), new_id()
     device = Path(good(await attach(pair, volume, attachment, one, two))["attached"][0]["device"])
     content = os.urandom(MIB)
@@ -308,6 +310,13 @@ async def test_the_host_of_its_replicas_restarts_and_it_is_whole_again(pair: Pai
         assert await state_of(told, attachment) == "attached"
         async with pair.booted(tmp_path):
             await whole(one, two)
+            assert await asyncio.to_thread(initiator.read, device, MIB) == content
+            with pytest.raises(OSError, match="Input/output"):
+                await asyncio.to_thread(initiator.write, device, content, 8 * MIB)
+            while not any("refuses every write" in each for each in await replica_issues(told)):
+                await asyncio.sleep(0.5)
+            good(await pair.detach(volume))
+            device = Path(good(await attach(pair, volume, attachment, one, two))["attached"][0]["device"])
             assert await asyncio.to_thread(initiator.read, device, MIB) == content
             await asyncio.to_thread(initiator.write, device, content, 8 * MIB)
             while await replica_issues(told):
