@@ -191,6 +191,8 @@ async def test_encryption(api):
     wanted = {"provider": "luks", "cipher": "aes-xts-plain64", "key_size": "256", "control_location": "front-end"}
     status, body = await api("admin", "POST", path, {"encryption": wanted})
     assert (status, body["encryption"]["key_size"]) == (200, 256)
+    shown = (await api("admin", "GET", path))[1]
+    assert shown.keys() - body["encryption"].keys() == {"created_at", "updated_at", "deleted", "deleted_at"}
     one = f"{path}/{body['encryption']['encryption_id']}"
     assert (await api("admin", "POST", path, {"encryption": wanted}))[0] == 400
     assert (await api("admin", "GET", f"{path}/cipher"))[1] == {"cipher": "aes-xts-plain64"}

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 from agent.base.errors import NotFound
 from coordinator.api.call import Call
 from coordinator.api.errors import BadRequest
-from coordinator.api.fields import Answer, Body, Integer, RequiredName, Text, Time
+from coordinator.api.fields import Answer, Body, Integer, RequiredName, Text
 from coordinator.api.route import Resource, action, delete, get, post, put
 from coordinator.api.v3.spec_rules import check_store, check_together
 from coordinator.api.v3.type_events import access_changed, encryption_changed, specs_changed
@@ -69,10 +69,6 @@ class EncryptionAnswer(Answer):
     control_location: str
     cipher: str | None
     key_size: int | None
-    created_at: Time | None = None
-    updated_at: Time | None = None
-    deleted: bool = False
-    deleted_at: Time | None = None
 
 
 def type_specs() -> Resource:
@@ -252,7 +248,8 @@ async def _encrypt(call: Call) -> dict[str, Any]:
         encryption_changed(conn, call, "create", _type_id(call), {"specs": values})
         return state.put_encryption(conn, _type_id(call), values)
 
-    return _view(await call.services.db.write(create))
+    row = await call.services.db.write(create)
+    return {name: row._mapping[name] for name in EncryptionAnswer.model_fields}  # times are told by shows alone
 
 
 def _made_so(values: Mapping[str, Any]) -> None:
