@@ -5,11 +5,14 @@ Pure reads, open to every user; the root can be given for tests.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.host import sysfs
 
+NO_DEVICE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL})
+"""What the kernel answers where an address is no device's of this host, or none leads to it."""
 _ACTIVE = "4"  # `4: ACTIVE`
 _ABOVE = "upper_"
 

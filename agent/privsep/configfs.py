@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from agent.host import sysfs
 from agent.privsep.errors import TargetRefused
-
-NO_RDMA = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL})
-"""What the kernel says of a portal by RDMA whose address no device has."""
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.host import lio, sysfs
+from agent.host import lio, rdma, sysfs
 from agent.privsep import checks, configfs, devices, loopctl
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import DeviceForeign, NoRdma, TargetRefused
@@ -147,7 +147,7 @@ def _answer(portal: Path, iser: bool) -> None:
     except OSError as error:
         if made:
             configfs.remove(portal)
-        if error.errno in configfs.NO_RDMA:
+        if error.errno in rdma.NO_DEVICE:
             raise NoRdma(what=f"portal {portal.name}", reason=error.strerror or "none") from error
         raise
 

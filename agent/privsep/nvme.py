@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.host import nvme, sysfs
+from agent.host import nvme, rdma, sysfs
 from agent.privsep import checks, cutting, devices
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import ConnectFailed, DeviceHeld, KernelRefused, NoRdma
@@ -35,7 +35,6 @@ _REASONS = {
     errno.EIO: "the target does not let this host in, or has no such subsystem",
     errno.ECONNREFUSED: "nothing listens there",
 }
-_NO_RDMA = {errno.ENODEV, errno.EADDRNOTAVAIL}
 _NO_WAY = {errno.ECONNRESET: "nothing leads there by RDMA"}
 
 
@@ -66,7 +65,7 @@ def nvme_connect(target: str, address: str, port: int, fail_io_s: int, *, transp
             known = _REASONS if by == "tcp" else _REASONS | _NO_WAY
             reason = known.get(error.errno or 0, error.strerror or str(error))
             portal = f"[{place}]:{number}" if ":" in place else f"{place}:{number}"
-            if by == "rdma" and error.errno in _NO_RDMA:
+            if by == "rdma" and error.errno in rdma.NO_DEVICE:
                 raise NoRdma(what=f"the way to {portal}", reason=error.strerror or "none") from None
             raise ConnectFailed(target=name, portal=portal, reason=reason) from None
     return True

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.host import lio, nvmet, sysfs
+from agent.host import lio, nvmet, rdma, sysfs
 from agent.privsep import checks, configfs, devices, loopctl
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import DeviceForeign, NoRdma, TargetRefused
@@ -130,7 +130,7 @@ def _show(target: str, places: Sequence[tuple[str, int, bool]], by: str) -> None
             except OSError as error:
                 for made in wanted:
                     _drop_unused(made)
-                if by == "rdma" and error.errno in configfs.NO_RDMA:
+                if by == "rdma" and error.errno in rdma.NO_DEVICE:
                     at = f"portal {lio.portal_name(address, number)}"
                     raise NoRdma(what=at, reason=error.strerror or "none") from error
                 raise

@@ -19,12 +19,11 @@ from agent.wire.jobs import (
     Connection,
     LuksFormat,
     Portal,
-    VolumeExtend,
     WireSecret,
 )
 from tests.integration.agent.agent_process import Site, finish, persist
 from tests.kernel.support import initiator
-from tests.kernel.support.pair import CHAP, KEY, MIB, SIZE, Pair, Transport, good, pair_of
+from tests.kernel.support.pair import CHAP, MIB, SIZE, Pair, Transport, good, pair_of
 
 SECOND = "10.9.9.1"
 
@@ -78,10 +77,7 @@ async def test_two_paths_written_read_and_grown(pair: Pair) -> None:
             assert (row.state, row.protocol, len(row.paths)) == ("attached", "iscsi", 2)
             (export,) = await home.exports()
             assert (export.state, export.connected, export.mode) == ("exported", True, "rw")
-            extend = VolumeExtend(backend="files", volume_id=volume, size_bytes=2 * SIZE)
-            good(await finish(home, pair.key("extend"), 1, extend))
-            follow = AttachmentResize(volume_id=volume, size_bytes=2 * SIZE)
-            assert good(await finish(told, pair.key("follow"), 1, follow))["sizes"] == {row.attachment_id: 2 * SIZE}
+            assert await pair.grow(volume, 2 * SIZE) == {row.attachment_id: 2 * SIZE}
         assert initiator.size(Path(device["device"])) == 2 * SIZE
         assert initiator.read(Path(device["device"]), MIB) == content
 
@@ -95,11 +91,7 @@ async def test_encrypted_over_two_paths(pair: Pair) -> None:
         initiator.write(Path(device["device"]), content)
         with pair.file(volume).open("rb") as file:
             assert content not in file.read(16 * MIB)
-        async with pair.away.client() as told, pair.home.client() as home:
-            extend = VolumeExtend(backend="files", volume_id=volume, size_bytes=2 * SIZE, encrypted=True)
-            grown = good(await finish(home, pair.key("extend"), 1, extend, volume=KEY))
-            follow = AttachmentResize(volume_id=volume, size_bytes=grown["device_bytes"], encrypted=True)
-            good(await finish(told, pair.key("follow"), 1, follow, volume=KEY))
+        await pair.grow(volume, 2 * SIZE)
         assert initiator.size(Path(device["device"])) == 2 * SIZE
         assert initiator.read(Path(device["device"]), MIB) == content
 

@@ -14,10 +14,10 @@ from agent.diagnostics import live
 from agent.host import nvme, nvmet
 from agent.privsep import block, client, start
 from agent.privsep import nvmet as verbs
-from agent.wire.jobs import AttachmentResize, Connection, LuksFormat, Portal, VolumeExtend
+from agent.wire.jobs import Connection, LuksFormat, Portal
 from tests.integration.agent.agent_process import Site, finish, persist
 from tests.kernel.support import fabric, initiator
-from tests.kernel.support.pair import KEY, MIB, SIZE, Pair, Transport, good, pair_of
+from tests.kernel.support.pair import MIB, SIZE, Pair, Transport, good, pair_of
 
 SECOND, STANDBY = "10.9.9.1", "fd09::1"
 TABLE = f"""[targets.nvmet]
@@ -69,10 +69,7 @@ async def test_all_paths_written_read_and_grown(pair: Pair) -> None:
             assert (row.state, row.protocol, len(row.paths)) == ("attached", "nvme-tcp", PATHS)
             (export,) = await home.exports()
             assert (export.state, export.target, export.connected) == ("exported", connection.target, None)
-            extend = VolumeExtend(backend="files", volume_id=volume, size_bytes=2 * SIZE)
-            good(await finish(home, pair.key("extend"), 1, extend))
-            follow = AttachmentResize(volume_id=volume, size_bytes=2 * SIZE)
-            assert good(await finish(told, pair.key("follow"), 1, follow))["sizes"] == {row.attachment_id: 2 * SIZE}
+            assert await pair.grow(volume, 2 * SIZE) == {row.attachment_id: 2 * SIZE}
         assert initiator.size(path) == 2 * SIZE
         assert initiator.read(path, MIB) == content
 
@@ -87,11 +84,7 @@ async def test_encrypted(pair: Pair) -> None:
         initiator.write(path, content)
         with pair.file(volume).open("rb") as file:
             assert content not in file.read(16 * MIB)
-        async with pair.away.client() as told, pair.home.client() as home:
-            extend = VolumeExtend(backend="files", volume_id=volume, size_bytes=2 * SIZE, encrypted=True)
-            grown = good(await finish(home, pair.key("extend"), 1, extend, volume=KEY))
-            follow = AttachmentResize(volume_id=volume, size_bytes=grown["device_bytes"], encrypted=True)
-            good(await finish(told, pair.key("follow"), 1, follow, volume=KEY))
+        await pair.grow(volume, 2 * SIZE)
         assert initiator.size(path) == 2 * SIZE
         assert initiator.read(path, MIB) == content
 

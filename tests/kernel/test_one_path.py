@@ -14,8 +14,7 @@ import pytest
 
 from agent.base.ids import new_id
 from agent.host import connector
-from agent.wire.jobs import AttachmentResize, Connection, LuksFormat, Portal, VolumeExtend
-from tests.integration.agent.agent_process import finish
+from agent.wire.jobs import Connection, LuksFormat, Portal
 from tests.kernel.support import initiator
 from tests.kernel.support.pair import MIB, SIZE, Pair, good
 from tests.kernel.support.paths import becomes, up, ways
@@ -74,13 +73,10 @@ async def test_the_first_portal_that_answers_is_the_only_path_written_and_grown(
     initiator.write(device, content)
     with pair.file(volume).open("rb") as file:
         assert file.read(MIB) == content
-    async with pair.away.client() as told, pair.home.client() as home:
+    async with pair.away.client() as told:
         (row,) = await told.attachments()
         assert row.state == "attached"
-        extend = VolumeExtend(backend="files", volume_id=volume, size_bytes=2 * SIZE)
-        good(await finish(home, pair.key("extend"), 1, extend))
-        follow = AttachmentResize(volume_id=volume, size_bytes=2 * SIZE)
-        assert good(await finish(told, pair.key("follow"), 1, follow))["sizes"] == {attachment: 2 * SIZE}
+        assert await pair.grow(volume, 2 * SIZE) == {attachment: 2 * SIZE}
         assert not [one for one in await told.issues() if one.code.startswith("attachment.")]
     assert initiator.size(device) == 2 * SIZE
     assert initiator.read(device, MIB) == content

@@ -10,7 +10,7 @@ import pytest
 
 from agent.base.ids import new_id
 from agent.host import facts, lio, nvme, nvmet, scsi
-from agent.wire.jobs import AttachmentResize, Connection, ExportApply, VolumeExtend
+from agent.wire.jobs import Connection, ExportApply
 from tests.integration.agent.agent_process import finish
 from tests.kernel import test_one_path as one_path
 from tests.kernel.support import diagnosed, initiator, soft_rdma
@@ -59,10 +59,7 @@ async def test_written_grown_and_explained(pair: Pair) -> None:
             assert (row.state, row.protocol) == ("attached", protocol)
             (export,) = await home.exports()
             assert (export.state, export.target) == ("exported", connection.target)
-            extend = VolumeExtend(backend="files", volume_id=volume, size_bytes=2 * SIZE)
-            good(await finish(home, pair.key("extend"), 1, extend))
-            follow = AttachmentResize(volume_id=volume, size_bytes=2 * SIZE)
-            assert good(await finish(told, pair.key("follow"), 1, follow))["sizes"] == {row.attachment_id: 2 * SIZE}
+            assert await pair.grow(volume, 2 * SIZE) == {row.attachment_id: 2 * SIZE}
         assert initiator.size(path) == 2 * SIZE
         assert initiator.read(path, MIB) == content
         assert f"target {connection.target}  (ready)" in diagnosed.explained(pair.home, volume)

@@ -30,21 +30,20 @@ async def from_its_snapshot(call: Call, wanted: NewVolume) -> NewVolume:
     """
     image = wanted.image
     snapshot_id = _boot_snapshot(image) if image is not None else None
-    if image is None or snapshot_id is None:
+    early = call.version < _SINCE
+    if image is None or snapshot_id is None or (early and image.size != 0):
         return wanted
     project_id = call.context.project_id
     try:
         await call.services.db.read(lambda conn: snapshots.get(conn, snapshot_id, project_id))
     except NotFound:
         raise BootSnapshotGone(id=snapshot_id) from None
-    if call.version >= _SINCE:
-        return replace(wanted, image=None, snapshot_id=snapshot_id)
-    if image.size == 0:
+    if early:
         raise BadRequest(
             reason=f"Image {image.id} has no data of its own, but names snapshot {snapshot_id}: ask for a volume of "
             f"that snapshot, or with microversion 3.{_SINCE} or later."
         )
-    return wanted
+    return replace(wanted, image=None, snapshot_id=snapshot_id)
 
 
 def _boot_snapshot(image: ImageInfo) -> str | None:

@@ -125,7 +125,7 @@ def _tests(given: argparse.Namespace, images: dict[str, Images]) -> int:
         for number, start in enumerate(plan.starts(_files(given, arch), 1 if given.smoke else given.guests))
     }
     costly = sorted(starts, key=lambda name: -starts[name][1].seconds)
-    # One emulated processor needs no atomic instructions and takes a fifth less; a second pays only where it is free.
+    # One emulated processor needs no atomic instructions and takes a tenth less; a second pays only where it is free.
     processors = 1 if min(given.guests, len(starts)) > 1 else Machine().processors
 
     def job(name: str) -> guests.Job:

@@ -43,7 +43,7 @@ class Images:
 
 
 # What is dear to emulate and no test needs: copies byte by byte, wide registers (of which each switch saves all), and
-# guards of the kernel's memory. Without them the same work takes five eighths of the time.
+# guards of the kernel's memory. Without them the same work takes some two thirds of the time.
 _CHEAP = "max,la57=off,erms=off,fsrm=off,avx=off,avx2=off,smap=off,smep=off,pku=off"
 _OPTIONS = "quiet panic=-1 audit=0 random.trust_cpu=on net.ifnames=0"
 X86_64 = Arch(

@@ -13,6 +13,7 @@ from agent.base.ids import new_id
 from agent.privsep import block, client, start
 from agent.wire.jobs import (
     AttachmentApply,
+    AttachmentResize,
     Connection,
     ExportApply,
     Generation,
@@ -20,6 +21,7 @@ from agent.wire.jobs import (
     LuksFormat,
     VolumeCreate,
     VolumeDelete,
+    VolumeExtend,
     WantedAttachment,
     WantedExport,
     WireSecret,
@@ -139,6 +141,17 @@ class Pair:
         args = self.attach_args(volume, None).model_copy(update={"force": force})
         async with self.away.client() as told:
             return await finish(told, self.key("detach"), 1, args)
+
+    async def grow(self, volume: str, size: int) -> dict[str, int]:
+        """Extended where it lies, followed where it is used; bytes of the device of each attachment, as told then."""
+        encrypted, keys = self.encryption is not None, {"volume": KEY} if self.encryption else {}
+        async with self.home.client() as home, self.away.client() as told:
+            extend = VolumeExtend(backend=self.backend, volume_id=volume, size_bytes=size, encrypted=encrypted)
+            grown = good(await finish(home, self.key("extend"), 1, extend, **keys))
+            length = grown["device_bytes"] if encrypted else size
+            follow = AttachmentResize(volume_id=volume, size_bytes=length, encrypted=encrypted)
+            sizes: dict[str, int] = good(await finish(told, self.key("follow"), 1, follow, **keys))["sizes"]
+            return sizes
 
     async def delete(self, volume: str) -> None:
         await self.export(volume)

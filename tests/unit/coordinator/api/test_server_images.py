@@ -113,3 +113,8 @@ async def test_what_names_no_snapshot_to_boot_from_is_an_image_like_others(api: 
     answer = await create(api, plain)
     assert answer.status == 400, "as for every image a size is needed"
     assert "size must be given" in answer.body["badRequest"]["message"]
+
+
+async def test_before_3_46_an_image_with_data_of_its_own_is_used_whatever_it_names(api: Api) -> None:
+    answer = await create(api, await image(api, [disk(GONE)], size=512), version=45)
+    assert (answer.status, "size must be given" in answer.body["badRequest"]["message"]) == (400, True)
