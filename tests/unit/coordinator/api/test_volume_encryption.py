@@ -10,9 +10,9 @@ from tests.unit.coordinator.api.test_volume_connections import text, types
 from tests.unit.coordinator.api.volumesite import Api, volume_api
 
 
-async def encrypted_type(api: Api, name: str = "secret") -> None:
+async def encrypted_type(api: Api, name: str = "secret", provider: str = "luks") -> None:
     path = f"/types/{await types(api, name)}/encryption"
-    assert (await api("POST", path, who="root", json={"encryption": {"provider": "luks"}})).status == 200
+    assert (await api("POST", path, who="root", json={"encryption": {"provider": provider}})).status == 200
 
 
 async def told(api: Api, volume_id: str, version: int) -> list[dict[str, Any]]:
