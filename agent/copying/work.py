@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.copying.errors import SourceShort, translated
@@ -15,6 +17,7 @@ from agent.copying.model import ALIGN, Content, Dest
 from agent.copying.throttle import Throttle
 
 _TELL_EVERY_S = 0.2
+_HUGE = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +127,18 @@ class Work:
 
 
 def _room(size: int) -> memoryview:
-    """Aligned memory of whole blocks; kept out of core dumps, as it may hold clear data of an encrypted volume."""
-    memory = mmap.mmap(-1, -(-size // ALIGN) * ALIGN)
+    """Memory of whole blocks that begins on a huge page; kept out of core dumps, as it may hold clear data.
+
+    One huge page instead of 512 small ones is pinned and mapped for each transfer: half of what direct I/O costs.
+    A process that is forked meanwhile must not make the kernel copy what a device is about to write to.
+    """
+    memory = mmap.mmap(-1, -(-size // _HUGE) * _HUGE + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_DONTDUMP)
-    return memoryview(memory)
+    memory.madvise(mmap.MADV_DONTFORK)
+    with suppress(OSError):  # A kernel without them.
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    begin = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % _HUGE
+    return memoryview(memory)[begin : begin + -(-size // ALIGN) * ALIGN]
 
 
 def _is_zero(part: memoryview, zeros: memoryview) -> bool:

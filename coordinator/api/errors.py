@@ -53,6 +53,7 @@ class MalformedUrl(Invalid):
 class NoSuchPath(NotFound):
     code = "api.no-such-path"
     sentence = "The resource could not be found: {method} {path}."
+    hint = "An id in it that is empty, or a slash at its end, is not passed over."
 
 
 class NotServed(NotFound):

@@ -15,6 +15,7 @@ from pathlib import Path
 from agent.base.errors import BrickyardError
 from coordinator.api.errors import ActionNotServed, NotServed
 from coordinator.api.route import V3, Resource
+from coordinator.api.tree import lacks_an_id
 
 _LIST = Path(__file__).with_name("known_calls.toml")
 
@@ -54,7 +55,7 @@ def not_served(resources: Iterable[Resource]) -> list[KnownCall]:
 def refusal(resources: Iterable[Resource], method: str, path: str, action: str | None) -> BrickyardError | None:
     """The error that names a known call which is not served; None when the call is not a known one."""
     segments = tuple(part for part in path.split("/") if part)
-    if not segments or segments[0] != V3[1:]:
+    if not segments or segments[0] != V3[1:] or lacks_an_id(path):
         return None
     for call in not_served(resources):
         if call.method != method or call.action != action:

@@ -62,6 +62,8 @@ class Tree:
 
     def find(self, raw_path: str, is_project: Callable[[str], object]) -> Match | None:
         """The node of a path as it came over the wire (percent-encoded); None when nothing is served there."""
+        if lacks_an_id(raw_path):
+            return None
         segments = [unquote(part) if "%" in part else part for part in _split(raw_path)]
         found = _walk(self._root, segments, 0, ())
         if found is not None:
@@ -71,6 +73,11 @@ class Tree:
             if found is not None:
                 return Match(*found, segments[1])
         return None
+
+
+def lacks_an_id(path: str) -> bool:
+    """An id of Block Storage that the caller's variable did not have: it must not turn into the whole collection."""
+    return path.startswith(f"{V3}/") and "" in path.split("/")[3:]
 
 
 def _split(path: str) -> list[str]:

@@ -156,11 +156,20 @@ def accept_clearing(
         evictions.took(conn, eviction.id, {"jobs": stopped})
     left = look(conn, eviction, told)
     busy = [one for one in left if operations.active_of(conn, one.id) is not None]
+    busy_with = _being_taken(conn, eviction)
     begun = [_begin(conn, owner, eviction, one) for one in left if not _tried(conn, one)]
-    if not left and not going:
+    if not left and not going and not busy_with:
         evictions.cleared(conn, eviction.host_id)
-    tell(conn, eviction.host_id, [one.id for one in left])
-    return begun, bool(busy or begun)
+    tell(conn, eviction.host_id, sorted({one.id for one in left} | busy_with))
+    return begun, bool(busy or begun or busy_with)
+
+
+def _being_taken(conn: Connection, eviction: Row[Any]) -> set[str]:
+    """What is at work still: the host may hold it no more, yet it is not counted before its operation has ended."""
+    query = select(operation_table.c.resource_id, operation_table.c.args).where(
+        operation_table.c.kind == clear_returned.KIND, operations.is_active()
+    )
+    return {row.resource_id for row in conn.execute(query) if row.args["eviction_id"] == eviction.id}
 
 
 def _begin(conn: Connection, owner: str, eviction: Row[Any], left: Left) -> Operation:

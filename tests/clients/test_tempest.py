@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.clients, pytest.mark.slow, pytest.mark.timeout(3600)]
 PACKAGE = Package("tempest", ("tempest==47.0.0",))
 _NO_GROUPS = "groups are not built"
 _WORKING = "a snapshot is never said to be at work when it is not"
-_SLASH = "a slash at the end of an address is passed over"
 FAILS = {
     "admin.test_group_snapshots": _NO_GROUPS,
     "admin.test_group_type_specs": _NO_GROUPS,
@@ -32,9 +31,6 @@ FAILS = {
         "an encryption that nothing can open (`SomeProvider`) is refused where it is ordered, not when a server starts",
     "test_volumes_negative.VolumesNegativeTest.test_create_volume_from_deactivated_image":
         "images of the built-in catalog can not be deactivated",
-    "test_volumes_negative.VolumesNegativeTest.test_delete_volume_without_passing_volume_id": _SLASH,
-    "test_volumes_negative.VolumesNegativeTest.test_get_volume_without_passing_volume_id": _SLASH,
-    "test_volumes_negative.VolumesNegativeTest.test_update_volume_with_empty_volume_id": _SLASH,
 }  # fmt: skip
 """Beginnings of names below `tempest.api.volume`, and why those tests fail."""
 _CONFIG = """

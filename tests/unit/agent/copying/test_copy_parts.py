@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import threading
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from agent.copying.extents import data_bytes, pieces
 from agent.copying.files import Side
 from agent.copying.model import ALIGN, CopyOptions, by_path
 from agent.copying.throttle import Throttle, limited
+from agent.copying.work import _room
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +132,22 @@ def test_errors_name_no_path():
         assert type(error) is kind
         assert "/secret" not in str(error) + str(error.to_body())
     assert type(translated(OSError(errno.ENOSPC, "x"), "source")) is CopyFailed
+
+
+@pytest.mark.parametrize("size", [16 * ALIGN, (1 << 20) + 1, 2 << 20, 4 << 20])
+def test_memory_of_a_worker_is_whole_huge_pages_is_not_dumped_and_not_inherited(size):
+    room = _room(size)
+    assert len(room) == -(-size // ALIGN) * ALIGN
+    room[:] = b"x" * len(room)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(room))
+    assert address % (2 << 20) == 0
+    flags, inside = "", False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first = line.split()[0]
+        if not first.endswith(":"):
+            begin, end = (int(part, 16) for part in first.split("-"))
+            inside = begin <= address < end
+        elif inside and first == "VmFlags:":
+            flags = line
+    assert {"dd", "dc"} <= set(flags.split())
+    assert "hg" in flags.split() or not Path("/sys/kernel/mm/transparent_hugepage").exists()

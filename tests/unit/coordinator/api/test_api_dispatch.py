@@ -84,7 +84,16 @@ async def test_with_and_without_project_id(api):
     assert "Malformed request url" in data["badRequest"]["message"]
     answer, _ = await call(api, "GET", "/v3/not-hex-project/volumes")
     assert answer.status == 404
-    answer, _ = await call(api, "GET", f"/v3/{P1}/volumes/")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
+async def test_an_id_that_is_empty_is_not_passed_over(api, method):
+    """Else a caller whose variable is empty would get, or change, something else than he meant."""
+    for path in (f"/v3/{P1}/volumes/", "/v3/volumes/", f"/v3/{P1}/volumes//action", f"/v3/{P1}//volumes"):
+        answer, data = await call(api, method, path, {} if method in {"PUT", "POST"} else None)
+        assert answer.status == 404
+        assert "empty" in data["itemNotFound"]["message"]
+    answer, _ = await call(api, "GET", f"/v3//{P1}/volumes")
     assert answer.status == 200
 
 

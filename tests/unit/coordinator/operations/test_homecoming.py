@@ -13,8 +13,10 @@ from agent.wire.jobs import ExportApply, Generation, WantedExport, WireSecret, r
 from agent.wire.results import HostExport
 from coordinator.operations.delete_volume import accept_delete
 from coordinator.operations.homecoming import Homecoming
+from coordinator.operations.returned_host import Told, accept_clearing
 from coordinator.state import attachments, enrolment, evictions, fleet, issues
 from coordinator.state.enrolment import EnrolledHost
+from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
 from coordinator.state.tables.operations import operations
 from coordinator.state.tables.volumes import volumes as volume_table
@@ -32,17 +34,20 @@ class Quiet:
 
 async def back(here: Site, host_id: str, wire: Any) -> None:
     """Enrolled again under its name, and looked at until nothing is being taken any more."""
+    home = await enrolled_again(here, host_id, wire)
+    async with asyncio.timeout(60):
+        while await home.look():
+            await asyncio.sleep(0.05)
 
+
+async def enrolled_again(here: Site, host_id: str, wire: Any) -> Homecoming:
     def enrolled(conn: Connection) -> None:
         enrolment.put_host(conn, EnrolledHost(host_id, "127.0.0.1", 1, 2, "1" * 64, utcnow()))
         fleet.ensure_hosts(conn)
 
     await here.db.write(enrolled)
     here.hosts.wires[host_id] = wire
-    home = Homecoming(here.db, here.engine, Quiet(), lambda _: True)
-    async with asyncio.timeout(60):
-        while await home.look():
-            await asyncio.sleep(0.05)
+    return Homecoming(here.db, here.engine, Quiet(), lambda _: True)
 
 
 async def deleted(here: Site, volume_id: str) -> None:
@@ -83,6 +88,32 @@ async def test_data_are_taken_only_where_a_deletion_is_written_down(tmp_path: Pa
         await deleted(here, lives.id)
         await back(here, "host-a", wire)
         assert [one for one in await here.db.read(issues.listing) if one.code == "host.returned"] == []
+
+
+async def test_a_host_is_not_told_as_cleared_before_what_it_gave_up_is_counted(tmp_path: Path) -> None:
+    """The agent has removed the data, and the coordinator was killed before it wrote that down."""
+    async with site(tmp_path) as here:
+        volume = await create(here)
+        wire = here.hosts.wires["host-a"]
+        await evict(here, "host-a")
+        await deleted(here, volume.id)
+        home = await enrolled_again(here, "host-a", wire)
+
+        def looked(conn: Connection, told: Told) -> tuple[list[Operation], bool]:
+            (eviction,) = evictions.to_clear(conn)
+            return accept_clearing(conn, here.engine.owner, eviction, told, stopped=0, going=False)
+
+        inventory, _ = await here.engine.agents.client("host-a").inventory()
+        (begun,), busy = await here.db.write(lambda conn: looked(conn, Told(inventory, [], [])))
+        assert busy
+        assert await here.db.write(lambda conn: looked(conn, Told([], [], []))) == ([], True)
+        assert (await cleared(here)).cleared_at is None
+        here.engine.start(begun)
+        async with asyncio.timeout(60):
+            while await home.look():
+                await asyncio.sleep(0.05)
+        row = await cleared(here)
+        assert (row.taken, row.cleared_at is not None) == ({"volumes": 1}, True)
 
 
 async def test_a_volume_that_was_deleted_before_the_eviction_is_nobodys_business(tmp_path: Path) -> None:
