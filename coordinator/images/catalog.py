@@ -15,10 +15,13 @@ from sqlalchemy import Connection, Row
 from agent.base.ids import is_id, new_id
 from coordinator.images import info, patch
 from coordinator.images.errors import (
+    ImageDeactivated,
+    ImageHasNoData,
     ImageInvalid,
     ImageKeyUnusable,
     ImageNotYours,
     ImageProtected,
+    NoImageData,
     NoSuchImage,
     NoSuchTag,
     PublicNeedsAdmin,
@@ -28,7 +31,7 @@ from coordinator.images.info import ImageInfo
 from coordinator.state import images as rows
 from coordinator.state import keys as key_rows
 from coordinator.state.images import Filters, Page
-from coordinator.state.transition import enter
+from coordinator.state.transition import enter, move
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,23 @@ def retag(conn: Connection, caller: Caller, image_id: str, tag: str, *, add: boo
     elif not add:
         tags.remove(tag)
     rows.set_values(conn, image_id, tags=checked("tags", tags))
+
+
+def set_active(conn: Connection, caller: Caller, image_id: str, *, active: bool) -> None:
+    """Let nobody use the image for now, or everybody again; twice is fine. Raises ImageHasNoData."""
+    row = owned(conn, caller, image_id).row
+    if row.status not in {"active", "deactivated"}:
+        raise ImageHasNoData(id=image_id, status=row.status)
+    if active != (row.status == "active"):
+        move(conn, "image", image_id, "reactivate" if active else "deactivate")
+
+
+def readable(caller: Caller, row: Row[Any]) -> None:
+    """Whether there are data that the caller may read; raises NoImageData, ImageDeactivated."""
+    if row.status == "deactivated" and not caller.is_admin:
+        raise ImageDeactivated(id=row.id)
+    if row.status not in {"active", "deactivated"} or row.host_id is None:
+        raise NoImageData(id=row.id, status=row.status)
 
 
 def deletable(conn: Connection, caller: Caller, image_id: str) -> Image:

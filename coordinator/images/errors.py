@@ -51,6 +51,23 @@ class NoImageData(Conflict):
     hint = "Upload its data first: openstack image create --file, or PUT its file."
 
 
+class ImageDeactivated(Permanent):
+    code = "images.deactivated"
+    status = 403
+    exit_code = 3
+    sentence = "Image {id} is deactivated: its data can not be read for now."
+    hint = "Its owner or an administrator makes it usable again: openstack image set --activate {id}."
+
+
+class ImageHasNoData(Permanent):
+    code = "images.not-in-use"
+    status = 403
+    exit_code = 5
+    sentence = (
+        "Image {id} has status {status}; only an active image can be deactivated, and a deactivated one activated."
+    )
+
+
 class ImageKeyUnusable(Permanent):
     """The secret of an encrypted image is missing, or is not one that its owner or the caller may use."""
 

@@ -6,7 +6,7 @@ from coordinator.lifecycle.table import NEW, Lifecycle, Rule
 
 IMAGE = Lifecycle(
     noun="image",
-    stable=frozenset({"queued", "active", "killed", "deleted"}),
+    stable=frozenset({"queued", "active", "deactivated", "killed", "deleted"}),
     transient=frozenset({"saving", "deleting"}),
     rules=(
         Rule("create", (NEW,), "queued"),
@@ -14,7 +14,9 @@ IMAGE = Lifecycle(
         Rule("uploaded", ("saving",), "active"),
         Rule("upload_lost", ("saving",), "queued"),
         Rule("upload_refused", ("saving",), "killed"),
-        Rule("delete", ("queued", "active", "killed"), "deleting", "Wait until the upload has ended."),
+        Rule("deactivate", ("active",), "deactivated", "An image without data can not be used in any case."),
+        Rule("reactivate", ("deactivated",), "active"),
+        Rule("delete", ("queued", "active", "deactivated", "killed"), "deleting", "Wait until the upload has ended."),
         Rule("deleted", ("deleting",), "deleted"),
         Rule("delete_failed", ("deleting",), "killed"),
     ),

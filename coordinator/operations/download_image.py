@@ -8,7 +8,6 @@ from agent.base.errors import BrickyardError
 from agent.wire.jobs import TransferOpen
 from coordinator.images import catalog
 from coordinator.images.catalog import Caller
-from coordinator.images.errors import NoImageData
 from coordinator.operations.accept import Requester, accept
 from coordinator.operations.image_streams import ImageStreams
 from coordinator.operations.upload_image import LIFETIME_S, close_ticket
@@ -17,10 +16,9 @@ from coordinator.state.operations import Operation
 
 
 def accept_download(conn: Connection, requester: Requester, caller: Caller, image_id: str, *, stream: str) -> Operation:
-    """Begin the download of an active image by the transfer `stream`; raises NoSuchImage, NoImageData."""
+    """Begin the download of an image by the transfer `stream`; raises NoSuchImage, NoImageData, ImageDeactivated."""
     row = catalog.show(conn, caller, image_id).row
-    if row.status != "active" or row.host_id is None:
-        raise NoImageData(id=image_id, status=row.status)
+    catalog.readable(caller, row)
     args = {"host_id": row.host_id, "stream": stream}
     return accept(conn, requester, kind="download_image", resource_type="image", resource_id=image_id, args=args)
 

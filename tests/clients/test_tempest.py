@@ -29,8 +29,6 @@ FAILS = {
     "admin.test_snapshots_actions.SnapshotsActionsTest.test_update_snapshot_status": _WORKING,
     "admin.test_volume_types.VolumeTypesTest.test_volume_type_encryption_create_get_update_delete":
         "an encryption that nothing can open (`SomeProvider`) is refused where it is ordered, not when a server starts",
-    "test_volumes_negative.VolumesNegativeTest.test_create_volume_from_deactivated_image":
-        "images of the built-in catalog can not be deactivated",
 }  # fmt: skip
 """Beginnings of names below `tempest.api.volume`, and why those tests fail."""
 _CONFIG = """

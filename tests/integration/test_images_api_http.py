@@ -91,6 +91,24 @@ async def test_three_roles_and_two_projects(server: Server) -> None:
             assert [image["id"] for image in (await answer.json())["images"]] == [public]
 
 
+async def test_the_bytes_of_a_deactivated_image_are_for_administrators(server: Server) -> None:
+    async with server.session("mia", "red") as mia, server.session() as admin:
+        image = await _image(mia, b"x" * 4096)
+        for path, status, may in (("deactivate", "deactivated", False), ("reactivate", "active", True)):
+            for _ in range(2):
+                async with mia.post(f"{IMAGES}/{image}/actions/{path}") as answer:
+                    assert answer.status == 204
+            assert await _status(mia, image) == status
+            async with mia.get(f"{IMAGES}/{image}/file") as answer:
+                assert answer.status == (200 if may else 403)
+                assert may or "openstack image set --activate" in await answer.text()
+            async with admin.get(f"{IMAGES}/{image}/file") as answer:
+                assert await answer.read() == b"x" * 4096
+        empty = await _image(mia)
+        async with mia.post(f"{IMAGES}/{empty}/actions/deactivate") as answer:
+            assert answer.status == 403
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "start", "stop"),
     [

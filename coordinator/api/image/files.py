@@ -16,7 +16,7 @@ from coordinator.api.errors import UnsupportedMedia
 from coordinator.api.image.common import caller_of, requester_of
 from coordinator.images import catalog
 from coordinator.images.catalog import Image
-from coordinator.images.errors import ImageInvalid, NoImageData
+from coordinator.images.errors import ImageInvalid
 from coordinator.operations.download_image import accept_download
 from coordinator.operations.engine import Engine
 from coordinator.operations.image_streams import ImageStreams, StreamBroken, Ticket, finish, told
@@ -75,8 +75,7 @@ async def download(call: Call) -> web.StreamResponse | Reply:
     image = await call.services.db.read(lambda conn: catalog.show(conn, caller, image_id))
     if image.row.status in ("queued", "saving"):
         return Reply(None, status=204)
-    if image.row.status != "active":
-        raise NoImageData(id=image_id, status=image.row.status)
+    catalog.readable(caller, image.row)
     wanted = range_of(call.request.headers.get("Range"), image.row.size)
     response = _head(call, image, wanted)
     if call.request.method == "HEAD":

@@ -39,6 +39,8 @@ def images() -> Resource:
             delete(one, _delete, "brickyard:images:delete", "Delete an image and its bytes.", status=204),
             put(f"{one}/file", upload, change, "Upload the bytes of an image, once.", status=204, streams=True),
             get(f"{one}/file", download, look, "Download the bytes of an image, or a range of them."),
+            post(f"{one}/actions/deactivate", _deactivate, change, "Let nobody use an image for now.", status=204),
+            post(f"{one}/actions/reactivate", _reactivate, change, "Let it be used again.", status=204),
             put(f"{one}/tags/{{tag}}", _add_tag, change, "Add a tag.", status=204),
             delete(f"{one}/tags/{{tag}}", _remove_tag, change, "Remove a tag.", status=204),
         ),
@@ -103,6 +105,19 @@ async def delete_image(call: Call, image_id: str) -> None:
     ended = await engine.wait(operation.id, call.services.settings.sync_timeout)
     if ended is not None and ended.state != "done":
         raise from_body(ended.error or {})
+
+
+async def _deactivate(call: Call) -> None:
+    await _set_active(call, active=False)
+
+
+async def _reactivate(call: Call) -> None:
+    await _set_active(call, active=True)
+
+
+async def _set_active(call: Call, *, active: bool) -> None:
+    caller, image_id = caller_of(call), call.params["image_id"]
+    await call.services.db.write(lambda conn: catalog.set_active(conn, caller, image_id, active=active))
 
 
 async def _add_tag(call: Call) -> None:

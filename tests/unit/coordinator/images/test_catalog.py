@@ -11,6 +11,8 @@ import pytest
 from coordinator.images import catalog
 from coordinator.images.client import LocalImages
 from coordinator.images.errors import (
+    ImageDeactivated,
+    ImageHasNoData,
     ImageInvalid,
     ImageKeyUnusable,
     ImageNotYours,
@@ -129,6 +131,32 @@ def test_formats_are_fixed_once_there_are_data(db: Database) -> None:
     patch = [{"op": "replace", "path": "/disk_format", "value": "qcow2"}]
     with pytest.raises(ImageInvalid, match="disk_format"):
         db.write_now(lambda conn: catalog.update(conn, OWNER, made.row.id, patch))
+
+
+def test_a_deactivated_image_is_read_by_administrators_alone_until_it_is_active_again(db: Database) -> None:
+    made = image(db, visibility="community")
+
+    def turned(caller: catalog.Caller, *, active: bool) -> None:
+        db.write_now(lambda conn: catalog.set_active(conn, caller, made.row.id, active=active))
+
+    with pytest.raises(ImageHasNoData, match="queued"):
+        turned(OWNER, active=False)
+    activate(db, made.row.id, host_id="a")
+    with pytest.raises(ImageNotYours):
+        turned(OTHER, active=False)
+    for _ in range(2):
+        turned(OWNER, active=False)
+    row = db.read_now(lambda conn: catalog.show(conn, OWNER, made.row.id)).row
+    assert row.status == "deactivated"
+    catalog.readable(ADMIN, row)
+    for caller in (OWNER, OTHER):
+        with pytest.raises(ImageDeactivated):
+            catalog.readable(caller, row)
+    for _ in range(2):
+        turned(ADMIN, active=True)
+    catalog.readable(OTHER, db.read_now(lambda conn: catalog.show(conn, OWNER, made.row.id)).row)
+    turned(OWNER, active=False)
+    assert db.write_now(lambda conn: move(conn, "image", made.row.id, "delete")).status == "deleting"
 
 
 def test_an_upload_begins_once(db: Database) -> None:
