@@ -51,7 +51,7 @@ def accept_cascade(conn: Connection, requester: Requester, volume_id: str, *, fo
     if not admin and any(row.project_id != requester.project_id for row in found):
         raise ForeignSnapshots(id=volume_id)
     if force:
-        end_offer(conn, volume_id)
+        end_offer(conn, requester, volume_id)
     event = "delete_cascade_forced" if force else "delete_cascade"
     guards = (volumes.has_no_attachments(volume_id), volumes.is_no_source(volume_id=volume_id))
     move(conn, "volume", volume_id, event, guards=guards)

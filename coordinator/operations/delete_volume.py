@@ -28,7 +28,7 @@ def accept_delete(conn: Connection, requester: Requester, volume_id: str, *, for
     """Refused while it has snapshots or attachments, or while something is being made from it; with `force` an offer of
     it to another project ends."""
     if force:
-        end_offer(conn, volume_id)
+        end_offer(conn, requester, volume_id)
     guards = (
         volumes.has_no_snapshots(volume_id),
         volumes.has_no_attachments(volume_id),

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, Row
 
 from agent.base.errors import Invalid, NotFound
 from coordinator.keys.store import KeyStore
+from coordinator.operations.accept import Requester
 from coordinator.quota import limits
-from coordinator.state import snapshots, transfers, volume_lists, volumes
+from coordinator.state import events, snapshots, transfers, volume_lists, volumes
 from coordinator.state.errors import TransitionRefused
 from coordinator.state.transition import move
 
@@ -108,10 +109,13 @@ def withdraw(conn: Connection, transfer: Row[Any]) -> None:
     move(conn, "volume", transfer.volume_id, "transfer_withdrawn")
 
 
-def end_offer(conn: Connection, volume_id: str) -> None:
-    """Where the volume is on offer it no longer is; else nothing."""
+def end_offer(conn: Connection, requester: Requester, volume_id: str) -> None:
+    """Where the volume is on offer it no longer is, and that is told; else nothing."""
     if transfers.withdraw(conn, volume_id):
+        about = requester.change("volume", volume_id)
+        events.record(conn, about, "transfer_delete.start", {})
         move(conn, "volume", volume_id, "transfer_withdrawn")
+        events.record(conn, about, "transfer_delete.end", {})
 
 
 def take(conn: Connection, transfer: Row[Any], key: str, taker: Taker, keys: KeyStore) -> Row[Any]:

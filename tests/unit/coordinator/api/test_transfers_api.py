@@ -188,6 +188,11 @@ async def test_force_takes_an_offer_back(tmp_path: Path) -> None:
             assert (await api("GET", f"/volumes/{volume['id']}")).status == 404
             assert (await taken(api, transfer)).status == 404
             assert (await api("GET", "/volume-transfers")).body["transfers"] == []
+            await events.numbered(api.here.db)
+            rows = await api.here.db.read(lambda conn: events.after(conn, 0, None, 1000))
+            told = [row.type for row in rows if row.resource_id == volume["id"]]
+            assert [one for one in told if one.startswith("transfer_delete")] == [
+                "transfer_delete.start", "transfer_delete.end"]  # fmt: skip
 
 
 async def test_who_gave_what_to_whom_stays_to_be_seen(tmp_path: Path) -> None:
