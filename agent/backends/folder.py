@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from agent.backends.base import Held, Kind
-from agent.base.ids import is_id
+from agent.base.ids import is_id, new_id
 from agent.copying.files import reflink
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_PROBE = ".probe"
+_PROBE, _OLD_S = ".probe", 60.0
 
 
 class Folder:
@@ -89,14 +90,33 @@ def open_root(path: Path) -> int:
 
 
 def can_reflink(folder: Folder) -> bool:
-    """Whether two files of this file system can share data, found out by doing it."""
-    folder.remove(_PROBE)
-    with folder.opened(_PROBE, os.O_RDWR | os.O_CREAT | os.O_EXCL) as first:
-        os.unlink(_PROBE, dir_fd=folder.fd)
-        with folder.opened(_PROBE, os.O_RDWR | os.O_CREAT | os.O_EXCL) as second:
-            os.unlink(_PROBE, dir_fd=folder.fd)
-            os.write(first, b"\1" * 4096)
-            return reflink(first, second)
+    """Whether two files of this file system can share data, found out by doing it.
+
+    Each has a name of its own: on SMB the name of a file that is deleted while it is open is taken until it is closed,
+    and other hosts may be asking in the same folder.
+    """
+    for left in folder.names():
+        if left.startswith(_PROBE):
+            with contextlib.suppress(OSError):
+                _remove_old(folder, left)
+    with _nameless(folder) as first, _nameless(folder) as second:
+        os.write(first, b"\1" * 4096)
+        return reflink(first, second)
+
+
+def _remove_old(folder: Folder, name: str) -> None:
+    """A younger one may be another host's, which it is about to delete."""
+    if time.time() - os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_mtime > _OLD_S:
+        os.unlink(name, dir_fd=folder.fd)
+
+
+@contextlib.contextmanager
+def _nameless(folder: Folder) -> Iterator[int]:
+    name = f"{_PROBE}-{new_id()}"
+    with folder.opened(name, os.O_RDWR | os.O_CREAT | os.O_EXCL) as fd:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder.fd)
+        yield fd
 
 
 def _regular(mode: int) -> None:

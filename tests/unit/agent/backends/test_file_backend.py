@@ -201,6 +201,19 @@ async def test_leftovers_are_listed_and_the_sum_survives_a_restart(backend, root
         again.close()
 
 
+async def test_many_hosts_open_one_folder_at_once_and_what_a_killed_one_left_goes(root):
+    left = root / "partial" / ".probe"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    os.utime(left, (0, 0))
+    opened = await asyncio.gather(
+        *(asyncio.to_thread(FileBackend, "local", FileBackendConfig(path=root)) for _ in range(40))
+    )
+    assert not list(left.parent.iterdir())
+    for each in opened:
+        each.close()
+
+
 async def test_many_at_once(backend):
     ids = [new_id() for _ in range(40)]
     await asyncio.gather(*(backend.create(i, MIB) for i in ids), *(backend.inventory() for _ in range(5)))
