@@ -78,13 +78,13 @@ class DevSite:
     def _coordinator(self, taken: list[socket.socket]) -> str:
         return (
             f'[coordinator]\nstate_dir = "{self.coordinator_state}"\nlisten = "{self.address}"\nport = {self.port}\n\n'
-            f'[enrolment]\nlisten = "{self.address}"\naddress = "{self.address}"\nport = {self._free(taken)}\n'
+            f'[enrolment]\nlisten = "{self.address}"\naddress = "{self.address}"\nport = {self.free_port(taken)}\n'
         )
 
     def _agent(self, host: str, number: int, taken: list[socket.socket]) -> str:
         text = (
             f'[agent]\nhost = "{host}"\nstate_dir = "{self.agent_state(host)}"\nlisten = "{self.address}"\n'
-            f'address = "{self.address}"\nport = {self._free(taken)}\ndata_port = {self._free(taken)}\n'
+            f'address = "{self.address}"\nport = {self.free_port(taken)}\ndata_port = {self.free_port(taken)}\n'
         )
         if number == 0:
             text += f'\n[images]\nstore = "{self.folder / host / "images"}"\n'
@@ -92,7 +92,7 @@ class DevSite:
             text += f'\n[backends.files]\npath = "{self.volumes(host)}"\n'
         return text
 
-    def _free(self, taken: list[socket.socket]) -> int:
+    def free_port(self, taken: list[socket.socket]) -> int:
         """A port that nobody has now; it is written down, so that a restart comes back to it.
 
         None of those that the kernel gives to whoever connects somewhere: they may be taken at the restart.

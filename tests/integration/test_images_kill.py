@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.site import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.kill
 IMAGES = "/image/v2/images"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
 from tests.support.servers import BY_KEYSTONE, Package, asked
-from tests.support.site import free_port
 
 PACKAGE = Package("barbican", ("barbican>=21", "gunicorn"))
 _CONFIG = """

@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -26,6 +25,7 @@ from agent.backends.rbd_abilities import WholeRbdBackend
 from agent.backends.rbd_errors import ClusterHangs
 from agent.host import fuse
 from agent.privsep import account, client, contexts, limits, start
+from tests.support.ports import free_port
 
 DAEMONS = ("ceph-mon", "ceph-mgr", "ceph-osd")
 TOOLS = ("ceph", "rbd", "ceph-authtool", "monmaptool", "qemu-storage-daemon", "setpriv")
@@ -135,7 +135,7 @@ class Cluster:
 
     def start(self, room: int = 2 << 30) -> None:
         """From nothing to a pool that takes volumes."""
-        port, old_port = _free_ports()
+        port, old_port = free_port(), free_port()
         fsid = str(uuid.uuid4())
         arch = f"{os.uname().machine}-linux-gnu"
         told = {"fsid": fsid, "port": port, "old_port": old_port, "root": self.root, "room": room, "arch": arch}
@@ -277,10 +277,3 @@ def agent_account() -> tuple[int, int]:
 def _tool(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
 from tests.support.servers import BY_KEYSTONE, Package, asked
-from tests.support.site import free_port
 
 PACKAGE = Package("glance", ("glance>=33", "glance-store[cinder]", "gunicorn"))
 STORES = ("reliable", "cheap")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
 from tests.support.servers import Answer, Package, asked
-from tests.support.site import free_port
 
 PACKAGE = Package("keystone", ("keystone>=28",))
 PASSWORD = "bootstrap secret"

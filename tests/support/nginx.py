@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.site import free_port
+from tests.support.ports import free_port
 
 BINARY = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin")
 CONFIG = """

@@ -6,7 +6,6 @@ All are forked from one small process that imported everything once. Faults are 
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import select
@@ -16,7 +15,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,18 @@ from typing import Any
 from coordinator.dev.site import DevSite
 from tests.integration.agent.zygote import Forked, Zygote
 from tests.support.api import Api
+from tests.support.ports import free_port
 from tests.support.truths import Truths
 
 QUICK = ("identity.bcrypt_rounds=4", "api.response_validation=error")
 AGENT = ("images.passphrase_iterations=1000", "agent.stop_grace_s=2.0")
+
+
+class Layout(DevSite):
+    """Its processes are killed and come back: nobody may take their ports meanwhile."""
+
+    def free_port(self, taken: list[socket.socket]) -> int:
+        return free_port()
 
 
 @cache
@@ -161,7 +168,7 @@ class Site:
         self.folder = Path(tempfile.mkdtemp(prefix="brickyard-test-", dir="/var/tmp"))
         zygote().removes(self.folder)
         self.folder.chmod(0o755)
-        self.layout = DevSite(self.folder / "site", free_port(), agents)
+        self.layout = Layout(self.folder / "site", free_port(), agents)
         self.layout.write()
         self.hosts = self.layout.hosts
         self.coordinator = Part(self, "coordinator", self.layout.coordinator_file, (*QUICK, *sets))
@@ -178,7 +185,7 @@ class Site:
     def _other(self, number: int, sets: tuple[str, ...]) -> Part:
         """A further coordinator: a state directory, ports and a certificate of its own, and the site's one key file."""
         name = f"coordinator-{number}"
-        layout = DevSite(self.folder / name, free_port(), 1)
+        layout = Layout(self.folder / name, free_port(), 1)
         layout.write()
         more = (*QUICK, *sets, f"keys.kek_file={self.layout.coordinator_state / 'kek'}")
         part = Part(self, name, layout.coordinator_file, more)
@@ -277,17 +284,3 @@ def started(site: Site) -> Iterator[Site]:
         if failed:
             print(site.logs())
         site.close()
-
-
-# Below those that the kernel gives to whoever connects somewhere: one of them may be taken before it is listened on.
-_PORTS = range(12_000, 32_000)
-_next = itertools.count(os.getpid() * 97)
-
-
-def free_port() -> int:
-    """One that nobody listens on, never the same twice in a process."""
-    while True:
-        port = _PORTS[next(_next) % len(_PORTS)]
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port

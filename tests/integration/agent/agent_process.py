@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from agent.wire.tls import COORDINATOR, TlsFiles, TlsIdentity, host_role
 from coordinator.enrolment.ca import Authority, new_authority
 from coordinator.enrolment.own import ensure_role
 from tests.integration.agent.zygote import Forked, Zygote
+from tests.support.ports import free_port
 
 IMPORTS = """
 from pathlib import Path
@@ -42,12 +42,6 @@ _LATE = 10  # answers that a busy machine may owe
 @cache
 def zygote() -> Zygote:
     return Zygote(IMPORTS, BODY)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Site:

@@ -147,8 +147,8 @@ def dies(world: World, kind: Kind, part: str, point: str) -> None:
     """Prepare, arm, act, watch it die, start it again, and see that all is well within 30 s."""
     site = world.site
     ctx = kind.prepare(world)
-    if "acknowledged" in point:
-        site.clean()  # so that it is the acknowledgement of this operation
+    if "acknowledged" in point or "ended" in point:
+        site.clean()  # so that it is the acknowledgement, or the end, of this operation
     site.parts[part].arm("agent.job.started" if point == RESUMED else point)
     with ThreadPoolExecutor(1) as user:
         asked = user.submit(kind.act, world, ctx)

@@ -23,7 +23,8 @@ from tests.integration.kill.test_releases_together import of_release
 from tests.support import postgres
 from tests.support import release as released
 from tests.support.nginx import BINARY, Nginx, address, nginx
-from tests.support.site import Part, Site, free_port, started, zygote
+from tests.support.ports import free_port
+from tests.support.site import Part, Site, started, zygote
 
 pytestmark = [
     pytest.mark.kill, pytest.mark.root, pytest.mark.postgresql, pytest.mark.slow, pytest.mark.timeout(1800),
