@@ -30,6 +30,12 @@ def mount_of(path: Path, table: Path = TABLE) -> Mount | None:
     return max(enumerate(found), key=lambda each: (len(each[1].point), each[0]))[1] if found else None
 
 
+def type_of(fd: int, table: Path = TABLE) -> str:
+    """The type of the file system of an opened file, as far as the table knows it by its device number; else empty."""
+    device = os.fstat(fd).st_dev
+    return next((mount.type for mount in mounts(table) if mount.device == device), "")
+
+
 def mounts(table: Path = TABLE) -> list[Mount]:
     """All of this process's mounts, in the order in which they were made."""
     return [mount for line in table.read_text(errors="surrogateescape").splitlines() if (mount := parsed(line))]

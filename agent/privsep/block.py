@@ -12,12 +12,14 @@ import os
 import threading
 from typing import Any
 
-from agent.host import sysfs
+from agent.host import mounts, sysfs
 from agent.privsep import checks, loopctl
 from agent.privsep.contexts import block, privileged
 from agent.privsep.errors import DeviceForeign, DeviceHeld, KernelRefused, NoLoopDevice
 
 _TRIES = 64
+# Their client takes a loop device's flag for direct I/O, and answers EINVAL to what then comes (Linux 6.1).
+_NO_DIRECT_IO = frozenset({"cifs", "smb3"})
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 # Two calls for one attachment must end in one device; and a device that one thread has open only to look at it
 # would seem in use to another thread that unbinds it.
@@ -170,7 +172,9 @@ def _existing(backing: int, name: str, path: str, read_only: bool) -> dict[str, 
 
 
 def _bind(backing: int, name: str, read_only: bool) -> dict[str, Any]:
-    flags = loopctl.DIRECT_IO | (loopctl.READ_ONLY if read_only else 0)
+    flags = loopctl.READ_ONLY if read_only else 0
+    if mounts.type_of(backing) not in _NO_DIRECT_IO:
+        flags |= loopctl.DIRECT_IO
     for _ in range(_TRIES):
         try:
             number = loopctl.free_number()

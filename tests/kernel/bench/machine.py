@@ -51,7 +51,7 @@ X86_64 = Arch(
     ("qemu-system-x86_64", "-machine", "pc,usb=off", "-cpu", _CHEAP),
     "pci",
     ("-serial", "chardev:console"),
-    f"console=ttyS0 {_OPTIONS} mitigations=off nokaslr tsc=reliable transparent_hugepage=never",
+    f"console=ttyS0 {_OPTIONS} mitigations=off nokaslr no_timer_check tsc=reliable transparent_hugepage=never",
     "cpython-311",
 )
 

@@ -38,4 +38,5 @@ SECONDS = {
     "test_one_path.py": 170,
     "test_nvme_raid.py": 150,
     "test_rdma.py": 140,
+    "test_smb_backend.py": 120,
 }

@@ -43,6 +43,20 @@ def test_extents_are_the_written_ranges(sparse):
     assert list(sparse.extents(20 * ALIGN, 50 * ALIGN)) == []
 
 
+@pytest.mark.parametrize("whence", [os.SEEK_DATA, os.SEEK_HOLE])
+def test_what_fails_to_tell_its_holes_is_one_range(sparse, monkeypatch, whence):
+    """As files on SMB with several ranges of data, from a Samba that has no room to name them all."""
+    real = os.lseek
+
+    def lseek(fd, position, how):
+        if how == whence:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, position, how)
+
+    monkeypatch.setattr(os, "lseek", lseek)
+    assert list(sparse.extents(0, 1 << 20)) == [(0, 1 << 20)]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 255), st.integers(0, 1 << 20), st.tuples(st.integers(0, 300), st.integers(1, 40)), st.booleans())
 def test_pieces_cover_once_and_in_order(sparse, start_block, source_size, extra, write_zeros):

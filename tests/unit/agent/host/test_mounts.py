@@ -59,3 +59,17 @@ def test_the_kernels_own_table_tells_the_device_that_stat_tells() -> None:
     found = mounts.mount_of(Path("/proc/self"))
     assert found is not None
     assert (found.type, found.device) == ("proc", Path("/proc/self/stat").stat().st_dev)
+
+
+def test_an_opened_file_is_found_by_its_device_number(tmp_path: Path) -> None:
+    device = tmp_path.stat().st_dev
+    table = tmp_path / "mountinfo"
+    numbers = f"{os.major(device)}:{os.minor(device)}"
+    table.write_text(f"24 30 0:0 / / rw - ext4 /dev/x rw\n91 30 {numbers} / /srv/smb rw - cifs //server/share rw\n")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert mounts.type_of(fd, table) == "cifs"
+        table.write_text(TABLE)
+        assert not mounts.type_of(fd, table)
+    finally:
+        os.close(fd)
