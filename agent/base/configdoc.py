@@ -49,6 +49,8 @@ def keys(
             yield Key(here, words, _default(field), field.description or "", when, live)
         for wild, table in tables:
             condition = _condition(table) if len(tables) > 1 else when
+            if not table.model_fields:
+                yield Key(here, "table without keys", "not set", field.description or "", condition, live)
             yield from keys(table, (*here, "*") if wild else here, condition, reloaded=live)
 
 

@@ -34,7 +34,7 @@ def there(row: Mapping[str, Any], connection: Connection, sys: Path) -> bool:
 
 def exported(volume_id: str, root: Path) -> list[Node]:
     """The volume's targets on this host, with portals and consumers."""
-    return [*_by_iscsi(volume_id, root), *_by_iscsi(volume_id, root, iser=True), *_by_nvme(volume_id, root)]
+    return [*(found for one in lio.FABRICS for found in _by_scsi(volume_id, root, one)), *_by_nvme(volume_id, root)]
 
 
 def _by_nvme(volume_id: str, root: Path) -> list[Node]:
@@ -46,11 +46,14 @@ def _by_nvme(volume_id: str, root: Path) -> list[Node]:
     return nodes
 
 
-def _by_iscsi(volume_id: str, root: Path, *, iser: bool = False) -> list[Node]:
-    found = lio.target(volume_id, root / lio.CONFIGFS.relative_to("/"), iser=iser)
+def _by_scsi(volume_id: str, root: Path, fabric: lio.Fabric) -> list[Node]:
+    found = lio.target(volume_id, root / lio.CONFIGFS.relative_to("/"), fabric)
     if found is None:
         return []
-    below = [node("portal", name, "iSER" if iser else "") for name in found.portals]
+    if fabric == "vhost":
+        about = "for guests of this host" if found.ready else "takes no guests"
+        return [node("target", found.target, about, [node("device", found.device, f"LUN {lio.LUN}")])]
+    below = [node("portal", name, "iSER" if fabric == "iser" else "") for name in found.portals]
     for one in found.consumers:
         about = "connected" if one.connected else "not connected"
         below.append(node("consumer", one.initiator, f"{about}, {'ro' if one.read_only else 'rw'}"))

@@ -124,6 +124,22 @@ class NoRdma(Temporary):
     )
 
 
+class NoVhost(Temporary):
+    code = "vhost.no-module"
+    retry_after = 10.0
+    sentence = "This host can not offer volumes to its guests by vhost: the kernel's module vhost_scsi is not loaded."
+    hint = "Run: echo vhost_scsi > /etc/modules-load.d/brickyard-vhost.conf; modprobe vhost_scsi."
+
+
+class VhostHeld(Conflict):
+    code = "vhost.held"
+    sentence = "A guest has the vhost endpoint {target} of volume {volume} open."
+    hint = (
+        "Take the device out of the guest, or stop it, then detach again; `fuser -v /dev/vhost-scsi` on the volume's "
+        "host names the processes. Nothing was changed."
+    )
+
+
 class LoginFailed(Temporary):
     code = "iscsi.login-failed"
     sentence = "No session with {target} at {portal}: {reason}."

@@ -1,5 +1,5 @@
-"""Verbs on the kernel's iSCSI target: one target per volume, by its id, over the device that was made for it; another
-one for those who come by iSER.
+"""Verbs on the kernel's SCSI target (LIO): one target per volume and fabric, by the volume's id, over the device that
+was made for it.
 
 `lio_apply` makes the whole of one target so; done again, or after a kill at any line, it ends the same. Nothing but
 targets of our prefix and devices that are bound for the volume can be reached.
@@ -8,17 +8,18 @@ targets of our prefix and devices that are bound for the volume can be reached.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent.host import lio, rdma, sysfs
 from agent.privsep import checks, configfs, devices, loopctl
 from agent.privsep.contexts import net, privileged
-from agent.privsep.errors import DeviceForeign, NoRdma, TargetRefused
+from agent.privsep.errors import DeviceForeign, NoRdma, NoVhost, TargetRefused, VhostHeld
 
 _NAME = re.compile(r"(iqn\.\d{4}-\d{2}\.[a-z0-9.:-]{1,205}|eui\.[0-9a-f]{16}|naa\.[0-9a-f]{16,32})")
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -35,63 +36,48 @@ def lio_apply(
     portals: Sequence[tuple[str, int]],
     consumers: Sequence[tuple[str, bool, str, bytes | None]],
     *,
-    iser: bool = False,
+    fabric: lio.Fabric = "iscsi",
 ) -> dict[str, Any]:
     """Offer the device to exactly these consumers (initiator, read_only, CHAP user, CHAP secret or None).
 
+    By vhost it is offered to guests of this host, which have no names: there are neither portals nor consumers.
     {target, lun, serial, size (bytes)}. VerbRefused, DeviceForeign, TargetRefused; NoRdma, where a portal is to be
-    reached by iSER and no RDMA device has its address.
+    reached by iSER and no RDMA device has its address; NoVhost.
     """
-    volume, by_rdma = checks.uuid(volume_id, "volume"), checks.flag(iser, "iser")
+    volume, kind = checks.uuid(volume_id, "volume"), _fabric(fabric)
     wanted = {_initiator(name): _consumer(*rest) for name, *rest in _rows(consumers, 4)}
     names = {lio.portal_name(*_portal(*row)) for row in _rows(portals, 2)}
+    if kind == "vhost" and (wanted or names):
+        raise checks.refused("by vhost there are neither portals nor consumers")
     _, held = devices.hold(device, diskseq, checks.loop_name("export", volume))
     try:
         with configfs.told(f"export volume {volume}"):
-            _need_target()
-            store = _store(volume, device)
-            group = _group(volume, store, by_rdma)
-            for name, (read_only, user, secret) in wanted.items():
-                _let_in(group, name, read_only, user, secret)
-            for folder in configfs.folders(group / "acls"):
-                if folder.name not in wanted:
-                    _shut_out(folder)
-            for name in names:
-                _answer(group / "np" / name, by_rdma)
-            for folder in configfs.folders(group / "np"):
-                if folder.name not in names:
-                    configfs.remove(folder)
-            configfs.want(group / "enable", "1")
+            _need_target(kind)
+            group = _group(volume, _store(volume, device), kind)
+            if kind != "vhost":
+                _let_in_only(group, wanted)
+                _answer_only(group, names, kind)
+                configfs.want(group / "enable", "1")
         size = loopctl.size(held)
     finally:
         os.close(held)
-    return {"target": lio.iqn(volume, iser=by_rdma), "lun": lio.LUN, "serial": volume, "size": size}
+    return {"target": lio.name_of(volume, kind), "lun": lio.LUN, "serial": volume, "size": size}
 
 
 @privileged(net)
-def lio_remove(volume_id: str, *, iser: bool = False) -> bool:
-    """Take the volume's target away with everything in it, sessions too; False when there was none. TargetRefused.
+def lio_remove(volume_id: str, *, fabric: lio.Fabric = "iscsi") -> bool:
+    """Take one of the volume's targets away with everything in it, sessions too; False when there was none.
 
-    Of its two targets that for iSER, or the other one.
+    TargetRefused; VhostHeld, where a guest has it open: then nothing was changed.
     """
-    volume, by_rdma = checks.uuid(volume_id, "volume"), checks.flag(iser, "iser")
-    target = lio.CONFIGFS / "iscsi" / lio.iqn(volume, iser=by_rdma)
-    group = target / "tpgt_1"
+    volume, kind = checks.uuid(volume_id, "volume"), _fabric(fabric)
+    target = lio.folder(volume, kind)
     with configfs.told(f"take back volume {volume}"):
-        there = target.is_dir()
-        if group.is_dir():
-            with contextlib.suppress(OSError):  # it says so when it is not enabled
-                configfs.write(group / "enable", "0")
-            for folder in configfs.folders(group / "acls"):
-                _shut_out(folder)
-            for folder in configfs.folders(group / "lun"):
-                configfs.unlink_all(folder)
-                configfs.remove(folder)
-            for folder in configfs.folders(group / "np"):
-                configfs.remove(folder)
-            configfs.remove(group)
-        configfs.remove(target)
-        if not (target.parent / lio.iqn(volume, iser=not by_rdma)).is_dir():
+        there = lio.stands(volume, kind)
+        if there:
+            _end(target / "tpgt_1", volume, kind)
+            configfs.remove(target)
+        if not any(lio.stands(volume, one) for one in lio.FABRICS):
             with _stores:
                 there = configfs.remove(lio.CONFIGFS / "core" / lio.HBA / volume) or there
                 with contextlib.suppress(OSError):
@@ -99,19 +85,49 @@ def lio_remove(volume_id: str, *, iser: bool = False) -> bool:
     return there
 
 
+def _end(group: Path, volume: str, fabric: lio.Fabric) -> None:
+    """Take the portal group away."""
+    if fabric == "vhost":
+        # The kernel refuses first where a guest has it open, and only then for what is in it: so both can be told
+        # apart before anything is changed. The nexus goes with the group.
+        try:
+            configfs.remove(group)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise VhostHeld(target=group.parent.name, volume=volume) from error
+            if error.errno != errno.ENOTEMPTY:
+                raise
+    elif group.is_dir():
+        with contextlib.suppress(OSError):  # it says so when it is not enabled
+            configfs.write(group / "enable", "0")
+        for folder in configfs.folders(group / "acls"):
+            _shut_out(folder)
+    for folder in configfs.folders(group / "lun"):
+        configfs.unlink_all(folder)
+        configfs.remove(folder)
+    for folder in configfs.folders(group / "np"):
+        configfs.remove(folder)
+    configfs.remove(group)
+
+
 def _store(volume: str, device: str) -> Path:
     """The storage object over the device, with the volume's id as its unit serial number."""
     store = lio.CONFIGFS / "core" / lio.HBA / volume
     with _stores:
         configfs.make(store.parent)
-        configfs.make(store)
+        made = configfs.make(store)
     if sysfs.text(store / "enable") == "1":
         if lio.device_of(store) != device:
             raise DeviceForeign(device=device, reason=f"volume {volume} is exported from {lio.device_of(store)}")
         return store
-    configfs.write(store / "udev_path", device)
-    configfs.write(store / "control", f"udev_path={device}")
-    configfs.write(store / "enable", "1")
+    try:
+        configfs.write(store / "udev_path", device)
+        configfs.write(store / "control", f"udev_path={device}")
+        configfs.write(store / "enable", "1")
+    except OSError:
+        if made:
+            configfs.remove(store)
+        raise
     configfs.write(store / "wwn/vpd_unit_serial", volume)
     for attribute in ("emulate_tpu", "emulate_tpws"):  # refused where the device can not discard
         with contextlib.suppress(OSError):
@@ -119,22 +135,41 @@ def _store(volume: str, device: str) -> Path:
     return store
 
 
-def _group(volume: str, store: Path, iser: bool) -> Path:
+def _group(volume: str, store: Path, fabric: lio.Fabric) -> Path:
     """The portal group: nobody without a row of its own gets in, and nobody without CHAP where a row has it."""
     told = sysfs.text(store / "wwn/vpd_unit_serial") or ""
     if not told.endswith(volume):
         configfs.write(store / "wwn/vpd_unit_serial", volume)
-    configfs.make(lio.CONFIGFS / "iscsi")
-    group = lio.CONFIGFS / "iscsi" / lio.iqn(volume, iser=iser) / "tpgt_1"
-    configfs.make(group.parent)
-    configfs.make(group)
-    for attribute, value in (("generate_node_acls", "0"), ("authentication", "1"), ("cache_dynamic_acls", "0")):
-        configfs.want(group / "attrib" / attribute, value)
+    group = lio.folder(volume, fabric) / "tpgt_1"
     lun = group / "lun" / f"lun_{lio.LUN}"
-    configfs.make(lun)
+    for folder in (group.parent.parent, group.parent, group, lun):
+        configfs.make(folder)
+    if fabric != "vhost":
+        for attribute, value in (("generate_node_acls", "0"), ("authentication", "1"), ("cache_dynamic_acls", "0")):
+            configfs.want(group / "attrib" / attribute, value)
+    elif not lio.stands(volume, fabric):
+        raise DeviceForeign(device=group.parent.name, reason="another volume has a vhost endpoint of that name")
+    elif not sysfs.text(group / "nexus"):
+        configfs.write(group / "nexus", lio.nexus_of(volume))
     if not configfs.links(lun):
         configfs.link(lun, store)
     return group
+
+
+def _let_in_only(group: Path, wanted: Mapping[str, tuple[bool, str, bytes | None]]) -> None:
+    for name, (read_only, user, secret) in wanted.items():
+        _let_in(group, name, read_only, user, secret)
+    for folder in configfs.folders(group / "acls"):
+        if folder.name not in wanted:
+            _shut_out(folder)
+
+
+def _answer_only(group: Path, names: Collection[str], fabric: lio.Fabric) -> None:
+    for name in names:
+        _answer(group / "np" / name, fabric == "iser")
+    for folder in configfs.folders(group / "np"):
+        if folder.name not in names:
+            configfs.remove(folder)
 
 
 def _answer(portal: Path, iser: bool) -> None:
@@ -175,9 +210,18 @@ def _shut_out(folder: Path) -> None:
     configfs.remove(folder)
 
 
-def _need_target() -> None:
+def _need_target(fabric: lio.Fabric) -> None:
     if not lio.available():
         raise TargetRefused(action="export", reason="the kernel's target is not loaded")
+    if fabric == "vhost" and not lio.has_vhost():
+        raise NoVhost()
+
+
+def _fabric(value: object) -> lio.Fabric:
+    for one in lio.FABRICS:
+        if value == one:
+            return one
+    raise checks.refused(f"fabric {checks.shown(value)} is neither of {', '.join(lio.FABRICS)}")
 
 
 def _rows(value: object, width: int) -> list[Any]:

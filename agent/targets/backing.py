@@ -38,8 +38,7 @@ async def attach(volume_id: str, path: Path) -> tuple[str, int | None]:
 
 async def release(volume_id: str) -> bool:
     """Let go of the device, unless another protocol still offers it; whether there was one."""
-    by_iscsi = lio.target(volume_id) or lio.target(volume_id, iser=True)
-    if by_iscsi is not None or nvmet.subsystems(volume_id):
+    if any(lio.target(volume_id, fabric=one) for one in lio.FABRICS) or nvmet.subsystems(volume_id):
         return False
     if _linear(volume_id):
         return await call(mapped.mapped_detach, volume_id)

@@ -85,6 +85,10 @@ class NvmetRdmaConfig(NvmetConfig):
     port: int = Field(4420, ge=1, le=65535, description="Port of every portal, in the numbers of the RDMA service.")
 
 
+class VhostConfig(Section):
+    """`[targets.vhost]`: volumes of this host are offered to KVM guests of it by vhost-scsi. It has no keys."""
+
+
 class TargetsSection(Section):
     """`[targets]`"""
 
@@ -94,3 +98,6 @@ class TargetsSection(Section):
     )
     lio: LioConfig | None = Field(None, description="iSCSI by the kernel's target: [targets.lio].")
     iser: IserConfig | None = Field(None, description="iSCSI over RDMA by the kernel's target: [targets.iser].")
+    vhost: VhostConfig | None = Field(
+        None, description="vhost-scsi for KVM guests of this host; the table [targets.vhost] is all that it takes."
+    )

@@ -10,7 +10,7 @@ class NoTarget(NotFound):
     sentence = "Host {host} has no target for {protocol}; it has: {known}."
     hint = (
         "Configure one on that host, [targets.nvmet] for NVMe/TCP, [targets.nvmet_rdma] for NVMe/RDMA, [targets.lio] "
-        "for iSCSI, [targets.iser] for iSER, and start its agent anew."
+        "for iSCSI, [targets.iser] for iSER, [targets.vhost] for guests of its own, and start its agent anew."
     )
 
 
@@ -28,7 +28,7 @@ class NotExportable(Conflict):
 
 class AlwaysWritable(Conflict):
     code = "target.always-writable"
-    sentence = "Volume {volume} can not be offered read-only to {initiator} by NVMe: the kernel's target has no such."
+    sentence = "Volume {volume} can not be offered read-only to {initiator} by {by}: the kernel's target has no such."
     hint = "Offer it by iSCSI: the section [targets.lio] on the volume's host."
 
 

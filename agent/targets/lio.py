@@ -1,5 +1,5 @@
-"""The targets `lio` and `iser`: iSCSI by the kernel, over TCP or RDMA. Each volume has a target of its own, named by
-its id, with one LUN.
+"""The targets `lio`, `iser` and `vhost`: SCSI by the kernel, over TCP or RDMA, or for guests of this host. Each volume
+has a target of its own, named by its id, with one LUN.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from agent.targets import backing
 from agent.targets.addresses import reachable_at, reachable_by_rdma
 from agent.targets.base import Consumer, Offered
 from agent.targets.config import Portals
-from agent.wire.jobs import Connection, Portal
+from agent.targets.errors import AlwaysWritable
+from agent.wire.jobs import LOCAL_GUESTS, Connection, Portal
 
 
 class LioTarget:
@@ -24,7 +25,7 @@ class LioTarget:
 
     protocol = "iscsi"
     modules: tuple[str, ...] = ("target_core_mod",)
-    _iser = False
+    _fabric: lio.Fabric = "iscsi"
 
     def __init__(self, config: Portals, address: str | None = None, root: Path = lio.CONFIGFS) -> None:
         self._config, self._address, self._root = config, address, root
@@ -39,15 +40,15 @@ class LioTarget:
             diskseq,
             [(portal.address, portal.port) for portal in portals],
             [(one.initiator, one.mode == "ro", one.username, one.secret) for one in _by_initiator(consumers)],
-            iser=self._iser,
+            fabric=self._fabric,
         )
         users = {one.initiator: one for one in _by_initiator(consumers)}
         return {one.attachment_id: self._connection(made, portals, users[one.initiator]) for one in consumers}
 
     async def withdraw(self, volume_id: str) -> bool:
         there = False
-        if lio.target(volume_id, self._root, iser=self._iser) is not None:
-            there = await call(verbs.lio_remove, volume_id, iser=self._iser)
+        if lio.target(volume_id, self._root, self._fabric) is not None:
+            there = await call(verbs.lio_remove, volume_id, fabric=self._fabric)
         return await backing.release(volume_id) or there
 
     async def grow(self, volume_id: str, size: int) -> None:
@@ -61,11 +62,11 @@ class LioTarget:
                 initiators=frozenset(one.initiator for one in found.consumers),
                 connected=frozenset(one.initiator for one in found.consumers if one.connected),
             )
-            for found in lio.targets(self._root, iser=self._iser)
+            for found in lio.targets(self._root, self._fabric)
         }
 
     def _portals(self) -> tuple[Portal, ...]:
-        choose = reachable_by_rdma if self._iser else reachable_at
+        choose = reachable_by_rdma if self._fabric == "iser" else reachable_at
         named = choose(self._config.portals, self._address)
         return tuple(Portal(address=str(address), port=self._config.port) for address in named)
 
@@ -80,7 +81,7 @@ class LioTarget:
             size_bytes=made["size"],
             auth="none" if user.secret is None else "chap",
             username=user.username,
-            transport="iser" if self._iser else "tcp",
+            transport="iser" if self._fabric == "iser" else "tcp",
         )
 
 
@@ -89,7 +90,32 @@ class IserTarget(LioTarget):
 
     protocol = "iser"
     modules: tuple[str, ...] = ("target_core_mod", "ib_isert")
-    _iser = True
+    _fabric = "iser"
+
+
+class VhostTarget(LioTarget):
+    """For guests of this host: an endpoint of its own per volume, which one of them at a time can open."""
+
+    protocol = "vhost"
+    modules: tuple[str, ...] = ("target_core_mod", "vhost_scsi")
+    _fabric = "vhost"
+
+    def __init__(self, root: Path = lio.CONFIGFS) -> None:
+        super().__init__(Portals(), root=root)
+
+    async def apply(self, volume_id: str, path: Path, consumers: Sequence[Consumer]) -> Mapping[str, Connection]:
+        for one in consumers:
+            if one.mode == "ro":
+                raise AlwaysWritable(volume=volume_id, initiator=one.initiator, by="vhost")
+        device, diskseq = await backing.attach(volume_id, path)
+        made = await call(verbs.lio_apply, volume_id, device, diskseq, [], [], fabric=self._fabric)
+        return {one.attachment_id: self._connection(made, (), one) for one in consumers}
+
+    def offered(self) -> Mapping[str, Offered]:
+        return {
+            found.volume_id: Offered({LOCAL_GUESTS: found.target}, found.ready, frozenset({LOCAL_GUESTS}), None)
+            for found in lio.targets(self._root, self._fabric)
+        }
 
 
 def _by_initiator(consumers: Sequence[Consumer]) -> list[Consumer]:

@@ -35,7 +35,7 @@ class NvmetTarget:
     async def apply(self, volume_id: str, path: Path, consumers: Sequence[Consumer]) -> Mapping[str, Connection]:
         for one in consumers:
             if one.mode == "ro":
-                raise AlwaysWritable(volume=volume_id, initiator=one.initiator)
+                raise AlwaysWritable(volume=volume_id, initiator=one.initiator, by="NVMe")
         choose = reachable_by_rdma if self._transport == "rdma" else reachable_at
         addresses = await asyncio.to_thread(choose, self._config.portals, self._address)
         device, diskseq = await backing.attach(volume_id, path)

@@ -19,6 +19,10 @@ def targets(section: TargetsSection, address: str | None = None) -> Mapping[str,
         from agent.targets.lio import IserTarget
 
         found.append(IserTarget(section.iser, address))
+    if section.vhost is not None:
+        from agent.targets.lio import VhostTarget
+
+        found.append(VhostTarget())
     if section.nvmet is not None:
         from agent.targets.nvmet import NvmetTarget
 

@@ -19,10 +19,12 @@ PoolAddress = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}(#[
 """A back end, with the pool where it has several: `fast`, `fast#p1`."""
 Bytes = Annotated[int, Field(ge=0, le=1 << 62)]
 Protocol = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
-"""Name of a transport between hosts: `iscsi`, `iser`, `nvme-tcp`, `nvme-rdma`, …; a host refuses one that it has no
-connector for."""
+"""Name of a transport: `iscsi`, `iser`, `nvme-tcp`, `nvme-rdma`, …, `vhost` to guests of the volume's own host; a host
+refuses one that it has no connector for."""
 Endpoint = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9.:_-]{2,222}$")]
-"""Name of a target or an initiator: an IQN or an NQN."""
+"""Name of a target or an initiator: an IQN or an NQN; by vhost a target is `naa.…`."""
+LOCAL_GUESTS = "local-guests"
+"""The one consumer by vhost: whichever guest of the volume's host opens the endpoint."""
 
 
 class Wire(BaseModel):
@@ -90,7 +92,7 @@ class Connection(Wire):
 
     @model_validator(mode="after")
     def _reachable(self) -> Connection:
-        if not (self.portals or self.channel or self.fabric or self.replicas):
+        if not (self.portals or self.channel or self.fabric or self.replicas or self.protocol == "vhost"):
             raise ValueError("no portal, port of a fabric, channel-attached device or replica is named")
         if _MADE_BY.get(self.protocol, self.transport) != self.transport:
             raise ValueError(f"{self.protocol} goes by {_MADE_BY[self.protocol]}, not by {self.transport}")
@@ -105,3 +107,22 @@ class Connection(Wire):
         told: dict[str, Any] = plain(self)
         later = {"fabric": self.fabric, "replicas": self.replicas, "degraded": self.replicas}
         return {key: value for key, value in told.items() if later.get(key, True)}
+
+
+class WantedExport(Wire):
+    """One consumer of a volume: the attachment, and the IQN or NQN of the host that may use it.
+
+    By vhost it is a guest of the volume's own host, LOCAL_GUESTS.
+    """
+
+    attachment_id: UUID
+    protocol: Protocol
+    initiator: Endpoint
+    mode: Literal["rw", "ro"] = "rw"
+    auth: Literal["none", "chap"] = "none"
+
+    @model_validator(mode="after")
+    def _by_a_name_of_its_kind(self) -> WantedExport:
+        if self.protocol == "vhost" and (self.initiator != LOCAL_GUESTS or self.auth != "none"):
+            raise ValueError(f"vhost is for {LOCAL_GUESTS}, who do not log in")
+        return self

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 
 from agent.wire.basis import (
+    LOCAL_GUESTS,
     UUID,
     Bytes,
     ChannelDevice,
@@ -22,6 +23,7 @@ from agent.wire.basis import (
     PoolAddress,
     Portal,
     Protocol,
+    WantedExport,
     Wire,
 )
 from agent.wire.images import (
@@ -43,6 +45,7 @@ from agent.wire.images import (
 from agent.wire.secret import LuksFormat, WireSecret
 
 __all__ = [
+    "LOCAL_GUESTS",
     "UUID",
     "Bytes",
     "ChannelDevice",
@@ -68,6 +71,7 @@ __all__ = [
     "TransferClose",
     "TransferOpen",
     "TransferRef",
+    "WantedExport",
     "Wire",
     "WireSecret",
 ]
@@ -83,16 +87,6 @@ class Generation(Wire):
 class WantedAttachment(Wire):
     attachment_id: UUID
     mode: Literal["rw", "ro"] = "rw"
-
-
-class WantedExport(Wire):
-    """One consumer of a volume: the attachment, and the IQN or NQN of the host that may use it."""
-
-    attachment_id: UUID
-    protocol: Protocol
-    initiator: Endpoint
-    mode: Literal["rw", "ro"] = "rw"
-    auth: Literal["none", "chap"] = "none"
 
 
 class VolumeCreate(Wire):

@@ -39,7 +39,7 @@ def in_cluster(conn: Connection, volume: Row[Any], attachment_id: str, mode: str
 
 
 def remote(conn: Connection, volume: Row[Any], attachment: Row[Any], reached: Reached) -> dict[str, Any]:
-    """From another host, by what its own host offers."""
+    """By what its own host offers: from another host, or by vhost to a guest there."""
     about = words(reached, attachment.initiator)
     return {**about, "wwid": reached.identity, **_common(conn, volume, attachment.id, attachment.attach_mode)}
 
@@ -48,7 +48,8 @@ def words(reached: Reached, initiator: str = "") -> dict[str, Any]:
     """The kind of connection and what its connector needs, for each protocol."""
     if reached.protocol in {"nvme-tcp", "nvme-rdma"}:
         return _nvme(reached, initiator)
-    return {"iscsi": _iscsi, "iser": _iscsi, "fc": _fibre_channel, "eckd": _eckd}[reached.protocol](reached)
+    ways = {"iscsi": _iscsi, "iser": _iscsi, "vhost": _vhost, "fc": _fibre_channel, "eckd": _eckd}
+    return ways[reached.protocol](reached)
 
 
 def with_secret(conn: Connection, keys: KeyStore, info: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -85,6 +86,11 @@ def _iscsi(reached: Reached) -> dict[str, Any]:
     if reached.auth == "chap":
         about |= {"auth_method": "CHAP", "auth_username": reached.username}
     return about
+
+
+def _vhost(reached: Reached) -> dict[str, Any]:
+    """In the words of QEMU and libvirt: `wwpn` of a vhost-scsi controller, which has the volume as its LUN."""
+    return {"driver_volume_type": "vhost_scsi", "target_wwpn": reached.target, "target_lun": reached.lun}
 
 
 def _nvme(reached: Reached, host_nqn: str) -> dict[str, Any]:

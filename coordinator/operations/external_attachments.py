@@ -102,7 +102,7 @@ def connect(
     """Say who will use it; with the operation that offers the volume to it, where it lies on another host.
 
     The same connector again changes nothing, and joins what is at work. Raises KeptByHost, NoTransport, NoConnector,
-    OtherConsumer.
+    OtherConsumer, VhostElsewhere.
     """
     host = host_of(connector)
     if attachment.owner == "agent":
@@ -119,6 +119,7 @@ def connect(
         if not same_consumer(attachment.connector, connector):
             raise OtherConsumer(id=attachment.id, host=attachment.attached_host)
         return attachment, operations.active_of(conn, attachment.id)
+    transports.check_alone(conn, volume, transport)
     row = move(
         conn, "attachment", attachment.id, "connect", connector=dict(connector), attached_host=host, attach_mode=mode,
         mountpoint=text(connector.get("mountpoint")), attention=None,
@@ -130,13 +131,27 @@ def connect(
 
 
 def transport_to(conn: Connection, volume: Row[Any], connector: Mapping[str, Any], mode: str) -> Transport | None:
-    """How the consumer reaches the volume; None on the volume's own host, or in its cluster. Raises NoTransport."""
+    """How the consumer reaches the volume; None on the volume's own host, or in its cluster.
+
+    Raises NoTransport, VhostElsewhere.
+    """
     host = host_of(connector)
+    if by_vhost(connector):
+        return transports.to_guest(conn, volume, host, mode)
     if host == volume.host_id or fleet.rbd_access_of(conn, volume.pool_id) is not None:
         return None
     given = {protocol: connector.get(key) for protocol, key in _NAMES.items()}
     names = {protocol: name for protocol, name in given.items() if isinstance(name, str) and name}
     return transports.best(conn, volume, names, host, mode, order=transports.UNTOLD)
+
+
+def by_vhost(connector: Mapping[str, Any]) -> bool:
+    """Whether the consumer is a guest of the connector's host that opens the volume by vhost-scsi."""
+    asked = connector.get("vhost")
+    if asked is not None and not isinstance(asked, bool):
+        shown = str(asked)[:64]
+        raise Invalid(reason=f"Invalid input for field/attribute vhost. Value: {shown}. It is one of true, false.")
+    return asked is True
 
 
 def told(

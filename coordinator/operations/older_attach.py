@@ -30,6 +30,7 @@ from coordinator.operations.external_attachments import (
 )
 from coordinator.operations.reset_status import holder
 from coordinator.operations.settling import MODE_KEY, settle
+from coordinator.operations.transports import check_alone
 from coordinator.state import attachments, events, metadata, operations, volumes
 from coordinator.state.operations import Operation
 from coordinator.state.tables.columns import utcnow
@@ -63,6 +64,7 @@ def initialize(
     moving = any(row.owner != "agent" and row.attach_status == "attached" and row.instance_id for row in live)
     mode = "ro" if _readonly(conn, volume.id) else "rw"
     transport = transport_to(conn, volume, connector, mode)
+    check_alone(conn, volume, transport)
     if live and (volume.multiattach or moving):
         move(conn, "volume", volume.id, "attachment_share")
     else:

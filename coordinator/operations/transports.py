@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row
 
-from agent.base.errors import Conflict
-from coordinator.state import fleet
+from agent.base.errors import Conflict, Invalid
+from agent.wire.jobs import LOCAL_GUESTS
+from coordinator.state import attachments, fleet
 
 PREFERRED = ("nvme-rdma", "iser", "nvme-tcp", "iscsi")
 """Transports between hosts, best first: a host says whether it has what RDMA takes."""
@@ -44,9 +45,21 @@ class HostTooOld(NoTransport):
     hint = "Bring the agent of host {home} to this release: it can not offer volumes to other hosts."
 
 
+class NoVhost(NoTransport):
+    code = "attachment.no-vhost"
+    sentence = "Volume {volume} can not be offered to a guest of host {home} by vhost: {reason}."
+    hint = "Leave `vhost` out of the connector, or {remedy}."
+
+
+class VhostElsewhere(Invalid):
+    code = "attachment.vhost-elsewhere"
+    sentence = "Volume {volume} lies on host {home}: guests of host {host} can not reach it by vhost."
+    hint = "Leave `vhost` out of the connector; only a guest of the volume's own host has use for it."
+
+
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """`initiator` is the IQN or NQN by which the consumer is known."""
+    """`initiator` is the IQN or NQN by which the consumer is known, by vhost LOCAL_GUESTS."""
 
     protocol: str
     initiator: str
@@ -93,3 +106,26 @@ def best(
                 raise HostTooOld(**told)
             return Transport(protocol, names[protocol])
     raise NoTransport(**told)
+
+
+def to_guest(conn: Connection, volume: Row[Any], host: str, mode: str) -> Transport:
+    """By vhost, to a guest of the volume's own host. VhostElsewhere, NoVhost."""
+    about = {"volume": volume.id, "home": volume.host_id or "none"}
+    if host != volume.host_id:
+        raise VhostElsewhere(**about, host=host)
+    if "vhost" not in fleet.protocols_of(conn, volume.pool_id):
+        reason = f"back end {volume.backend} does not offer it"
+        raise NoVhost(**about, reason=reason, remedy=f"add [targets.vhost] to the agent's configuration on host {host}")
+    if mode == "ro":
+        raise NoVhost(**about, reason="the kernel could not refuse its writes", remedy="attach it for writing")
+    return Transport("vhost", LOCAL_GUESTS)
+
+
+def check_alone(conn: Connection, volume: Row[Any], transport: Transport | None) -> None:
+    """An endpoint of vhost is one guest's alone. NoVhost."""
+    if transport is None or transport.protocol != "vhost":
+        return
+    for row in attachments.of_volume(conn, volume.id):
+        if row.transport == "vhost":
+            reason = f"attachment {row.id} has its endpoint"
+            raise NoVhost(volume=volume.id, home=volume.host_id, reason=reason, remedy="end that one first")

@@ -40,7 +40,7 @@ def transports(connection: Connection) -> set[str]:
 
 def offered(volume: str) -> int:
     """How many targets of the volume the kernel shows, by whatever transport."""
-    by_iscsi = [found for kind in (False, True) if (found := lio.target(volume, iser=kind)) is not None]
+    by_iscsi = [found for kind in lio.FABRICS if (found := lio.target(volume, fabric=kind)) is not None]
     return len(by_iscsi) + len(nvmet.subsystems(volume))
 
 

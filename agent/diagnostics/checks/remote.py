@@ -9,6 +9,7 @@ from agent.diagnostics.place import Place
 from agent.host import facts, lio, nvme, nvmet, rdma, scsi
 
 _MODULES = "echo target_core_mod > /etc/modules-load.d/brickyard.conf; modprobe target_core_mod"
+_VHOST = "echo vhost_scsi > /etc/modules-load.d/brickyard-vhost.conf; modprobe vhost_scsi"
 _NVME_TARGET = "printf 'nvmet\\nnvmet-tcp\\n' > /etc/modules-load.d/brickyard-nvmet.conf; modprobe -a nvmet nvmet-tcp"
 _NVME_INITIATOR = "echo nvme-tcp > /etc/modules-load.d/brickyard-nvme.conf; modprobe nvme-tcp"
 _NO_RDMA = "`rdma link` shows the devices. In software: modprobe rdma_rxe; rdma link add rxe0 type rxe netdev INTERFACE"
@@ -20,6 +21,8 @@ def check(place: Place) -> Iterator[Finding]:
         yield skipped("remote", "No target is configured: volumes of this host are used on this host.")
     if {"lio", "iser"} & place.targets:
         yield from _target(place)
+    if "vhost" in place.targets:
+        yield from _vhost(place)
     if {"nvmet", "nvmet_rdma"} & place.targets:
         yield from _nvme_target(place)
     yield from _initiator(place)
@@ -85,13 +88,26 @@ def _target(place: Place) -> Iterator[Finding]:
     if not lio.available(root):
         yield bad("remote", "The kernel's iSCSI target is not loaded, or configfs is not mounted.", f"Run: {_MODULES}")
         return
-    there = (*lio.targets(root), *lio.targets(root, iser=True))
+    there = (*lio.targets(root), *lio.targets(root, "iser"))
     broken = [found for found in there if not (found.ready and found.portals)]
     for found in broken:
         remedy = "The agent makes it whole when it starts, and at the next attach of the volume."
         yield warning("remote", f"The target of volume {found.volume_id} takes no log-ins.", remedy)
     if not broken:
         yield ok("remote", "The kernel's iSCSI target is ready.")
+
+
+def _vhost(place: Place) -> Iterator[Finding]:
+    root = place.root / lio.CONFIGFS.relative_to("/")
+    if not (lio.has_vhost(place.root / "sys") and lio.available(root)):
+        yield bad("remote", "The kernel's module vhost_scsi is not loaded: no guest gets a volume.", f"Run: {_VHOST}")
+        return
+    broken = [found for found in lio.targets(root, "vhost") if not found.ready]
+    for found in broken:
+        remedy = "The agent makes it whole when it starts, and at the next attach of the volume."
+        yield warning("remote", f"The vhost endpoint {found.target} of volume {found.volume_id} is half made.", remedy)
+    if not broken:
+        yield ok("remote", "Guests of this host can have volumes by vhost.")
 
 
 def _initiator(place: Place) -> Iterator[Finding]:

@@ -58,6 +58,8 @@ def by_iser() -> Iterator[Pair]:
     tables = f'[targets.lio]\nportals = ["{SECOND}"]\n[targets.iser]\nportals = ["{SECOND}", "{THIRD}"]'
     with initiator.ready(SECOND, THIRD), device():
         site = Site()
-        with pair_of(site, Transport("iser", initiator.iqn(), tables, lio.lio_remove, "chap", {"iser": True})) as made:
+        with pair_of(
+            site, Transport("iser", initiator.iqn(), tables, lio.lio_remove, "chap", {"fabric": "iser"})
+        ) as made:
             yield made
         site.remove()

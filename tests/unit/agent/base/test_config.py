@@ -182,6 +182,16 @@ def test_reference_holds_every_key() -> None:
     assert "| `log.level` | `debug` or `info` | `info` | Least level. |" in page
 
 
+def test_a_table_without_keys_has_a_line_of_its_own() -> None:
+    class Switch(Section):
+        pass
+
+    class Switches(Section):
+        on: Switch | None = Field(None, description="Switched on by being there.")
+
+    assert "| `on` | table without keys | not set | Switched on by being there. |" in markdown(Switches)
+
+
 def test_secret_file_must_be_private(tmp_path: Path) -> None:
     path = tmp_path / "kek"
     with pytest.raises(SecretUnreadable, match="No such file"):

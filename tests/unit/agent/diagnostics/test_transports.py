@@ -8,10 +8,12 @@ from pathlib import Path
 from agent.diagnostics import live
 from agent.diagnostics.checks import remote
 from agent.diagnostics.place import Place
+from agent.host import lio
 from agent.jobs import desired
 from agent.wire.jobs import Connection, Generation, Portal
 from tests.unit.agent.diagnostics import support
 from tests.unit.agent.host import test_scsi as kernel
+from tests.unit.agent.host import test_vhost as vhost
 from tests.unit.agent.host.test_rdma import soft
 
 CONNECTION = Connection(
@@ -58,6 +60,20 @@ def test_a_broken_target_and_a_broken_session_are_named(tmp_path: Path) -> None:
     assert f"target of volume {kernel.SERIAL} takes no log-ins" in told
     assert f"session with {kernel.TARGET} at 10.0.0.1:3260 is failed" in told
     assert "as iqn.2026-01.org.x:h" in told
+
+
+def test_vhost_is_told_and_drawn(tmp_path: Path) -> None:
+    place = place_at(tmp_path, targets=frozenset({"vhost"}))
+    assert ("bad", "The kernel's module vhost_scsi is not loaded: no guest gets a volume.") in said(place)
+    (place.root / "sys/class/misc/vhost-scsi").mkdir(parents=True)
+    root = place.root / "sys/kernel/config/target"
+    group = vhost.endpoint(root, nexus=False)
+    name = lio.name_of(vhost.VOLUME, "vhost")
+    assert ("warning", f"The vhost endpoint {name} of volume {vhost.VOLUME} is half made.") in said(place)
+    kernel.put(group / "nexus", lio.nexus_of(vhost.VOLUME))
+    assert ("ok", "Guests of this host can have volumes by vhost.") in said(place)
+    drawn = list(live.lines(live.explain(place, vhost.VOLUME)))
+    assert drawn[1:] == [f"  target {name}  (for guests of this host)", "    device /dev/loop3  (LUN 0)"]
 
 
 def test_an_attachment_from_another_host_is_attached_or_missing_as_the_kernel_says(tmp_path: Path) -> None:

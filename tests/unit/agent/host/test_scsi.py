@@ -124,7 +124,7 @@ def test_listeners_of_abstract_sockets(tmp_path: Path) -> None:
 
 
 def test_targets_as_configfs_shows_them(tmp_path: Path) -> None:
-    group = tmp_path / "iscsi" / lio.iqn(SERIAL) / "tpgt_1"
+    group = tmp_path / "iscsi" / lio.name_of(SERIAL) / "tpgt_1"
     store = tmp_path / "core" / lio.HBA / SERIAL
     put(group / "enable", "1")
     put(store / "udev_path", "/dev/loop3")
@@ -142,10 +142,10 @@ def test_targets_as_configfs_shows_them(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert lio.target("99999999-2222-4333-8444-555555555555", tmp_path) is None
     assert lio.portal_name("fd00::1", 3260) == "[fd00::1]:3260"
-    assert lio.targets(tmp_path, iser=True) == ()
-    assert lio.target(SERIAL, tmp_path, iser=True) is None, "what stands on the disk is the other one"
-    (tmp_path / "iscsi" / lio.iqn(SERIAL, iser=True) / "tpgt_1/np/10.0.0.2:3260").mkdir(parents=True)
-    (by_rdma,) = lio.targets(tmp_path, iser=True)
+    assert lio.targets(tmp_path, fabric="iser") == ()
+    assert lio.target(SERIAL, tmp_path, fabric="iser") is None, "what stands on the disk is the other one"
+    (tmp_path / "iscsi" / lio.name_of(SERIAL, fabric="iser") / "tpgt_1/np/10.0.0.2:3260").mkdir(parents=True)
+    (by_rdma,) = lio.targets(tmp_path, fabric="iser")
     assert (by_rdma.volume_id, by_rdma.target, by_rdma.portals) == (SERIAL, f"{only.target}:iser", ("10.0.0.2:3260",))
     assert lio.targets(tmp_path) == (only,)
 
@@ -153,7 +153,7 @@ def test_targets_as_configfs_shows_them(tmp_path: Path) -> None:
 def test_a_disk_without_any_target_is_of_both_kinds(tmp_path: Path) -> None:
     put(tmp_path / "core" / lio.HBA / SERIAL / "udev_path", "/dev/loop3")
     assert lio.target(SERIAL, tmp_path) is not None
-    assert lio.target(SERIAL, tmp_path, iser=True) is not None
+    assert lio.target(SERIAL, tmp_path, fabric="iser") is not None
 
 
 def test_by_what_a_session_goes(tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ def test_each_table_switches_its_target_on() -> None:
     assert set(targets(section)) == {"iscsi", "nvme-tcp"}
     section = TargetsSection.model_validate({"nvmet_rdma": {"portals": ["10.0.0.1"]}, "iser": {}})
     assert set(targets(section)) == {"iser", "nvme-rdma"}
+    (vhost,) = targets(TargetsSection.model_validate({"vhost": {}})).values()
+    assert (vhost.protocol, vhost.modules) == ("vhost", ("target_core_mod", "vhost_scsi"))
+    with pytest.raises(ValidationError):
+        TargetsSection.model_validate({"vhost": {"portals": []}})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from agent.wire.jobs import Connection
+from agent.wire.jobs import LOCAL_GUESTS, Connection, WantedExport
 
 BASE: dict[str, Any] = {
     "protocol": "iscsi",
@@ -23,6 +23,16 @@ def test_what_an_older_agent_knows_is_told_as_it_was() -> None:
     told = Connection.model_validate({**BASE, "portals": [PORTAL]}).model_dump(mode="json")
     assert not {"fabric", "replicas", "degraded"} & set(told)
     assert told["portals"] == [PORTAL]
+
+
+def test_by_vhost_there_are_no_portals_and_one_consumer() -> None:
+    endpoint = Connection.model_validate({**BASE, "protocol": "vhost", "target": "naa.5001405abcdef012", "lun": 0})
+    assert Connection.model_validate_json(endpoint.model_dump_json()) == endpoint
+    wanted = {"attachment_id": "11111111-2222-4333-8444-555555555555", "protocol": "vhost", "initiator": LOCAL_GUESTS}
+    assert WantedExport.model_validate(wanted).mode == "rw"
+    for wrong in ({"initiator": "iqn.2026-01.org.x:a"}, {"auth": "chap"}):
+        with pytest.raises(ValidationError, match="vhost is for local-guests"):
+            WantedExport.model_validate({**wanted, **wrong})
 
 
 def test_mirrors_survive_the_wire() -> None:

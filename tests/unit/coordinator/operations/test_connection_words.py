@@ -43,6 +43,13 @@ def test_iser_is_iscsi_by_another_name() -> None:
     assert tcp == rdma
 
 
+def test_vhost_in_the_words_of_qemu() -> None:
+    endpoint = Connection(protocol="vhost", target="naa.5001405abcdef012", identity=WWID, size_bytes=1 << 30, lun=0)
+    assert words(endpoint) == {
+        "driver_volume_type": "vhost_scsi", "target_wwpn": "naa.5001405abcdef012", "target_lun": 0,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(("protocol", "word"), [("nvme-rdma", "rdma"), ("nvme-tcp", "tcp")])
 def test_nvme_by_the_words_of_each_form(protocol: str, word: str) -> None:
     from os_brick.initiator.connectors.nvmeof import Portal
