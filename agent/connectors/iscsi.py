@@ -37,7 +37,8 @@ class IscsiConnector:
 
     protocol = "iscsi"
 
-    def __init__(self) -> None:
+    def __init__(self, interface: str = "default") -> None:
+        self.interface = interface
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._late: dict[str, set[Reach]] = {}
 
@@ -156,7 +157,7 @@ class IscsiConnector:
         async with udev.subscribed() as events:
             for portal in portals:
                 try:
-                    disk = await paths.reach(connection, portal, secret, False, end)
+                    disk = await paths.reach(connection, portal, self._login(secret, multipath=False), end)
                 except Temporary as error:
                     reasons.append(str(error))
                     if place(portal) not in there:
@@ -177,7 +178,7 @@ class IscsiConnector:
 
     async def _by_all(self, connection: Connection, secret: bytes | None, end: float) -> RemoteDevice:
         tasks = {
-            asyncio.create_task(paths.reach(connection, portal, secret, True, end)): portal
+            asyncio.create_task(paths.reach(connection, portal, self._login(secret, multipath=True), end)): portal
             for portal in connection.portals
         }
         late = self._late.setdefault(connection.target, set())
@@ -255,6 +256,9 @@ class IscsiConnector:
             return disk is not None
         out = await patiently(lambda: call(verbs.iscsi_logout, session.number, connection.target, last), end)
         return out or disk is not None
+
+    def _login(self, secret: bytes | None, *, multipath: bool) -> paths.How:
+        return paths.How(secret, multipath, self.interface)
 
     def _lock(self, connection: Connection) -> asyncio.Lock:
         found = self._locks.get(connection.target)

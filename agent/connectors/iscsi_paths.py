@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.base.errors import BrickyardError
+from agent.base.log import get_logger
 from agent.connectors.errors import DeviceMismatch, DeviceNotReady, NoPath
 from agent.connectors.probing import place
 from agent.connectors.scsi_disks import claim
@@ -14,8 +16,11 @@ from agent.connectors.waiting import Finished, until
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
 from agent.privsep.client import call
+from agent.privsep.errors import InterfaceUnknown, LoginFailed
 from agent.privsep.multipath import multipath_drop
 from agent.wire.jobs import Connection, Portal
+
+log = get_logger(__name__)
 
 
 def session_at(connection: Connection, portal: Portal, sys: Path = sysfs.SYS) -> scsi.Session | None:
@@ -23,24 +28,48 @@ def session_at(connection: Connection, portal: Portal, sys: Path = sysfs.SYS) ->
     return scsi.session_at(connection.target, place(portal), sys)
 
 
-async def reach(connection: Connection, portal: Portal, secret: bytes | None, multipath: bool, end: float) -> scsi.Disk:
+@dataclass(frozen=True, slots=True)
+class How:
+    """How to log in. `interface` is one of open-iscsi's, for connections by TCP."""
+
+    secret: bytes | None = field(default=None, repr=False)
+    multipath: bool = False
+    interface: str = "default"
+
+
+async def reach(connection: Connection, portal: Portal, how: How, end: float) -> scsi.Disk:
     """Log in at the portal, look at exactly the one LUN, wait until the device is ready, prove it.
 
     `end` is a time of the loop's clock. LoginFailed, LoginRefused, DeviceNotReady, DeviceMismatch.
     """
     async with udev.subscribed() as events:
-        looked = await call(
+        return await _joined(connection, portal, await _log_in(connection, portal, how), events, end)
+
+
+async def _log_in(connection: Connection, portal: Portal, how: How) -> bool:
+    """By the interface that is wanted; where that does not work by plain TCP, which is told."""
+    wanted = "iser" if connection.transport == "iser" else how.interface
+
+    async def by(interface: str) -> bool:
+        return await call(
             verbs.iscsi_login,
             connection.target,
             portal.address,
             portal.port,
             connection.lun or 0,
             username=connection.username,
-            secret=secret,
-            multipath=multipath,
-            interface="iser" if connection.transport == "iser" else "default",
+            secret=how.secret,
+            multipath=how.multipath,
+            interface=interface,
         )
-        return await _joined(connection, portal, looked, events, end)
+
+    try:
+        return await by(wanted)
+    except (InterfaceUnknown, LoginFailed) as error:
+        if wanted in {"default", "iser"}:
+            raise
+        log.warning("an interface of open-iscsi does not work; plain TCP is tried", interface=wanted, reason=str(error))
+        return await by("default")
 
 
 async def rejoin(connection: Connection, portal: Portal, end: float) -> scsi.Disk:

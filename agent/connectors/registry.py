@@ -6,6 +6,7 @@ from functools import cache
 from importlib import import_module
 
 from agent.connectors.base import Connector
+from agent.connectors.config import ConnectorsSection
 from agent.connectors.errors import NoConnector
 
 _MODULES = {
@@ -17,6 +18,14 @@ _MODULES = {
     "fc": "agent.connectors.fc",
     "eckd": "agent.connectors.eckd",
 }
+
+
+def configure(section: ConnectorsSection) -> None:
+    """Once, before a connector is used."""
+    if section.iscsi_interface != "default":
+        from agent.connectors.iscsi import CONNECTOR
+
+        CONNECTOR.interface = section.iscsi_interface
 
 
 @cache

@@ -107,7 +107,8 @@ def _sessions(connection: Connection, sys: Path) -> list[Node]:
     nodes = []
     for session in sessions:
         disk = session.disk(connection.lun or 0)
-        by = " by iSER" if session.transport(sys) == "iser" else ""
+        named = session.interface(sys)
+        by = " by iSER" if session.transport(sys) == "iser" else f" by {named}" if named != "default" else ""
         about = f"{session.address}:{session.port}{by}, {session.state.lower()}"
         nodes.append(node("session", str(session.number), about, [] if disk is None else [_path(disk, sys)]))
     target = node("target", connection.target, f"{connection.protocol}, LUN {connection.lun}", nodes)

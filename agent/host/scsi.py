@@ -61,6 +61,10 @@ class Session:
         driver = sysfs.text(sys / "class/scsi_host" / f"host{self.host}" / "proc_name") or ""
         return driver.removeprefix("iscsi_")
 
+    def interface(self, sys: Path = sysfs.SYS) -> str:
+        """By which of open-iscsi's interfaces it was made; `default` also where the kernel does not tell."""
+        return sysfs.text(sys / "class/iscsi_session" / f"session{self.number}" / "ifacename") or "default"
+
 
 def sessions(target: str | None = None, sys: Path = sysfs.SYS) -> tuple[Session, ...]:
     """All sessions, or those to one target, by number."""

@@ -154,6 +154,12 @@ class LoginRefused(Permanent):
     hint = "Compare the initiator name in /etc/iscsi/initiatorname.iscsi with the export, and start iscsid anew."
 
 
+class InterfaceUnknown(Temporary):
+    code = "iscsi.interface-unknown"
+    sentence = "Interface {name} of open-iscsi is not usable: {file}: {reason}."
+    hint = "Make it with `iscsiadm -m iface -I {name} --op=new`, or take it out of [connectors] iscsi_interface."
+
+
 class SessionForeign(Conflict):
     code = "iscsi.foreign-session"
     sentence = "{target} at {portal} is used by somebody else on this host: its {what} is not this agent's."

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.host import facts, scsi, sysfs
-from agent.privsep import checks, cutting, devices, noderecord, scsi_writes, tool
+from agent.privsep import checks, cutting, devices, interfaces, noderecord, scsi_writes, tool
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import DeviceHeld, KernelRefused, LoginFailed, LoginRefused, SessionForeign
 
@@ -47,11 +47,12 @@ def iscsi_login(
     """Write the node record, log in, and let the kernel look at exactly one LUN unless it knows a disk there.
 
     True: it has looked, and remembers nothing of an earlier volume at that LUN. False: it knows a disk, or the session
-    ended at once. LoginRefused (CHAP or access), LoginFailed (no answer), SessionForeign, KernelRefused, VerbRefused.
+    ended at once. LoginRefused (CHAP or access), LoginFailed (no answer), InterfaceUnknown, SessionForeign,
+    KernelRefused, VerbRefused.
     """
     number = checks.number(lun, "LUN", _LUNS)
     node = noderecord.Node(_target(target), *_portal(address, port))
-    login = noderecord.Login(_plain(interface, "interface"), checks.flag(multipath, "multipath"))
+    login = noderecord.Login(interfaces.lines(_plain(interface, "interface")), checks.flag(multipath, "multipath"))
     if secret is not None:
         login = replace(login, username=_plain(username, "CHAP user"), secret=_chap(secret))
     with noderecord.claimed(node.target, alone=False) as lock:

@@ -10,12 +10,12 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.host import scsi
-from agent.privsep import tool
+from agent.privsep import interfaces, tool
 from agent.privsep.errors import KernelRefused, SessionForeign
 
 NODES = Path("/etc/iscsi/nodes")
@@ -52,7 +52,7 @@ class Node:
 class Login:
     """How to log in. With `multipath` another path takes over soon, and no I/O is to wait for this one."""
 
-    interface: str = "default"
+    interface: Mapping[str, str] = field(default_factory=lambda: interfaces.lines("default"))
     multipath: bool = False
     username: str = ""
     secret: str | None = field(default=None, repr=False)
@@ -65,8 +65,7 @@ def text(node: Node, login: Login) -> str:
         "node.tpgt": "-1",
         "node.startup": "manual",
         "node.leading_login": "No",
-        "iface.iscsi_ifacename": login.interface,
-        "iface.transport_name": "iser" if login.interface == "iser" else "tcp",
+        **login.interface,
         "node.session.auth.authmethod": "None" if login.secret is None else "CHAP",
     }
     if login.secret is not None:

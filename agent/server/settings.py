@@ -24,6 +24,7 @@ from agent.base.errors import Invalid
 from agent.base.ids import checked_name
 from agent.base.reload import RELOADED
 from agent.base.sections import LogConfig, TestingConfig
+from agent.connectors.config import ConnectorsSection
 from agent.images.config import ImagesConfig
 from agent.privsep.limits import DEFAULT_FILE
 from agent.targets.config import TargetsSection
@@ -105,6 +106,9 @@ class AgentSettings(Section):
     )
     targets: TargetsSection = Field(
         default_factory=TargetsSection, description="How volumes of this host are offered to other hosts."
+    )
+    connectors: ConnectorsSection = Field(
+        default_factory=ConnectorsSection, description="How volumes of other hosts are reached."
     )
     jobs: JobsSection = Field(default_factory=JobsSection, description="How many jobs run at once.")
     images: ImagesConfig = Field(default_factory=ImagesConfig, description="The image store of the site.")

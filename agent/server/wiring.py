@@ -14,6 +14,7 @@ from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
 from agent.base.release import RELEASE
 from agent.base.reload import changes
+from agent.connectors import registry as connectors
 from agent.host.facts import boot_id
 from agent.jobs.conversion import Conversion, Fetch
 from agent.jobs.healing import Healing
@@ -144,6 +145,7 @@ class Agent:
         settings = self.settings
         self._stack.callback(self.backends.close)
         await self.backends.follow(settings.backends)
+        connectors.configure(settings.connectors)
         return Services(
             host=identity.name,
             journal=journal,
