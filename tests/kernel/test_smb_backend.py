@@ -24,6 +24,7 @@ from agent.wire.jobs import (
     JobArgs,
     JobStatus,
     SnapshotCreate,
+    SnapshotDelete,
     VolumeCreate,
     VolumeDelete,
     VolumeExtend,
@@ -67,19 +68,22 @@ def made(point: Path, kind: str = "plain", **keys: object) -> ShareBackend:
 async def test_the_life_of_volumes(point: Path, server: samba.Samba, kind: str) -> None:
     backend = made(point, kind)
     one, two, snap = (new_id() for _ in range(3))
-    data = os.urandom(3 * MIB)
+    part = os.urandom(MIB)
+    data = part + bytes(4 * MIB) + part + bytes(2 * MIB)
     path = await backend.prepare(one, 8 * MIB)
     with path.open("r+b") as out:
-        out.write(data)
+        for place in (0, 5 * MIB):
+            out.seek(place)
+            out.write(part)
     await backend.publish(one)
     assert await backend.snapshot(one, snap) == 8 * MIB
     await backend.clone(two, 10 * MIB, CloneSource("snapshot", snap))
     await backend.extend(one, 12 * MIB)
-    assert (server.folder / kind / "volumes" / two).read_bytes() == data + bytes(7 * MIB)
+    assert (server.folder / kind / "volumes" / two).read_bytes() == data + bytes(2 * MIB)
     with path_of(point, one).open("r+b") as out:
         out.write(bytes(MIB))
     assert await backend.revert(two, await snapped(backend, two)) == 10 * MIB
-    assert path_of(point, two).read_bytes() == data + bytes(7 * MIB)
+    assert path_of(point, two).read_bytes() == data + bytes(2 * MIB)
     (pool,) = await backend.pools()
     assert (pool.driver, pool.reflink) == ("smb", kind == "sharing")
     for held in await backend.inventory():
@@ -196,9 +200,10 @@ async def host(point: Path, kind: str) -> AsyncIterator[Host]:
     site.remove()
 
 
-async def test_attached_written_read_grown_and_not_snapped(host: Host, server: samba.Samba) -> None:
-    """Where the share's files can not share data, a snapshot of a volume in use is refused."""
-    kept, content = server.folder / "plain/volumes" / host.volume, os.urandom(MIB)
+@KINDS
+async def test_attached_written_read_grown_and_snapped(host: Host, server: samba.Samba, kind: str) -> None:
+    """A volume in use is snapped where the share's files can share data; where they can not, that is refused."""
+    kept, content = server.folder / kind / "volumes" / host.volume, os.urandom(MIB)
     async with host.client() as told:
         async with host.attached(told) as device:
             initiator.write(device, content, 4 * MIB)
@@ -207,10 +212,17 @@ async def test_attached_written_read_grown_and_not_snapped(host: Host, server: s
             assert initiator.size(device) == 32 * MIB
             initiator.write(device, content, 31 * MIB)
             assert kept.read_bytes() == bytes(4 * MIB) + content + bytes(26 * MIB) + content
-            snap = SnapshotCreate(backend="share", volume_id=host.volume, snapshot_id=new_id())
+            snapshot = new_id()
+            snap = SnapshotCreate(backend="share", volume_id=host.volume, snapshot_id=snapshot)
             status = await host.does(told, snap)
-            assert status.error is not None
-            assert (status.error.code, host.attachment in status.error.message) == ("volume.written", True)
+            if kind == "plain":
+                assert status.error is not None
+                assert (status.error.code, host.attachment in status.error.message) == ("volume.written", True)
+            else:
+                good(status)
+                initiator.write(device, bytes(MIB), 4 * MIB)
+                assert (kept.parents[1] / "snapshots" / snapshot).read_bytes()[4 * MIB : 5 * MIB] == content
+                good(await host.does(told, SnapshotDelete(backend="share", snapshot_id=snapshot)))
             good(await host.attach(told))
             (again,) = good(await host.attach(told, host.attachment))["attached"]
             assert initiator.read(Path(again["device"]), MIB, 31 * MIB) == content
@@ -219,19 +231,46 @@ async def test_attached_written_read_grown_and_not_snapped(host: Host, server: s
     assert not [one for one in sysfs.loop_devices() if host.volume in one.backing_file]
 
 
+async def test_a_server_that_hangs_does_not_hang_the_agent(host: Host, server: samba.Samba) -> None:
+    content = os.urandom(MIB)
+    async with host.client() as told, host.attached(told) as device:
+        initiator.write(device, content)
+        other = VolumeCreate(backend="share", volume_id=new_id(), size_bytes=MIB)
+        server.pause()
+        try:
+            writing = asyncio.create_task(asyncio.to_thread(initiator.write, device, content, MIB))
+            refused = await host.does(told, other)
+            assert refused.error is not None
+            assert refused.error.code == "backend.share-hangs"
+            local = VolumeCreate(backend="files", volume_id=new_id(), size_bytes=MIB)
+            good(await host.does(told, local))
+            good(await host.does(told, VolumeDelete(backend="files", volume_id=local.volume_id)))
+            assert [row.state for row in await told.attachments()] == ["attached"]
+            assert not writing.done()
+        finally:
+            server.go_on()
+        await writing
+        assert (server.folder / "plain/volumes" / host.volume).read_bytes()[: 2 * MIB] == 2 * content
+        async with asyncio.timeout(300):
+            while (await host.does(told, other)).state != "done":
+                await asyncio.sleep(0.5)
+        good(await host.does(told, VolumeDelete(backend="share", volume_id=other.volume_id)))
+
+
 async def test_a_server_that_is_started_anew_is_gone_on_with(host: Host, server: samba.Samba) -> None:
     content = os.urandom(MIB)
     async with host.client() as told, host.attached(told) as device:
         initiator.write(device, content)
         server.stop()
         try:
-            reading = asyncio.create_task(asyncio.to_thread(initiator.read, device, MIB))
+            writing = asyncio.create_task(asyncio.to_thread(initiator.write, device, content, MIB))
             await asyncio.sleep(2)
+            assert not writing.done()
         finally:
             server.start()
-        assert await reading == content
-        initiator.write(device, content, MIB)
+        await writing
         assert initiator.read(device, MIB, MIB) == content
+        assert (server.folder / "plain/volumes" / host.volume).read_bytes()[: 2 * MIB] == 2 * content
 
 
 def test_the_password_is_in_its_file_alone(point: Path, server: samba.Samba) -> None:
