@@ -14,6 +14,15 @@ class ClusterHangs(Temporary):
     hint = "Look at it with `ceph -s` and at the network to its monitors and OSDs; it is tried again by itself."
 
 
+class SpaceUntold(Temporary):
+    """Its manager has just begun and has not heard of the pool's space: Ceph then says 0 of everything."""
+
+    code = "backend.ceph-space-untold"
+    retry_after = 5.0
+    sentence = "The Ceph cluster of the back end {backend} does not say yet how much room pool {pool} has."
+    hint = "It is tried again by itself; if it stays so, see `ceph -s` (is there an active mgr?) and `ceph df`."
+
+
 class ClusterDenied(Permanent):
     """The cluster knows the user not, or does not allow it this."""
 

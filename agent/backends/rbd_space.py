@@ -12,6 +12,7 @@ from agent.backends import rbd_names as names
 from agent.backends.base import Held, PoolState
 from agent.backends.errors import NoSpace, OverSubscribed
 from agent.backends.rbd_cluster import NOT_THERE, RbdCluster
+from agent.backends.rbd_errors import SpaceUntold
 from agent.wire.results import RbdAccess, ratio_in_force
 
 _KEEP_S, _KEEP_ROOM_S = 60.0, 15.0
@@ -46,10 +47,12 @@ class Space:
         self._since += more
 
     async def room(self) -> tuple[int, int]:
-        """Total and free bytes of the pool, by its quota where that is less."""
+        """Total and free bytes of the pool, by its quota where that is less; both 0: the cluster does not say yet."""
         if self._room is None or time.monotonic() - self._room[0] > _KEEP_ROOM_S:
             stats = await self._cluster.df()
             used, free, quota = (int(stats.get(key, 0)) for key in ("stored", "max_avail", "quota_bytes"))
+            if used + free == 0:
+                return 0, 0
             total = used + free
             if quota:
                 total, free = min(total, quota), max(0, min(free, quota - used))
@@ -57,8 +60,10 @@ class Space:
         return self._room[1], self._room[2]
 
     async def admit(self, more: int) -> None:
-        """Whether `more` bytes may be promised: NoSpace, OverSubscribed."""
+        """Whether `more` bytes may be promised: NoSpace, OverSubscribed, SpaceUntold."""
         (total, free), config = await self.room(), self._cluster.config
+        if total == 0:
+            raise SpaceUntold(backend=self._cluster.backend, pool=config.pool)
         if free <= 0:
             self._room = None
             raise NoSpace(backend=self._cluster.backend)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -174,7 +175,8 @@ class Cluster:
         deadline = time.monotonic() + _START_S
         while True:
             state = self.ceph("pg", "stat")
-            if "8 active+clean" in state and f'"{POOL}"' in self.ceph("df", "--format", "json"):
+            pools = json.loads(self.ceph("df", "--format", "json"))["pools"]
+            if "8 active+clean" in state and any(one["name"] == POOL and one["stats"]["max_avail"] for one in pools):
                 return
             assert time.monotonic() < deadline, state
             time.sleep(0.2)
