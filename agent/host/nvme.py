@@ -101,6 +101,11 @@ def _subsystem(folder: Path, target: str, sys: Path) -> Subsystem | None:
     return Subsystem(target, tuple(controllers), tuple(_namespace(name, sys) for name in sorted(disks)), folder.name)
 
 
+def target_of(name: str, sys: Path = sysfs.SYS) -> str | None:
+    """The subsystem (its NQN) that a namespace (`nvme0n1`) belongs to; None for what is no namespace."""
+    return sysfs.text(sys / "block" / name / "device" / "subsysnqn")
+
+
 def over_fabric(name: str, sys: Path = sysfs.SYS) -> bool:
     """Whether a block device is a namespace that this host reaches over a fabric."""
     return any(name == space.name for one in subsystems(sys) for space in one.namespaces)

@@ -95,6 +95,12 @@ def session_of(name: str, sys: Path = sysfs.SYS) -> Session | None:
     return None
 
 
+def target_of(name: str, sys: Path = sysfs.SYS) -> str | None:
+    """The iSCSI target that a disk (`sda`) came from, whatever its session is like; None: it came another way."""
+    parts = (part for part in (sys / "block" / name).resolve().parts if _SESSION.fullmatch(part))
+    return next((sysfs.text(sys / "class/iscsi_session" / part / "targetname") for part in parts), None)
+
+
 def session(number: int, sys: Path = sysfs.SYS) -> Session | None:
     folder = sys / "class/iscsi_session" / f"session{number}"
     target = sysfs.text(folder / "targetname")

@@ -168,6 +168,12 @@ def _mounted(device_number: str | None, proc: Path) -> list[str]:
     return [part[4] for part in fields if len(part) > 4 and part[2] == device_number]
 
 
+def stands_on(name: str, sys: Path = SYS) -> tuple[str, ...]:
+    """The device itself, and all that it lies on, down to the disks."""
+    below = (one for each in _listed(sys / "block" / name / "slaves") for one in stands_on(each, sys))
+    return (name, *below)
+
+
 def has_mapper(sys: Path = SYS) -> bool:
     """Whether device-mapper is in the kernel now. (A node in /dev says nothing: tools make it without a driver.)"""
     return (sys / "class" / "misc" / "device-mapper").exists()

@@ -11,11 +11,12 @@ import json
 import re
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from agent.base.ids import is_id
+from agent.host import lio, nvme, nvmet, scsi, sysfs
 from agent.host import lvm as names
-from agent.host import sysfs
 from agent.privsep import limits, tool
 from agent.privsep.errors import (
     DeviceHeld,
@@ -102,12 +103,18 @@ def candidates() -> tuple[str, ...]:
     return tuple(found)
 
 
-def is_content(disk: sysfs.Disk) -> bool:
-    """Whether the bytes of the device belong to whoever owns a volume, or to a volume group in turn."""
+def is_content(disk: sysfs.Disk, sys: Path = sysfs.SYS) -> bool:
+    """Whether the bytes of the device belong to whoever owns a volume, or to a volume group in turn.
+
+    So do those of another host's volume that is used here, which may hang as well while its host is away.
+    """
     if disk.name.startswith("loop"):
         loop = sysfs.loop_device(int(disk.name.removeprefix("loop")))
         return loop is None or is_id(loop.file_name)
-    return _CONTENT.match(disk.mapper_uuid) is not None or disk.mapper_title.startswith("brickyard-")
+    if _CONTENT.match(disk.mapper_uuid) is not None or disk.mapper_title.startswith("brickyard-"):
+        return True
+    targets = (scsi.target_of(one, sys) or nvme.target_of(one, sys) or "" for one in sysfs.stands_on(disk.name, sys))
+    return any(target.startswith((lio.PREFIX, nvmet.PREFIX)) for target in targets)
 
 
 def rows(report: str, kind: str) -> list[dict[str, Any]]:
