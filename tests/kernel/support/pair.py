@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.ids import new_id
+from agent.host import sysfs
+from agent.host.lvm import ATTACHED_PREFIX
 from agent.privsep import block, client, start
 from agent.wire.jobs import (
     AttachmentApply,
@@ -189,6 +191,11 @@ class Pair:
                 if not volumes or volume in volumes:
                     client.invoke(self.transport.remove, volume, **self.transport.how)
                     client.invoke(block.loop_detach, loop["number"], loop["diskseq"], volume, "export")
+            for found in sysfs.mapper_devices(ATTACHED_PREFIX):
+                volume = found.title.removeprefix(ATTACHED_PREFIX)
+                client.invoke(self.transport.remove, volume, **self.transport.how)
+                below = sysfs.mapper_named(found.below[0])
+                sh(f"dmsetup remove --retry {found.title} && dmsetup remove --retry {below.title if below else ''}")
         finally:
             client.set_mode("none")
 
