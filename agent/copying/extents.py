@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from agent.copying.model import ALIGN, Content
 
-# EIO: a file on SMB with more than one range of data, from a Samba before 4.21.
+# EIO: a file on SMB with more than one range of data (seen with the Samba of Debian 12).
 _UNTOLD = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EIO})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -14,9 +13,10 @@ import pytest
 
 from agent.backends.base import CloneSource
 from agent.backends.config import NfsBackendConfig
-from agent.backends.errors import NotMounted, ShareHangs
+from agent.backends.errors import NotMounted
 from agent.backends.share import ShareBackend
 from agent.base.ids import new_id
+from tests.kernel.support import shares
 
 MIB = 1 << 20
 SHARE = "127.0.0.1:/"
@@ -94,20 +94,8 @@ async def test_the_life_of_volumes(point: Path, server: Path) -> None:
 
 
 async def test_without_the_share_nothing_is_written_below_its_place(point: Path) -> None:
-    backend, ident = made(point), new_id()
-    await backend.create(ident, MIB)
-    tool("umount", "--lazy", str(point))
-    with pytest.raises(NotMounted):
-        await backend.create(new_id(), MIB)
-    with pytest.raises(NotMounted):
-        await backend.delete(ident)
-    assert not list(point.iterdir())
-    assert [one.code for one in await backend.issues()] == ["backend.not-mounted"]
-    tool("mount", "-t", "nfs4", "-o", "vers=4.2", SHARE, str(point))
-    assert await backend.size(ident) == MIB
-    await backend.delete(ident)
-    assert await backend.issues() == []
-    backend.close()
+    mount = ("mount", "-t", "nfs4", "-o", "vers=4.2", SHARE, str(point))
+    await shares.is_missed(made(point), point, lambda: tool("umount", "--lazy", str(point)), lambda: tool(*mount))
 
 
 async def test_another_share_at_its_place_is_not_taken(point: Path) -> None:
@@ -117,24 +105,5 @@ async def test_another_share_at_its_place_is_not_taken(point: Path) -> None:
 
 
 async def test_a_server_that_hangs_costs_nobody_else_and_work_goes_on_when_it_is_back(point: Path) -> None:
-    backend, ident = made(point, deadline_s=3.0), new_id()
-    await backend.create(ident, MIB)
-    tool("rpc.nfsd", "0")
-    try:
-        with pytest.raises(ShareHangs):
-            await backend.create(new_id(), MIB)
-        began = asyncio.get_running_loop().time()
-        with pytest.raises(ShareHangs):
-            await backend.pools()
-        assert asyncio.get_running_loop().time() - began < 2.0
-        assert [one.code for one in await backend.issues()] == ["backend.share-hangs"]
-        assert await asyncio.to_thread(os.getpid) == os.getpid()
-    finally:
-        tool("rpc.nfsd", "--no-nfs-version", "3", "4")
-    async with asyncio.timeout(300):
-        while await backend.issues():
-            await asyncio.sleep(0.5)
-    assert await backend.size(ident) == MIB
-    for held in await backend.inventory():
-        await backend.delete(held.id)
-    backend.close()
+    served = ("rpc.nfsd", "--no-nfs-version", "3", "4")
+    await shares.hangs(made(point, deadline_s=3.0), lambda: tool("rpc.nfsd", "0"), lambda: tool(*served), within=2.0)

@@ -13,7 +13,7 @@ import pytest
 
 from agent.backends.base import CloneSource
 from agent.backends.config import SmbBackendConfig
-from agent.backends.errors import NotMounted, ShareHangs
+from agent.backends.errors import NotMounted
 from agent.backends.share import ShareBackend
 from agent.base.ids import new_id
 from agent.host import sysfs
@@ -31,7 +31,7 @@ from agent.wire.jobs import (
     WantedAttachment,
 )
 from tests.integration.agent.agent_process import AgentProcess, Site, finish
-from tests.kernel.support import initiator, samba
+from tests.kernel.support import initiator, samba, shares
 from tests.kernel.support.pair import MIB, good
 
 KINDS = pytest.mark.parametrize("kind", samba.KINDS)
@@ -113,20 +113,9 @@ async def test_two_open_one_share_at_once(point: Path) -> None:
 
 
 async def test_without_the_share_nothing_is_written_below_its_place(point: Path, server: samba.Samba) -> None:
-    backend, ident = made(point), new_id()
-    await backend.create(ident, MIB)
-    initiator.sh(f"umount --lazy {point}")
-    with pytest.raises(NotMounted):
-        await backend.create(new_id(), MIB)
-    with pytest.raises(NotMounted):
-        await backend.delete(ident)
-    assert not list(point.iterdir())
-    assert [one.code for one in await backend.issues()] == ["backend.not-mounted"]
-    server.mount("plain", point)
-    assert await backend.size(ident) == MIB
-    await backend.delete(ident)
-    assert await backend.issues() == []
-    backend.close()
+    await shares.is_missed(
+        made(point), point, lambda: initiator.sh(f"umount --lazy {point}"), lambda: server.mount("plain", point)
+    )
 
 
 async def test_another_share_at_its_place_is_not_taken(point: Path) -> None:
@@ -137,26 +126,7 @@ async def test_another_share_at_its_place_is_not_taken(point: Path) -> None:
 async def test_a_server_that_hangs_costs_nobody_else_and_work_goes_on_when_it_is_back(
     point: Path, server: samba.Samba
 ) -> None:
-    backend, ident = made(point, deadline_s=15.0), new_id()
-    await backend.create(ident, MIB)
-    server.pause()
-    try:
-        with pytest.raises(ShareHangs):
-            await backend.create(new_id(), MIB)
-        began = asyncio.get_running_loop().time()
-        with pytest.raises(ShareHangs):
-            await backend.pools()
-        assert asyncio.get_running_loop().time() - began < 10.0
-        assert [one.code for one in await backend.issues()] == ["backend.share-hangs"]
-    finally:
-        server.go_on()
-    async with asyncio.timeout(300):
-        while await backend.issues():
-            await asyncio.sleep(0.5)
-    assert await backend.size(ident) == MIB
-    for held in await backend.inventory():
-        await backend.delete(held.id)
-    backend.close()
+    await shares.hangs(made(point, deadline_s=15.0), server.pause, server.go_on, within=10.0)
 
 
 class Host(AgentProcess):
