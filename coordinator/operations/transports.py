@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Row
 from agent.base.errors import Conflict, Invalid
 from agent.wire.jobs import LOCAL_GUESTS
 from coordinator.state import attachments, fleet
+from coordinator.state.locks import hold
+from coordinator.state.tables.volumes import volumes
 
 PREFERRED = ("nvme-rdma", "iser", "nvme-tcp", "iscsi")
 """Transports between hosts, best first: a host says whether it has what RDMA takes."""
@@ -125,6 +127,7 @@ def check_alone(conn: Connection, volume: Row[Any], transport: Transport | None)
     """An endpoint of vhost is one guest's alone. NoVhost."""
     if transport is None or transport.protocol != "vhost":
         return
+    hold(conn, volumes, volume.id)  # Else two that ask at once would both find it free.
     for row in attachments.of_volume(conn, volume.id):
         if row.transport == "vhost":
             reason = f"attachment {row.id} has its endpoint"
