@@ -3,7 +3,8 @@
 For each number of volumes in the database a fresh site of one coordinator and one agent, as their units run them. Per
 call: requests a second from 8 connections, p50 and p99 of their time, CPU time of the coordinator for each (and how
 many a second one core could do at that cost); then, but for creates, p99 at 80 % of that rate, sent by the clock
-whether or not earlier ones were answered. At the end the memory of the coordinator. `--postgresql` measures 1,000 and
+whether or not earlier ones were answered (from when each was due, over at most 32 connections). At the end the memory
+of the coordinator. `--postgresql` measures 1,000 and
 100,000 volumes on a PostgreSQL of its own too (durable commits), with one coordinator and with two; CPU time is that of
 all coordinators, without the server's.
 """
@@ -28,7 +29,7 @@ import _calls as calls
 import _common as common
 from _seed import volume_id
 
-CONNECTIONS = 8
+CONNECTIONS, MOST = 8, 32
 DURABLE = {"fsync": "on", "full_page_writes": "on", "shared_buffers": "128MB", "autovacuum": "on"}
 SHOWS, LISTS, PAIRS, GROWTH, P99_S = 1500.0, 250.0, 100.0, 1.5, 0.1
 PEER_CPU_MS = {"show": 11.0, "detail": 63.0, "attachment pair": 188.0}
@@ -107,12 +108,14 @@ async def closed(call: Call, seconds: float) -> list[float]:
 
 
 async def by_the_clock(call: Call, rate: float, seconds: float) -> list[float]:
-    """Calls at a steady rate; how long each took from when it was due."""
+    """Calls at a steady rate; how long each took from when it was due, with the wait for one of the connections."""
     took: list[float] = []
+    pool = asyncio.Semaphore(MOST)  # without a limit each stall would be followed by the cost of new connections
     begun = time.monotonic()
 
     async def due(at: float) -> None:
-        await call()
+        async with pool:
+            await call()
         took.append(time.monotonic() - at)
 
     async with asyncio.TaskGroup() as group:

@@ -15,8 +15,9 @@ from agent.base.put_off import called_later
 
 # Of these aiohttp takes functions that we never call: proxies of the environment, a command line of its own.
 _CALLED_SELDOM = ("argparse", "urllib.request")
-# asyncio takes that much for each connection by TLS, for good; of its own 256 KiB a message of ours fills a few.
-_TLS_BUFFER = 64 * 1024
+# asyncio takes that much for each connection by TLS, for good, and for each call of recv(), where more than malloc's
+# limit (`lean`) is mapped and unmapped each time. Of its own 256 KiB a message of ours fills a few.
+_BUFFER = 64 * 1024
 
 
 def load() -> None:
@@ -30,9 +31,10 @@ def load() -> None:
     # brought none would trust nobody.
     with _environment(SSL_CERT_FILE=os.devnull, SSL_CERT_DIR=os.devnull), called_later(*_CALLED_SELDOM):
         importlib.import_module("aiohttp.web")
-    from asyncio import sslproto
+    from asyncio import selector_events, sslproto
 
-    sslproto.SSLProtocol.max_size = _TLS_BUFFER
+    sslproto.SSLProtocol.max_size = _BUFFER
+    selector_events._SelectorTransport.max_size = _BUFFER  # type: ignore[attr-defined]
 
 
 @contextmanager

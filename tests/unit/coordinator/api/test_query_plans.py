@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from coordinator.state import clusters
 from tests.unit.coordinator.api.everycall import GROWING, every_call
 from tests.unit.coordinator.api.volumesite import Api, volume_api
 
@@ -100,3 +101,12 @@ async def test_no_query_reads_a_growing_table_from_end_to_end(tmp_path: Path) ->
         assert len(plans.seen) > 200
         scans = plans.scans()
         assert scans == [], "\n".join(scans)
+
+
+async def test_what_members_lost_is_looked_for_by_their_host(tmp_path: Path) -> None:
+    """Every few seconds and in the thread that writes: by status it went through all idle volumes of the site."""
+    async with volume_api(tmp_path) as api:
+        plans = plans_of(api)
+        await api.here.db.write(clusters.spread_idle)
+        (plan,) = plans.seen.values()
+        assert plan[0] == "SEARCH volumes USING INDEX ix_volumes_live_host (host_id=?)"
