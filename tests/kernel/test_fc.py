@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,9 @@ from agent.wire.jobs import (
     FabricPort,
     Generation,
     JobStatus,
+    LuksFormat,
     WantedAttachment,
+    WireSecret,
 )
 from tests.integration.agent.agent_process import AgentProcess, Site, finish, persist
 from tests.kernel.support import fcoe, initiator
@@ -30,7 +33,7 @@ from tests.kernel.support.diagnosed import doctor, explained
 from tests.kernel.support.fcoe import CARDS, Disk, plain
 from tests.kernel.support.holding import opened
 from tests.kernel.support.initiator import sh, until
-from tests.kernel.support.pair import MIB, good
+from tests.kernel.support.pair import KEY, MIB, good
 
 MACHINE = {"nics": 3}
 SIZE, LUN = 64 * MIB, 7
@@ -46,22 +49,30 @@ class Fc(AgentProcess):
         self.limited(f'[block]\nroots = ["{self.volumes}"]\n[fc]\narray_ports = ["{plain(CARDS[2])}"]\n')
         self.number = 0
         self.volume, self.attachment = new_id(), new_id()
+        self.encryption: LuksFormat | None = None
 
     def key(self) -> str:
         self.number += 1
         return f"{new_id()}/fc/1"
 
-    def args(self, connection: Connection | None, *, force: bool = False) -> AttachmentApply:
+    def args(self, connection: Connection | None, *, force: bool = False, volume: str = "") -> AttachmentApply:
         self.number += 1
         return AttachmentApply(
-            backend="files", volume_id=self.volume, connection=connection, force=force,
+            backend="files", volume_id=volume or self.volume, connection=connection, force=force,
+            encryption=self.encryption,
             generation=Generation(incarnation=1, sequence=self.number),
-            wanted=(WantedAttachment(attachment_id=self.attachment),) if connection is not None else (),
+            wanted=(WantedAttachment(attachment_id=volume or self.attachment),) if connection is not None else (),
         )  # fmt: skip
 
-    async def apply(self, connection: Connection | None, *, force: bool = False) -> JobStatus:
+    async def apply(self, connection: Connection | None, *, force: bool = False, volume: str = "") -> JobStatus:
+        """`volume`: another one than usual, whose attachment has the same id."""
         async with self.client() as told:
-            return await finish(told, self.key(), 1, self.args(connection, force=force))
+            args = self.args(connection, force=force, volume=volume)
+            return await finish(told, self.key(), 1, args, **self.secrets)
+
+    @property
+    def secrets(self) -> dict[str, WireSecret]:
+        return {"volume": KEY} if self.encryption is not None else {}
 
     async def attach(self, connection: Connection) -> dict[str, Any]:
         return dict(good(await self.apply(connection))["attached"][0])
@@ -85,6 +96,7 @@ def host() -> Iterator[Fc]:
 
 @pytest.fixture
 async def agent(host: Fc) -> Fc:
+    host.encryption = None
     if host.process is None or host.process.poll() is not None:
         await host.start()
     return host
@@ -100,10 +112,10 @@ def disk(tmp_path: Path, host: Fc) -> Iterator[Disk]:
     made.remove()
 
 
-def wanted(disk: Disk, *, size: int = SIZE, identity: str = "") -> Connection:
-    identity = identity or disk.identity
-    ports = (FabricPort(wwpn=plain(CARDS[2]), lun=LUN),)
-    return Connection(protocol="fc", target=identity, identity=identity, size_bytes=size, fabric=Fabric(ports=ports))
+def wanted(disk: Disk, *, lun: int = LUN) -> Connection:
+    identity = disk.identity
+    ports = (FabricPort(wwpn=plain(CARDS[2]), lun=lun),)
+    return Connection(protocol="fc", target=identity, identity=identity, size_bytes=SIZE, fabric=Fabric(ports=ports))
 
 
 def paths(identity: str) -> int:
@@ -139,6 +151,63 @@ async def test_both_ports_written_read_and_grown(agent: Fc, disk: Disk) -> None:
             assert (row.state, row.protocol, len(row.paths)) == ("attached", "fc", 2)
         assert initiator.size(Path(device["device"])) == 2 * SIZE
         assert initiator.read(Path(device["device"]), MIB) == content
+
+
+def formatted(disk: Disk, luks: str) -> int:
+    """The disk has a header of LUKS now, as its array was given it (which has the device itself); bytes for data."""
+    few = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", "-"]
+    argv = ["cryptsetup", "luksFormat", "--batch-mode", "--type", luks, *few, str(disk.file)]
+    subprocess.run(argv, input=KEY.value(), check=True)
+    argv = ["cryptsetup", "open", "--readonly", "--type", "luks", "--key-file", "-", str(disk.file), "measured"]
+    subprocess.run(argv, input=KEY.value(), check=True)
+    try:
+        return initiator.size(Path("/dev/mapper/measured"))
+    finally:
+        sh("cryptsetup close measured")
+
+
+@pytest.mark.parametrize("luks", ["luks1", "luks2"])
+async def test_encrypted_written_read_and_grown(agent: Fc, disk: Disk, luks: str) -> None:
+    size = formatted(disk, luks)
+    agent.encryption = LuksFormat.model_validate({"format": luks})
+    async with agent.attached(wanted(disk)) as attached:
+        device = Path(attached["device"])
+        assert device == Path(f"/dev/mapper/brickyard-{agent.attachment}")
+        assert attached["raw_device"].startswith("/dev/dm-")
+        assert paths(disk.identity) == 2
+        assert initiator.size(device) == size
+        content = os.urandom(MIB)
+        initiator.write(device, content, 8 * MIB)
+        assert content[:4096] not in disk.file.read_bytes()
+        disk.grow(2 * SIZE)
+        async with agent.client() as told:
+            follow = AttachmentResize(volume_id=agent.volume, size_bytes=2 * SIZE, encrypted=True)
+            assert good(await finish(told, agent.key(), 1, follow, **agent.secrets))["sizes"] == {
+                agent.attachment: size + SIZE
+            }
+        assert initiator.size(device) == size + SIZE
+        assert initiator.read(device, MIB, 8 * MIB) == content
+        with initiator.mapped(device.resolve().name):
+            status = await agent.apply(None)
+            assert status.state == "failed", status
+        assert initiator.read(device, MIB, 8 * MIB) == content
+    async with agent.attached(wanted(disk)) as attached:
+        assert initiator.read(Path(attached["device"]), MIB, 8 * MIB) == content
+    assert b"luks-canary" not in agent.log.read_bytes()
+
+
+async def test_encrypted_and_the_array_can_not_be_reached(agent: Fc, disk: Disk) -> None:
+    formatted(disk, "luks2")
+    agent.encryption = LuksFormat()
+    await agent.attach(wanted(disk))
+    links("down")
+    try:
+        await asyncio.to_thread(until, lambda: running(disk.identity) == 0, 60, "the paths are still up")
+        good(await agent.apply(None))
+        assert not list(Path("/sys/block").glob("dm-*"))
+    finally:
+        links("up")
+        await asyncio.to_thread(until, lambda: fcoe.seen() == 2, 120, "the target does not come back")
 
 
 async def test_a_path_is_lost_and_comes_back(agent: Fc, disk: Disk) -> None:
@@ -244,14 +313,59 @@ async def test_in_use_is_taken_away_by_force(agent: Fc, disk: Disk) -> None:
         assert initiator.read(Path(again["device"]), 4096) == b"kept" * 1024
 
 
+@pytest.mark.parametrize("encryption", [None, LuksFormat()], ids=["clear", "encrypted"])
 @pytest.mark.parametrize("point", ["decided", "attached"])
-async def test_killed_while_attaching(host: Fc, disk: Disk, point: str) -> None:
+async def test_killed_while_attaching(host: Fc, disk: Disk, point: str, encryption: LuksFormat | None) -> None:
     await host.kill()
+    if encryption is not None:
+        formatted(disk, encryption.format)
+    host.encryption = encryption
     sets = [f"testing.fault=agent.attachment.{point}"]
-    good(await persist(host, host.key(), host.args(wanted(disk)), sets))
+    good(await persist(host, host.key(), host.args(wanted(disk)), sets, **host.secrets))
     assert paths(disk.identity) == 2
     await host.kill()
     good(await persist(host, host.key(), host.args(None), ["testing.fault=agent.attachment.detached"]))
+    assert not list(Path("/sys/block").glob("dm-*"))
+
+
+async def test_its_lun_goes_away_and_comes_back_and_io_goes_on(agent: Fc, disk: Disk) -> None:
+    """With everything that was mapped; the ports stay."""
+    async with agent.attached(wanted(disk)) as device:
+        content = os.urandom(MIB)
+        initiator.write(Path(device["device"]), content)
+        disk.unmap(LUN)
+        waiting = asyncio.create_task(asyncio.to_thread(initiator.read, Path(device["device"]), MIB))
+        await asyncio.to_thread(until, lambda: failed(disk.identity) == 2, 120, "the daemon does not see the loss")
+        disk.map(LUN)
+        assert await waiting == content
+        await asyncio.to_thread(until, lambda: failed(disk.identity) == 0, 120, "the paths do not come back")
+        initiator.write(Path(device["device"]), content, MIB)
+        assert disk.file.read_bytes()[MIB : 2 * MIB] == content
+
+
+def failed(identity: str) -> int:
+    """Paths of the map that the kernel sends nothing to."""
+    over = scsi.multipath_map(identity)
+    assert over is not None
+    return sh(f"dmsetup status {over.title}").split().count("F")
+
+
+async def test_two_at_once(agent: Fc, disk: Disk, tmp_path: Path) -> None:
+    other = Disk(tmp_path, "two", OTHER, SIZE)
+    other.map(LUN + 1)
+    orders = {new_id(): wanted(disk), new_id(): wanted(other, lun=LUN + 1)}
+    try:
+        ended = await asyncio.gather(*(agent.apply(one, volume=volume) for volume, one in orders.items()))
+        for status, its in zip(ended, (disk, other), strict=True):
+            device, content = Path(good(status)["attached"][0]["device"]), os.urandom(MIB)
+            assert paths(its.identity) == 2
+            initiator.write(device, content)
+            assert its.file.read_bytes()[:MIB] == content
+        for status in await asyncio.gather(*(agent.apply(None, volume=volume) for volume in orders)):
+            good(status)
+    finally:
+        other.unmap(LUN + 1)
+        other.remove()
 
 
 async def test_many_times_leaves_nothing(agent: Fc, disk: Disk) -> None:

@@ -24,6 +24,7 @@ from agent.wire.jobs import (
 from tests.integration.agent.agent_process import Site, finish, persist
 from tests.kernel.support import initiator
 from tests.kernel.support.pair import CHAP, MIB, SIZE, Pair, Transport, good, pair_of
+from tests.kernel.support.writing import writing
 
 SECOND = "10.9.9.1"
 
@@ -105,16 +106,18 @@ async def test_read_only(pair: Pair) -> None:
 
 
 async def test_a_path_is_lost_and_comes_back(pair: Pair) -> None:
-    async with pair.attached() as (volume, connection, device):
+    """Whoever writes all the time sees nothing of it, nor of the volume's growth."""
+    async with pair.attached() as (volume, connection, device), writing(Path(device["device"])) as writer:
         await two_paths(connection)
-        content = os.urandom(MIB)
+        follow = AttachmentResize(volume_id=volume, size_bytes=2 * SIZE)
+        await pair.grow(volume, 2 * SIZE)
+        await writer.goes_on()
         initiator.sh(f"ip addr del {SECOND}/24 dev brickyard0")
         try:
             down = lambda: any(not one.healthy for one in target_of(connection))  # noqa: E731
             await asyncio.to_thread(initiator.until, down, 240, "the session is not seen as lost")
-            await asyncio.to_thread(initiator.write, Path(device["device"]), content)
+            await writer.goes_on()
             async with pair.away.client() as told:
-                follow = AttachmentResize(volume_id=volume, size_bytes=SIZE)
                 refused = await finish(told, pair.key("follow"), 1, follow)
             assert refused.error is not None
             assert refused.error.code == "attachment.path-down"
@@ -123,7 +126,7 @@ async def test_a_path_is_lost_and_comes_back(pair: Pair) -> None:
             initiator.sh(f"ip addr add {SECOND}/24 dev brickyard0")
         up = lambda: all(one.healthy for one in target_of(connection)) and len(target_of(connection)) == 2  # noqa: E731
         await asyncio.to_thread(initiator.until, up, 240, "the session does not come back")
-        assert await asyncio.to_thread(initiator.read, Path(device["device"]), MIB) == content
+        await writer.goes_on()
 
 
 async def test_a_portal_that_was_down_at_the_attach_joins_also_after_a_restart(pair: Pair) -> None:
@@ -230,6 +233,30 @@ async def test_an_attach_again_that_fails_takes_nothing_away(pair: Pair) -> None
     content = os.urandom(4096)
     initiator.write(device, content)
     assert initiator.read(device, 4096) == content
+    good(await pair.detach(volume))
+    await pair.delete(volume)
+
+
+async def test_a_session_of_somebody_else_is_left_alone(pair: Pair) -> None:
+    volume, attachment = await pair.made(), new_id()
+    connection = (await pair.export(volume, attachment))[attachment]
+    portal = connection.portals[0]
+    connection = connection.model_copy(update={"portals": (portal,)})
+    node = f"iscsiadm -m node -T {connection.target} -p {portal.address}:{portal.port}"
+    initiator.sh(f"{node} -o new")
+    for key, value in (("authmethod", "CHAP"), ("username", connection.username), ("password", CHAP.value().decode())):
+        initiator.sh(f"{node} -o update -n node.session.auth.{key} -v {value}")
+    initiator.sh(f"{node} --login")
+    try:
+        await asyncio.to_thread(initiator.until, lambda: bool(target_of(connection)[0].disks), 60, "no disk came")
+        for status in (await pair.attach(volume, connection, attachment), await pair.detach(volume)):
+            assert status.error is not None
+            assert "is used by somebody else on this host" in status.error.message
+        (session,) = target_of(connection)
+        assert session.healthy
+        assert len(session.disks) == 1
+    finally:
+        initiator.sh(f"{node} --logout && {node} -o delete")
     good(await pair.detach(volume))
     await pair.delete(volume)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from agent.privsep import client, start
 from agent.privsep import lio as verbs
 from agent.wire.jobs import LOCAL_GUESTS, Connection, VolumeExtend
 from tests.integration.agent.agent_process import Site, finish, persist
-from tests.kernel.support import diagnosed, guest
+from tests.kernel.support import bootable, diagnosed, guest
 from tests.kernel.support.initiator import sh
 from tests.kernel.support.pair import MIB, SIZE, Pair, Transport, good, pair_of
 from tests.support import site as sites
@@ -98,6 +99,23 @@ async def test_a_guest_reads_and_writes_and_sees_it_grow(pair: Pair) -> None:
     await pair.export(volume)
     assert endpoints() == set()
     await pair.export(volume)
+    await ended(pair, volume)
+
+
+async def test_qemu_boots_from_it(pair: Pair) -> None:
+    """A whole machine: its firmware's driver of virtio-scsi finds the volume, reads and writes it."""
+    volume = await pair.made()
+    wanted = bootable.prepare(pair.file(volume))
+    attachment = new_id()
+    told = (await pair.export(volume, attachment))[attachment]
+    for _ in range(2):
+        ended_with = await asyncio.to_thread(bootable.run, f"vhost-scsi-pci,wwpn={told.target}")
+        assert ended_with == bootable.DONE
+        with pair.file(volume).open("r+b") as file:
+            file.seek(2 * bootable.SECTOR)
+            assert file.read(bootable.SECTOR) == wanted
+            file.seek(2 * bootable.SECTOR)
+            file.write(bytes(bootable.SECTOR))
     await ended(pair, volume)
 
 

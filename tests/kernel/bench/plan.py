@@ -46,8 +46,9 @@ def machine_of(path: Path) -> Machine:
 
 
 def starts(files: list[Path], guests: int = 1) -> tuple[Start, ...]:
-    """One start for each kind of machine, the usual one first; up to `guests` for those that take much longer than it
-    takes to start one, with files that are about as long together."""
+    """One start for each kind of machine, the usual one first; up to twice `guests` for those that take much longer
+    than it takes to start one, with files that are about as long together: how long they take is known roughly, and a
+    guest that has ended makes room for the next."""
     by_machine: dict[Machine, list[Path]] = {}
     for path in files:
         by_machine.setdefault(machine_of(path), []).append(path)
@@ -64,7 +65,8 @@ def _seconds(path: Path) -> int:
 
 
 def _divided(files: list[Path], guests: int) -> list[list[Path]]:
-    count = max(1, min(guests, sum(map(_seconds, files)) // _WORTH_A_START_S))
+    most = 2 * guests if guests > 1 else 1
+    count = max(1, min(most, sum(map(_seconds, files)) // _WORTH_A_START_S))
     parts: list[list[Path]] = [[] for _ in range(count)]
     for path in sorted(files, key=_seconds, reverse=True):
         min(parts, key=lambda part: sum(map(_seconds, part))).append(path)
