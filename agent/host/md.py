@@ -39,7 +39,8 @@ class Array:
     """`active`: it takes I/O. `wanted`: legs that a whole one has. `action`: idle, resync, recover, … Bytes.
 
     `uuid` is that of its superblock; empty where the kernel does not tell it. `broken`: all its legs were away at once
-    while it was written to, and the kernel refuses every write to it until it was ended and started anew.
+    while it was written to, and the kernel refuses every write to it until it was ended and started anew. `on_hold`:
+    nobody wrote to it since udev's rules started it, and no leg is brought up to date before somebody does.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Array:
     members: tuple[Member, ...]
     uuid: str = ""
     broken: bool = False
+    on_hold: bool = False
 
     def member(self, name: str) -> Member | None:
         return next((one for one in self.members if one.name == name), None)
@@ -125,6 +127,7 @@ def _array(name: str, sys: Path) -> Array:
         members=tuple(_member(each, sys) for each in entries),
         uuid=(sysfs.text(folder / "md/uuid") or "").strip(),
         broken=state == "broken",
+        on_hold=state == "read-auto",
     )
 
 

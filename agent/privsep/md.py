@@ -59,8 +59,7 @@ def md_assemble(name: str, uuid: str, legs: Sequence[str]) -> str:
             *(f"/dev/{one}" for one in disks),
         )  # fmt: skip
     made = _made(disks)
-    if sysfs.is_read_only(made):
-        _mdadm("open", made, "--readwrite", f"/dev/{made}")
+    _take_writes(made)
     return made
 
 
@@ -107,6 +106,7 @@ def md_add(array: str, leg: str) -> bool:
         if not _examined(disk)["blank"] and _examined(disk)["uuid"] not in _uuids(found):
             raise DeviceForeign(device=f"/dev/{disk}", reason="it is neither blank nor a leg of this mirror")
         _mdadm("add a leg to", found.name, "--manage", f"/dev/{found.name}", "--add", f"/dev/{disk}")
+    _take_writes(found.name)
     return True
 
 
@@ -158,6 +158,19 @@ def _answers(found: md.Array) -> bool:
     """Whether a leg that has all data can be written now."""
     live = {space.name for one in nvme.subsystems() if one.live for space in one.namespaces}
     return any(one.good and one.name in live for one in found.members)
+
+
+def _take_writes(name: str) -> None:
+    """Of one that is read-only or on hold; whoever writes to it meanwhile does the same."""
+    found = _array(name)
+    if found is None or not (found.read_only or found.on_hold):
+        return
+    try:
+        _mdadm("open", name, "--readwrite", f"/dev/{name}")
+    except KernelRefused:
+        now = _array(name)
+        if now is not None and (now.read_only or now.on_hold):
+            raise
 
 
 def _uuids(found: md.Array) -> set[str]:

@@ -212,6 +212,23 @@ async def test_its_replicas_came_back_as_new_disks(pair: Pair) -> None:
         await pair.delete(leg[0])
 
 
+async def test_a_leg_comes_back_to_a_mirror_that_nobody_wrote_to_yet(pair: Pair) -> None:
+    """Rules of udev that are quicker than we are start it so, and the kernel would wait for a write."""
+    legs, volume, attachment = [await replica(pair), await replica(pair)], new_id(), new_id()
+    good(await attach(pair, volume, attachment, *legs))
+    array, _ = state(*legs)
+    assert array is not None
+    leg = array.members[0].name
+    initiator.sh(f"mdadm /dev/{array.name} --fail /dev/{leg}")
+    initiator.sh(f"mdadm /dev/{array.name} --remove /dev/{leg}")
+    initiator.sh(f"echo read-auto > /sys/block/{array.name}/md/array_state")
+    good(await attach(pair, volume, attachment, *legs))
+    await whole(*legs)
+    good(await pair.detach(volume))
+    for one in legs:
+        await pair.delete(one[0])
+
+
 async def lost(pair: Pair, *legs: Replica) -> None:
     """Their host takes them back, and no path to them is left."""
     for volume, _ in legs:

@@ -54,6 +54,12 @@ def test_one_that_lost_all_its_legs_at_once_is_broken(tmp_path: Path) -> None:
     assert [(one.active, one.broken) for one in md.arrays(tmp_path)] == [(True, False), (True, True)]
 
 
+def test_one_that_nobody_wrote_to_yet_is_on_hold(tmp_path: Path) -> None:
+    array(tmp_path, "md127", ("nvme0n1", "in_sync"), state="read-auto")
+    (found,) = md.arrays(tmp_path)
+    assert (found.active, found.on_hold, found.read_only) == (True, True, False)
+
+
 def test_a_mirror_is_known_by_its_id_when_its_legs_are_gone(tmp_path: Path) -> None:
     array(tmp_path, "md127", ("nvme0n1", "in_sync"), ("nvme1n1", "faulty"))
     array(tmp_path, "md126", ident="99999999-2222-4333-8444-555555555555", state="clear")
