@@ -4,9 +4,8 @@ For each number of volumes in the database a fresh site of one coordinator and o
 call: requests a second from 8 connections, p50 and p99 of their time, CPU time of the coordinator for each (and how
 many a second one core could do at that cost); then, but for creates, p99 at 80 % of that rate, sent by the clock
 whether or not earlier ones were answered (from when each was due, over at most 32 connections). At the end the memory
-of the coordinator. `--postgresql` measures 1,000 and
-100,000 volumes on a PostgreSQL of its own too (durable commits), with one coordinator and with two; CPU time is that of
-all coordinators, without the server's.
+of the coordinator. `--postgresql` measures 1,000 and 100,000 volumes on a PostgreSQL of its own too (durable commits),
+with one coordinator and with two; CPU time is that of all coordinators, without the server's.
 """
 
 from __future__ import annotations

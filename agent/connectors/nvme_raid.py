@@ -134,10 +134,10 @@ class NvmeRaidConnector:
             if found is None or not found.active:
                 return ()  # it is not attached: the attachment's own state says so
             for name, leg in legs.items():
-                if _live(leg) and (found.member(name) is None or "faulty" in _state(found, name)):
+                if _live(leg) and _waits(found, name):
                     try:
-                        await call(verbs.md_add, found.name, name)
-                        log.info("a replica is taken back", mirror=connection.target, leg=name)
+                        if await call(verbs.md_add, found.name, name):
+                            log.info("a replica is taken back", mirror=connection.target, leg=name)
                     except BrickyardError as error:
                         log.warning("a replica could not be taken back", mirror=connection.target, reason=str(error))
             now = _array(connection, _legs(connection))
@@ -185,7 +185,7 @@ class NvmeRaidConnector:
         if found is None:
             raise NotAttached(noun="device of", id=connection.target, attachment=connection.target)
         for name in legs:
-            if found.member(name) is None or "faulty" in _state(found, name):
+            if _waits(found, name):
                 await call(verbs.md_add, found.name, name)
         wanted = _legs(connection)
         for member in found.members:
@@ -258,6 +258,11 @@ def fresh(known: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The legs that know all that any of them knows; MD itself takes one event for the same."""
     newest = max(one["events"] for one in known)
     return [one for one in known if one["events"] >= newest - 1]
+
+
+def _waits(found: md.Array, name: str) -> bool:
+    """Whether a leg has to be given to the mirror, or a mirror on hold has to begin with it."""
+    return found.on_hold or found.member(name) is None or "faulty" in _state(found, name)
 
 
 def _state(found: md.Array, name: str) -> frozenset[str]:

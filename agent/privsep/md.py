@@ -92,12 +92,16 @@ def md_stop(array: str) -> bool:
 
 @privileged(net)
 def md_add(array: str, leg: str) -> bool:
-    """Give a mirror a leg (again): only what it missed is copied where its bitmap knows; False when it has it."""
+    """Give a mirror a leg (again): only what it missed is copied where its bitmap knows; False when it has it.
+
+    Copying begins at once, whoever gave it the leg: also that of a mirror on hold.
+    """
     found, (disk,) = _array(array), _legs([leg])
     if found is None:
         raise KernelRefused(action="add a leg to", device=str(array), reason="there is no such mirror")
     member = found.member(disk)
     if member is not None and "faulty" not in member.state:
+        _take_writes(found.name)
         return False
     if member is not None:
         _mdadm("remove a leg from", found.name, "--manage", f"/dev/{found.name}", "--remove", f"/dev/{disk}")

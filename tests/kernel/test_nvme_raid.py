@@ -218,10 +218,15 @@ async def test_a_leg_comes_back_to_a_mirror_that_nobody_wrote_to_yet(pair: Pair)
     good(await attach(pair, volume, attachment, *legs))
     array, _ = state(*legs)
     assert array is not None
-    leg = array.members[0].name
+    leg, hold = array.members[0].name, f"echo read-auto > /sys/block/{array.name}/md/array_state"
+    initiator.sh(hold)
+    good(await attach(pair, volume, attachment, *legs))
+    array, _ = state(*legs)
+    assert array is not None
+    assert not array.on_hold, "whoever added its legs, it begins"
     initiator.sh(f"mdadm /dev/{array.name} --fail /dev/{leg}")
     initiator.sh(f"mdadm /dev/{array.name} --remove /dev/{leg}")
-    initiator.sh(f"echo read-auto > /sys/block/{array.name}/md/array_state")
+    initiator.sh(hold)
     good(await attach(pair, volume, attachment, *legs))
     await whole(*legs)
     good(await pair.detach(volume))

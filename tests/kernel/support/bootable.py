@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 SECTOR = 512
-DONE, FAILED = 33, 65  # what QEMU ends with: twice what the code wrote to the port, and one
+DONE = 33  # what QEMU ends with: twice what the code wrote to the port, and one
 # The firmware reads sector 1 (int 13h, 42h), the code turns over each bit, the firmware writes that as sector 2 (43h);
 # then 0x10 (or 0x20 after an error) goes to port 0xf4, by which QEMU ends. Of it, in the assembler's words:
 #   xor ax,ax; mov ds,ax; mov es,ax; mov ah,42h; mov si,packet; int 13h; jc failed
