@@ -37,7 +37,7 @@ chaos: setup
 	$(BIN)/pytest -q -s -rA tests/integration/kill/test_chaos.py
 
 test-kernel: setup
-	$(KERNEL) $(if $(ARCH),--arch $(ARCH)) $(if $(K),-k "$(K)") $(if $(RECORD),--record) $(if $(COVERAGE),--coverage)
+	$(KERNEL) $(if $(ARCH),--arch $(ARCH)) $(if $(K),-k "$(K)") $(if $(RECORD),--record) $(if $(STOCK),--stock) $(if $(COVERAGE),--coverage)
 
 lint: setup
 	$(BIN)/ruff check .

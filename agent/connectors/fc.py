@@ -19,12 +19,12 @@ from agent.connectors import scsi_disks as disks
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoFabricPath, NotAttached, PathDown
 from agent.connectors.fc_ways import Way
-from agent.connectors.waiting import HELD_S, Finished, patiently, until
 from agent.host import scsi, sysfs, udev
 from agent.host.kernel import current
 from agent.privsep import multipath as verbs
 from agent.privsep.client import call
 from agent.privsep.errors import DeviceHeld, KernelRefused
+from agent.privsep.waiting import HELD_S, Finished, patiently, until
 from agent.wire.jobs import Connection
 
 _SUBSYSTEMS = ("block", "scsi", "ccw", "fc_remote_ports")

@@ -18,13 +18,13 @@ from agent.connectors import iscsi_paths as paths
 from agent.connectors import scsi_disks as disks
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, NoPath, NotAttached, PathDown
-from agent.connectors.probing import answering, each, need_device, place, worth_trying
-from agent.connectors.waiting import patiently
+from agent.connectors.probing import answering, each, hear, need_device, place, worth_trying
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
 from agent.privsep import multipath
 from agent.privsep.client import call
 from agent.privsep.errors import DeviceHeld, LoginRefused, SessionForeign
+from agent.privsep.waiting import patiently
 from agent.wire.jobs import Connection, Portal
 
 log = get_logger(__name__)
@@ -186,11 +186,20 @@ class IscsiConnector:
         for task in tasks:
             task.add_done_callback(late.discard)
             task.add_done_callback(_noted)
+        heard: set[Portal] = set()
+        asking = asyncio.create_task(hear(connection.portals, connection.transport, heard))
         async with udev.subscribed() as events:
-            await _first_of(tasks)
-            found = await disks.mapped(connection, lambda: self.present(connection), events, end)
-            # A portal that answers has its session by now; one that does not is not waited for.
-            begun = [task for task, portal in tasks.items() if paths.session_at(connection, portal) is not None]
+            try:
+                await _first_of(tasks)
+                found = await disks.mapped(connection, lambda: self.present(connection), events, end)
+            finally:
+                asking.cancel()
+            # A portal that answers has been heard by now, or has its session; one that does not is not waited for.
+            begun = [
+                task
+                for task, portal in tasks.items()
+                if portal in heard or paths.session_at(connection, portal) is not None
+            ]
             if begun:
                 await asyncio.wait(begun, timeout=max(0.0, end - asyncio.get_running_loop().time()))
             await disks.filled(connection, lambda: self.present(connection), events, end)

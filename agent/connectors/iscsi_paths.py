@@ -12,12 +12,12 @@ from agent.base.log import get_logger
 from agent.connectors.errors import DeviceMismatch, DeviceNotReady, NoPath
 from agent.connectors.probing import place
 from agent.connectors.scsi_disks import claim
-from agent.connectors.waiting import Finished, until
 from agent.host import scsi, sysfs, udev
 from agent.privsep import iscsi as verbs
 from agent.privsep.client import call
 from agent.privsep.errors import InterfaceUnknown, LoginFailed
 from agent.privsep.multipath import multipath_drop
+from agent.privsep.waiting import Finished, until
 from agent.wire.jobs import Connection, Portal
 
 log = get_logger(__name__)

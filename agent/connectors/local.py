@@ -18,13 +18,13 @@ from agent.base.errors import BrickyardError
 from agent.base.ids import is_id
 from agent.connectors import local_volume
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NotAttached
-from agent.connectors.waiting import patiently
 from agent.host import sysfs, udev
 from agent.host.lvm import ATTACHED_PREFIX
 from agent.privsep import block, crypt, mapper
 from agent.privsep.checks import LOOP_NAME_PREFIX
 from agent.privsep.client import call, mode
 from agent.privsep.errors import DeviceHeld
+from agent.privsep.waiting import patiently
 
 DEADLINE = 10.0
 _UDEV_PROBES = 5.0

@@ -19,11 +19,11 @@ from agent.base.log import get_logger
 from agent.connectors.base import DEADLINE, Look, RemoteDevice
 from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotReady, NoPath, NotAttached, PathDown
 from agent.connectors.probing import answering, each, need_device, place, worth_trying
-from agent.connectors.waiting import Finished, patiently, until
 from agent.host import nvme, sysfs, udev
 from agent.privsep import nvme as verbs
 from agent.privsep.client import call
 from agent.privsep.errors import NoRdma, PrivilegeUnavailable
+from agent.privsep.waiting import Finished, patiently, until
 from agent.wire.jobs import Connection, Portal
 
 log = get_logger(__name__)

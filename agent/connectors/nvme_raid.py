@@ -24,15 +24,16 @@ from agent.connectors.errors import (
     ReplicaMissing,
 )
 from agent.connectors.nvme import LEGS
-from agent.connectors.waiting import HELD_S, patiently, until
+from agent.connectors.probing import answering
 from agent.host import md, nvme, sysfs, udev
 from agent.privsep import md as verbs
 from agent.privsep import nvme as nvme_verbs
 from agent.privsep.client import call
+from agent.privsep.waiting import HELD_S, patiently, until
 from agent.wire.jobs import Connection
 
 log = get_logger(__name__)
-_DROP_S = 60.0
+_DROP_S, _AGAIN_S = 60.0, 15.0
 _BROKEN = (
     "all replicas were away at once, and the kernel refuses every write to it since: end what uses the volume, detach "
     "it, attach it again"
@@ -133,7 +134,8 @@ class NvmeRaidConnector:
             found = _array(connection, legs)
             if found is None or not found.active:
                 return ()  # it is not attached: the attachment's own state says so
-            for name, leg in legs.items():
+            await asyncio.gather(*(_again(one) for one in connection.replicas if nvme.subsystem(one.target) is None))
+            for name, leg in _legs(connection).items():
                 if _live(leg) and _waits(found, name):
                     try:
                         if await call(verbs.md_add, found.name, name):
@@ -232,6 +234,16 @@ async def _connected(connection: Connection, deadline: float) -> tuple[dict[str,
             reasons.append(str(found))
             log.warning("a replica does not answer", mirror=connection.target, reason=str(found))
     return legs, reasons
+
+
+async def _again(leg: Connection) -> None:
+    """Log in where the kernel has given up: since Linux 6.10 it does as soon as a target refuses it, if for a moment."""
+    if not await answering(leg.portals, leg.transport):
+        return
+    try:
+        await LEGS.attach(leg, deadline=_AGAIN_S)
+    except BrickyardError as error:
+        log.info("a replica does not take this host in", target=leg.target, reason=str(error))
 
 
 def _legs(connection: Connection, sys: Path = sysfs.SYS) -> dict[str, Connection]:

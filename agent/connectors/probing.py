@@ -37,6 +37,17 @@ async def answering(portals: Iterable[Portal], transport: str = "tcp") -> tuple[
     return tuple(one for one, there in zip(asked, told, strict=True) if there)
 
 
+async def hear(portals: Iterable[Portal], transport: str, heard: set[Portal]) -> None:
+    """Add each to `heard` as soon as it has answered; to be cancelled by who needs to know no more."""
+
+    async def ask(portal: Portal) -> None:
+        if await _answers(portal):
+            heard.add(portal)
+
+    if transport == "tcp":
+        await asyncio.gather(*(ask(one) for one in portals))
+
+
 async def worth_trying(
     portals: tuple[Portal, ...], paths: Collection[tuple[str, int]], transport: str = "tcp"
 ) -> tuple[tuple[Portal, ...], list[str]]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from agent.connectors.base import DEADLINE, RemoteDevice
 from agent.connectors.errors import DeviceMismatch, DeviceNotReady
-from agent.connectors.waiting import until
 from agent.host import scsi, sysfs, udev
 from agent.host.kernel import current
 from agent.privsep import multipath as verbs
 from agent.privsep.client import call
+from agent.privsep.waiting import until
 from agent.wire.jobs import Connection
 
 _MAP_HINT_S, _GATHER_S, _ANSWER_S = 1.0, 10.0, 10.0

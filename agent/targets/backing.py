@@ -16,6 +16,7 @@ from agent.host import lio, nvmet, sysfs
 from agent.host import lvm as names
 from agent.privsep import block, lvm, mapped
 from agent.privsep.client import call, mode
+from agent.privsep.waiting import HELD_S, patiently
 from agent.targets.errors import GrowRefused, NotExportable
 
 
@@ -40,12 +41,14 @@ async def release(volume_id: str) -> bool:
     """Let go of the device, unless another protocol still offers it; whether there was one."""
     if any(lio.target(volume_id, fabric=one) for one in lio.FABRICS) or nvmet.subsystems(volume_id):
         return False
+    end = asyncio.get_running_loop().time() + HELD_S
     if _linear(volume_id):
-        return await call(mapped.mapped_detach, volume_id)
+        return await patiently(lambda: call(mapped.mapped_detach, volume_id), end)
     loop = await _loop(volume_id)
     if loop is None:
         return False
-    await call(block.loop_detach, loop["number"], loop["diskseq"], volume_id, "export")
+    number, diskseq = loop["number"], loop["diskseq"]
+    await patiently(lambda: call(block.loop_detach, number, diskseq, volume_id, "export"), end)
     return True
 
 

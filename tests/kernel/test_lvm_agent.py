@@ -15,7 +15,6 @@ from agent.host import sysfs
 from agent.wire.jobs import (
     ExportApply,
     Generation,
-    ImageSource,
     JobArgs,
     LuksFormat,
     SnapshotCreate,
@@ -25,7 +24,6 @@ from agent.wire.jobs import (
     VolumeCreate,
     VolumeDelete,
     VolumeExtend,
-    VolumeFromImage,
     VolumeRecrypt,
     VolumeRekey,
     VolumeRevert,
@@ -33,10 +31,9 @@ from agent.wire.jobs import (
     WireSecret,
 )
 from agent.wire.results import ExportsResult
-from tests.integration.agent.agent_process import AgentProcess, Site, finish, journal_text, persist
+from tests.integration.agent.agent_process import AgentProcess, Site, finish, persist
 from tests.kernel.lvm_support import GROUP, MIB, POINTS, REPLACING, digest, listed, put, tool, volume_group
 from tests.kernel.support.lvm_caller import Caller, device_of, phrase
-from tests.support.images import content_of, encrypted_qcow2
 
 FIRST, OTHER, FIXED = (WireSecret.of("symmetric", bytes([one]) * 32) for one in (1, 2, 3))
 SECRET = WireSecret.of("passphrase", b"lvm-canary")
@@ -110,41 +107,6 @@ async def test_the_life_of_a_volume(agent: AgentProcess, backend: str) -> None:
     await caller.do(SnapshotDelete(backend=backend, snapshot_id=snap))
     for volume in (one, two):
         await caller.do(VolumeDelete(backend=backend, volume_id=volume))
-
-
-@pytest.mark.parametrize("backend", ["thin", "thick"])
-async def test_an_encrypted_image_becomes_a_volume_that_dm_crypt_opens(
-    agent: AgentProcess, backend: str, tmp_path: Path
-) -> None:
-    image, volume, attachment = (new_id() for _ in range(3))
-    content = content_of(8 * MIB)
-    caller, encryption = Caller(agent, backend), LuksFormat()
-    await agent.start()
-    stored = agent.state / "images" / "images" / image
-    stored.write_bytes(encrypted_qcow2(tmp_path, content, b"of the image"))
-    stored.chmod(0o644)
-    source = ImageSource(
-        image_id=image, disk_format="qcow2", container_format="bare", size_bytes=stored.stat().st_size, encrypted=True
-    )
-    make = VolumeFromImage(backend=backend, volume_id=volume, size_bytes=16 * MIB, image=source, encryption=encryption)
-    await caller.do(make, image=WireSecret.of("passphrase", b"of the image"), volume=SECRET)
-    result = await caller.do(caller.apply(volume, attachment, encryption=encryption), volume=SECRET)
-    device = device_of(result)
-    assert device == Path(f"/dev/mapper/brickyard-{attachment}")
-    with device.open("rb", buffering=0) as seen:
-        assert seen.seek(0, os.SEEK_END) == 16 * MIB
-        seen.seek(0)
-        assert seen.read(len(content)) == content
-        assert not any(seen.read(8 * MIB))
-    below = Path(f"/dev/mapper/brickyard-lv-{attachment}")
-    assert content[:4096] not in below.read_bytes()
-    grow = VolumeExtend(backend=backend, volume_id=volume, size_bytes=24 * MIB, encrypted=True)
-    await caller.do(grow, volume=SECRET)
-    with device.open("rb", buffering=0) as seen:
-        assert seen.seek(0, os.SEEK_END) == 24 * MIB
-    await caller.do(caller.apply(volume, encryption=encryption))
-    await caller.do(VolumeDelete(backend=backend, volume_id=volume))
-    assert "lvm-canary" not in agent.log.read_text() + journal_text(agent)
 
 
 async def encrypted(caller: Caller, encryption: LuksFormat, data: bytes) -> str:

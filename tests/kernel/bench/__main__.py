@@ -3,6 +3,7 @@
 python -m tests.kernel.bench                     all of tests/kernel
 python -m tests.kernel.bench -k name             only tests of that name (make test-kernel K=name)
 python -m tests.kernel.bench --smoke             only those marked `smoke` (part of make test)
+python -m tests.kernel.bench --stock             all on Debian's own kernel, emulated; else only what needs a machine is
 python -m tests.kernel.bench --arch s390x        those of tests/kernel/s390x, on a big-endian kernel
 python -m tests.kernel.bench --arch dasd         those of tests/kernel/dasd, on the same kernel with real DASDs
 python -m tests.kernel.bench --arch all          all three, as many guests at a time as there are processors
@@ -21,7 +22,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tests.kernel.bench import boot, guests, hercules, plan, python, root, s390x, s390x_python, suites
+from tests.kernel.bench import boot, guests, hercules, plan, python, root, s390x, s390x_python, suites, um, um_kernel
 from tests.kernel.bench.machine import X86_64, Images, Machine
 from tests.kernel.bench.place import ROOT, BuildFailed, Unavailable
 
@@ -29,6 +30,7 @@ _RESULTS = ROOT / "build" / "kernel"
 _NOTHING_CHOSEN = 5  # pytest's exit status
 _SECONDS = 2700
 _FOLDERS = {"x86_64": ".", "s390x": "s390x", "dasd": "dasd"}
+_UM = "um"  # how those of x86_64 run that need no emulated machine
 
 
 def main() -> int:
@@ -38,6 +40,8 @@ def main() -> int:
         arch = "x86_64" if given.arch == "all" else given.arch
         return subprocess.call(_pytest(given, arch, [str(path) for path in _files(given, arch)]), cwd=ROOT)
     wanted = tuple(_FOLDERS) if given.arch == "all" else (given.arch,)
+    if "x86_64" in wanted and not (given.smoke or given.stock):
+        wanted = (_UM, *wanted)
     try:
         images = {arch: found for arch in wanted if (found := _images(arch, given)) is not None}
     except Unavailable as reason:
@@ -48,13 +52,14 @@ def main() -> int:
         return 1
     if given.command and images:
         machine = Machine(memory=given.memory, nics=given.nics)
-        return _boot(given, images[given.arch], machine, given.command, _RESULTS / "command")
+        kind = _UM if _UM in images else given.arch
+        return _boot(given, images[kind], machine, given.command, _RESULTS / "command")
     return _tests(given, images) if images else 0
 
 
 def _boot(given: argparse.Namespace, images: Images, machine: Machine, command: str, results: Path) -> int:
-    once = hercules.once if images.arch is hercules.ARCH else None
-    return boot.run(images, machine, command, results, given.seconds, once=once)
+    once = {"dasd": hercules.once, _UM: um.once}.get(images.arch.name, boot.once)
+    return boot.run(images, machine, command, results, given.seconds, start=once)
 
 
 def _images(arch: str, given: argparse.Namespace) -> Images | None:
@@ -62,6 +67,9 @@ def _images(arch: str, given: argparse.Namespace) -> Images | None:
     try:
         return _had(arch)
     except Unavailable as reason:
+        if arch == _UM:
+            print(f"bench: all machines are emulated, as user-mode Linux can not be had here: {reason}")
+            return None
         if not given.optional or "kernel" in os.environ.get("BRICKYARD_REQUIRE", "").split(","):
             raise
         print(f"kernel tests of {arch}: SKIPPED, the bench can not be had here: {reason}")
@@ -74,8 +82,10 @@ def _had(arch: str) -> Images:
     if arch == "s390x":
         base = s390x.image()
         return Images(s390x.ARCH, base, s390x_python.image())
+    if arch == _UM:
+        um_kernel.image()
     base = root.image()
-    return Images(X86_64, base, python.image(base))
+    return Images(um.ARCH if arch == _UM else X86_64, base, python.image(base))
 
 
 def _arguments() -> argparse.Namespace:
@@ -85,6 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--arch", choices=(*_FOLDERS, "all"), default="x86_64", help="the processor (x86_64)")
     parser.add_argument("--smoke", action="store_true", help="only tests marked `smoke`")
     parser.add_argument("--optional", action="store_true", help="no failure where the bench can not be had")
+    parser.add_argument("--stock", action="store_true", help="only Debian's own kernel, in emulated machines")
     parser.add_argument("--coverage", action="store_true", help="measure; leaves .coverage files in build/kernel")
     parser.add_argument("--command", default="", metavar="SHELL", help="run a command in a guest, no tests")
     parser.add_argument("--nics", type=int, default=0, help="network cards of the guest of --command")
@@ -104,7 +115,7 @@ def _at_once() -> int:
     """As many as processors, and as fit into two thirds of the memory that can be had."""
     told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(told["MemAvailable"].removesuffix("kB")) >> 10
-    return max(1, min(os.cpu_count() or 1, free * 2 // 3 // Machine().memory))
+    return max(1, min(os.cpu_count() or 1, int(free * um.LOAD * 2 / 3 / Machine().memory)))
 
 
 def _files(given: argparse.Namespace, arch: str) -> list[Path]:
@@ -118,20 +129,35 @@ def _files(given: argparse.Namespace, arch: str) -> list[Path]:
     return plan.chosen(files, given.expression) if given.expression else [path for path in files if plan.quick(path)]
 
 
+def _its(given: argparse.Namespace, arch: str, images: dict[str, Images]) -> list[Path]:
+    """The files for this kind of guest."""
+    found = _files(given, "x86_64" if arch == _UM else arch)
+    if _UM not in images or arch not in {_UM, "x86_64"}:
+        return found
+    return [path for path in found if plan.machine_of(path).stock == (arch != _UM)]
+
+
+def _divided_for(given: argparse.Namespace, arch: str) -> int:
+    """Among how many guests that run at a time."""
+    return 1 if given.smoke else int(given.guests / um.LOAD) if arch == _UM else given.guests
+
+
 def _tests(given: argparse.Namespace, images: dict[str, Images]) -> int:
     starts = {
         f"{arch}-{number}": (arch, start)
         for arch in images
-        for number, start in enumerate(plan.starts(_files(given, arch), 1 if given.smoke else given.guests))
+        for number, start in enumerate(plan.starts(_its(given, arch, images), _divided_for(given, arch)))
     }
-    costly = sorted(starts, key=lambda name: -starts[name][1].seconds)
+    # Those that need a whole processor first: they would not fit in while others come and go.
+    costly = sorted(starts, key=lambda name: (starts[name][0] == _UM, -starts[name][1].seconds))
     # One emulated processor needs no atomic instructions and takes a tenth less; a second pays only where it is free.
     processors = 1 if min(given.guests, len(starts)) > 1 else Machine().processors
 
     def job(name: str) -> guests.Job:
         arch, start = starts[name]
         machine = replace(start.machine, processors=processors)
-        return guests.Job(name, lambda: _start(given, name, arch, images[arch], replace(start, machine=machine)))
+        its = replace(start, machine=machine)
+        return guests.Job(name, lambda: _start(given, name, arch, images[arch], its), um.LOAD if arch == _UM else 1.0)
 
     ended = guests.run([job(name) for name in costly], given.guests)
     for arch in reversed(images) if given.record else ():  # a suite that runs on several counts by the first of them
@@ -150,8 +176,9 @@ def _tests(given: argparse.Namespace, images: dict[str, Images]) -> int:
 
 def _start(given: argparse.Namespace, name: str, arch: str, images: Images, start: plan.Start) -> int:
     begun = time.monotonic()
-    print(f"bench: a guest with {start.machine} for {len(start.files)} files", flush=True)
-    command = shlex.join(_pytest(given, arch, list(start.files), guest=True))
+    print(f"bench: a guest with {start.machine} for {len(start.files)} files, about {start.seconds} s", flush=True)
+    parts = [f"--part={part}" for part in start.parts]
+    command = shlex.join(_pytest(given, arch, [*parts, *start.files], guest=True))
     status = _boot(given, images, start.machine, command, _RESULTS / name)
     print(f"bench: that guest ended with {status} after {boot.took(begun)}; results in {_RESULTS / name}", flush=True)
     return status
@@ -163,6 +190,7 @@ def _pytest(given: argparse.Namespace, arch: str, files: list[str], *, guest: bo
     measured = ["-m", "coverage", "run", f"--data-file={out}/.coverage", "--source=agent,coordinator"]
     command = [python_, *(measured if given.coverage else []), "-m", "pytest", "-v", "-ra", "--durations=10"]
     command += ["-p", "no:cacheprovider", "-p", "tests.kernel.bench.nothing_left", "--color=no"]
+    command += ["-p", "tests.kernel.bench.parts"]
     command += ["--hypothesis-profile=emulated"] if guest else []
     command += ["-o", "timeout=600", f"--junitxml={out}/junit.xml"]
     if arch == "s390x":

@@ -19,13 +19,12 @@ TIMED_OUT, DIED = 124, 125
 _READY = "bench: ready"  # guest-init says so on the console before it starts the command
 _STARTS = 3
 Once = Callable[[Images, Machine, str, Path, int], int]
+Start = Callable[[Images, Machine, Path, Path, int], str]
 _GRACE_S = 60  # the guest ends itself first and says what hangs
 _COMPLAINTS = re.compile(r"\b(BUG|Oops|WARNING: CPU|soft lockup|blocked for more than)\b")
 
 
-def run(
-    images: Images, machine: Machine, command: str, results: Path, seconds: int, *, once: Once | None = None
-) -> int:
+def run(images: Images, machine: Machine, command: str, results: Path, seconds: int, *, start: Once) -> int:
     """Run the command in a new guest; returns its status, TIMED_OUT, or DIED.
 
     A guest that died before it was ready is started again: emulation of a whole machine is not always faithful.
@@ -35,15 +34,18 @@ def run(
     (results / "junit.xml").unlink(missing_ok=True)
     console = results / "console.log"
     for left in reversed(range(_STARTS)):
-        status = (once or _once)(images, machine, command, results, seconds)
+        status = start(images, machine, command, results, seconds)
         if status != DIED or not left or _READY in console.read_text(errors="replace"):
             break
         print("bench: it never was ready; starting another one", flush=True)
     return status
 
 
-def _once(images: Images, machine: Machine, command: str, results: Path, seconds: int) -> int:
-    with tempfile.TemporaryDirectory(prefix="brickyard-bench-") as name:
+def once(
+    images: Images, machine: Machine, command: str, results: Path, seconds: int, *, start: Start | None = None
+) -> int:
+    """One guest from its start to its end. `start` runs it with what lies in a folder, and tells why it was ended."""
+    with tempfile.TemporaryDirectory(prefix="brickyard-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as name:
         work = Path(name)
         transfer.pack(work / "source", images.arch.bytecode, {"command": f"{command}\n", "seconds": f"{seconds}\n"})
         for index, size in enumerate(machine.disks):
@@ -51,21 +53,28 @@ def _once(images: Images, machine: Machine, command: str, results: Path, seconds
                 file.truncate(size << 20)
         console = results / "console.log"
         console.unlink(missing_ok=True)
-        ended = watched(arguments(images, machine, work, console), seconds + _GRACE_S)
+        ended = (start or _emulated)(images, machine, work, console, seconds + _GRACE_S)
         transfer.unpack(work / "results", results)
         status = (work / "status").read_text().strip() if (work / "status").exists() else ""
         return judged(status, ended, console, seconds)
 
 
-def watched(argv: list[str], seconds: int, cwd: Path | None = None) -> str:
-    """Run the emulator, pass its output on; returns "" or why it had to be ended, or what it complained of."""
-    env = os.environ | {"TMPDIR": os.environ.get("TMPDIR", "/var/tmp")}  # the root's throw-away layer may be large
+def _emulated(images: Images, machine: Machine, work: Path, console: Path, seconds: int) -> str:
+    return watched(arguments(images, machine, work, console), seconds)
+
+
+def watched(argv: list[str], seconds: int, passed: tuple[int, ...] = (), folder: str = "/var/tmp") -> str:
+    """Run the guest, pass its output on; returns "" or why it had to be ended, or what it complained of.
+
+    `passed` are descriptors that it has, too; `folder` is where it puts what is large, if nothing else is asked for.
+    """
+    env = os.environ | {"TMPDIR": os.environ.get("TMPDIR", folder)}
     argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]  # it never outlives us
     killed = threading.Event()
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
     with (
         tempfile.TemporaryFile() as said,
-        subprocess.Popen(argv, stdin=null, stdout=pipe, stderr=said, env=env, cwd=cwd) as guest,
+        subprocess.Popen(argv, stdin=null, stdout=pipe, stderr=said, env=env, pass_fds=passed) as guest,
     ):
 
         def give_up() -> None:

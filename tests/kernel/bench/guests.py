@@ -17,16 +17,18 @@ _CHUNK = 65536
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One guest: what its lines begin with, and what starts it and returns its status."""
+    """One guest: what its lines begin with, what starts it and returns its status, and its part of a processor."""
 
     name: str
     run: Callable[[], int]
+    load: float = 1.0
 
 
 @dataclass(slots=True)
 class _Child:
     name: str
     pid: int
+    load: float
     rest: bytes = field(default=b"")
 
     def lines(self, chunk: bytes) -> bytes:
@@ -37,13 +39,17 @@ class _Child:
         return b"".join(f"{self.name}| ".encode() + line + b"\n" for line in whole)
 
 
-def run(jobs: Iterable[Job], at_once: int) -> dict[str, int]:
-    """Each job's status by its name, in the order of their ends; at most so many run at a time."""
+def run(jobs: Iterable[Job], at_once: float) -> dict[str, int]:
+    """Each job's status by its name, in the order of their ends; at most so many run at a time, by their loads."""
     waiting, ended = list(jobs), {}
     with _children() as children, selectors.DefaultSelector() as selector:
         while waiting or children:
-            while waiting and len(children) < at_once:
-                _start(waiting.pop(0), children, selector)
+            while waiting and (load := sum(child.load for child in children.values())) < at_once:
+                fits = next((job for job in waiting if load + job.load <= at_once), None)
+                if fits is None:
+                    break
+                waiting.remove(fits)
+                _start(fits, children, selector)
             for key, _ in selector.select():
                 child = children[key.fd]
                 chunk = os.read(key.fd, _CHUNK)
@@ -75,7 +81,7 @@ def _start(job: Job, children: dict[int, _Child], selector: selectors.BaseSelect
         _be(job, its)
     os.close(its)
     selector.register(ours, selectors.EVENT_READ)
-    children[ours] = _Child(job.name, pid)
+    children[ours] = _Child(job.name, pid, job.load)
 
 
 def _be(job: Job, out: int) -> None:

@@ -9,12 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a guest has: MiB of memory, MiB of each empty disk, network cards on one wire, processors."""
+    """What a guest has: MiB of memory, MiB of each empty disk, network cards on one wire, processors.
+
+    `stock`: it must be Debian's own kernel, in an emulated machine.
+    """
 
     memory: int = 2560
     disks: tuple[int, ...] = (2048, 1024, 512)
     nics: int = 0
     processors: int = 2
+    stock: bool = False
 
     @property
     def name(self) -> str:
@@ -72,7 +76,9 @@ def arguments(images: Images, machine: Machine, work: Path, console: Path) -> li
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-kernel", str(images.base / "vmlinux"), "-initrd", str(images.base / "initrd"), "-append", arch.options,
         "-chardev", f"file,id=console,path={console}", *arch.console, "-device", f"virtio-rng-{arch.bus}",
-        *disk("root", images.base / "root.img", ",snapshot=on"), *disk("python", images.python, ",readonly=on"),
+        # Guests of the other kind have locks on both, which nobody writes to.
+        *disk("root", images.base / "root.img", ",snapshot=on,file.locking=off"),
+        *disk("python", images.python, ",readonly=on,file.locking=off"),
         *disk("source", work / "source", ",readonly=on"), "-device", f"virtio-serial-{arch.bus}",
     ]  # fmt: skip
     for port, path in (("output", "/dev/stdout"), ("status", work / "status"), ("results", work / "results")):

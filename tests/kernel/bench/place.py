@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-_KEPT = {"root": 2, "python": 6, "s390x": 2, "python390": 3, "dasd": 2}  # of each kind, the ones used last
+_KEPT = {"root": 2, "python": 6, "s390x": 2, "python390": 3, "dasd": 2, "um": 2}  # of each kind, the ones used last
 _KEPT_S = 2 * 86400  # one used since then is never removed
 
 

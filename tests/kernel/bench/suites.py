@@ -24,19 +24,20 @@ NEED_NUMPY = (
     "tests/unit/agent/images/test_disk.py::test_a_compressed_cluster_unpacks_to_its_own_size_and_no_further",
     "tests/unit/agent/images/test_qcow2_fuzz.py",
 )
-# About how long a file takes in a guest that has two processors for itself; others take less than a minute or two.
+# About how long a file takes in a guest; others take less than a minute or two.
 SECONDS = {
-    "test_lvm_agent.py": 1300,
-    "test_iscsi_agents.py": 400,
+    "test_lvm_agent.py": 400,
+    "test_iscsi_agents.py": 260,
     "test_dasd.py": 300,
-    "test_fc.py": 400,
-    "test_lvm_backend.py": 300,
-    "test_encrypted_attach.py": 210,
-    "test_nvme_agents.py": 260,
-    "test_cut_off.py": 330,
-    "test_lvm_pair.py": 300,
-    "test_one_path.py": 170,
-    "test_nvme_raid.py": 150,
-    "test_rdma.py": 140,
-    "test_smb_backend.py": 120,
+    "test_fc.py": 250,
+    "test_lvm_backend.py": 140,
+    "test_lvm_image.py": 150,
+    "test_encrypted_attach.py": 120,
+    "test_nvme_agents.py": 120,
+    "test_cut_off.py": 220,
+    "test_lvm_pair.py": 160,
+    "test_one_path.py": 120,
+    "test_nvme_raid.py": 120,
+    "test_rdma.py": 150,
+    "test_smb_backend.py": 80,
 }

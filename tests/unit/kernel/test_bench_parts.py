@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import sys
 import tarfile
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.bench import boot, guests, place, plan, suites, transfer
+from tests.kernel.bench import boot, guests, place, plan, suites, transfer, um
 from tests.kernel.bench.machine import Machine
 from tests.kernel.bench.place import ROOT
 
@@ -28,6 +30,44 @@ def test_a_file_gets_the_machine_that_it_asks_for(tmp_path: Path) -> None:
         plan.machine_of(file)
 
 
+def test_guests_are_spread_over_the_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRICKYARD_CACHE", str(tmp_path))
+    ours = os.sched_getaffinity(0)
+    with contextlib.ExitStack() as stack:
+        had = []
+        for _ in range(2 * len(ours)):
+            stack.enter_context(um.one_processor())
+            had.append(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, ours)
+        assert sorted(had, key=min) == sorted([{number} for number in ours] * 2, key=min), "two on each"
+    assert os.sched_getaffinity(0) == ours
+
+
+def test_as_many_guests_run_as_their_loads_allow(tmp_path: Path) -> None:
+    loads = {"a": 1.0, "b": 1.0, "c": 0.5, "d": 0.5}
+
+    def job(name: str) -> guests.Job:
+        def run() -> int:
+            (tmp_path / name).touch()
+            log(f"+{name}")
+            while name in "ab" and not ((tmp_path / "a").exists() and (tmp_path / "b").exists()):
+                time.sleep(0.01)  # both run at a time, or this never ends
+            log(f"-{name}")
+            return 0
+
+        return guests.Job(name, run, loads[name])
+
+    def log(line: str) -> None:
+        with (tmp_path / "log").open("a") as out:
+            out.write(f"{line}\n")
+
+    assert set(guests.run([job(name) for name in loads], 2)) == set(loads)
+    load = 0.0
+    for line in (tmp_path / "log").read_text().splitlines():
+        load += loads[line[1]] * (1 if line[0] == "+" else -1)
+        assert load <= 2
+
+
 def test_files_with_the_same_needs_share_a_start() -> None:
     files = [*sorted(plan.TESTS.glob("test_*.py")), *(ROOT / name for name in suites.ELSEWHERE["x86_64"])]
     starts = plan.starts(files)
@@ -39,11 +79,44 @@ def test_files_with_the_same_needs_share_a_start() -> None:
 def test_long_files_are_divided_among_guests() -> None:
     files = sorted(plan.TESTS.glob("test_*.py"))
     usual = [start for start in plan.starts(files, 2) if start.machine == Machine()]
-    assert sorted(name for start in usual for name in start.files) == sorted(plan.starts(files)[0].files)
+    assert {name for start in usual for name in start.files} == set(plan.starts(files)[0].files)
     seconds = [start.seconds for start in usual]
     assert 2 < len(usual) <= 4, "more than run at a time: who is done takes the next"
-    assert max(seconds) < sum(seconds) / 2
+    assert max(seconds) - min(seconds) < max(suites.SECONDS.values()) / 2
     assert len(plan.starts(files[:1], 2)) == 1, "a start would cost more than it saves"
+
+
+def test_each_part_of_a_long_file_runs_once() -> None:
+    long = plan.TESTS / "test_lvm_agent.py"
+    parts = [part for start in plan.starts([long], 2) for part in start.parts]
+    name = long.relative_to(ROOT)
+    assert sorted(parts) == [f"{name}={number}/{len(parts)}" for number in range(len(parts))]
+    assert len(parts) > 1
+    assert not plan.starts([long])[0].parts
+
+
+pytest_plugins = ("pytester",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "ran"),
+    [
+        ([], ["a0", "a1", "a2", "a3", "a4", "b0"]),
+        (["test_a.py=0/2"], ["a0", "a2", "a4", "b0"]),
+        (["test_a.py=1/3", "test_a.py=2/3"], ["a1", "a2", "a4", "b0"]),
+    ],
+)
+def test_of_a_divided_file_only_its_part_runs(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, asked: list[str], ran: list[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makepyfile(
+        test_a="".join(f"def test_a{number}(): print('ran a{number}')\n" for number in range(5)),
+        test_b="def test_b0(): print('ran b0')\n",
+    )
+    options = [f"--part={each}" for each in asked]
+    done = pytester.runpytest_subprocess("-s", "-q", "-p", "tests.kernel.bench.parts", *options)
+    assert re.findall(r"ran (\w+)", done.stdout.str()) == ran
 
 
 def test_several_guests_at_a_time_keep_their_lines_apart(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

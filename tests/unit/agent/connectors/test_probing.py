@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from agent.connectors.errors import PathDown
-from agent.connectors.probing import answering, each, place, worth_trying
+from agent.connectors.probing import answering, each, hear, place, worth_trying
 from agent.wire.jobs import Portal
 
 
@@ -20,6 +20,26 @@ async def test_only_those_that_listen() -> None:
         dead = Portal(address="127.0.0.1", port=silent.getsockname()[1])
         assert await answering([dead, there]) == (there,)
         assert await answering([]) == ()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_who_answers_is_heard_although_another_one_never_does() -> None:
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    with socket.socket() as full:  # its queue is: a further connection is neither taken nor refused
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        with socket.create_connection(full.getsockname()):
+            there, mute = (Portal(address="127.0.0.1", port=one.getsockname()[1]) for one in (server.sockets[0], full))
+            heard: set[Portal] = set()
+            asking = asyncio.create_task(hear((mute, there), "tcp", heard))
+            while not heard:
+                await asyncio.sleep(0.01)
+            assert (heard, asking.done()) == ({there}, False)
+            asking.cancel()
+            await asyncio.wait({asking})
+            await hear((there,), "iser", unheard := set[Portal]())
+            assert not unheard
     server.close()
     await server.wait_closed()
 

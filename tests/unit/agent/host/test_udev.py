@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.connectors.waiting import until
 from agent.host import udev
+from agent.privsep.waiting import until
 
 
 @dataclass
