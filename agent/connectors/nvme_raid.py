@@ -237,7 +237,7 @@ async def _connected(connection: Connection, deadline: float) -> tuple[dict[str,
 
 
 async def _again(leg: Connection) -> None:
-    """Log in where the kernel has given up: since Linux 6.10 it does as soon as a target refuses it, if for a moment."""
+    """Log in where the kernel has given up: since Linux 6.10 it does as soon as a target refuses it."""
     if not await answering(leg.portals, leg.transport):
         return
     try:

@@ -218,15 +218,22 @@ async def test_a_leg_comes_back_to_a_mirror_that_nobody_wrote_to_yet(pair: Pair)
     good(await attach(pair, volume, attachment, *legs))
     array, _ = state(*legs)
     assert array is not None
-    leg, hold = array.members[0].name, f"echo read-auto > /sys/block/{array.name}/md/array_state"
-    initiator.sh(hold)
+    leg, name = array.members[0].name, array.name
+
+    def held() -> bool:
+        """Refused while something of the mirror goes on."""
+        initiator.sh(f"echo read-auto > /sys/block/{name}/md/array_state", check=False)
+        now, _ = state(*legs)
+        return now is not None and now.on_hold
+
+    await asyncio.to_thread(initiator.until, held, 60, "it is not on hold")
     good(await attach(pair, volume, attachment, *legs))
     array, _ = state(*legs)
     assert array is not None
     assert not array.on_hold, "whoever added its legs, it begins"
     initiator.sh(f"mdadm /dev/{array.name} --fail /dev/{leg}")
     initiator.sh(f"mdadm /dev/{array.name} --remove /dev/{leg}")
-    initiator.sh(hold)
+    await asyncio.to_thread(initiator.until, held, 60, "it is not on hold")
     good(await attach(pair, volume, attachment, *legs))
     await whole(*legs)
     good(await pair.detach(volume))
