@@ -14,10 +14,11 @@ HERE = Path(__file__).resolve().parent
 RUN = HERE / "hardware-run.json"
 _WORDS = """# Hardware: what was seen working, and where
 
-The kernel tests run on Debian's kernel in emulated machines (see [contributing](../../CONTRIBUTING.md#kernel-tests)):
-the kernel's own drivers, device-mapper, targets and initiators, udev, and the real tools; what lies behind them is
-software, too. **yes**: the tests named below passed in the recorded run. **failed**: they did not. **not run**: they
-were not part of it. **—**: it has no meaning there, as is said below. Empty: no test shows it.
+The kernel tests run on Debian's kernel (see [contributing](../../CONTRIBUTING.md#kernel-tests)): as user-mode Linux,
+compiled from its source (6.12), where they need no more, else the stock one (6.1) in emulated machines. There are the
+kernel's own drivers, device-mapper, targets and initiators, udev, and the real tools; what lies behind is software,
+too. **yes**: the tests named below passed in the recorded run. **failed**: they did not. **not run**: they were not
+part of it. **—**: it has no meaning there, as is said below. Empty: no test shows it.
 """
 
 
