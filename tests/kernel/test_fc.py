@@ -208,7 +208,7 @@ async def test_encrypted_and_the_array_can_not_be_reached(agent: Fc, disk: Disk)
         assert not list(Path("/sys/block").glob("dm-*"))
     finally:
         links("up")
-        await asyncio.to_thread(until, lambda: fcoe.seen() == 2, 120, "the target does not come back")
+        await asyncio.to_thread(fcoe.back)
 
 
 async def test_a_path_is_lost_and_comes_back(agent: Fc, disk: Disk) -> None:
@@ -255,7 +255,7 @@ async def test_detach_when_the_array_can_not_be_reached(agent: Fc, disk: Disk) -
         assert not list(Path("/sys/block").glob("sd*"))
     finally:
         links("up")
-        await asyncio.to_thread(until, lambda: fcoe.seen() == 2, 120, "the target does not come back")
+        await asyncio.to_thread(fcoe.back)
     async with agent.attached(wanted(disk)):  # ports that come back show what is mapped
         pass
 

@@ -9,7 +9,7 @@ disk back that was given up. What a look of its own leaves behind is made by the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.host import scsi
@@ -71,6 +71,18 @@ def ready() -> Iterator[None]:
 def on_a_bus() -> bool:
     """Whether udev can tell where the cards are."""
     return all(Path("/sys/class/net", card, "device").exists() for card in CARDS)
+
+
+def back() -> None:
+    """Both ports see the target again. Without a switch, ports find each other by what they say when their links come
+    up; where one of them missed it, its link comes up once more."""
+    for _ in range(6):
+        with suppress(AssertionError):
+            until(lambda: seen() == 2, 30)
+            return
+        for card in CARDS[:2]:
+            sh(f"ip link set {card} down && sleep 1 && ip link set {card} up")
+    until(lambda: seen() == 2, 60, "the target does not come back")
 
 
 def seen() -> int:
