@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from agent.connectors import iscsi, iscsi_paths, waiting
+from agent.connectors import iscsi, iscsi_paths
 from agent.connectors.errors import DeviceMismatch, NoPath
 from agent.connectors.iscsi import IscsiConnector
 from agent.host import scsi, udev
 from agent.privsep import iscsi as verbs
+from agent.privsep import waiting
 from agent.privsep.errors import LoginFailed, LoginRefused
 from agent.wire.jobs import Portal
 from tests.unit.agent.connectors.test_iscsi_reading import CONNECTION

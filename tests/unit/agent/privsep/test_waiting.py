@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agent.connectors import waiting
 from agent.host import udev
+from agent.privsep import waiting
 from agent.privsep.errors import DeviceHeld
 
 HELD = DeviceHeld(device="/dev/sda", holders="udevd")
