@@ -64,6 +64,8 @@ async def test_all_legs_are_gone(host: Host) -> None:
     connector = NvmeRaidConnector()
     assert connector.present(MIRROR, host.sys) is None, "it can not be used"
     assert await connector.heal(MIRROR) == tuple(f"{name} is not part of it" for name in NAMES)
+    assert sorted(host.legs) == [("attach", name) for name in NAMES], "the kernel has given them up: once more"
+    host.legs.clear()
     assert await connector.detach(MIRROR)
     assert (host.stopped, host.legs) == (["md127"], BOTH)
     assert not await connector.detach(MIRROR)
