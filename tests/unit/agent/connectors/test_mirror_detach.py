@@ -38,6 +38,9 @@ class Host:
         self.legs.append(("attach", one.target))
         raise NoPath(target=one.target, reason="nobody listens")
 
+    async def answering(self, portals: Any, transport: str) -> Any:
+        return tuple(portals)
+
     async def detach(self, one: Any, **_: Any) -> bool:
         self.legs.append(("detach", one.target))
         return False
@@ -51,6 +54,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(nvme_raid.LEGS, "present", lambda one, _=None: present(one, tmp_path))
     monkeypatch.setattr(nvme, "subsystem", lambda target, _=None: subsystem(target, tmp_path))
     monkeypatch.setattr(nvme_raid, "call", made.call)
+    monkeypatch.setattr(nvme_raid, "answering", made.answering)
     monkeypatch.setattr(nvme_raid.LEGS, "attach", made.attach)
     monkeypatch.setattr(nvme_raid.LEGS, "detach", made.detach)
     return made
