@@ -187,8 +187,8 @@ class IscsiConnector:
             task.add_done_callback(late.discard)
             task.add_done_callback(_noted)
         heard: set[Portal] = set()
-        asking = asyncio.create_task(hear(connection.portals, connection.transport, heard))
         async with udev.subscribed() as events:
+            asking = asyncio.create_task(hear(connection.portals, connection.transport, heard))
             try:
                 await _first_of(tasks)
                 found = await disks.mapped(connection, lambda: self.present(connection), events, end)

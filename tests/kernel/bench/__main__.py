@@ -6,7 +6,7 @@ python -m tests.kernel.bench --smoke             only those marked `smoke` (part
 python -m tests.kernel.bench --stock             all on Debian's own kernel, emulated; else only what needs a machine is
 python -m tests.kernel.bench --arch s390x        those of tests/kernel/s390x, on a big-endian kernel
 python -m tests.kernel.bench --arch dasd         those of tests/kernel/dasd, on the same kernel with real DASDs
-python -m tests.kernel.bench --arch all          all three, as many guests at a time as there are processors
+python -m tests.kernel.bench --arch all          all three, as many guests at a time as the processors bear
 python -m tests.kernel.bench --command 'lsblk'   look around in a guest
 """
 
@@ -34,7 +34,7 @@ _UM = "um"  # how those of x86_64 run that need no emulated machine
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a guest and its files go with us
+    signal.signal(signal.SIGTERM, _end)
     given = _arguments()
     if os.environ.get("BRICKYARD_KERNEL") == "host" and not given.command:
         arch = "x86_64" if given.arch == "all" else given.arch
@@ -55,6 +55,12 @@ def main() -> int:
         kind = _UM if _UM in images else given.arch
         return _boot(given, images[kind], machine, given.command, _RESULTS / "command")
     return _tests(given, images) if images else 0
+
+
+def _end(*_: object) -> None:
+    """A guest and its files go with us, also when we are told twice."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
 
 
 def _boot(given: argparse.Namespace, images: Images, machine: Machine, command: str, results: Path) -> int:
@@ -82,9 +88,9 @@ def _had(arch: str) -> Images:
     if arch == "s390x":
         base = s390x.image()
         return Images(s390x.ARCH, base, s390x_python.image())
+    base = root.image()
     if arch == _UM:
         um_kernel.image()
-    base = root.image()
     return Images(um.ARCH if arch == _UM else X86_64, base, python.image(base))
 
 

@@ -63,12 +63,12 @@ def _emulated(images: Images, machine: Machine, work: Path, console: Path, secon
     return watched(arguments(images, machine, work, console), seconds)
 
 
-def watched(argv: list[str], seconds: int, passed: tuple[int, ...] = (), folder: str = "/var/tmp") -> str:
+def watched(argv: list[str], seconds: int, passed: tuple[int, ...] = (), folder: str = "") -> str:
     """Run the guest, pass its output on; returns "" or why it had to be ended, or what it complained of.
 
-    `passed` are descriptors that it has, too; `folder` is where it puts what is large, if nothing else is asked for.
+    `passed` are descriptors that it has, too; `folder` is where it puts what is large, if not where all do.
     """
-    env = os.environ | {"TMPDIR": os.environ.get("TMPDIR", folder)}
+    env = os.environ | {"TMPDIR": folder or os.environ.get("TMPDIR", "/var/tmp")}
     argv = ["setpriv", "--pdeathsig", "KILL", "--", *argv]  # it never outlives us
     killed = threading.Event()
     pipe, null = subprocess.PIPE, subprocess.DEVNULL

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from tests.kernel.bench import place, root, tools
+from tests.kernel.bench.place import Unavailable
 
 HERE = Path(__file__).parent
 _TOOLS = {
@@ -16,12 +17,16 @@ _TOOLS = {
     "dpkg-deb": "dpkg", "apt-get": "apt",
 }  # fmt: skip
 _CONFIG = HERE / "um.config"
+_REFUSED = "refused"
 
 
 def image() -> Path:
     """The folder with `linux`, the kernel, and `modules`, what belongs at /lib/modules."""
     root.need(_TOOLS)
-    return place.made("um", place.key_of(_CONFIG, Path(__file__)), _make)
+    folder = place.made("um", place.key_of(_CONFIG, Path(__file__)), _make)
+    if (refused := folder / _REFUSED).exists():
+        raise Unavailable(f"it does not start:\n{refused.read_text()}")
+    return folder
 
 
 def _make(folder: Path) -> None:
@@ -42,15 +47,16 @@ def _make(folder: Path) -> None:
         if link.is_symlink():  # to the source, which goes
             link.unlink()
     shutil.rmtree(work)
-    _try(folder / "linux")
+    _try(folder)
 
 
-def _try(linux: Path) -> None:
-    """It traces its programs and maps its memory as program: not every machine lets it. Unavailable, saying so."""
-    argv = [linux, "mem=64M", "con=null", "con0=null,fd:1", "panic=-1"]
+def _try(folder: Path) -> None:
+    """It traces its programs and maps its memory as program: not every machine lets it. That is kept, as it would be
+    compiled again each time to learn the same."""
+    argv = [folder / "linux", "mem=64M", "con=null", "con0=null,fd:1", "panic=-1"]
     done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
     if b"Unable to mount root" not in (said := done.stdout + done.stderr):
-        raise place.Unavailable(f"it does not start:\n{said.decode(errors='replace')[-2000:]}")
+        (folder / _REFUSED).write_text(said.decode(errors="replace")[-2000:])
 
 
 def _source(work: Path) -> Path:
@@ -58,7 +64,7 @@ def _source(work: Path) -> Path:
     said = tools.run("apt-cache", "search", "--names-only", "^linux-source-[0-9.]+$").decode()
     found = sorted(re.findall(r"^linux-source-(\d+)\.(\d+)", said, re.MULTILINE), key=lambda one: tuple(map(int, one)))
     if not found:
-        raise place.BuildFailed("apt knows no source of Debian's kernel; apt-get update may help")
+        raise Unavailable("apt knows no source of Debian's kernel; apt-get update may help")
     name = f"linux-source-{'.'.join(found[-1])}"
     tools.run("apt-get", "-qq", "download", name, cwd=work)
     [archive] = work.glob("*.deb")
