@@ -183,6 +183,4 @@ async def test_rate_limit_of_the_configuration_holds(tmp_path):
         fill(await backend.path(volume), os.urandom(6 * MIB))
         began = time.monotonic()
         await backend.clone(new_id(), 6 * MIB, CloneSource("volume", volume), Work(CopyOptions(reflink=False)))
-        assert time.monotonic() - began >= 0.64, (
-            "three quarters of a second, less the 0.1 s that a stall is made up for"
-        )
+        assert time.monotonic() - began >= 0.64, "0.75 s, less the 0.1 s that a stall is made up for"
