@@ -122,6 +122,8 @@ class Board:
         self._pools: dict[str, Pool] = {}
         self._stamps: dict[str, int] = {}
         self._queues: dict[object, _Queue] = {}
+        self._together: dict[tuple[str, str], set[str]] = {}
+        self._turns: dict[str, int] = {}
         self.has_functions = False
         """Whether any back end brings an expression of its own, which looks at each volume."""
 
@@ -142,6 +144,8 @@ class Board:
         for start in range(0, len(changed), _CHUNK):
             for row in conn.execute(_WHOLE.where(pools.c.id.in_(changed[start : start + _CHUNK]))):
                 self._pools[row.id] = of_row(row, self._calculation)
+                if row.cluster_name is not None:
+                    self._together.setdefault((row.cluster_name, row.name), set()).add(row.id)
         if self._counts_volumes:
             counts = {row[0]: row[1] for row in conn.execute(_COUNTS)}
             for pool in self.pools:
@@ -154,6 +158,8 @@ class Board:
     def took(self, pool: Pool, size: int) -> None:
         pool.provisioned += size
         pool.volumes += 1
+        if pool.cluster is not None:
+            self._turns[pool.id] = max(self._turns.values(), default=0) + 1
 
     def gave(self, pool: Pool, size: int) -> None:
         """What `took` noted did not come about: the pool has more to spare now than the queues know."""
@@ -177,7 +183,17 @@ class Board:
                 self._queues.clear()
             queue = self._queues[key] = _Queue(allowed, thick)
             queue.fill(self.pools)
-        return queue.best(count, prefer)
+        return self._in_turn(queue, queue.best(count, prefer))
+
+    def _in_turn(self, queue: _Queue, best: list[Pool]) -> list[Pool]:
+        """Hosts of a cluster have one space: who read its size last has not more of it, they take turns."""
+        cluster = best[0].cluster if best else None
+        if cluster is None:
+            return best
+        known = (queue.members.get(pool_id) for pool_id in self._together[cluster, best[0].name])
+        alike = [pool for pool in known if pool is not None and pool.cluster == cluster]
+        turn = min(alike, key=lambda pool: (self._turns.get(pool.id, 0), pool.id), default=best[0])
+        return [turn, *(pool for pool in best if pool is not turn)][: len(best)]
 
     def is_fresh(self) -> bool:
         """Whether nothing is to be read before the next proposal."""

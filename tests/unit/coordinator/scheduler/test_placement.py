@@ -60,6 +60,22 @@ def test_the_pool_with_most_room_is_taken(db: Database) -> None:
     assert taken.count("big") in {2, 3}
 
 
+def test_hosts_of_a_cluster_take_turns_though_one_read_the_size_of_their_space_later(db: Database) -> None:
+    for name, free in (("one", 90), ("two", 89), ("three", 88)):
+        host(db, name, free_bytes=free * GIB)
+    alone = host(db, "alone", 50)
+    together = update(pools).where(pools.c.id != alone)
+    db.write_now(lambda conn: conn.execute(together.values(cluster_name="c@files")))
+    scheduler, taken = Scheduler(), []
+    for _ in range(6):
+        db.read_now(lambda conn: scheduler.board.refresh(conn, now=True))
+        taken.append(put(db, Request(device_bytes=GIB), scheduler).host_id)
+    assert sorted(taken) == ["one", "one", "three", "three", "two", "two"]
+    db.write_now(lambda conn: conn.execute(update(pools).where(pools.c.host_id == "two").values(disabled=True)))
+    db.read_now(lambda conn: scheduler.board.refresh(conn, now=True))
+    assert {put(db, Request(device_bytes=GIB), scheduler).host_id for _ in range(4)} == {"one", "three"}
+
+
 def test_a_pool_that_was_read_anew_while_it_was_claimed_is_known_as_it_is_now(db: Database) -> None:
     one, board = host(db, "one", 100), Board()
     for number in range(5):
