@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class Source:
 
 
 LOST = Event("", "", None)
+_mine = threading.local()
 _sources: dict[tuple[asyncio.AbstractEventLoop, bool, tuple[str, ...]], Source] = {}
 
 
@@ -119,11 +121,20 @@ async def subscribed(control: Path = CONTROL, *, subsystems: Sequence[str] = ("b
 def _opened(udevd: bool, subsystems: Sequence[str]) -> Source:
     import pyudev
 
-    monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev" if udevd else "kernel")
+    monitor = pyudev.Monitor.from_netlink(_context(), source="udev" if udevd else "kernel")
     for subsystem in subsystems:
         monitor.filter_by(subsystem)
     monitor.start()
     return Source(monitor)
+
+
+def _context() -> Any:
+    """libudev as this thread alone uses it. Making one starts ldconfig: once for each thread is enough."""
+    import pyudev
+
+    if not hasattr(_mine, "context"):
+        _mine.context = pyudev.Context()
+    return _mine.context
 
 
 def claimed_by_multipath(name: str) -> bool:
@@ -142,14 +153,12 @@ def _known(name: str) -> Any:
     import pyudev
 
     try:
-        return pyudev.Devices.from_name(pyudev.Context(), "block", name)
+        return pyudev.Devices.from_name(_context(), "block", name)
     except pyudev.DeviceNotFoundError:
         return None
 
 
 def block_devices() -> tuple[dict[str, str], ...]:
     """The properties of every block device that udev (or, without it, the kernel) knows, by name."""
-    import pyudev
-
-    listed = pyudev.Context().list_devices(subsystem="block")
+    listed = _context().list_devices(subsystem="block")
     return tuple(sorted((dict(device.properties) for device in listed), key=lambda found: found.get("DEVNAME", "")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,6 +105,24 @@ async def test_one_socket_serves_all_and_nobody_hears_what_was_before() -> None:
                 assert await one.wait(lambda event: event.name == "loop0", 10) is not None
         trigger.write_text("change")
         assert await first.wait(lambda event: event.name == "loop0", 10) is not None
+
+
+async def test_listening_and_looking_start_no_process_once_the_library_is_loaded() -> None:
+    started: list[object] = []
+    counted = True
+
+    def watch(event: str, args: tuple[object, ...]) -> None:
+        if counted and event in {"subprocess.Popen", "os.fork", "os.posix_spawn"}:
+            started.append(args)
+
+    async with udev.subscribed():
+        udev.initialized("loop0")
+    sys.addaudithook(watch)
+    for _ in range(3):
+        async with udev.subscribed():
+            assert not udev.claimed_by_multipath("none0")
+    counted = False
+    assert started == []
 
 
 def test_block_devices_have_names() -> None:
