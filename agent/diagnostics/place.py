@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+UDEV_RULES = "12-brickyard.rules"
+RULES_REMEDY = f"Copy share/brickyard/udev/{UDEV_RULES} to /etc/udev/rules.d and run: udevadm control --reload"
+_RULE_FOLDERS = ("etc/udev/rules.d", "run/udev/rules.d", "usr/lib/udev/rules.d", "lib/udev/rules.d")
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -38,6 +42,10 @@ class Place:
     @property
     def journal_file(self) -> Path:
         return self.state_dir / "journal.db"
+
+    @property
+    def has_udev_rules(self) -> bool:
+        return any((self.root / folder / UDEV_RULES).exists() for folder in _RULE_FOLDERS)
 
     def running(self) -> int | None:
         """The process that holds the state directory; 0 when it can not be told which, None when none does."""

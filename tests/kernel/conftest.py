@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.support import rules
+
 WHERE = os.environ.get("BRICKYARD_KERNEL", "")  # "guest", "host", or not set
 HERE = Path(__file__).parent
 
@@ -24,6 +26,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kernel)
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def udev_rules() -> Iterator[None]:
+    if WHERE not in {"guest", "host"} or os.geteuid() != 0:
+        yield
+        return
+    with rules.installed():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from agent.host import nvme, sysfs
 from agent.privsep import lio, nvmet
 from agent.wire.jobs import AttachmentResize, LuksFormat, VolumeExtend
 from tests.integration.agent.agent_process import Site, finish
-from tests.kernel.lvm_support import GROUP, listed, tool, volume_group
+from tests.kernel.lvm_support import GROUP, listed, tool, volume_group, watched
 from tests.kernel.support import fabric, initiator, scsi_debug
 from tests.kernel.support.pair import KEY, MIB, SIZE, Pair, Transport, good, pair_of
 from tests.kernel.support.paths import becomes
@@ -78,6 +78,14 @@ async def test_written_and_grown_there_and_read_at_home(pair: Pair) -> None:
             assert [initiator.read(here, MIB, at) == content for at in (SIZE - MIB, 2 * SIZE - MIB)] == [True, True]
             good(await finish(home, pair.key("local"), 1, pair.attach_args(volume, None)))
     assert not sysfs.mapper_devices("brickyard-")
+
+
+async def test_udev_does_not_watch_it(pair: Pair, disks: tuple[Path, ...]) -> None:
+    """Else its main process waited for a lost path, and all that needs it."""
+    async with pair.attached() as (_, _, device):
+        tool("udevadm", "settle")
+        assert not watched(Path(device["device"]))
+        assert watched(disks[1])
 
 
 async def test_its_host_restarts_and_io_goes_on(pair: Pair, tmp_path: Path) -> None:

@@ -7,12 +7,9 @@ from collections.abc import Iterator
 
 from agent.base.errors import BrickyardError
 from agent.diagnostics.finding import Finding, bad, ok, skipped, warning
-from agent.diagnostics.place import Place
+from agent.diagnostics.place import RULES_REMEDY, Place
 from agent.host import lvm, sysfs, tools
 from agent.privsep import limits
-
-_RULES = "12-brickyard.rules"
-_RULE_FOLDERS = ("etc/udev/rules.d", "run/udev/rules.d", "usr/lib/udev/rules.d", "lib/udev/rules.d")
 
 
 def check(place: Place) -> Iterator[Finding]:
@@ -35,9 +32,9 @@ def _set_up(place: Place) -> Iterator[Finding]:
             yield bad("lvm", f"{name} is not installed.", "Install it: apt-get install lvm2 thin-provisioning-tools")
     if not sysfs.has_mapper(place.root / "sys"):
         yield bad("lvm", "Device-mapper is not in the kernel.", "Run: modprobe dm-mod dm-thin-pool")
-    if not any((place.root / folder / _RULES).exists() for folder in _RULE_FOLDERS):
-        remedy = f"Copy share/brickyard/udev/{_RULES} to /etc/udev/rules.d and run: udevadm control --reload"
-        yield bad("lvm", "The udev rules of Brickyard are missing: what is inside volumes may be activated.", remedy)
+    if not place.has_udev_rules:
+        missing = "The udev rules of Brickyard are missing: what is inside volumes may be activated."
+        yield bad("lvm", missing, RULES_REMEDY)
     try:
         allowed = limits.read(place.limits_file).groups
     except FileNotFoundError:

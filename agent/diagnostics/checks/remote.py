@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent.diagnostics.finding import Finding, bad, ok, skipped, warning
-from agent.diagnostics.place import Place
-from agent.host import facts, lio, nvme, nvmet, rdma, scsi
+from agent.diagnostics.place import RULES_REMEDY, Place
+from agent.host import facts, lio, nvme, nvmet, rdma, scsi, udev
 
 _MODULES = "echo target_core_mod > /etc/modules-load.d/brickyard.conf; modprobe target_core_mod"
 _VHOST = "echo vhost_scsi > /etc/modules-load.d/brickyard-vhost.conf; modprobe vhost_scsi"
@@ -28,6 +28,14 @@ def check(place: Place) -> Iterator[Finding]:
     yield from _initiator(place)
     yield from _nvme_initiator(place)
     yield from _rdma(place)
+    yield from _udev(place)
+
+
+def _udev(place: Place) -> Iterator[Finding]:
+    uses = scsi.iscsid_listens(place.root / "proc") or nvme.available(place.root)
+    if uses and udev.udevd_runs(place.root / udev.CONTROL.relative_to("/")) and not place.has_udev_rules:
+        lost = "where a path to a volume is lost, udev may stand still until it is back"
+        yield warning("remote", f"The udev rules of Brickyard are missing: {lost}.", RULES_REMEDY)
 
 
 def _rdma(place: Place) -> Iterator[Finding]:

@@ -50,6 +50,15 @@ def test_a_target_that_is_not_loaded_and_an_initiator_without_a_name(tmp_path: P
     assert "multipathd does not run" in states[2][1]
 
 
+def test_who_uses_volumes_of_others_without_our_udev_rules_is_told(tmp_path: Path) -> None:
+    place = place_at(tmp_path)
+    kernel.put(place.root / "proc/net/unix", LISTENERS)
+    kernel.put(place.root / "run/udev/control", "")
+    assert "udev rules of Brickyard are missing" in said(place)[-1][1]
+    kernel.put(place.root / "etc/udev/rules.d/12-brickyard.rules", "")
+    assert "udev" not in said(place)[-1][1]
+
+
 def test_a_broken_target_and_a_broken_session_are_named(tmp_path: Path) -> None:
     place = place_at(tmp_path, targets=frozenset({"lio"}))
     kernel.put(place.root / "proc/net/unix", LISTENERS)
