@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.host import md, nvme, sysfs
-from agent.privsep import checks, tool
+from agent.privsep import checks, scsi_writes, tool
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import DeviceForeign, DeviceHeld, KernelRefused
 
@@ -125,9 +125,11 @@ def md_drop(array: str, leg: str) -> bool:
         return False
     if member.good and not any(one.good for one in found.members if one is not member):
         raise DeviceHeld(device=f"/dev/{leg}", holders=f"/dev/{found.name}, whose last good leg it is")
+    # Told to the kernel itself: mdadm wants the leg's node in /dev, which may be gone while the mirror still has it.
+    state = sysfs.SYS / "block" / found.name / "md" / f"dev-{leg}" / "state"
     if "faulty" not in member.state:
-        _mdadm("fail a leg of", found.name, "--manage", f"/dev/{found.name}", "--fail", f"/dev/{leg}")
-    _mdadm("remove a leg from", found.name, "--manage", f"/dev/{found.name}", "--remove", f"/dev/{leg}")
+        scsi_writes.write(state, "faulty", "fail a leg of", found.name, fine=scsi_writes.GONE)
+    scsi_writes.write(state, "remove", "remove a leg from", found.name, fine=scsi_writes.GONE)
     return True
 
 
