@@ -17,7 +17,6 @@ from tests.kernel.support import diagnosed, initiator, soft_rdma
 from tests.kernel.support.pair import MIB, SIZE, Pair, good
 from tests.kernel.test_one_path import nothing
 
-MACHINE = {"stock": True}  # by iSER on 6.12, the test after that of a lost path once hung: not understood yet
 pair = one_path.pair
 test_another_volume_at_the_address_is_refused = one_path.test_another_volume_at_the_address_is_refused
 test_detach_when_the_target_is_gone = one_path.test_detach_when_the_target_is_gone

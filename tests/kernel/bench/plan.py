@@ -13,7 +13,7 @@ from tests.kernel.bench.machine import Machine
 from tests.kernel.bench.place import ROOT
 
 TESTS = ROOT / "tests" / "kernel"
-_USUAL_S, _WORTH_A_START_S, _LONG_S = 60, 180, 150
+_USUAL_S, _WORTH_A_START_S, _LONG_S = 30, 130, 120
 _NAMES = {field.name for field in fields(Machine)}
 
 
