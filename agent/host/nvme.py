@@ -73,8 +73,10 @@ _places: dict[tuple[Path, str], Path] = {}
 def subsystem(target: str, sys: Path = sysfs.SYS) -> Subsystem | None:
     """The subsystem of that name; None when this host has no controller of it."""
     known = _places.get((sys, target))
-    for folder in ([known] if known is not None else []) + _listed(sys / "class/nvme-subsystem"):
-        if sysfs.text(folder / "subsysnqn") == target and (found := _subsystem(folder, target, sys)) is not None:
+    if known is not None and (found := _subsystem_there(known, target, sys)) is not None:
+        return found
+    for folder in _folders(sys):
+        if (found := _subsystem_there(folder, target, sys)) is not None:
             _places[sys, target] = folder
             return found
     _places.pop((sys, target), None)
@@ -83,21 +85,31 @@ def subsystem(target: str, sys: Path = sysfs.SYS) -> Subsystem | None:
 
 def subsystems(sys: Path = sysfs.SYS) -> tuple[Subsystem, ...]:
     """All of them, by the kernel's numbers."""
-    named = ((folder, sysfs.text(folder / "subsysnqn")) for folder in _listed(sys / "class/nvme-subsystem"))
+    named = ((folder, sysfs.text(folder / "subsysnqn")) for folder in _folders(sys))
     told = (_subsystem(folder, target, sys) for folder, target in named if target)
     return tuple(found for found in told if found is not None)
 
 
+def _folders(sys: Path) -> list[Path]:
+    place = sys / "class/nvme-subsystem"
+    return [place / name for name in sysfs.listed(place)]
+
+
+def _subsystem_there(folder: Path, target: str, sys: Path) -> Subsystem | None:
+    return _subsystem(folder, target, sys) if sysfs.text(folder / "subsysnqn") == target else None
+
+
 def _subsystem(folder: Path, target: str, sys: Path) -> Subsystem | None:
     """None where nothing leads to it, or what leads to it is no fabric."""
-    names = [entry.name for entry in _listed(folder) if _CONTROLLER.fullmatch(entry.name)]
+    below = sysfs.listed(folder)
+    names = [name for name in below if _CONTROLLER.fullmatch(name)]
     # One that is just going has no files any more.
     controllers = [one for name in names if (one := _controller(sys / "class/nvme" / name)).transport]
     if not controllers or not all(one.transport in FABRICS for one in controllers):
         return None
     # Without native multipath each controller has a disk of its own.
-    places = (folder, *(sys / "class/nvme" / name for name in names))
-    disks = {entry.name for place in places for entry in _listed(place) if _DISK.fullmatch(entry.name)}
+    places = (below, *(sysfs.listed(sys / "class/nvme" / name) for name in names))
+    disks = {name for place in places for name in place if _DISK.fullmatch(name)}
     return Subsystem(target, tuple(controllers), tuple(_namespace(name, sys) for name in sorted(disks)), folder.name)
 
 
@@ -163,10 +175,3 @@ def _namespace(name: str, sys: Path) -> Namespace:
         diskseq=sysfs.diskseq(name, sys),
         read_only=sysfs.is_read_only(name, sys),
     )
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []

@@ -61,7 +61,7 @@ def subsystems(
     volume_id: str | None = None, root: Path = CONFIGFS, transport: str | None = None
 ) -> tuple[Subsystem, ...]:
     """All our subsystems, or those of one volume, of one transport, also half made ones."""
-    named = ((name, volume_of(name)) for name in _listed(root / "subsystems"))
+    named = ((name, volume_of(name)) for name in sysfs.listed(root / "subsystems"))
     found = [
         (name, volume)
         for name, volume in named
@@ -69,7 +69,7 @@ def subsystems(
     ]
     if not found:
         return ()
-    ports = {entry: _listed(root / "ports" / entry / "subsystems") for entry in _listed(root / "ports")}
+    ports = {entry: sysfs.listed(root / "ports" / entry / "subsystems") for entry in sysfs.listed(root / "ports")}
     made = []
     for name, volume in found:
         space = root / "subsystems" / name / "namespaces" / str(NSID)
@@ -81,7 +81,7 @@ def subsystems(
                 device=device_of(space),
                 ready=sysfs.text(space / "enable") == "1",
                 portals=tuple(sorted(at)),
-                initiators=_listed(root / "subsystems" / name / "allowed_hosts"),
+                initiators=sysfs.listed(root / "subsystems" / name / "allowed_hosts"),
                 transport=_transport(name),
             )
         )
@@ -101,10 +101,3 @@ def device_of(namespace: Path) -> str:
 def _address(port: Path) -> str:
     address, service = (sysfs.text(port / name) or "" for name in ("addr_traddr", "addr_trsvcid"))
     return f"[{address}]:{service}" if ":" in address else f"{address}:{service}"
-
-
-def _listed(folder: Path) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(entry.name for entry in folder.iterdir()))
-    except OSError:
-        return ()

@@ -5,6 +5,7 @@ Pure reads, open to every user; the root can be given for tests.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,12 +70,12 @@ class Session:
 def sessions(target: str | None = None, sys: Path = sysfs.SYS) -> tuple[Session, ...]:
     """All sessions, or those to one target, by number."""
     found = []
-    for entry in _listed(sys / "class/iscsi_session"):
+    for entry in sysfs.listed(sys / "class/iscsi_session"):
         match = _SESSION.fullmatch(entry)
         if match is None:
             continue
-        folder = sys / "class/iscsi_session" / entry
-        name = sysfs.text(folder / "targetname")
+        folder = f"{sys}/class/iscsi_session/{entry}"
+        name = sysfs.text(f"{folder}/targetname")
         if name is not None and target in {None, name}:
             session = _session(int(match[1]), name, folder, sys)
             if session is not None:
@@ -107,25 +108,26 @@ def session(number: int, sys: Path = sysfs.SYS) -> Session | None:
     return _session(number, target, folder, sys) if target is not None else None
 
 
-def _session(number: int, target: str, folder: Path, sys: Path) -> Session | None:
-    device = (folder / "device").resolve()
-    host = device.parent.name.removeprefix("host")
+def _session(number: int, target: str, folder: Path | str, sys: Path) -> Session | None:
+    device = os.path.realpath(f"{folder}/device")
+    host = device.split("/")[-2].removeprefix("host")
     if not host.isdigit():
         return None
-    told = _number(sysfs.text(folder / "target_id"))
-    connection = sys / "class/iscsi_connection" / f"connection{number}:0"
+    told = _number(sysfs.text(f"{folder}/target_id"))
+    connection = f"{sys}/class/iscsi_connection/connection{number}:0"
     disks = [
-        disk(entry.name, sys)
-        for place in sorted(device.glob("target*"))
-        for entry in sorted(place.iterdir())
-        if _ADDRESS.fullmatch(entry.name)
+        disk(entry, sys)
+        for place in sysfs.listed(device)
+        if place.startswith("target")
+        for entry in sysfs.listed(f"{device}/{place}")
+        if _ADDRESS.fullmatch(entry)
     ]
     return Session(
         number=number,
         target=target,
-        state=sysfs.text(folder / "state") or "",
-        address=sysfs.text(connection / "persistent_address") or "",
-        port=_number(sysfs.text(connection / "persistent_port")) or 0,
+        state=sysfs.text(f"{folder}/state") or "",
+        address=sysfs.text(f"{connection}/persistent_address") or "",
+        port=_number(sysfs.text(f"{connection}/persistent_port")) or 0,
         host=int(host),
         target_id=told if told is not None and told < (1 << 31) else 0,
         disks=tuple(disks),
@@ -134,17 +136,17 @@ def _session(number: int, target: str, folder: Path, sys: Path) -> Session | Non
 
 def disk(address: str, sys: Path = sysfs.SYS) -> Disk:
     """The disk at an address, as far as it is there."""
-    folder = sys / "class/scsi_device" / address / "device"
-    names = _listed(folder / "block")
+    folder = f"{sys}/class/scsi_device/{address}/device"
+    names = sysfs.listed(f"{folder}/block")
     name = names[0] if names else ""
     return Disk(
         address=address,
         name=name,
-        identity=(sysfs.text(folder / "wwid") or "").strip(),
-        serial=unit_serial(_bytes(folder / "vpd_pg80")),
-        state=sysfs.text(folder / "state") or "",
-        size=(_number(sysfs.text(folder / "block" / name / "size")) or 0) * _SECTOR if name else 0,
-        diskseq=_number(sysfs.text(folder / "block" / name / "diskseq")) if name else None,
+        identity=(sysfs.text(f"{folder}/wwid") or "").strip(),
+        serial=unit_serial(_bytes(f"{folder}/vpd_pg80")),
+        state=sysfs.text(f"{folder}/state") or "",
+        size=(_number(sysfs.text(f"{folder}/block/{name}/size")) or 0) * _SECTOR if name else 0,
+        diskseq=_number(sysfs.text(f"{folder}/block/{name}/diskseq")) if name else None,
     )
 
 
@@ -166,10 +168,10 @@ def multipath_map(identity: str, sys: Path = sysfs.SYS) -> sysfs.MapperDevice | 
     """The dm-multipath device of an identity, by its uuid; not one that was cut off from its paths."""
     prefix, _, rest = identity.partition(".")
     wanted = {"naa": f"mpath-3{rest}", "eui": f"mpath-2{rest}"}.get(prefix)
-    for name in _listed(sys / "block"):
-        folder = sys / "block" / name / "dm"
-        if wanted is not None and name.startswith("dm-") and sysfs.text(folder / "uuid") == wanted:
-            title = sysfs.text(folder / "name") or ""
+    names = sysfs.listed(sys / "block") if wanted is not None else ()
+    for name in names:
+        if name.startswith("dm-") and sysfs.text(f"{sys}/block/{name}/dm/uuid") == wanted:
+            title = sysfs.text(f"{sys}/block/{name}/dm/name") or ""
             return None if title.startswith(sysfs.CUT_PREFIX) else sysfs.mapper_device(title, sys)
     return None
 
@@ -177,7 +179,8 @@ def multipath_map(identity: str, sys: Path = sysfs.SYS) -> sysfs.MapperDevice | 
 def maps_over(name: str, sys: Path = sysfs.SYS) -> tuple[str, ...]:
     """The identities of the dm-multipath devices that stand on a disk."""
     uuids = (
-        sysfs.text(sys / "block" / holder / "dm/uuid") or "" for holder in _listed(sys / "block" / name / "holders")
+        sysfs.text(sys / "block" / holder / "dm/uuid") or ""
+        for holder in sysfs.listed(sys / "block" / name / "holders")
     )
     kinds = {"mpath-3": "naa.", "mpath-2": "eui."}
     return tuple(kinds[uuid[:7]] + uuid[7:] for uuid in uuids if uuid[:7] in kinds)
@@ -218,15 +221,8 @@ def _number(found: str | None) -> int | None:
     return int(found) if found is not None and found.isdigit() else None
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: str) -> bytes:
     try:
-        return path.read_bytes()
+        return sysfs.content(path)
     except OSError:
         return b""
-
-
-def _listed(folder: Path) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(entry.name for entry in folder.iterdir()))
-    except OSError:
-        return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ NOWHERE = 1 << 62
 """Where the bytes begin of a loop device that was cut off from its file: behind every file's end."""
 CUT_PREFIX = "brickcut-"
 """How the name begins of a device that was cut off from its volume: it waits only for who has it open."""
+_PIECE = 1 << 16
 _SECTOR = 512  # sysfs counts in these whatever the device's own sector size
 
 
@@ -57,12 +59,24 @@ class Disk:
     suspended: bool = False
 
 
-def text(path: Path) -> str | None:
+def text(path: Path | str) -> str | None:
     """A small file without its final newline; None when it can not be read."""
     try:
-        return path.read_text(errors="surrogateescape").removesuffix("\n")
+        return content(path).decode(errors="surrogateescape").removesuffix("\n")
     except (OSError, ValueError):
         return None
+
+
+def content(path: Path | str) -> bytes:
+    """A small file. Attaching reads some hundred of them: a buffer would ask the kernel four things more for each."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = b""
+        while part := os.read(fd, _PIECE):
+            found += part
+        return found
+    finally:
+        os.close(fd)
 
 
 def _number(path: Path) -> int | None:
@@ -83,14 +97,14 @@ def loop_device(number: int, sys: Path = SYS) -> LoopDevice | None:
 
 def loop_devices(sys: Path = SYS) -> tuple[LoopDevice, ...]:
     """All bound loop devices, by number."""
-    numbers = sorted(int(match[1]) for entry in _listed(sys / "block") if (match := _LOOP.fullmatch(entry)))
+    numbers = sorted(int(match[1]) for entry in listed(sys / "block") if (match := _LOOP.fullmatch(entry)))
     return tuple(device for number in numbers if (device := loop_device(number, sys)) is not None)
 
 
 def mapper_device(title: str, sys: Path = SYS) -> MapperDevice | None:
     """The device-mapper device of that name."""
-    for name in _listed(sys / "block"):
-        if name.startswith("dm-") and text(sys / "block" / name / "dm" / "name") == title:
+    for name in listed(sys / "block"):
+        if name.startswith("dm-") and text(f"{sys}/block/{name}/dm/name") == title:
             return mapper_named(name, sys)
     return None
 
@@ -102,13 +116,13 @@ def mapper_named(name: str, sys: Path = SYS) -> MapperDevice | None:
     if title is None:
         return None
     size = (_number(folder / "size") or 0) * _SECTOR
-    return MapperDevice(name, title, text(folder / "dm" / "uuid") or "", size, _listed(folder / "slaves"))
+    return MapperDevice(name, title, text(folder / "dm" / "uuid") or "", size, listed(folder / "slaves"))
 
 
 def mapper_devices(prefix: str, sys: Path = SYS) -> tuple[MapperDevice, ...]:
     """All device-mapper devices whose title begins like that."""
-    names = (name for name in _listed(sys / "block") if name.startswith("dm-"))
-    ours = (name for name in names if (text(sys / "block" / name / "dm" / "name") or "").startswith(prefix))
+    names = (name for name in listed(sys / "block") if name.startswith("dm-"))
+    ours = (name for name in names if (text(f"{sys}/block/{name}/dm/name") or "").startswith(prefix))
     return tuple(device for name in ours if (device := mapper_named(name, sys)) is not None)
 
 
@@ -120,7 +134,7 @@ def number_of(name: str, sys: Path = SYS) -> str:
 def numbers_of(name: str, sys: Path = SYS) -> frozenset[str]:
     """Its device number and those of its partitions; empty when there is no such device."""
     folder = sys / "block" / name
-    parts = (entry for entry in _listed(folder) if (folder / entry / "partition").exists())
+    parts = (entry for entry in listed(folder) if (folder / entry / "partition").exists())
     return frozenset(number for each in ("", *parts) if (number := text(folder / each / "dev")))
 
 
@@ -135,7 +149,7 @@ def diskseq(name: str, sys: Path = SYS) -> int | None:
 
 def disks(sys: Path = SYS) -> tuple[Disk, ...]:
     """Every block device that is no partition, in the order of the names."""
-    return tuple(_disk(name, sys / "block" / name) for name in _listed(sys / "block"))
+    return tuple(_disk(name, sys / "block" / name) for name in listed(sys / "block"))
 
 
 def _disk(name: str, folder: Path) -> Disk:
@@ -143,17 +157,17 @@ def _disk(name: str, folder: Path) -> Disk:
     if name.startswith("dm-"):
         told = [text(folder / "dm" / key) or "" for key in ("uuid", "name", "suspended")]
         return Disk(name, size, told[0], told[1], suspended=told[2] == "1")
-    parts = (entry for entry in _listed(folder) if (folder / entry / "partition").exists())
+    parts = (entry for entry in listed(folder) if (folder / entry / "partition").exists())
     return Disk(name, size, "", "", tuple(parts))
 
 
 def users_of(name: str, sys: Path = SYS, proc: Path = PROC) -> tuple[str, ...]:
     """Who uses a block device, for people: devices stacked on it or its partitions, mounts, swap."""
     folder = sys / "block" / name
-    parts = [entry for entry in _listed(folder) if entry.startswith(name)]
+    parts = [entry for entry in listed(folder) if entry.startswith(name)]
     users = []
     for place in (folder, *(folder / part for part in parts)):
-        for holder in _listed(place / "holders"):
+        for holder in listed(place / "holders"):
             title = text(sys / "block" / holder / "dm" / "name")
             users.append(f"{holder} ({title})" if title else holder)
         users += [f"mounted on {where}" for where in _mounted(text(place / "dev"), proc)]
@@ -170,7 +184,7 @@ def _mounted(device_number: str | None, proc: Path) -> list[str]:
 
 def stands_on(name: str, sys: Path = SYS) -> tuple[str, ...]:
     """The device itself, and all that it lies on, down to the disks."""
-    below = (one for each in _listed(sys / "block" / name / "slaves") for one in stands_on(each, sys))
+    below = (one for each in listed(sys / "block" / name / "slaves") for one in stands_on(each, sys))
     return (name, *below)
 
 
@@ -179,8 +193,9 @@ def has_mapper(sys: Path = SYS) -> bool:
     return (sys / "class" / "misc" / "device-mapper").exists()
 
 
-def _listed(folder: Path) -> tuple[str, ...]:
+def listed(folder: Path | str) -> tuple[str, ...]:
+    """The names in a folder, sorted; none where it can not be read."""
     try:
-        return tuple(sorted(entry.name for entry in folder.iterdir()))
+        return tuple(sorted(os.listdir(folder)))  # noqa: PTH208 - a path for each name costs more than the list
     except OSError:
         return ()

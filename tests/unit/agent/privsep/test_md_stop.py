@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,7 +81,11 @@ def test_one_that_is_told_as_broken_when_its_flush_fails_is_ended(
     controller(host, 0, 0)
     namespace(host, 0)
 
-    def fails(*_: object) -> int:
+    real = os.open
+
+    def fails(path: str, flags: int) -> int:
+        if not str(path).startswith("/dev/"):
+            return real(path, flags)
         put(host / "block/md126001/md/array_state", "broken")
         raise OSError(5, "Input/output error")
 
