@@ -123,6 +123,19 @@ def over_fabric(name: str, sys: Path = sysfs.SYS) -> bool:
     return any(name == space.name for one in subsystems(sys) for space in one.namespaces)
 
 
+def is_going(name: str, sys: Path = sysfs.SYS) -> bool:
+    """Whether no controller leads to a namespace any more: whoever has it open keeps it in sight for a moment.
+
+    A local disk has its controller as long as it is there.
+    """
+    folder = sys / "block" / name / "device"
+    own = sysfs.text(folder / "transport")
+    controllers = (one for one in sysfs.listed(folder) if _CONTROLLER.fullmatch(one))
+    return (
+        bool(_DISK.fullmatch(name)) and not own and not any(_controller(folder / one).transport for one in controllers)
+    )
+
+
 def available(root: Path = Path("/"), *fabrics: str) -> bool:
     """Whether this host can reach subsystems by one of these, or by any: the kernel has what it takes loaded."""
     loaded = any((root / f"sys/module/nvme_{name}").is_dir() for name in fabrics or FABRICS)

@@ -201,7 +201,9 @@ def _array(name: object) -> md.Array | None:
 
 def _fabric(member: md.Member) -> bool:
     """One that has gone can not be asked any more, and holds nothing of this host's own."""
-    return nvme.over_fabric(member.name) if member.here else bool(_DISK.fullmatch(member.name))
+    if member.here and not nvme.is_going(member.name):
+        return nvme.over_fabric(member.name)
+    return bool(_DISK.fullmatch(member.name))
 
 
 def _legs(value: object) -> list[str]:

@@ -31,7 +31,9 @@ def namespace(sys: Path, subsystem: int, *, nsid: int = 1, identity: str = IDENT
     put(folder / "size", str(MIB // 512))
     put(folder / "diskseq", "9")
     put(folder / "ro", "0")
-    link(sys / (place or f"class/nvme-subsystem/nvme-subsys{subsystem}") / name, folder)
+    parent = sys / (place or f"class/nvme-subsystem/nvme-subsys{subsystem}")
+    link(parent / name, folder)
+    link(folder / "device", parent)
     return name
 
 
@@ -89,6 +91,21 @@ def test_a_controller_that_is_just_going_hides_nothing(tmp_path: Path) -> None:
     assert found is not None
     assert [one.name for one in found.controllers] == ["nvme0"]
     assert nvme.subsystem("nqn.2026-01.io.other:x", tmp_path) is None
+
+
+def test_a_namespace_whose_controller_is_gone_is_going_and_a_local_one_never_is(tmp_path: Path) -> None:
+    controller(tmp_path, 0, 0)
+    namespace(tmp_path, 0)
+    controller(tmp_path, 1, 1, transport="pcie")
+    namespace(tmp_path, 1)
+    controller(tmp_path, 2, 2, transport="pcie")
+    namespace(tmp_path, 2, place="class/nvme/nvme2")
+    assert not any(nvme.is_going(f"nvme{number}n1", tmp_path) for number in range(3))
+    (tmp_path / "class/nvme/nvme0/transport").unlink()
+    assert nvme.is_going("nvme0n1", tmp_path)
+    (tmp_path / "class/nvme-subsystem/nvme-subsys0/nvme0").unlink()
+    assert nvme.is_going("nvme0n1", tmp_path)
+    assert not nvme.is_going("sda", tmp_path)
 
 
 def test_the_hosts_name_is_its_own_and_stays(tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ STOP = ["--stop", "/dev/md126001"]
 
 @pytest.fixture(autouse=True)
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    arrays, subsystems, users = md.arrays, nvme.subsystems, sysfs.users_of
+    arrays, subsystems, going, users = md.arrays, nvme.subsystems, nvme.is_going, sysfs.users_of
     monkeypatch.setattr(md, "arrays", lambda: arrays(tmp_path))
     monkeypatch.setattr(nvme, "subsystems", lambda _=None: subsystems(tmp_path))
+    monkeypatch.setattr(nvme, "is_going", lambda name: going(name, tmp_path))
     monkeypatch.setattr(sysfs, "users_of", lambda name: users(name, tmp_path, tmp_path))
     net.set_client_mode(False)
     yield tmp_path
@@ -55,6 +56,20 @@ def test_a_leg_without_a_live_path_can_not_be_flushed(host: Path, ran: list[list
     namespace(host, 0)
     assert verbs.md_stop("md126001")
     assert ran == [STOP]
+
+
+def test_one_with_a_leg_that_is_just_going_is_ended_and_one_over_a_local_disk_is_not(
+    host: Path, ran: list[list[str]]
+) -> None:
+    array(host, "md126001", ("nvme0n1", "faulty"))
+    controller(host, 0, 0)
+    namespace(host, 0)
+    (host / "class/nvme/nvme0/transport").unlink()
+    assert verbs.md_stop("md126001")
+    assert ran == [STOP]
+    put(host / "class/nvme/nvme0/transport", "pcie")
+    with pytest.raises(VerbRefused, match="other than namespaces over a fabric"):
+        verbs.md_stop("md126001")
 
 
 def test_one_that_answers_is_flushed_first(host: Path, ran: list[list[str]]) -> None:
@@ -106,6 +121,7 @@ def test_an_array_of_local_disks_is_refused(gone: bool, host: Path, ran: list[li
 
 def test_a_local_namespace_is_none_over_a_fabric(host: Path, ran: list[list[str]]) -> None:
     array(host, "md126001", ("nvme0n1", "in_sync"))
+    controller(host, 0, 0, transport="pcie")
     namespace(host, 0)
     with pytest.raises(VerbRefused):
         verbs.md_stop("md126001")
