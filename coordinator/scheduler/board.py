@@ -123,7 +123,7 @@ class Board:
         self._stamps: dict[str, int] = {}
         self._queues: dict[object, _Queue] = {}
         self._together: dict[tuple[str, str], set[str]] = {}
-        self._turns: dict[str, int] = {}
+        self._turn, self._turns = 0, dict[str, int]()
         self.has_functions = False
         """Whether any back end brings an expression of its own, which looks at each volume."""
 
@@ -159,7 +159,8 @@ class Board:
         pool.provisioned += size
         pool.volumes += 1
         if pool.cluster is not None:
-            self._turns[pool.id] = max(self._turns.values(), default=0) + 1
+            self._turn += 1
+            self._turns[pool.id] = self._turn
 
     def gave(self, pool: Pool, size: int) -> None:
         """What `took` noted did not come about: the pool has more to spare now than the queues know."""
