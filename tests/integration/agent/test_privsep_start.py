@@ -300,7 +300,10 @@ given = start.enter(base)
 from agent.connectors import local
 path, ident = volume(), str(uuid.uuid4())
 async def main():
-    listed, detached = await local.current(), await local.detach(ident)
+    try:
+        listed, detached = await local.current(), await local.detach(ident)
+    except PrivilegeUnavailable:
+        return "asked", None, ""
     try:
         await local.attach(path, ident, 1 << 20)
     except PrivilegeUnavailable as error:
@@ -308,10 +311,16 @@ async def main():
 listed, detached, code = asyncio.run(main())
 told(mode=given.mode, uid=os.getuid(), listed=listed, detached=detached, code=code)
 """
-    if any(is_id(loop.file_name) for loop in sysfs.loop_devices()):
+
+    def others() -> bool:
+        return any(is_id(loop.file_name) for loop in sysfs.loop_devices())
+
+    if others():
         pytest.skip("the file of a volume is bound already on this host")
     with traversable() as base:
         found = run(code, base, user="nobody")
+        if found["listed"] == "asked" and others():
+            pytest.skip("the file of a volume of another test was bound meanwhile")
     assert found == {
         "mode": "none", "uid": 65534, "listed": [], "detached": False, "code": "privilege.unavailable"
     }  # fmt: skip
