@@ -30,9 +30,10 @@ class Port:
 def ports(sys: Path = sysfs.SYS) -> tuple[Port, ...]:
     """All of them, by device and number."""
     return tuple(
-        Port(device.name, port.name, (sysfs.text(port / "state") or "").startswith(_ACTIVE), _links(device, sys))
-        for device in _listed(sys / "class/infiniband")
-        for port in _listed(device / "ports")
+        Port(name, port, (sysfs.text(device / "ports" / port / "state") or "").startswith(_ACTIVE), _links(device, sys))
+        for name in sysfs.listed(sys / "class/infiniband")
+        for device in (sys / "class/infiniband" / name,)
+        for port in sysfs.listed(device / "ports")
     )
 
 
@@ -48,19 +49,12 @@ def links(sys: Path = sysfs.SYS) -> frozenset[str]:
 
 def _links(device: Path, sys: Path) -> frozenset[str]:
     """The interface that a device in software stands on, those of an adapter; VLANs and bonds above them."""
-    todo = [entry.name for entry in _listed(device / "device/net")]
+    todo = list(sysfs.listed(device / "device/net"))
     todo += [name for name in ((sysfs.text(device / "parent") or "").strip(),) if name]
     found: set[str] = set()
     while todo:
         found.add(name := todo.pop())
-        entries = (entry.name for entry in _listed(sys / "class/net" / name))
+        entries = sysfs.listed(sys / "class/net" / name)
         above = (entry.removeprefix(_ABOVE) for entry in entries if entry.startswith(_ABOVE))
         todo += [each for each in above if each not in found]
     return frozenset(found)
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
