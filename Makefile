@@ -3,7 +3,7 @@
 .PHONY: chaos help setup demo test test-full test-kernel lint format bench docs-reference clean
 
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder --ignore=tests/kernel
+PYTEST := $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --ignore=tests/kernel
 KERNEL := $(BIN)/python -m tests.kernel.bench
 
 help:

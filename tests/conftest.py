@@ -24,10 +24,13 @@ def _umask() -> Iterator[None]:
 
 # What takes minutes begins first, so that no process is left alone with it at the end (with --no-loadscope-reorder).
 LONG = (
-    "test_chaos", "test_fault_points", "test_encrypted_story", "test_database_commands", "test_luks_slots",
-    "test_matrix", "test_random_kills", "test_upgraded_under_load", "test_releases_together", "test_images_to_volume",
-    "test_volume_actions", "test_two_coordinators", "test_ceph_kills", "test_ceph_site", "test_glance",
-    "test_glance_volumes", "test_glance_story", "test_barbican_site",
+    "test_ceph_encrypted_kills", "test_ceph_encrypted", "test_fault_points", "test_glance_story", "test_chaos",
+    "test_luks_fuzz", "test_glance", "test_matrix", "test_encrypted_story", "test_barbican_site", "test_glance_volumes",
+    "test_volume_conflicts_others", "test_demo_interrupted", "test_database_commands", "test_luks_slots",
+    "test_tempest", "test_ceph_kills", "test_ceph_image_volumes", "test_ceph_site", "test_volume_actions",
+    "test_two_coordinators", "test_rbd_backend", "test_barbican", "test_demo_hidden", "test_image_cache",
+    "test_keystone", "test_schemathesis", "test_random_kills", "test_upgraded_under_load", "test_releases_together",
+    "test_images_to_volume",
 )  # fmt: skip
 
 
@@ -36,11 +39,6 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file in one process, and all tests that use devices of the host in the same one; long ones first."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            name = "root" if item.get_closest_marker("root") else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(name))
+    """Long files first. Each file stays in one process (--dist loadfile), so what its tests share is made once."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
