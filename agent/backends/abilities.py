@@ -13,6 +13,7 @@ from agent.backends.base import Backend, Work
 from agent.backends.errors import CanNot, Luks1Alone, OnlyInCluster
 from agent.copying.model import CopyOptions
 from agent.copying.throttle import Throttle
+from agent.wire.jobs import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,13 @@ class InCluster(Protocol):
     def cluster_image(self, volume_id: str) -> str:
         """What the clients of the cluster call the volume."""
 
+    async def reached(self, volume_id: str, *, read_only: bool) -> Connection:
+        """How the kernel of any host that has a key of the cluster reaches the volume; this host lets go of it."""
+
+
+IN_CLUSTER = "rbd"
+"""The protocol by which the cluster itself offers its images: no target of this host takes part."""
+
 
 def with_devices(backend: Backend, volume_id: str) -> Backend:
     """The back end as one whose volumes become devices of this host; raises OnlyInCluster (409).
@@ -86,6 +94,13 @@ def with_devices(backend: Backend, volume_id: str) -> Backend:
     """
     if isinstance(backend, InCluster):
         raise OnlyInCluster(id=volume_id, backend=backend.name, image=backend.cluster_image(volume_id))
+    return backend
+
+
+def in_cluster(backend: Backend) -> InCluster:
+    """The back end as one whose cluster offers its volumes by IN_CLUSTER; raises CanNot (400)."""
+    if not isinstance(backend, InCluster):
+        raise CanNot(backend=backend.name, what=f"offer a volume by {IN_CLUSTER}")
     return backend
 
 

@@ -36,7 +36,7 @@ class OnlyInCluster(Permanent):
     code = "backend.only-in-cluster"
     status = 409
     sentence = "Volume {id} of the back end {backend} is an image in a Ceph cluster, and no device is made of it here."
-    hint = "Attach it to a server (Nova), or map {image} with a client of the cluster (rbd map, rbd-nbd map)."
+    hint = "Attach it by rbd ([connectors] ceph_keyring on the host), or to a server (Nova); the image is {image}."
 
 
 class Luks1Alone(Permanent):

@@ -24,6 +24,7 @@ from agent.backends.rbd_patience import Patient
 from agent.backends.rbd_steps import RbdSteps
 from agent.base.errors import BrickyardError
 from agent.base.ids import checked_id
+from agent.wire.jobs import CephImage, Connection, Portal
 
 
 class RbdBackend(RbdSteps):
@@ -146,6 +147,19 @@ class RbdBackend(RbdSteps):
 
     def cluster_image(self, volume_id: str) -> str:
         return self._spec("volume", checked_id(volume_id, "volume"))
+
+    async def reached(self, volume_id: str, *, read_only: bool) -> Connection:
+        name = checked_id(volume_id, "volume")
+        found, known = await self._must("volume", name), await self._space.monitors()
+        await self._open.release(names.image("volume", name))
+        return Connection(
+            protocol="rbd",
+            target=names.image("volume", name),
+            portals=tuple(Portal(address=host, port=port) for host, port in known.places),
+            identity=f"image.{found.id}",
+            size_bytes=found.size,
+            ceph=CephImage(pool=self._config.pool, fsid=known.fsid, messenger=known.messenger, read_only=read_only),
+        )
 
     async def issues(self) -> list[Trouble]:
         with contextlib.suppress(BrickyardError):  # it is noted

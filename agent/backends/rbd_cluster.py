@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agent.backends.config import RbdBackendConfig
 from agent.backends.errors import NoSpace
 from agent.backends.rbd_errors import CephFailed, CephPoolMissing, ClusterDenied, ClusterHangs, KeyringUnsafe
 from agent.base.errors import BrickyardError
-from agent.host import tools
+from agent.host import cephx, tools
 from agent.host.errors import ToolTimeout
 from agent.host.run import Completed, run
 from agent.host.tools import Tool
@@ -43,6 +45,27 @@ rbd default clone format = 2
 admin socket =
 log file =
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Monitors:
+    """Address and port of each, in the form that every client knows; `messenger` is what they speak there."""
+
+    fsid: str
+    places: tuple[tuple[str, int], ...]
+    messenger: Literal["v1", "v2"]
+
+
+def monitors_of(told: Mapping[str, Any]) -> Monitors:
+    """From what `ceph mon dump` says."""
+    ends = [one["addr"].partition("/")[0].rpartition(":") for one in told["mons"]]
+    places = tuple((host.strip("[]"), int(port)) for host, _, port in ends)
+    by_type: dict[str, set[str]] = {}
+    for one in told["mons"]:
+        for each in one.get("public_addrs", {}).get("addrvec", ()):
+            by_type.setdefault(str(each["type"]), set()).add(str(each["addr"]))
+    newer = bool(places) and all(f"{end[0]}:{end[2]}" in by_type.get("v2", ()) for end in ends)
+    return Monitors(str(told["fsid"]), places, "v2" if newer else "v1")
 
 
 class RbdCluster:
@@ -83,24 +106,16 @@ class RbdCluster:
 
     def key(self) -> bytes:
         """The user's key, as the keyring has it. Blocking. ClusterDenied."""
-        found: str | None = None
-        mine = False
-        for line in self.config.keyring_file.read_text().splitlines():
-            name, _, value = (part.strip() for part in line.partition("="))
-            if name.startswith("["):
-                mine = name == f"[client.{self.config.user}]"
-            elif mine and name == "key":
-                found = value
+        found = cephx.keys(self.config.keyring_file.read_text()).get(self.config.user)
         if not found:
             told = {"backend": self.backend, "pool": self.pool, "user": self.config.user}
             raise ClusterDenied({**told, "reason": "its keyring has no key of that user"})
-        return found.encode()
+        return found
 
-    async def monitors(self) -> tuple[tuple[str, int], ...]:
-        """Address and port of each, in the form that every client knows."""
+    async def monitors(self) -> Monitors:
+        """Who they are now."""
         told = self._parsed((await self._tool("ceph", ("mon", "dump", "--format", "json"), (), None)).stdout)
-        ends = [one["addr"].partition("/")[0].rpartition(":") for one in told["mons"]]
-        return tuple((host.strip("[]"), int(port)) for host, _, port in ends)
+        return monitors_of(told)
 
     def failure(self, what: str, words: str, status: int) -> BrickyardError:
         """The error behind a tool's last words."""

@@ -118,7 +118,7 @@ class Openings:
             with translated(self._cluster.backend):
                 await asyncio.to_thread(_place, path)
             who = (config.user, await asyncio.to_thread(self._cluster.key))
-            monitors, limit = await self._cluster.monitors(), int(config.deadline_s)
+            monitors, limit = (await self._cluster.monitors()).places, int(config.deadline_s)
             await call(verbs.rbd_show, str(path), config.pool, who, monitors, writable=writable, deadline_s=limit)
         except ShowFailed as failure:
             await asyncio.to_thread(path.unlink, missing_ok=True)

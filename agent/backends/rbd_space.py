@@ -11,7 +11,7 @@ import time
 from agent.backends import rbd_names as names
 from agent.backends.base import Held, PoolState
 from agent.backends.errors import NoSpace, OverSubscribed
-from agent.backends.rbd_cluster import NOT_THERE, RbdCluster
+from agent.backends.rbd_cluster import NOT_THERE, Monitors, RbdCluster
 from agent.backends.rbd_errors import SpaceUntold
 from agent.wire.results import RbdAccess, ratio_in_force
 
@@ -25,7 +25,7 @@ class Space:
         self._cluster = cluster
         self._listed: tuple[float, list[names.Listed]] | None = None
         self._room: tuple[float, int, int] | None = None
-        self._monitors: tuple[float, tuple[tuple[str, int], ...]] | None = None
+        self._monitors: tuple[float, Monitors] | None = None
         self._since = 0
         self._reading = asyncio.Lock()
 
@@ -83,15 +83,18 @@ class Space:
         )  # fmt: skip
 
     async def _access(self) -> RbdAccess:
-        """Monitors come and go, so they are asked for now and then."""
-        config = self._cluster.config
-        if self._monitors is None or time.monotonic() - self._monitors[0] > _KEEP_S:
-            self._monitors = (time.monotonic(), await self._cluster.monitors())
+        config, known = self._cluster.config, await self.monitors()
         return RbdAccess(
             cluster_name=config.conf.stem, pool=config.pool, image_prefix=names.image("volume", ""),
-            user=config.user, monitors=self._monitors[1],
+            user=config.user, monitors=known.places, fsid=known.fsid,
             secret_uuid=str(config.secret_uuid) if config.secret_uuid is not None else None,
         )  # fmt: skip
+
+    async def monitors(self) -> Monitors:
+        """They come and go, so they are asked for now and then."""
+        if self._monitors is None or time.monotonic() - self._monitors[0] > _KEEP_S:
+            self._monitors = (time.monotonic(), await self._cluster.monitors())
+        return self._monitors[1]
 
     async def held(self) -> list[Held]:
         """What an image takes up in the cluster is not asked: that would read the map of each."""

@@ -37,4 +37,5 @@ def place_of(settings: AgentSettings) -> Place:
             for name, one in settings.backends.items()
             if isinstance(one, RbdBackendConfig)
         },
+        keyring=settings.connectors.ceph_keyring,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from agent.base.config import Section
@@ -17,3 +19,20 @@ class ConnectorsSection(Section):
         "an adapter that offloads, or a network device. One that does not work is told in the log, and `default` "
         "(plain TCP) is used.",
     )
+    ceph_keyring: Path = Field(
+        Path("/etc/ceph/ceph.client.brickyard.keyring"),
+        description="Keyring with the Ceph user as whom this host maps volumes of a cluster by the kernel's client "
+        "(its first one; mode 0640, group `brickyard`). Where there is none, volumes in Ceph are not attached to it.",
+    )
+
+    ceph_fail_io_s: int = Field(
+        300,
+        ge=10,
+        le=3600,
+        description="Seconds for which what is read and written waits for a Ceph cluster that does not answer; then it "
+        "fails. A detach waits as long.",
+    )
+
+    @property
+    def maps_images(self) -> bool:
+        return self.ceph_keyring.is_file()

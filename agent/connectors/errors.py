@@ -54,6 +54,16 @@ class NoPath(Temporary):
     hint = "See that its portals can be reached from this host: ip route get ADDRESS; `brickyard-agent doctor`."
 
 
+class KeyringUnusable(Temporary):
+    code = "attachment.ceph-keyring"
+    status = 409
+    retry_after = 10.0
+    sentence = "This host can not map volumes of a Ceph cluster with {keyring}: {reason}."
+    hint = (
+        "ceph auth get client.NAME -o FILE; chgrp brickyard FILE; chmod 0640 FILE; name it: [connectors] ceph_keyring."
+    )
+
+
 class NoFabricPath(NoPath):
     code = "attachment.no-fabric-path"
     sentence = "No path to {target} came over the fabric: {reason}"

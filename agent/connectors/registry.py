@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 
@@ -17,7 +18,9 @@ _MODULES = {
     "nvme-raid": "agent.connectors.nvme_raid",
     "fc": "agent.connectors.fc",
     "eckd": "agent.connectors.eckd",
+    "rbd": "agent.connectors.rbd",
 }
+_abilities: dict[str, Callable[[], bool]] = {}
 
 
 def configure(section: ConnectorsSection) -> None:
@@ -26,6 +29,16 @@ def configure(section: ConnectorsSection) -> None:
         from agent.connectors.iscsi import CONNECTOR
 
         CONNECTOR.interface = section.iscsi_interface
+    if section.maps_images:
+        from agent.connectors import rbd
+
+        rbd.CONNECTOR.keyring, rbd.CONNECTOR.fail_io_s = section.ceph_keyring, section.ceph_fail_io_s
+        _abilities["rbd"] = rbd.CONNECTOR.ready
+
+
+def abilities() -> tuple[str, ...]:
+    """What this host can use by its configuration, besides what the kernel shows to everyone. Blocking."""
+    return tuple(name for name, ready in _abilities.items() if ready())
 
 
 @cache

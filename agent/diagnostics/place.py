@@ -17,7 +17,7 @@ _RULE_FOLDERS = ("etc/udev/rules.d", "run/udev/rules.d", "usr/lib/udev/rules.d",
 class Place:
     """Paths of one agent. `backends` maps a name to its folder, `groups` to volume group and thin pool,
     `shares` to driver, folder and what must be mounted there, `ceph` to configuration and keyring. `targets` are
-    switched on.
+    switched on. `keyring`: with which images of a cluster are mapped.
 
     `root` is / except in tests.
     """
@@ -33,6 +33,7 @@ class Place:
     groups: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
     shares: Mapping[str, tuple[str, Path, str]] = field(default_factory=dict)
     ceph: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
+    keyring: Path | None = None
     root: Path = Path("/")
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.terminal.sizes import size
-from agent.host import ccw, lio, nvme, nvmet, scsi, sysfs
+from agent.host import ccw, lio, nvme, nvmet, rbd, scsi, sysfs
 from agent.host.openers import openers
 from agent.jobs import remote
 from agent.wire.jobs import Connection
@@ -63,7 +63,7 @@ def _by_scsi(volume_id: str, root: Path, fabric: lio.Fabric) -> list[Node]:
 def reached(connection: Connection, sys: Path) -> list[Node]:
     """Each way to the volume with its path, and above the paths what gathers and uses them."""
     nvme_ways = {"nvme-tcp": _controllers, "nvme-rdma": _controllers}
-    ways = nvme_ways | {"fc": _over_fabric, "eckd": _on_channel}
+    ways = nvme_ways | {"fc": _over_fabric, "eckd": _on_channel, "rbd": _from_cluster}
     return ways.get(connection.protocol, _sessions)(connection, sys)
 
 
@@ -100,6 +100,20 @@ def _on_channel(connection: Connection, sys: Path) -> list[Node]:
     about = f"DASD {dasd.uid or 'without an id'}, {dasd.status}, the channel says {dasd.availability}"
     below = [node("path", dasd.device, size(dasd.size), users(sys, dasd.disk))] if dasd.disk else []
     return [node("target", channel.bus_id, about, below)]
+
+
+def _from_cluster(connection: Connection, sys: Path) -> list[Node]:
+    image = connection.ceph
+    assert image is not None
+    found = rbd.image(image.pool, connection.target, read_only=image.read_only, sys=sys)
+    places = ", ".join(f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}"
+                       for one in connection.portals)  # fmt: skip
+    about = f"Ceph cluster {image.fsid}, monitors {places}"
+    below = []
+    if found is not None:
+        told = f"{size(found.size)}, {'read-only, ' if found.read_only else ''}{found.identity}"
+        below.append(node("device", f"/dev/{found.name}", told, users(sys, found.name)))
+    return [node("target", f"{image.pool}/{connection.target}", about, below)]
 
 
 def _sessions(connection: Connection, sys: Path) -> list[Node]:

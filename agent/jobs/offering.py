@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlite_utils import Database
 
+from agent.backends.abilities import IN_CLUSTER, in_cluster
 from agent.base.faults import declare, fault_point
 from agent.jobs import exports
 from agent.jobs.errors import SecretMissing
@@ -31,8 +32,11 @@ async def offer(services: Services, volume_id: str, rows: Sequence[Row]) -> dict
     """
     connections: dict[str, Connection] = {}
     for protocol in dict.fromkeys(row.protocol for row in rows):
-        target = services.target(protocol)
         wanted = [row for row in rows if row.protocol == protocol and row.wanted]
+        if protocol == IN_CLUSTER:
+            connections.update([await _in_cluster(services, row) for row in wanted])
+            continue
+        target = services.target(protocol)
         if not wanted:
             await target.withdraw(volume_id)
             continue
@@ -42,6 +46,11 @@ async def offer(services: Services, volume_id: str, rows: Sequence[Row]) -> dict
     fault_point("agent.export.applied")
     await services.journal.write(partial(_settled, rows=rows, boot_id=services.boot_id))
     return connections
+
+
+async def _in_cluster(services: Services, row: Row) -> tuple[str, Connection]:
+    cluster = in_cluster(services.backend(row.settings.backend))
+    return row.attachment_id, await cluster.reached(row.volume_id, read_only=row.settings.mode == "ro")
 
 
 def _settled(db: Database, rows: Sequence[Row], boot_id: str) -> None:
@@ -64,7 +73,9 @@ def differences(services: Services, rows: Sequence[Row]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for row in rows:
         there = shown.get(row.protocol, {}).get(row.volume_id)
-        if row.protocol not in shown:
+        if row.protocol == IN_CLUSTER and row.wanted:
+            continue  # nothing of this host takes part
+        if row.protocol not in shown and row.protocol != IN_CLUSTER:
             found[row.attachment_id] = f"this host has no target for {row.protocol} any more"
         elif not row.wanted:
             found[row.attachment_id] = "it is still to be taken back"
@@ -103,6 +114,8 @@ def shown(services: Services, rows: Sequence[Row], failures: Mapping[str, str]) 
 
 
 def _connected(row: Row, there: Offered | None) -> bool | None:
+    if row.protocol == IN_CLUSTER:
+        return None
     if there is None:
         return False
     return None if there.connected is None else row.settings.initiator in there.connected

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from agent.base import ciphers
+from agent.base.files import set_aside
 from agent.copying.errors import translated
 from agent.luks import header, keyslot, write1, write2
 from agent.luks.details import KeySlot
@@ -111,7 +112,7 @@ def _make_room(fd: int, count: int) -> None:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         return
     try:
-        os.posix_fallocate(fd, 0, count)
+        set_aside(fd, count)
     except OSError as failure:
         if failure.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
             raise translated(failure, "destination") from failure

@@ -1,9 +1,9 @@
 """Which block devices the privileged side works on: those whose kernel state proves whose they are.
 
 A loop device carries in the kernel what it was bound for (`brickyard-ATTACHMENT`, `byexport-VOLUME`); a device of
-another host is a disk of an iSCSI session, a multipath map that stands on nothing else, or a namespace over a fabric; a
-DASD, or a disk on a Fibre Channel fabric, is one whose device or array root's limits name;
-the attachment of a logical volume has its id in the UUID that device-mapper keeps.
+another host is a disk of an iSCSI session, a multipath map that stands on nothing else, a namespace over a fabric, or
+the image of a volume in a Ceph cluster; a DASD, or a disk on a Fibre Channel fabric, is one whose device or array
+root's limits name; the attachment of a logical volume has its id in the UUID that device-mapper keeps.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ import os
 import re
 from pathlib import Path
 
-from agent.host import fc, fcp, nvme, scsi, sysfs
+from agent.host import fc, fcp, nvme, rbd, scsi, sysfs
 from agent.host.kernel import current
 from agent.host.lvm import ATTACHED_UUID
 from agent.host.openers import LOOKERS, openers
 from agent.privsep import checks, loopctl
 from agent.privsep.errors import DeviceForeign, DeviceHeld, KernelRefused
 
-_DEVICE = re.compile(r"/dev/(loop\d{1,7}|sd[a-z]{1,7}|dm-\d{1,7}|nvme\d{1,5}n\d{1,5}|md\d{1,6}|dasd[a-z]{1,4})")
+_DEVICE = re.compile(
+    r"/dev/(loop\d{1,7}|sd[a-z]{1,7}|dm-\d{1,7}|nvme\d{1,5}n\d{1,5}|md\d{1,6}|dasd[a-z]{1,4}|rbd\d{1,7})"
+)
+
+_IMAGES = "byv-"
 
 
 def name(device: object) -> str:
@@ -50,13 +54,17 @@ def hold(device: object, diskseq: object, loop_name: str, *, remote_too: bool = 
 
 
 def remote(short: str) -> bool:
-    """Whether it is a disk over iSCSI or an allowed part of a fabric, a map of such, a namespace, a mirror, a DASD."""
+    """Whether it is a disk over iSCSI or an allowed part of a fabric, a map of such, a namespace, a mirror, an allowed
+    DASD, an image of a volume."""
     sys = current().sys
     if short.startswith("nvme"):
         return nvme.over_fabric(short)
     if short.startswith("md"):
         legs = [entry.name for entry in Path(sys / "block" / short / "slaves").glob("*")]
         return bool(legs) and all(nvme.over_fabric(each) for each in legs)
+    if short.startswith("rbd"):
+        image = rbd.disk(short, sys)
+        return image is not None and image.image.startswith(_IMAGES)
     if short.startswith("dasd"):
         return checks.channel_allowed((sys / "block" / short / "device").resolve().name)
     if short.startswith("sd"):
@@ -131,4 +139,4 @@ def _problem(short: str, fd: int, diskseq: int | None, loop_name: str, remote_to
         return "it is not a device of this host's volumes"
     if remote(short):
         return ""
-    return "it is no disk over iSCSI or an allowed part of a fabric, no map of such, no namespace, no allowed DASD"
+    return "it is no disk over iSCSI or an allowed part of a fabric, no map of such, namespace, image or allowed DASD"

@@ -175,6 +175,13 @@ class ConnectFailed(Temporary):
     hint = "See that the portal can be reached, and that the host NQN in /etc/nvme/hostnqn is the one it is offered to."
 
 
+class MapFailed(Temporary):
+    code = "rbd.map-failed"
+    retry_after = 5.0
+    sentence = "Image {image} can not be mapped by this host: {reason}."
+    hint = "See that its monitors can be reached, and that [connectors] ceph_keyring holds a user who may use the pool."
+
+
 class LvmUnavailable(Permanent):
     code = "lvm.unavailable"
     status = 501

@@ -10,11 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import re
-import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,13 +19,13 @@ from agent.host import nvme, rdma, sysfs
 from agent.privsep import checks, cutting, devices
 from agent.privsep.contexts import net, privileged
 from agent.privsep.errors import ConnectFailed, DeviceHeld, KernelRefused, NoRdma
+from agent.privsep.locking import lock
 
 FABRICS = Path("/dev/nvme-fabrics")
 _NQN = re.compile(r"nqn\.\d{4}-\d{2}\.[A-Za-z0-9][A-Za-z0-9.:_-]{1,210}")
 _DISK = re.compile(r"nvme\d{1,5}n\d{1,5}")
 _RETRY_S, _ALIVE_S = 5, 5
 _QUEUES = 8
-_WAIT_S = 150.0  # longer than the kernel tries to reach a portal, shorter than callers wait for a verb
 # A path is tried again for ever (a detach ends that); what waits for the last one fails after `fail_io_s`.
 _TIMERS = f"ctrl_loss_tmo=-1,reconnect_delay={_RETRY_S},keep_alive_tmo={_ALIVE_S}"
 _REASONS = {
@@ -179,28 +176,10 @@ def _alone(target: str, *, exclusive: bool) -> Iterator[int]:
         reason = "the kernel's NVMe initiator is not loaded (modprobe nvme-tcp, or nvme-rdma)"
         raise KernelRefused(action="open", device=str(FABRICS), reason=reason) from error
     try:
-        _lock(fd, target, fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK)
+        lock(fd, target, fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK)
         yield fd
     finally:
         os.close(fd)
-
-
-def _lock(fd: int, target: str, kind: int) -> None:
-    place = int.from_bytes(hashlib.sha256(target.encode()).digest()[:7], "big") >> 1
-    wanted = struct.pack("hhqqi4x", kind, os.SEEK_SET, place, 1, 0)
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
-    except BlockingIOError:
-        # The kernel knows no such wait with an end. Given up, the thread has the file for itself: it gets the lock some
-        # day, and loses it with the file at once. A verb that did its work then would do it to a later attach.
-        waiting = threading.Thread(target=fcntl.fcntl, args=(fd, fcntl.F_OFD_SETLKW, wanted), daemon=True)
-        waiting.start()
-        waiting.join(_WAIT_S)
-        try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
-        except BlockingIOError:
-            reason = "another connect or disconnect of it does not end"
-            raise KernelRefused(action="lock", device=target, reason=reason) from None
 
 
 def _disk(value: object) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import BrickyardError
-from agent.host import lio, nvme, nvmet, scsi
+from agent.host import lio, nvme, nvmet, rbd, scsi
 from agent.privsep import account, client, limits, mapper, noeventlet
 from agent.privsep.door import Door
 from agent.privsep.errors import PrivilegeUnavailable
@@ -53,7 +53,9 @@ def wanted(*, ceph: bool = False) -> tuple[str, ...]:
     `crypt` for device-mapper, `net` for transports, `lvm` and `channel` by the limits, `ceph` where a back end is in a
     cluster (the argument) and its images can be shown.
     """
-    remote = (lio.available, scsi.iscsid_listens, scsi.multipathd_listens, nvmet.available, nvme.available)
+    remote = (
+        lio.available, scsi.iscsid_listens, scsi.multipathd_listens, nvmet.available, nvme.available, rbd.available,
+    )  # fmt: skip
     chosen = {
         "block": True,
         "crypt": mapper.dm_crypt_available(),

@@ -73,13 +73,16 @@ def locate(name: str) -> str | None:
 
 
 def start(name: str, arguments: Sequence[str], pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """Start a program that takes long; what it says, errors too, is on its stdout. ProgramMissing."""
+    """Start a program that takes long, and ends when it is asked to; what it says, errors too, is on its stdout.
+
+    ProgramMissing.
+    """
     program = locate(name)
     if program is None:
         raise ProgramMissing(program=name)
-    leash = _LEASH if os.access(_LEASH[0], os.X_OK) else ()
+    wraps = [wrap for wrap in (_LEASH, _FREE) if os.access(wrap[0], os.X_OK)]
     return subprocess.Popen(
-        [*leash, program, *arguments],
+        [*(word for wrap in wraps for word in wrap), program, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

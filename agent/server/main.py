@@ -62,7 +62,10 @@ def run_agent(
         roots=roots,
         groups=settings.groups if roots is not None else (),
         ceph=bool(settings.work_dirs),
-        modules=[module for target in targets.values() for module in target.modules],
+        modules=[
+            *(module for target in targets.values() for module in target.modules),
+            *(("rbd",) if settings.connectors.maps_images else ()),
+        ],
     )
     lock = lock_state(settings.state_dir)
     try:

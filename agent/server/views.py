@@ -15,6 +15,7 @@ from agent.backends.abilities import Adopting
 from agent.base.errors import BrickyardError
 from agent.base.log import get_logger
 from agent.base.metrics import registry
+from agent.connectors import registry as connectors
 from agent.host import facts as hostfacts
 from agent.jobs import desired, exports, records, remote
 from agent.jobs.offering import shown
@@ -81,7 +82,7 @@ class Views:
             links=known.links,
             data_port=port.port if port is not None else None,
             keeps_images=self.keeps_images,
-            capabilities=known.capabilities,
+            capabilities=(*known.capabilities, *await asyncio.to_thread(connectors.abilities)),
             job_kinds=self.runner.kinds,
             backends=tuple(sorted({name.partition("#")[0] for name in (*self.services.backends, *self.services.away)})),
         )

@@ -19,8 +19,8 @@ PoolAddress = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}(#[
 """A back end, with the pool where it has several: `fast`, `fast#p1`."""
 Bytes = Annotated[int, Field(ge=0, le=1 << 62)]
 Protocol = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
-"""Name of a transport: `iscsi`, `iser`, `nvme-tcp`, `nvme-rdma`, …, `vhost` to guests of the volume's own host; a host
-refuses one that it has no connector for."""
+"""Name of a transport: `iscsi`, `iser`, `nvme-tcp`, `nvme-rdma`, `rbd`, …, `vhost` to guests of the volume's own
+host; a host refuses one that it has no connector for."""
 Endpoint = Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9.:_-]{2,222}$")]
 """Name of a target or an initiator: an IQN or an NQN; by vhost a target is `naa.…`."""
 LOCAL_GUESTS = "local-guests"
@@ -62,14 +62,27 @@ class Fabric(Wire):
     addressing: Literal["SAM", "SAM2", "SAM3-flat"] = "SAM"
 
 
+class CephImage(Wire):
+    """A volume as an image in a Ceph cluster; its monitors are the portals, its name in the pool is the target.
+
+    `messenger` is the version of Ceph's protocol that the monitors speak there.
+    """
+
+    pool: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
+    fsid: UUID
+    messenger: Literal["v1", "v2"] = "v1"
+    read_only: bool = False
+
+
 _MADE_BY = {"iser": "iser", "nvme-rdma": "rdma"}
 
 
 class Connection(Wire):
     """How a host reaches a volume of another host, without any secret.
 
-    `identity` is what the target promises of the device, as the kernel tells it (`naa.…`, `uuid.…`, `eui.…`), and
-    `serial` its unit serial number (empty: none is promised): a device that says anything else is handed to nobody.
+    `identity` is what the target promises of the device, as the kernel tells it (`naa.…`, `uuid.…`, `eui.…`, by rbd
+    `image.…`), and `serial` its unit serial number (empty: none is promised): a device that says anything else is
+    handed to nobody.
     With `auth` chap the secret belongs to `username`. With `replicas` the volume is a mirror of them, and `target` its
     name; `degraded` says that those which do not answer are known to hold nothing newer.
     """
@@ -87,6 +100,7 @@ class Connection(Wire):
     transport: Literal["tcp", "iser", "rdma"] = "tcp"
     channel: ChannelDevice | None = None
     fabric: Fabric | None = None
+    ceph: CephImage | None = None
     replicas: tuple[Connection, ...] = Field((), max_length=8)
     degraded: bool = False
 
@@ -94,6 +108,8 @@ class Connection(Wire):
     def _reachable(self) -> Connection:
         if not (self.portals or self.channel or self.fabric or self.replicas or self.protocol == "vhost"):
             raise ValueError("no portal, port of a fabric, channel-attached device or replica is named")
+        if (self.protocol == "rbd") != (self.ceph is not None):
+            raise ValueError("an image of a Ceph cluster goes by rbd, and nothing else does")
         if _MADE_BY.get(self.protocol, self.transport) != self.transport:
             raise ValueError(f"{self.protocol} goes by {_MADE_BY[self.protocol]}, not by {self.transport}")
         names = {one.target for one in self.replicas}
@@ -105,7 +121,7 @@ class Connection(Wire):
     def _as_told_before(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What was known before is told as it always was: the same job posted again must have the same arguments."""
         told: dict[str, Any] = plain(self)
-        later = {"fabric": self.fabric, "replicas": self.replicas, "degraded": self.replicas}
+        later = {"fabric": self.fabric, "ceph": self.ceph, "replicas": self.replicas, "degraded": self.replicas}
         return {key: value for key, value in told.items() if later.get(key, True)}
 
 

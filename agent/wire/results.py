@@ -118,7 +118,10 @@ class ResizedResult(Wire):
 
 
 class RbdAccess(Wire):
-    """How a client of the cluster itself opens the images of a pool; `monitors` are pairs of address and port."""
+    """How a client of the cluster itself opens the images of a pool; `monitors` are pairs of address and port.
+
+    `fsid` is the cluster's own id; None: the agent is of a release whose volumes can not be mapped by hosts.
+    """
 
     cluster_name: str
     pool: str
@@ -126,6 +129,7 @@ class RbdAccess(Wire):
     user: str
     monitors: tuple[tuple[str, int], ...]
     secret_uuid: UUID | None = None
+    fsid: UUID | None = None
 
 
 class Pool(Wire):

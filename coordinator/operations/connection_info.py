@@ -48,7 +48,7 @@ def words(reached: Reached, initiator: str = "") -> dict[str, Any]:
     """The kind of connection and what its connector needs, for each protocol."""
     if reached.protocol in {"nvme-tcp", "nvme-rdma"}:
         return _nvme(reached, initiator)
-    ways = {"iscsi": _iscsi, "iser": _iscsi, "vhost": _vhost, "fc": _fibre_channel, "eckd": _eckd}
+    ways = {"rbd": _rbd, "iscsi": _iscsi, "iser": _iscsi, "vhost": _vhost, "fc": _fibre_channel, "eckd": _eckd}
     return ways[reached.protocol](reached)
 
 
@@ -86,6 +86,16 @@ def _iscsi(reached: Reached) -> dict[str, Any]:
     if reached.auth == "chap":
         about |= {"auth_method": "CHAP", "auth_username": reached.username}
     return about
+
+
+def _rbd(reached: Reached) -> dict[str, Any]:
+    assert reached.ceph is not None
+    return {
+        "driver_volume_type": "rbd",
+        "name": f"{reached.ceph.pool}/{reached.target}",
+        "hosts": [portal.address for portal in reached.portals],
+        "ports": [str(portal.port) for portal in reached.portals],
+    }
 
 
 def _vhost(reached: Reached) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row
 
 from agent.base.errors import Conflict, Invalid
 from agent.wire.jobs import LOCAL_GUESTS
+from agent.wire.results import RbdAccess
 from coordinator.state import attachments, fleet
 from coordinator.state.locks import hold
 from coordinator.state.tables.volumes import volumes
@@ -26,7 +27,7 @@ _ABLE = {
 }
 """By transport: the capability that a host must have, and the fact that names it there."""
 _CHAP = frozenset({"iscsi", "iser"})
-_READ_ONLY = frozenset({"iscsi", "iser"})
+_READ_ONLY = frozenset({"iscsi", "iser", "rbd"})
 """Transports whose target can refuse writes of one consumer."""
 
 
@@ -39,7 +40,10 @@ class NoTransport(Conflict):
 class OnlyInCluster(NoTransport):
     code = "attachment.only-in-cluster"
     sentence = "Volume {volume} lies in a Ceph cluster: host {host} can not attach it by itself."
-    hint = "Attach it to a server (Nova), or map {image} with a client of the cluster."
+    hint = (
+        "Give host {host} a keyring of the cluster ([connectors] ceph_keyring) and the kernel's module rbd, attach it "
+        "to a server (Nova), or map {image} with a client of the cluster."
+    )
 
 
 class HostTooOld(NoTransport):
@@ -71,8 +75,7 @@ def choose(conn: Connection, volume: Row[Any], host: Row[Any], mode: str = "rw")
     """None: the volume lies on that host (or nowhere yet). NoTransport, OnlyInCluster, HostTooOld."""
     access = fleet.rbd_access_of(conn, volume.pool_id)
     if access is not None:
-        image = f"{access.pool}/{access.image_prefix}{volume.id}"
-        raise OnlyInCluster(volume=volume.id, host=host.id, image=image)
+        return _in_cluster(conn, volume, host, access, mode)
     if volume.host_id is None or volume.host_id == host.id:
         return None
     facts = host.facts or {}
@@ -82,6 +85,16 @@ def choose(conn: Connection, volume: Row[Any], host: Row[Any], mode: str = "rw")
         if capability in facts.get("capabilities", ()) and facts.get(fact)
     }
     return best(conn, volume, names, host.id, mode)
+
+
+def _in_cluster(conn: Connection, volume: Row[Any], host: Row[Any], access: RbdAccess, mode: str) -> Transport:
+    """Each host reaches the cluster by itself, also the one that serves the volume."""
+    if "rbd" not in (host.facts or {}).get("capabilities", ()):
+        image = f"{access.pool}/{access.image_prefix}{volume.id}"
+        raise OnlyInCluster(volume=volume.id, host=host.id, image=image)
+    if access.fsid is None:
+        raise HostTooOld(volume=volume.id, home=volume.host_id, host=host.id, backend=volume.backend)
+    return best(conn, volume, {"rbd": f"host.{host.id}"}, host.id, mode, order=("rbd",))
 
 
 def auth_of(protocol: str) -> Literal["none", "chap"]:

@@ -70,7 +70,9 @@ def consuming(cluster: ceph.Cluster, *sets: str, **more: object) -> Iterator[Con
     """
     site = Site(1, ("fleet.poll_interval_s=2.0", *sets))
     file = site.layout.agent_file(site.volume_host)
-    file.write_text(file.read_text().partition("[backends.files]")[0] + backend_table(cluster, site.folder, **more))
+    table = backend_table(cluster, site.folder, **more)
+    mapping = f'[connectors]\nceph_keyring = "{site.folder}/keyring"\n'
+    file.write_text(file.read_text().partition("[backends.files]")[0] + table + mapping)
     site.truths = CephTruths(site, cluster)
     with started(site):
         deadline = time.monotonic() + 300

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from agent.diagnostics.finding import Finding, bad, ok, skipped, warning
 from agent.diagnostics.place import RULES_REMEDY, Place
-from agent.host import facts, lio, nvme, nvmet, rdma, scsi, udev
+from agent.host import facts, lio, nvme, nvmet, rbd, rdma, scsi, udev
 
 _MODULES = "echo target_core_mod > /etc/modules-load.d/brickyard.conf; modprobe target_core_mod"
 _VHOST = "echo vhost_scsi > /etc/modules-load.d/brickyard-vhost.conf; modprobe vhost_scsi"
 _NVME_TARGET = "printf 'nvmet\\nnvmet-tcp\\n' > /etc/modules-load.d/brickyard-nvmet.conf; modprobe -a nvmet nvmet-tcp"
 _NVME_INITIATOR = "echo nvme-tcp > /etc/modules-load.d/brickyard-nvme.conf; modprobe nvme-tcp"
+_RBD = "echo rbd > /etc/modules-load.d/brickyard-rbd.conf; modprobe rbd"
 _NO_RDMA = "`rdma link` shows the devices. In software: modprobe rdma_rxe; rdma link add rxe0 type rxe netdev INTERFACE"
 _BY_RDMA = {"nvmet_rdma": "NVMe", "iser": "iSER"}
 
@@ -27,12 +28,25 @@ def check(place: Place) -> Iterator[Finding]:
         yield from _nvme_target(place)
     yield from _initiator(place)
     yield from _nvme_initiator(place)
+    yield from _images(place)
     yield from _rdma(place)
     yield from _udev(place)
 
 
+def _images(place: Place) -> Iterator[Finding]:
+    keyring = place.keyring
+    if keyring is None or not keyring.is_file():
+        return
+    if not rbd.available(place.root):
+        yield bad("remote", f"There is {keyring}, but the kernel's client of Ceph is not loaded.", f"Run: {_RBD}")
+    elif keyring.stat().st_mode & 0o007:
+        yield bad("remote", f"Everybody on this host can read {keyring}.", f"Run: chmod 0640 {keyring}")
+    else:
+        yield ok("remote", f"Volumes in Ceph are mapped with {keyring}.")
+
+
 def _udev(place: Place) -> Iterator[Finding]:
-    uses = scsi.iscsid_listens(place.root / "proc") or nvme.available(place.root)
+    uses = scsi.iscsid_listens(place.root / "proc") or nvme.available(place.root) or rbd.available(place.root)
     if uses and udev.udevd_runs(place.root / udev.CONTROL.relative_to("/")) and not place.has_udev_rules:
         lost = "where a path to a volume is lost, udev may stand still until it is back"
         yield warning("remote", f"The udev rules of Brickyard are missing: {lost}.", RULES_REMEDY)

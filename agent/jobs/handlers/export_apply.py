@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-from agent.backends.abilities import with_devices
+from agent.backends.abilities import IN_CLUSTER, in_cluster, with_devices
 from agent.base.faults import declare, fault_point
 from agent.jobs import exports
 from agent.jobs.handlers.common import header_size, still_lock, volume_lock
@@ -24,9 +24,13 @@ declare("agent.export.decided")
 async def run(context: Context, args: ExportApply) -> ExportsResult:
     services = context.services
     for one in args.wanted:
-        services.target(one.protocol)
-    if args.wanted:
-        path = await with_devices(services.backend(args.backend), args.volume_id).path(args.volume_id)
+        if one.protocol == IN_CLUSTER:
+            in_cluster(services.backend(args.backend))
+        else:
+            services.target(one.protocol)
+            with_devices(services.backend(args.backend), args.volume_id)
+    if args.wanted and (args.encrypted or any(one.protocol != IN_CLUSTER for one in args.wanted)):
+        path = await services.backend(args.backend).path(args.volume_id)
         if args.encrypted:
             # Who had the raw device may have changed the header, and the tool that opens it runs as root.
             await asyncio.to_thread(header_size, path)

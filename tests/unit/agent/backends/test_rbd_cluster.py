@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.backends.errors import NoSpace
-from agent.backends.rbd_cluster import RbdCluster
+from agent.backends.rbd_cluster import Monitors, RbdCluster, monitors_of
 from agent.backends.rbd_errors import CephFailed, CephPoolMissing, ClusterDenied, ClusterHangs
 from tests.unit.agent.backends.test_rbd_config import place
 
@@ -43,3 +43,13 @@ def test_the_key_is_that_of_the_user(tmp_path: Path) -> None:
     config.keyring_file.write_text("[client.admin]\n\tkey = AQ1=\n")
     with pytest.raises(ClusterDenied):
         cluster.key()
+
+
+def test_monitors_by_the_messenger_that_they_speak_where_they_are() -> None:
+    both = [{"type": "v2", "addr": "192.0.2.1:3300", "nonce": 0}, {"type": "v1", "addr": "192.0.2.1:6789", "nonce": 0}]
+    told = {"fsid": "f", "mons": [{"addr": "192.0.2.1:6789/0", "public_addrs": {"addrvec": both}}]}
+    assert monitors_of(told) == Monitors("f", (("192.0.2.1", 6789),), "v1")
+    only = [{"type": "v2", "addr": "[2001:db8::1]:3300", "nonce": 0}]
+    told = {"fsid": "f", "mons": [{"addr": "[2001:db8::1]:3300/0", "public_addrs": {"addrvec": only}}]}
+    assert monitors_of(told) == Monitors("f", (("2001:db8::1", 3300),), "v2")
+    assert monitors_of({"fsid": "f", "mons": [{"addr": "192.0.2.1:6789/0"}]}).messenger == "v1"

@@ -50,6 +50,18 @@ def test_a_target_that_is_not_loaded_and_an_initiator_without_a_name(tmp_path: P
     assert "multipathd does not run" in states[2][1]
 
 
+def test_a_host_that_has_a_keyring_of_a_cluster(tmp_path: Path) -> None:
+    keyring = tmp_path / "keyring"
+    place = place_at(tmp_path, keyring=keyring)
+    assert {state for state, _ in said(place)} == {"skipped"}
+    keyring.touch(0o640)
+    assert ("bad", f"There is {keyring}, but the kernel's client of Ceph is not loaded.") in said(place)
+    (place.root / "sys/bus/rbd").mkdir(parents=True)
+    assert ("ok", f"Volumes in Ceph are mapped with {keyring}.") in said(place)
+    keyring.chmod(0o644)
+    assert ("bad", f"Everybody on this host can read {keyring}.") in said(place)
+
+
 def test_who_uses_volumes_of_others_without_our_udev_rules_is_told(tmp_path: Path) -> None:
     place = place_at(tmp_path)
     kernel.put(place.root / "proc/net/unix", LISTENERS)

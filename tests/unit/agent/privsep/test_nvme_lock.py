@@ -12,7 +12,7 @@ import pytest
 
 from agent.host import nvme as host
 from agent.host.nvme import Namespace, Subsystem
-from agent.privsep import nvme
+from agent.privsep import locking, nvme
 from agent.privsep.contexts import net
 from agent.privsep.errors import KernelRefused
 
@@ -61,7 +61,7 @@ def test_a_lock_is_waited_for(fabrics: Path) -> None:
 
 
 def test_who_has_waited_too_long_does_nothing_later(fabrics: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvme, "_WAIT_S", 0.1)
+    monkeypatch.setattr(locking, "WAIT_S", 0.1)
     seen: list[str] = []
     monkeypatch.setattr(nvme, "_unused", seen.append)
     before = set(threading.enumerate())

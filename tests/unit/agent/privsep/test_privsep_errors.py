@@ -20,7 +20,8 @@ CLASSES = [
 def test_survives_the_wire(cls: type[BrickyardError]) -> None:
     first = cls(device="/dev/loop7", reason="why", holders="dm-0", action="x", verb="v", path="/p", user="u",
                 program="x", target="iqn.x", portal="[::1]:3260", file="/f",
-                pid=7, group="vg0", name="byv-1", devices="/dev/sda", what="session", volume="v1")  # fmt: skip
+                pid=7, group="vg0", name="byv-1", devices="/dev/sda", what="session", volume="v1",
+                image="volumes/byv-1")  # fmt: skip
     again = cls(*msgpack.unpackb(msgpack.packb(first.args), use_list=False))
     assert str(again) == str(first)
     assert again.remedy == first.remedy

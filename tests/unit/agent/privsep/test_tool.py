@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -36,6 +37,23 @@ def test_one_that_is_not_leashed_is_asked_first(tmp_path: Path) -> None:
     with pytest.raises(PrivilegeTimeout):
         tool.run("sh", ["-c", script], timeout=4.0, leashed=False)
     assert (tmp_path / "bye").read_text() == "bye\n"
+
+
+def test_one_that_takes_long_hears_that_it_is_to_end() -> None:
+    """The daemons that start it have those signals blocked, which a program would inherit."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+    try:
+        started = tool.start("sh", ["-c", "echo ready; exec sleep 60"])
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"ready\n"
+        started.terminate()
+        try:
+            assert started.wait(20) == -signal.SIGTERM
+        finally:
+            started.kill()
 
 
 def test_a_program_of_nowhere() -> None:

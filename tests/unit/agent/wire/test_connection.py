@@ -21,7 +21,7 @@ REPLICA = {**BASE, "protocol": "nvme-tcp", "portals": [PORTAL]}
 
 def test_what_an_older_agent_knows_is_told_as_it_was() -> None:
     told = Connection.model_validate({**BASE, "portals": [PORTAL]}).model_dump(mode="json")
-    assert not {"fabric", "replicas", "degraded"} & set(told)
+    assert not {"fabric", "ceph", "replicas", "degraded"} & set(told)
     assert told["portals"] == [PORTAL]
 
 
@@ -33,6 +33,16 @@ def test_by_vhost_there_are_no_portals_and_one_consumer() -> None:
     for wrong in ({"initiator": "iqn.2026-01.org.x:a"}, {"auth": "chap"}):
         with pytest.raises(ValidationError, match="vhost is for local-guests"):
             WantedExport.model_validate({**wanted, **wrong})
+
+
+def test_images_of_a_cluster_survive_the_wire_and_go_by_rbd_alone() -> None:
+    ceph = {"pool": "volumes", "fsid": "11111111-2222-4333-8444-555555555555", "messenger": "v2"}
+    told = {**BASE, "protocol": "rbd", "target": "byv-1", "portals": [PORTAL], "ceph": ceph}
+    image = Connection.model_validate(told)
+    assert Connection.model_validate_json(image.model_dump_json()) == image
+    for wrong in ({"ceph": None}, {"protocol": "iscsi"}, {"ceph": {**ceph, "pool": "a,b"}}, {"portals": []}):
+        with pytest.raises(ValidationError):
+            Connection.model_validate({**told, **wrong})
 
 
 def test_mirrors_survive_the_wire() -> None:

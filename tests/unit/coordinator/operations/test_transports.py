@@ -252,3 +252,32 @@ def test_no_host_of_ours_attaches_a_volume_in_a_cluster(db: Database, name: str)
         db.write_now(lambda conn: accept_attach(conn, REQUESTER, known, name))
     assert f"volumes/byv-{known}" in caught.value.remedy
     assert db.read_now(lambda conn: volumes.get(conn, known).status) == "available"
+
+
+FSID = "11111111-2222-4333-8444-555555555555"
+
+
+@pytest.mark.parametrize("name", ["home", "away"])
+def test_hosts_with_a_key_of_the_cluster_reach_it_by_themselves(db: Database, name: str) -> None:
+    def known_there(conn: Connection) -> str:
+        host(conn, "home", ("rbd",), rbd=ACCESS.model_copy(update={"fsid": FSID}), capabilities=("rbd",))
+        host(conn, "away", capabilities=("iscsi", "rbd"), initiator_iqn=IQN)
+        return volume(conn)
+
+    known = db.write_now(known_there)
+    there, which = db.read_now(lambda conn: (volumes.get(conn, known), fleet.get(conn, name)))
+    for mode in ("rw", "ro"):
+        found = db.read_now(lambda conn, mode=mode: transports.choose(conn, there, which, mode))  # type: ignore[misc]
+        assert found == transports.Transport("rbd", f"host.{name}")
+    _, attachment = db.write_now(lambda conn: accept_attach(conn, REQUESTER, known, name))
+    call = db.write_now(lambda conn: export_call(conn, KEYS, volumes.get(conn, known)))
+    assert call is not None
+    assert isinstance(call.args, ExportApply)
+    assert [(one.protocol, one.attachment_id, one.auth) for one in call.args.wanted] == [("rbd", attachment.id, "none")]
+
+
+def test_an_agent_that_can_not_say_which_cluster_it_is_is_too_old(db: Database) -> None:
+    known = db.write_now(in_ceph)
+    db.write_now(lambda conn: host(conn, "away", capabilities=("rbd",)))
+    with pytest.raises(HostTooOld):
+        db.read_now(lambda conn: chosen(conn, known))
