@@ -17,7 +17,7 @@ from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotR
 from agent.host import cephx, rbd, sysfs, udev
 from agent.privsep import krbd as verbs
 from agent.privsep.client import call
-from agent.privsep.waiting import Finished, patiently, until
+from agent.privsep.waiting import HELD_S, Finished, patiently, until
 from agent.wire.jobs import CephImage, Connection
 
 _OTHERS = 0o007
@@ -58,7 +58,7 @@ class RbdConnector:
                 if known is None:
                     # What was promised is not there: nothing of it may stay.
                     with contextlib.suppress(BrickyardError):
-                        await call(verbs.rbd_unmap, image.pool, connection.target, read_only=image.read_only)
+                        await _unmapped(connection, asyncio.get_running_loop().time() + HELD_S)
                 raise
 
     async def detach(self, connection: Connection, *, deadline: float = DEADLINE) -> bool:
@@ -111,15 +111,11 @@ class RbdConnector:
         return _device(found)
 
     async def _end(self, connection: Connection, deadline: float, *, force: bool) -> bool:
-        image, end = _image(connection), asyncio.get_running_loop().time() + deadline
+        if not rbd.available():
+            return False  # what is not loaded shows no disk
         async with self._lock(connection):
             try:
-                return await patiently(
-                    lambda: call(
-                        verbs.rbd_unmap, image.pool, connection.target, read_only=image.read_only, force=force
-                    ),
-                    end,
-                )
+                return await _unmapped(connection, asyncio.get_running_loop().time() + deadline, force=force)
             except BrickyardError as error:
                 left = _mapped(connection)
                 users = ", ".join(sysfs.users_of(left.name)) if left is not None else ""
@@ -145,6 +141,13 @@ class RbdConnector:
         if found is None:
             found = self._locks[connection.target] = asyncio.Lock()
         return found
+
+
+async def _unmapped(connection: Connection, end: float, *, force: bool = False) -> bool:
+    pool, read_only = _image(connection).pool, _image(connection).read_only
+    return await patiently(
+        lambda: call(verbs.rbd_unmap, pool, connection.target, read_only=read_only, force=force), end
+    )
 
 
 def _image(connection: Connection) -> CephImage:

@@ -1,7 +1,8 @@
 """Verbs of the kernel's own client of Ceph: images of volumes are mapped and unmapped through its files, by no tool.
 
 Only images whose names are those of volumes can be mapped. The key of the user never stands in a command: the kernel
-takes it from its key store. A mapping that outlived its agent inside the kernel has ended before the next one looks.
+takes it from its key store. Who maps or unmaps an image holds its lock until the kernel is done with that: what
+outlived its agent in there has ended before the next one looks.
 """
 
 from __future__ import annotations
@@ -80,20 +81,18 @@ def rbd_unmap(pool: str, image: str, *, read_only: bool, force: bool = False) ->
     """
     _checked(pool, image)
     checks.flag(read_only, "read_only")
-    found = rbd.image(pool, image, read_only=read_only)
-    if found is None:
-        # A mapping that is under way in the kernel shows nothing until it ends.
-        with _alone(pool, image):
-            found = rbd.image(pool, image, read_only=read_only)
-    if found is None:
-        return False
-    if checks.flag(force, "force"):
-        cutting.spare_system(found.name)
-    else:
-        if users := sysfs.users_of(found.name):
-            raise DeviceHeld(device=f"/dev/{found.name}", holders=", ".join(users))
-        devices.closed(found.name)
-    _ended(found, force)
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(_alone(pool, image))
+        found = rbd.image(pool, image, read_only=read_only)
+        if found is None:
+            return False
+        if checks.flag(force, "force"):
+            cutting.spare_system(found.name)
+        else:
+            if users := sysfs.users_of(found.name):
+                raise DeviceHeld(device=f"/dev/{found.name}", holders=", ".join(users))
+            devices.closed(found.name)
+        _end(found, force, lock.pop_all())
     return True
 
 
@@ -110,24 +109,25 @@ def rbd_refresh(pool: str, image: str, *, read_only: bool) -> None:
             raise KernelRefused(action="refresh", device=f"/dev/{found.name}", reason=reason) from error
 
 
-def _ended(found: rbd.Mapped, force: bool) -> None:
-    """The kernel waits for a cluster that does not answer; it is left to that, and asked again by the next call."""
+def _end(found: rbd.Mapped, force: bool, lock: contextlib.ExitStack) -> None:
+    """The kernel waits for a cluster that is silent, and is left to that, with the lock. DeviceHeld, KernelRefused."""
     failed: list[OSError] = []
 
     def end() -> None:
-        if not force:
-            with contextlib.suppress(KernelRefused):  # what the kernel has given up on can not be written any more
-                devices.flush(found.name)
-        try:
-            _write(_command("remove"), f"{found.number} force" if force else f"{found.number}")
-        except OSError as error:
-            failed.append(error)
+        with lock:
+            if not force:
+                with contextlib.suppress(KernelRefused):  # what the kernel has given up on can not be written any more
+                    devices.flush(found.name)
+            try:
+                _write(_command("remove"), f"{found.number} force" if force else f"{found.number}")
+            except OSError as error:
+                failed.append(error)
 
     working = threading.Thread(target=end, daemon=True)
     working.start()
     working.join(_END_S)
     device = f"/dev/{found.name}"
-    if working.is_alive() or (failed and failed[0].errno == errno.EINPROGRESS):
+    if working.is_alive():
         reason = "the cluster does not answer, and the kernel has not given up on it yet"
         raise KernelRefused(action="unmap", device=device, reason=reason)
     if failed and failed[0].errno == errno.EBUSY:

@@ -45,6 +45,8 @@ def test_attached_written_extended_read_and_detached(consumer: Consumer, kind: s
     assert (sysfs.mapper_device(device.name) is not None) == (kind == "secret")
     assert initiator.size(device) == GIB
     initiator.write(device, content)
+    snapshot = api.post("/v3/snapshots", {"snapshot": {"volume_id": volume, "force": True}})["snapshot"]["id"]
+    consumer.site.clean()
     api.post(f"/v3/volumes/{volume}/action", {"os-extend": {"new_size": 2}})
     consumer.site.clean()
     assert initiator.size(device) == 2 * GIB
@@ -59,6 +61,9 @@ def test_attached_written_extended_read_and_detached(consumer: Consumer, kind: s
     with pytest.raises(PermissionError):
         initiator.write(device, content)
     detached(consumer.site, again["id"])
-    api.delete(f"/v3/volumes/{volume}")
+    copy = api.made("copy", snapshot_id=snapshot)
+    assert consumer.read(copy, MIB) == content
+    for gone in (f"snapshots/{snapshot}", f"volumes/{volume}", f"volumes/{copy}"):
+        api.delete(f"/v3/{gone}")
     consumer.site.clean()
     consumer.emptied()

@@ -60,6 +60,9 @@ class Consumer:
             # Each deletion has the agent go through it.
             self.site.api.delete(f"/v3/volumes/{self.site.api.made('last')}")
             self.site.api.settle(120)
+            moment = time.monotonic() + 10
+            while self.pool.thrown() and time.monotonic() < moment:
+                time.sleep(0.5)  # the last one itself is taken from there in a moment
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from agent.connectors import registry
 from agent.connectors.config import ConnectorsSection
 from agent.connectors.errors import KeyringUnusable
 from agent.connectors.rbd import RbdConnector
+from agent.host import rbd
 from agent.wire.jobs import CephImage, Connection, Portal
 from tests.unit.agent.host.test_rbd import MIB, VOLUME, mapped
 
@@ -52,6 +53,12 @@ def test_the_first_user_of_a_keyring_that_others_can_not_read(tmp_path: Path) ->
     file.write_text("")
     with pytest.raises(KeyringUnusable, match="no key"):
         connector._who()
+
+
+async def test_nothing_to_detach_where_the_client_is_not_loaded() -> None:
+    if rbd.available():
+        pytest.skip("this kernel has it")
+    assert not await RbdConnector().detach(CONNECTION)
 
 
 def test_without_a_keyring_a_host_has_no_such_ability(tmp_path: Path) -> None:
