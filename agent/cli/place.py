@@ -37,5 +37,5 @@ def place_of(settings: AgentSettings) -> Place:
             for name, one in settings.backends.items()
             if isinstance(one, RbdBackendConfig)
         },
-        keyring=settings.connectors.ceph_keyring,
+        keyring=settings.connectors.ceph_keyring if settings.connectors.maps_images else None,
     )

@@ -35,4 +35,8 @@ class ConnectorsSection(Section):
 
     @property
     def maps_images(self) -> bool:
-        return self.ceph_keyring.is_file()
+        """Whether there is a keyring, in a folder that may be looked into. Blocking."""
+        try:
+            return self.ceph_keyring.is_file()
+        except OSError:
+            return False

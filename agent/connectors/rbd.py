@@ -35,7 +35,7 @@ class RbdConnector:
 
     def ready(self) -> bool:
         """Whether this host can map images at all. Blocking."""
-        return self.keyring is not None and self.keyring.is_file() and rbd.available()
+        return self.keyring is not None and rbd.available()
 
     async def attach(
         self, connection: Connection, *, secret: bytes | None = None, deadline: float = DEADLINE

@@ -35,7 +35,7 @@ def check(place: Place) -> Iterator[Finding]:
 
 def _images(place: Place) -> Iterator[Finding]:
     keyring = place.keyring
-    if keyring is None or not keyring.is_file():
+    if keyring is None:
         return
     if not rbd.available(place.root):
         yield bad("remote", f"There is {keyring}, but the kernel's client of Ceph is not loaded.", f"Run: {_RBD}")

@@ -64,5 +64,6 @@ async def test_nothing_to_detach_where_the_client_is_not_loaded() -> None:
 def test_without_a_keyring_a_host_has_no_such_ability(tmp_path: Path) -> None:
     section = ConnectorsSection(ceph_keyring=tmp_path / "none")
     assert not section.maps_images
+    assert not ConnectorsSection(ceph_keyring=tmp_path / ("x" * 300)).maps_images  # what can not be looked at
     registry.configure(section)
     assert "rbd" not in registry.abilities()

@@ -53,7 +53,6 @@ def test_a_target_that_is_not_loaded_and_an_initiator_without_a_name(tmp_path: P
 def test_a_host_that_has_a_keyring_of_a_cluster(tmp_path: Path) -> None:
     keyring = tmp_path / "keyring"
     place = place_at(tmp_path, keyring=keyring)
-    assert {state for state, _ in said(place)} == {"skipped"}
     keyring.touch(0o640)
     assert ("bad", f"There is {keyring}, but the kernel's client of Ceph is not loaded.") in said(place)
     (place.root / "sys/bus/rbd").mkdir(parents=True)
