@@ -17,6 +17,7 @@ from agent.connectors.errors import DetachIncomplete, DeviceMismatch, DeviceNotR
 from agent.host import cephx, rbd, sysfs, udev
 from agent.privsep import krbd as verbs
 from agent.privsep.client import call
+from agent.privsep.errors import PrivilegeUnavailable
 from agent.privsep.waiting import HELD_S, Finished, patiently, until
 from agent.wire.jobs import CephImage, Connection
 
@@ -118,6 +119,8 @@ class RbdConnector:
                 return await _unmapped(connection, asyncio.get_running_loop().time() + deadline, force=force)
             except BrickyardError as error:
                 left = _mapped(connection)
+                if left is None and isinstance(error, PrivilegeUnavailable):
+                    return False  # who may not call the verb has no mapping under way
                 users = ", ".join(sysfs.users_of(left.name)) if left is not None else ""
                 told = f"/dev/{left.name} ({users or 'no visible user'})" if left is not None else "nothing"
                 raise DetachIncomplete(attachment=connection.target, left=told, reason=str(error)) from error

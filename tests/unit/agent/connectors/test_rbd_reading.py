@@ -61,6 +61,12 @@ async def test_nothing_to_detach_where_the_client_is_not_loaded() -> None:
     assert not await RbdConnector().detach(CONNECTION)
 
 
+async def test_who_has_no_privileges_has_mapped_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a client that was loaded after the agent began would leave an attachment that no detach could end."""
+    monkeypatch.setattr(rbd, "available", lambda: True)
+    assert not await RbdConnector().detach(CONNECTION)
+
+
 def test_without_a_keyring_a_host_has_no_such_ability(tmp_path: Path) -> None:
     section = ConnectorsSection(ceph_keyring=tmp_path / "none")
     assert not section.maps_images
